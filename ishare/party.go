@@ -1,0 +1,224 @@
+package ishare
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Types of the claims that a party record makes and that a token request
+// depends on. Others are carried along and mean nothing here.
+const (
+	ClaimFrameworkCompliance = "frameworkCompliance"
+	ClaimFrameworkRole       = "frameworkRole"
+	ClaimX509Certificate     = "x509Certificate"
+	ClaimDataspaceMembership = "dataspaceMembership"
+)
+
+// FrameworkISHARE is the frameworkId of the compliance that admits a party.
+const FrameworkISHARE = "iSHARE"
+
+// A Party is a party record as iSHARE 3.0 shapes it: who the party is, by which
+// other identifiers it goes, and what its registrar claims of it.
+type Party struct {
+	ID          PartyID   `json:"id"`
+	Name        string    `json:"name"`
+	AlsoKnownAs []PartyID `json:"alsoKnownAs,omitempty"`
+	Claims      []Claim   `json:"claims"`
+}
+
+// A Claim is one statement of a registrar about a party. Which of the fields
+// beyond the common ones are set depends on Type.
+type Claim struct {
+	ID          string    `json:"id,omitempty"`
+	Type        string    `json:"type"`
+	Status      string    `json:"status,omitempty"`
+	RegistrarID string    `json:"registrarId,omitempty"`
+	Start       time.Time `json:"startDate,omitzero"`
+	End         time.Time `json:"endDate,omitzero"`
+
+	FrameworkID string `json:"frameworkId,omitempty"`
+	RoleID      string `json:"roleId,omitempty"`
+	LoA         string `json:"loa,omitempty"`
+	DataspaceID string `json:"dataspaceId,omitempty"`
+
+	SubjectName     string `json:"subjectName,omitempty"`
+	CertificateType string `json:"certificateType,omitempty"`
+	X5C             string `json:"x5c,omitempty"`      // one certificate: standard base64 of DER, line breaks allowed
+	X5T             string `json:"x5t#s256,omitempty"` // SHA-256 of the DER, in hex, either case
+}
+
+// ParseParty reads one party record from JSON, strictly: no duplicate members,
+// exact member names, valid UTF-8, nothing behind the value.
+func ParseParty(data []byte) (*Party, error) {
+	var p Party
+	if err := json.Unmarshal(data, &p); err != nil {
+		return nil, fmt.Errorf("party record: %w", err)
+	}
+	if err := p.normalise(); err != nil {
+		return nil, fmt.Errorf("party record: %w", err)
+	}
+	return &p, nil
+}
+
+// ParseParties reads a list of party records, as strictly as [ParseParty].
+func ParseParties(data []byte) ([]*Party, error) {
+	var list []*Party
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("party records: %w", err)
+	}
+	if list == nil {
+		return nil, errors.New("party records: null")
+	}
+	for i, p := range list {
+		if p == nil {
+			return nil, fmt.Errorf("party record %d: null", i)
+		}
+		if err := p.normalise(); err != nil {
+			return nil, fmt.Errorf("party record %d (%s): %w", i, p.ID, err)
+		}
+	}
+	return list, nil
+}
+
+// normalise checks identifiers and certificates, and removes what published
+// records carry by accident: blanks around registrarId, line breaks in x5c.
+func (p *Party) normalise() error {
+	if _, err := ParsePartyID(string(p.ID)); err != nil {
+		return fmt.Errorf("id: %w", err)
+	}
+	for _, id := range p.AlsoKnownAs {
+		if _, err := ParsePartyID(string(id)); err != nil {
+			return fmt.Errorf("alsoKnownAs: %w", err)
+		}
+	}
+	for i := range p.Claims {
+		if err := p.Claims[i].normalise(); err != nil {
+			return fmt.Errorf("claim %d (%s): %w", i, p.Claims[i].Type, err)
+		}
+	}
+	return nil
+}
+
+func (c *Claim) normalise() error {
+	c.RegistrarID = strings.TrimSpace(c.RegistrarID)
+	c.X5C = strings.Join(strings.Fields(c.X5C), "")
+	if c.Type != ClaimX509Certificate {
+		return nil
+	}
+	if c.X5C == "" && c.X5T == "" {
+		return errors.New("neither x5c nor x5t#s256")
+	}
+	c.X5T = strings.ToLower(c.X5T)
+	if c.X5C == "" {
+		if raw, err := hex.DecodeString(c.X5T); err != nil || len(raw) != sha256.Size {
+			return errors.New("x5t#s256 is not a SHA-256 in hex")
+		}
+		return nil
+	}
+	der, err := base64.StdEncoding.DecodeString(c.X5C)
+	if err != nil {
+		return fmt.Errorf("x5c is not base64 of a DER certificate: %w", err)
+	}
+	// The certificate itself is the truth: published records carry
+	// fingerprints of other certificates.
+	c.X5T = Thumbprint(der)
+	return nil
+}
+
+// Thumbprint is the SHA-256 of a certificate's DER in lower-case hex, the form
+// of x5t#s256 in party records.
+func Thumbprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// Identifiers lists every identifier the party goes by, the canonical one first.
+func (p *Party) Identifiers() []PartyID {
+	ids := []PartyID{p.ID}
+	for _, id := range p.AlsoKnownAs {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// KnownAs reports whether id is one of the party's identifiers.
+func (p *Party) KnownAs(id PartyID) bool {
+	return id == p.ID || slices.Contains(p.AlsoKnownAs, id)
+}
+
+// inForce reports whether the registrar stands by the claim at the time: its
+// status is active (without regard to case) and a date that it states is kept.
+func (c *Claim) inForce(at time.Time) bool {
+	return strings.EqualFold(c.Status, "active") &&
+		(c.Start.IsZero() || !at.Before(c.Start)) &&
+		(c.End.IsZero() || !at.After(c.End))
+}
+
+// Compliant returns nil when the party complies with the framework at the time,
+// and otherwise an error that says what is wrong. Compliance must state both
+// its dates: a claim without them admits nobody.
+func (p *Party) Compliant(at time.Time) error {
+	why := errors.New("the record holds no compliance with iSHARE")
+	for i := range p.Claims {
+		c := &p.Claims[i]
+		if c.Type != ClaimFrameworkCompliance || c.FrameworkID != FrameworkISHARE {
+			continue
+		}
+		switch {
+		case !strings.EqualFold(c.Status, "active"):
+			why = fmt.Errorf("compliance is %s", statusWord(c.Status))
+		case c.Start.IsZero() || c.End.IsZero():
+			why = errors.New("compliance states no start or end date")
+		case at.Before(c.Start):
+			why = fmt.Errorf("compliance begins on %s", c.Start.UTC().Format(time.DateOnly))
+		case at.After(c.End):
+			why = fmt.Errorf("compliance ended on %s", c.End.UTC().Format(time.DateOnly))
+		default:
+			return nil
+		}
+	}
+	return why
+}
+
+// statusWord names a status in a sentence that a stranger may read: one of the
+// framework's words, and never text of the record's own.
+func statusWord(status string) string {
+	known := []string{"inactive", "revoked", "suspended", "pending"}
+	if i := slices.IndexFunc(known, func(w string) bool { return strings.EqualFold(w, status) }); i >= 0 {
+		return known[i]
+	}
+	return "not active"
+}
+
+// Certified reports whether the certificate with this [Thumbprint] is registered
+// for the party and active at the time. The whole certificate decides: names in
+// certificates differ between systems and prove nothing.
+func (p *Party) Certified(thumbprint string, at time.Time) bool {
+	return slices.ContainsFunc(p.Claims, func(c Claim) bool {
+		return c.Type == ClaimX509Certificate && c.X5T == thumbprint && c.inForce(at)
+	})
+}
+
+// HasRole reports whether the party holds the framework role at the time.
+func (p *Party) HasRole(role string, at time.Time) bool {
+	return slices.ContainsFunc(p.Claims, func(c Claim) bool {
+		return c.Type == ClaimFrameworkRole && c.RoleID == role && c.inForce(at)
+	})
+}
+
+// MemberOf reports whether the party is a member of the data space at the time.
+func (p *Party) MemberOf(dataspace string, at time.Time) bool {
+	return slices.ContainsFunc(p.Claims, func(c Claim) bool {
+		return c.Type == ClaimDataspaceMembership && c.DataspaceID == dataspace && c.inForce(at)
+	})
+}

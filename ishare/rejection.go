@@ -1,0 +1,91 @@
+package ishare
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Rejection says that a request was refused and that the caller is the one
+// who can mend it. Its rule, sentence and hint may be shown to anyone; Cause is
+// for the log only and may be nil.
+type Rejection struct {
+	Rule     *Rule
+	Sentence string // what is wrong in this case
+	Hint     string // how to mend it
+	Cause    error
+}
+
+// Reject refuses by this rule, with its own sentence.
+func (r *Rule) Reject() *Rejection {
+	return &Rejection{Rule: r, Sentence: r.Sentence, Hint: r.Hint}
+}
+
+// Because refuses by this rule with a sentence that fits the case better than
+// the rule's own. The sentence is shown to the caller: what it quotes of the
+// request must be short.
+func (r *Rule) Because(format string, args ...any) *Rejection {
+	return &Rejection{Rule: r, Sentence: fmt.Sprintf(format, args...), Hint: r.Hint}
+}
+
+// From sets the private cause and returns the rejection.
+func (r *Rejection) From(cause error) *Rejection {
+	r.Cause = cause
+	return r
+}
+
+// Error tells everything, the private cause included: for the log.
+func (r *Rejection) Error() string {
+	if r.Cause == nil {
+		return r.Description()
+	}
+	return r.Description() + " (" + r.Cause.Error() + ")"
+}
+
+// Unwrap returns the private cause.
+func (r *Rejection) Unwrap() error { return r.Cause }
+
+// Description is the error_description of the OAuth error: the rule's id, a
+// colon and the sentence, in the alphabet of RFC 6749 section 5.2.
+func (r *Rejection) Description() string {
+	return describe(r.Rule, r.Sentence)
+}
+
+// An Outage says that the server could not decide, through no fault of the
+// caller: something it depends on is out of reach, or it is overloaded. No token
+// is given, and the caller may try again after RetryAfter.
+type Outage struct {
+	Rule       *Rule // one of [Faults]
+	RetryAfter time.Duration
+	Cause      error // for the log only
+}
+
+// Error tells everything, the private cause included: for the log.
+func (o *Outage) Error() string {
+	if o.Cause == nil {
+		return o.Description()
+	}
+	return o.Description() + " (" + o.Cause.Error() + ")"
+}
+
+// Unwrap returns the private cause.
+func (o *Outage) Unwrap() error { return o.Cause }
+
+// Description is the error_description of the OAuth error.
+func (o *Outage) Description() string {
+	return describe(o.Rule, o.Rule.Sentence)
+}
+
+// describe keeps to the characters that RFC 6749 section 5.2 allows in
+// error_description, whatever a sentence quotes.
+func describe(rule *Rule, sentence string) string {
+	return rule.ID + ": " + strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '\\':
+			return '\''
+		case r < ' ' || r > '~':
+			return '?'
+		}
+		return r
+	}, sentence)
+}

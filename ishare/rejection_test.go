@@ -1,0 +1,127 @@
+package ishare_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+func TestRejectionSpeaksForItsRule(t *testing.T) {
+	rejection := ishare.ClaimAud.Reject()
+	if rejection.Rule != ishare.ClaimAud || rejection.Hint != ishare.ClaimAud.Hint || rejection.Cause != nil {
+		t.Errorf("Reject = %+v", rejection)
+	}
+	want := "claim.aud: aud is missing or not the party identifier of this server"
+	if got := rejection.Description(); got != want {
+		t.Errorf("Description = %q, want %q", got, want)
+	}
+	if got := rejection.Error(); got != want {
+		t.Errorf("Error = %q, want %q", got, want)
+	}
+}
+
+func TestRejectionWithASentenceOfItsOwn(t *testing.T) {
+	rejection := ishare.RequestMissingParameter.Because("%s is missing", "scope")
+	if rejection.Rule != ishare.RequestMissingParameter || rejection.Hint != ishare.RequestMissingParameter.Hint {
+		t.Errorf("Because = %+v", rejection)
+	}
+	if got, want := rejection.Description(), "request.missing-parameter: scope is missing"; got != want {
+		t.Errorf("Description = %q, want %q", got, want)
+	}
+	if strings.Contains(ishare.RequestMissingParameter.Sentence, "scope") {
+		t.Error("the rule's own sentence was changed")
+	}
+}
+
+func TestRejectionKeepsItsCausePrivate(t *testing.T) {
+	cause := fmt.Errorf("reading: %w", &fs.PathError{Op: "open", Path: "secret.pem", Err: io.ErrUnexpectedEOF})
+	rejection := ishare.JWTX5C.Reject().From(cause)
+	if strings.Contains(rejection.Description(), "secret") {
+		t.Errorf("Description tells the cause: %q", rejection.Description())
+	}
+	if got, want := rejection.Error(), rejection.Description()+" ("+cause.Error()+")"; got != want {
+		t.Errorf("Error = %q, want %q", got, want)
+	}
+}
+
+func TestRejectionIsFoundAndFindsItsCause(t *testing.T) {
+	rejection := ishare.JWTX5C.Reject().From(fmt.Errorf("entry 2: %w", &fs.PathError{Op: "parse", Err: io.ErrUnexpectedEOF}))
+	err := fmt.Errorf("token request: %w", rejection)
+
+	if found, ok := errors.AsType[*ishare.Rejection](err); !ok || found != rejection {
+		t.Errorf("the rejection is not found in %v", err)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); !ok {
+		t.Errorf("the cause is not found in %v", err)
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the cause's own cause is not found in %v", err)
+	}
+	if _, ok := errors.AsType[*ishare.Outage](err); ok {
+		t.Error("a rejection counts as an outage")
+	}
+	if errors.Unwrap(ishare.JWTX5C.Reject()) != nil {
+		t.Error("a rejection without a cause has one")
+	}
+}
+
+func TestOutage(t *testing.T) {
+	outage := &ishare.Outage{Rule: ishare.UnavailableState}
+	want := "unavailable.state: " + ishare.UnavailableState.Sentence
+	if outage.Description() != want || outage.Error() != want || outage.Unwrap() != nil {
+		t.Errorf("without a cause: %q, %q, %v", outage.Description(), outage.Error(), outage.Unwrap())
+	}
+
+	outage.Cause = fmt.Errorf("store: %w", io.ErrClosedPipe)
+	err := fmt.Errorf("token request: %w", outage)
+	if found, ok := errors.AsType[*ishare.Outage](err); !ok || found != outage {
+		t.Errorf("the outage is not found in %v", err)
+	}
+	if !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the cause is not found in %v", err)
+	}
+	if outage.Description() != want {
+		t.Errorf("Description = %q, want %q", outage.Description(), want)
+	}
+	if got := outage.Error(); got != want+" (store: io: read/write on closed pipe)" {
+		t.Errorf("Error = %q", got)
+	}
+}
+
+func TestDescriptionKeepsToItsAlphabet(t *testing.T) {
+	for sentence, want := range map[string]string{
+		`client_id is "a:b"`:          `client_id is 'a:b'`,
+		`scope is C:\dsgo`:            `scope is C:'dsgo`,
+		"two\r\nlines\tand a tab":     "two??lines?and a tab",
+		"\u00e9\u20ac\U0001f600":      "???",
+		"not \xff UTF-8":              "not ? UTF-8",
+		"NUL \x00, DEL \x7f":          "NUL ?, DEL ?",
+		"plain ~ !#$%&()*+,-./[]^_`{": "plain ~ !#$%&()*+,-./[]^_`{",
+	} {
+		if got := ishare.ClaimIss.Because("%s", sentence).Description(); got != "claim.iss: "+want {
+			t.Errorf("%q is described as %q, want %q", sentence, got, want)
+		}
+	}
+}
+
+func FuzzDescription(f *testing.F) {
+	for _, seed := range []string{"", "plain", "\"\\\r\n\x00\x7f", "\xff", "\u2028"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, sentence string) {
+		got := ishare.ClaimIss.Because("%s", sentence).Description()
+		if strings.ContainsFunc(got, notDescriptionRune) {
+			t.Errorf("%q is described as %q", sentence, got)
+		}
+	})
+}
+
+// notDescriptionRune tells what RFC 6749 section 5.2 keeps out of error_description.
+func notDescriptionRune(r rune) bool {
+	return r < 0x20 || r > 0x7e || r == '"' || r == '\\'
+}

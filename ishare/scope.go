@@ -1,0 +1,50 @@
+package ishare
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ScopeISHARE is the value that every iSHARE token request asks for. Scope values
+// are compared with regard to case: "ishare" is another one.
+const ScopeISHARE = "iSHARE"
+
+// A Scope is a list of scope values without repetition, in the order in which
+// they were asked for (RFC 6749 section 3.3).
+type Scope []string
+
+var errScope = errors.New("malformed scope")
+
+// ParseScope reads a space-separated list of scope values as RFC 6749 section 3.3
+// defines it: single spaces, printable ASCII without the quote and the backslash.
+// A value that is repeated is kept once.
+func ParseScope(s string) (Scope, error) {
+	if s == "" {
+		return nil, fmt.Errorf("%w: empty", errScope)
+	}
+	var scope Scope
+	for value := range strings.SplitSeq(s, " ") {
+		if value == "" {
+			return nil, fmt.Errorf("%w: values are separated by single spaces", errScope)
+		}
+		if strings.ContainsFunc(value, notScopeRune) {
+			return nil, fmt.Errorf("%w: a value holds a character that is not allowed", errScope)
+		}
+		if !scope.Has(value) {
+			scope = append(scope, value)
+		}
+	}
+	return scope, nil
+}
+
+func notScopeRune(r rune) bool {
+	return r <= ' ' || r >= 0x7f || r == '"' || r == '\\'
+}
+
+// Has reports whether value is in the scope.
+func (s Scope) Has(value string) bool { return slices.Contains(s, value) }
+
+// String gives the scope as it stands in a request or a token response.
+func (s Scope) String() string { return strings.Join(s, " ") }
