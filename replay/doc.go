@@ -1,0 +1,54 @@
+// Package replay remembers which client assertions were used, so that none is
+// accepted twice (RFC 7523 section 3, and iSHARE: a server shall not accept a JWT
+// more than once to authenticate its sender).
+//
+// # The guarantee
+//
+// A [Store] answers one question: may this pair of issuer and jti be used now, for
+// the first time? Of all who ask about one pair during its life, at the same time
+// or one after the other, at most one hears yes. Whatever goes wrong is an error,
+// never a yes. A pair is remembered until the assertion that carried it would be
+// refused for its age anyway, and no earlier: a store that is full refuses new
+// pairs and forgets none.
+//
+// [Memory] keeps this promise for one process, and across its restarts. Several
+// processes that serve one audience need a store that they share: the folder of a
+// Memory is locked, and a second process is turned away.
+//
+// # What a restart costs
+//
+// A store that is closed writes the living pairs, at most a minute or two of them,
+// to a hand-over file in its folder. The next one reads that file, removes it from
+// the disk before it answers anybody, and knows exactly what its predecessor knew.
+// Clients notice nothing.
+//
+// A process that is killed, or a machine that loses power, leaves no hand-over, and
+// what was used before is unknown. But whatever was used before had been issued
+// before, give or take the leeway by which a client's clock may run ahead. So the
+// new store answers a pair that was issued earlier than its own start plus the
+// leeway with [UnsureError], and judges every later one as usual. A crash costs the
+// leeway in tokens, ten seconds by default, and never a replay. Writing each pair to
+// the disk before saying yes would save these seconds and cost a disk write for
+// every token.
+//
+// That rule leans on a clock that does not run backwards from one life to the next.
+// It may: a machine can boot with a wrong clock. So the store also keeps, in a small
+// file that it overwrites at most once a second, a time at or after which no used
+// pair was issued, and after a crash it is unsure up to that time at least. The file
+// is not forced to the disk each time: a killed process loses none of it, a power cut
+// perhaps some seconds.
+//
+// # When the clock is set back
+//
+// A store that has forgotten the pairs that ended by noon cannot tell, when its clock
+// returns to half past eleven, which of them were used. It refuses with
+// [UnsureError] every pair that ends before noon, in this life and in the next ones.
+// Setting the clock back by less than the 30 seconds that an assertion lives goes
+// unnoticed; a clock that was wrongly hours ahead costs these hours, unless the
+// operator, who knows that it was wrong, stops the process and removes the files
+// whose names begin with "replay." from the folder. Removing them is what a crash is:
+// it costs the leeway.
+//
+// The files must not come from a backup. Those of one life can be told from those of
+// another, but a whole folder put back as it was cannot.
+package replay

@@ -1,0 +1,186 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// The files of a store. The lock stays when the process ends, and means nothing then:
+// what counts is the kernel's lock on it.
+const (
+	lockFile     = "replay.lock"
+	lifeFile     = "replay.life"
+	handOverFile = "replay.hand-over"
+	newSuffix    = ".new" // a file that is still being written
+)
+
+// ErrInUse says that a store of this or another process has the folder. Processes that
+// serve together need a store that they share.
+var ErrInUse = errors.New("the folder is in use by another process")
+
+// A folder is what a store keeps on the disk, for as long as it holds the lock.
+type folder struct {
+	dir     string
+	lock    *flock.Flock
+	reached atomic.Int64 // what the mark of life says
+
+	mu      sync.Mutex // for writing the mark
+	mark    *os.File
+	leeway  time.Duration
+	settled bool // the mark is final
+}
+
+func openFolder(dir string) (*folder, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f := &folder{dir: dir, lock: flock.New(filepath.Join(dir, lockFile))}
+	ok, err := f.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder: %w", err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", dir, ErrInUse)
+	}
+	return f, nil
+}
+
+// read finds out what an earlier life left.
+func (f *folder) read() past {
+	var p past
+	if data, err := os.ReadFile(f.path(lifeFile)); err == nil {
+		p.life, p.lifeErr = parseLife(data)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		p.lifeErr = err
+	}
+	if data, err := os.ReadFile(f.path(handOverFile)); err == nil {
+		p.handOver, p.handOverErr = parseHandOver(data)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		p.handOverErr = err
+	}
+	return p
+}
+
+// begin marks the new life and removes the hand-over, and both are on the disk before
+// anybody is answered. Whichever of the two a power cut loses before that, the folder
+// still tells the truth: nothing has been used yet.
+func (f *folder) begin(l life) error {
+	if err := f.replace(lifeFile, l.encode()); err != nil {
+		return err
+	}
+	mark, err := os.OpenFile(f.path(lifeFile), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	f.mark, f.leeway = mark, l.leeway
+	f.reached.Store(l.reach)
+	for _, name := range []string{handOverFile, handOverFile + newSuffix} {
+		if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDir(f.dir)
+}
+
+// raise notes that a pair issued before the second reach is about to be used. The
+// writing is a copy into the kernel's memory, once a second at most, which outlives
+// the process; see the package comment for what a power cut does. A nil folder keeps
+// nothing.
+func (f *folder) raise(reach int64) error {
+	if f == nil || reach <= f.reached.Load() {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.settled:
+		return ErrClosed
+	case reach <= f.reached.Load():
+		return nil
+	}
+	if _, err := f.mark.WriteAt(life{reach: reach, leeway: f.leeway}.encode(), 0); err != nil {
+		return fmt.Errorf("mark of life: %w", err)
+	}
+	f.reached.Store(reach)
+	return nil
+}
+
+// settle makes the mark final, and returns what it says: a use that comes too late must
+// not raise it above what the hand-over says.
+func (f *folder) settle() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.settled = true
+	return f.reached.Load()
+}
+
+// handOver leaves h for the next life. The mark is forced to the disk first: a mark
+// that disagrees with the hand-over makes it a stray one.
+func (f *folder) handOver(h handOver) error {
+	if err := f.mark.Sync(); err != nil {
+		return err
+	}
+	if err := f.replace(handOverFile, h.encode()); err != nil {
+		return err
+	}
+	return syncDir(f.dir)
+}
+
+// close lets go of the folder.
+func (f *folder) close() error {
+	var err error
+	if f.mark != nil {
+		err = f.mark.Close()
+	}
+	return errors.Join(err, f.lock.Unlock())
+}
+
+// replace writes a file so that, whenever the power fails, the old one is there or the
+// new one, whole. Which of them, syncDir settles.
+func (f *folder) replace(name string, data []byte) error {
+	temp := f.path(name + newSuffix)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := writeNew(temp, data); err != nil {
+		return err
+	}
+	return os.Rename(temp, f.path(name))
+}
+
+func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
+
+// writeNew writes a file that only its owner can read, and waits for the disk.
+func writeNew(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// syncDir makes new, renamed and removed names durable. Windows cannot do it, and
+// writes them through by itself.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,182 @@
+package replay
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"time"
+)
+
+// The first line of each file says what it is and in which version. What follows is
+// fixed-size numbers, big-endian, and at the end the SHA-256 of all before it. The
+// sum is against files cut short or damaged, not against forgery: who can write in the
+// folder can do worse.
+const (
+	lifeKind     = "waybill replay life 1\n"
+	handOverKind = "waybill replay hand-over 1\n"
+
+	lifeSize       = 2 * 8
+	handOverHeader = 5 * 8
+	recordSize     = sha256.Size + 8
+)
+
+var errMalformed = errors.New("malformed")
+
+// seal ends a file with its sum.
+func seal(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return append(data, sum[:]...)
+}
+
+// unseal returns what stands between the first line and the sum.
+func unseal(kind string, data []byte) ([]byte, error) {
+	body, ok := bytes.CutPrefix(data, []byte(kind))
+	if !ok {
+		return nil, fmt.Errorf("%w: it does not begin with %q; another version writes another line", errMalformed, kind)
+	}
+	if len(body) < sha256.Size {
+		return nil, fmt.Errorf("%w: cut short", errMalformed)
+	}
+	end := len(data) - sha256.Size
+	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
+		return nil, fmt.Errorf("%w: cut short or damaged", errMalformed)
+	}
+	return body[:len(body)-sha256.Size], nil
+}
+
+// A life is the mark that a store leaves while it lives, and after.
+type life struct {
+	reach  int64 // no pair used in this life or before was issued at or after this second
+	leeway time.Duration
+}
+
+func (l life) encode() []byte {
+	data := append(make([]byte, 0, len(lifeKind)+lifeSize+sha256.Size), lifeKind...)
+	data = appendInts(data, l.reach, int64(l.leeway))
+	return seal(data)
+}
+
+func parseLife(data []byte) (*life, error) {
+	l, err := decodeLife(data)
+	if err != nil {
+		return nil, fmt.Errorf("mark of life: %w", err)
+	}
+	return l, nil
+}
+
+func decodeLife(data []byte) (*life, error) {
+	body, err := unseal(lifeKind, data)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) != lifeSize {
+		return nil, fmt.Errorf("%w: wrong length", errMalformed)
+	}
+	n := ints(body)
+	l := &life{reach: n[0], leeway: time.Duration(n[1])}
+	if !validLeeway(l.leeway) || !validSecond(l.reach) {
+		return nil, fmt.Errorf("%w: a number out of bounds", errMalformed)
+	}
+	return l, nil
+}
+
+// A handOver is what a closed store leaves to the next one.
+type handOver struct {
+	written   int64 // pairs that ended up to this second were forgotten; the time of writing, unless the clock was set back
+	leeway    time.Duration
+	vouchFrom time.Time // zero when the store vouched for everything
+	reach     int64     // as in life
+	records   records
+}
+
+func (h handOver) encode() []byte {
+	size := len(handOverKind) + handOverHeader + len(h.records) + sha256.Size
+	data := append(make([]byte, 0, size), handOverKind...)
+	var from int64
+	if !h.vouchFrom.IsZero() {
+		from = h.vouchFrom.UnixNano()
+	}
+	data = appendInts(data, h.written, int64(h.leeway), from, h.reach, int64(h.records.len()))
+	return seal(append(data, h.records...))
+}
+
+// parseHandOver accepts exactly what encode writes.
+func parseHandOver(data []byte) (*handOver, error) {
+	body, err := unseal(handOverKind, data)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) < handOverHeader {
+		return nil, fmt.Errorf("%w: cut short", errMalformed)
+	}
+	n := ints(body[:handOverHeader])
+	h := &handOver{written: n[0], leeway: time.Duration(n[1]), reach: n[3], records: records(body[handOverHeader:])}
+	if n[2] != 0 {
+		h.vouchFrom = time.Unix(0, n[2])
+	}
+	if err := h.check(n[2], n[4]); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// check keeps numbers within what a store could have written; from and count are as
+// they stand in the file.
+func (h *handOver) check(from, count int64) error {
+	switch {
+	case len(h.records)%recordSize != 0 || count != int64(h.records.len()):
+		return fmt.Errorf("%w: wrong length", errMalformed)
+	case !validLeeway(h.leeway), !validSecond(h.written), !validSecond(h.reach), from < 0:
+		return fmt.Errorf("%w: a number out of bounds", errMalformed)
+	}
+	for _, end := range h.records.all() {
+		if end <= h.written || end > h.written+slots {
+			return fmt.Errorf("%w: a pair that ends out of bounds", errMalformed)
+		}
+	}
+	return nil
+}
+
+func validLeeway(d time.Duration) bool { return 0 <= d && d <= MaxLeeway }
+
+// validSecond keeps to the years that a count of nanoseconds reaches, up to 2262.
+func validSecond(s int64) bool { return 0 <= s && s <= math.MaxInt64/int64(time.Second)-slots }
+
+// records are pairs as they stand in the file, one after the other: the key, and the
+// second in which it ends.
+type records []byte
+
+func (r records) len() int { return len(r) / recordSize }
+
+func (r records) add(k Key, end int64) records {
+	return appendInts(append(r, k[:]...), end)
+}
+
+func (r records) all() iter.Seq2[Key, int64] {
+	return func(yield func(Key, int64) bool) {
+		for ; len(r) >= recordSize; r = r[recordSize:] {
+			if !yield(Key(r), int64(binary.BigEndian.Uint64(r[sha256.Size:]))) {
+				return
+			}
+		}
+	}
+}
+
+func appendInts(data []byte, values ...int64) []byte {
+	for _, v := range values {
+		data = binary.BigEndian.AppendUint64(data, uint64(v))
+	}
+	return data
+}
+
+func ints(data []byte) []int64 {
+	values := make([]int64, len(data)/8)
+	for i := range values {
+		values[i] = int64(binary.BigEndian.Uint64(data[8*i:]))
+	}
+	return values
+}

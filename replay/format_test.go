@@ -1,0 +1,148 @@
+package replay
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// sample is a hand-over with everything in it.
+func sample() handOver {
+	h := handOver{written: 1_795_435_200, leeway: 10 * time.Second, vouchFrom: time.Unix(1_795_435_190, 5), reach: 1_795_435_211}
+	for i := range int64(3) {
+		h.records = h.records.add(Pair{Issuer: "did:ishare:A", JTI: string(rune('a' + i))}.Key(), h.written+1+i*20)
+	}
+	return h
+}
+
+func TestFormatsRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, h := range []handOver{{}, sample()} {
+		got, err := parseHandOver(h.encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.vouchFrom.Equal(h.vouchFrom) || !bytes.Equal(got.encode(), h.encode()) {
+			t.Errorf("got %+v, want %+v", got, h)
+		}
+	}
+	l := life{reach: 1_795_435_211, leeway: MaxLeeway}
+	if got, err := parseLife(l.encode()); err != nil || *got != l {
+		t.Errorf("got %+v, %v, want %+v", got, err, l)
+	}
+}
+
+// TestEveryDamageIsFound cuts the file at each length, lengthens it, and flips each
+// bit.
+func TestEveryDamageIsFound(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		data  []byte
+		parse func([]byte) error
+	}{
+		"hand-over": {sample().encode(), func(b []byte) error { _, err := parseHandOver(b); return err }},
+		"life":      {life{reach: 1, leeway: 2}.encode(), func(b []byte) error { _, err := parseLife(b); return err }},
+	} {
+		for n := range c.data {
+			if c.parse(c.data[:n]) == nil {
+				t.Errorf("%s: accepted when cut to %d bytes", name, n)
+			}
+		}
+		for bit := range 8 * len(c.data) {
+			damaged := bytes.Clone(c.data)
+			damaged[bit/8] ^= 1 << (bit % 8)
+			if c.parse(damaged) == nil {
+				t.Errorf("%s: accepted with bit %d flipped", name, bit)
+			}
+		}
+		if c.parse(append(bytes.Clone(c.data), 0)) == nil {
+			t.Errorf("%s: accepted with a byte more", name)
+		}
+	}
+}
+
+// TestNumbersOutOfBounds gives the parsers files whose sum is right and whose content
+// no store writes.
+func TestNumbersOutOfBounds(t *testing.T) {
+	t.Parallel()
+	change := func(f func(h *handOver)) []byte {
+		h := sample()
+		f(&h)
+		return h.encode()
+	}
+	lengthened := func(extra []byte) []byte {
+		data := sample().encode()
+		return seal(append(data[:len(data)-32], extra...))
+	}
+	for name, data := range map[string][]byte{
+		"negative leeway":   change(func(h *handOver) { h.leeway = -1 }),
+		"leeway too long":   change(func(h *handOver) { h.leeway = MaxLeeway + 1 }),
+		"negative time":     change(func(h *handOver) { h.written = -1; h.records = nil }),
+		"time too late":     change(func(h *handOver) { h.written = 1 << 62; h.records = nil }),
+		"negative reach":    change(func(h *handOver) { h.reach = -1 }),
+		"vouches before 70": change(func(h *handOver) { h.vouchFrom = time.Unix(-1, 0) }),
+		"a pair over":       change(func(h *handOver) { h.records = h.records.add(Key{}, h.written) }),
+		"a pair too long":   change(func(h *handOver) { h.records = h.records.add(Key{}, h.written+slots+1) }),
+		"half a pair":       lengthened([]byte("half")),
+		"a pair uncounted":  lengthened(records(nil).add(Key{}, sample().written+1)),
+		"no header":         seal([]byte(handOverKind)),
+		"another file":      life{}.encode(),
+	} {
+		if h, err := parseHandOver(data); err == nil {
+			t.Errorf("%s: accepted as %+v", name, h)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"negative leeway": life{leeway: -1}.encode(),
+		"leeway too long": life{leeway: MaxLeeway + 1}.encode(),
+		"negative reach":  life{reach: -1}.encode(),
+		"a number more":   seal(appendInts([]byte(lifeKind), 1, 2, 3)),
+		"another file":    handOver{}.encode(),
+	} {
+		if l, err := parseLife(data); err == nil {
+			t.Errorf("%s: accepted as %+v", name, l)
+		}
+	}
+}
+
+func FuzzHandOver(f *testing.F) {
+	valid := sample().encode()
+	unsealed := valid[:len(valid)-32]
+	for _, seed := range [][]byte{
+		valid, unsealed, handOver{}.encode(), valid[:40], append(valid, 0),
+		[]byte("waybill replay hand-over 2\n"), []byte(handOverKind), nil, life{}.encode(),
+		append(bytes.Clone(unsealed), make([]byte, recordSize)...),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		// As it is, and with the right sum, which no fuzzer guesses.
+		for _, data := range [][]byte{data, seal(bytes.Clone(data))} {
+			h, err := parseHandOver(data)
+			if err != nil {
+				continue
+			}
+			if !bytes.Equal(h.encode(), data) {
+				t.Errorf("read %x, would write %x", data, h.encode())
+			}
+			m := begin(Config{}, nil, past{life: &life{reach: h.reach}, handOver: h}.resume(time.Unix(h.written, 0)))
+			if m.Len() != h.records.len() {
+				t.Errorf("%d pairs are held of %d", m.Len(), h.records.len())
+			}
+		}
+	})
+}
+
+func FuzzLife(f *testing.F) {
+	valid := life{reach: 1_795_435_211, leeway: 10 * time.Second}.encode()
+	for _, seed := range [][]byte{valid, valid[:len(valid)-32], life{}.encode(), []byte(lifeKind), nil, handOver{}.encode()} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, data := range [][]byte{data, seal(bytes.Clone(data))} {
+			if l, err := parseLife(data); err == nil && !bytes.Equal(l.encode(), data) {
+				t.Errorf("read %x, would write %x", data, l.encode())
+			}
+		}
+	})
+}

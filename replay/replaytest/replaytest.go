@@ -1,0 +1,326 @@
+// Package replaytest is the conformance suite of [replay.Store]: what every store must
+// do, whatever keeps its pairs.
+package replaytest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/replay"
+)
+
+// Run tests the stores that open makes, one for each case. They must vouch for what
+// came before (a [replay.Memory] must be newborn) and must have room for 100,000
+// pairs. They may hold other pairs, and may be one and the same: every case uses an
+// issuer that nobody used before.
+//
+// Goroutines is how many present one pair at the same time.
+func Run(t *testing.T, goroutines int, open func(t *testing.T) replay.Store) {
+	t.Helper()
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) {
+			s := &subject{
+				Store:      open(t),
+				ctx:        t.Context(),
+				issuer:     "urn:" + ishare.PartyID(rand.Text()),
+				goroutines: goroutines,
+			}
+			if err := c.check(s); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A testCase returns what is wrong with the store, so that the suite can be tested
+// with stores that are.
+type testCase struct {
+	name  string
+	check func(*subject) error
+}
+
+func cases() []testCase {
+	return []testCase{
+		{"once", once},
+		{"another issuer", anotherIssuer},
+		{"ambiguous pairs", ambiguousPairs},
+		{"similar jti", similarJTI},
+		{"the first use sets the life", firstLife},
+		{"one of many copies", oneOfMany},
+		{"many pairs at once", manyPairs},
+		{"the last moment", lastMoment},
+		{"what cannot be used", unusable},
+		{"no pair is burnt by what cannot be used", notBurnt},
+		{"cancelled", cancelled},
+	}
+}
+
+// subject is a store under test.
+type subject struct {
+	replay.Store
+	ctx        context.Context
+	issuer     ishare.PartyID
+	goroutines int
+}
+
+// pair makes a pair as a fresh assertion has it.
+func (s *subject) pair(jti string) replay.Pair {
+	now := time.Now()
+	return replay.Pair{Issuer: s.issuer, JTI: jti, IssuedAt: now, Until: now.Add(40 * time.Second)}
+}
+
+// want uses a pair and compares the answer.
+func (s *subject) want(first bool, p replay.Pair) error {
+	got, err := s.Use(s.ctx, p)
+	switch {
+	case err != nil:
+		return fmt.Errorf("Use(%q, %q): %w", p.Issuer, p.JTI, err)
+	case got != first:
+		return fmt.Errorf("Use(%q, %q) = %v, want %v", p.Issuer, p.JTI, got, first)
+	}
+	return nil
+}
+
+// wantAll uses the pairs once, for a yes each, and then again, for a no each.
+func (s *subject) wantAll(pairs []replay.Pair) error {
+	for _, first := range []bool{true, false, false} {
+		for _, p := range pairs {
+			if err := s.want(first, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// refused uses a pair that must not get a yes, and must get an error.
+func (s *subject) refused(ctx context.Context, p replay.Pair) error {
+	first, err := s.Use(ctx, p)
+	switch {
+	case err == nil:
+		return fmt.Errorf("Use(%+v) = %v without an error", p, first)
+	case first:
+		return fmt.Errorf("Use(%+v) = true with an error: %w", p, err)
+	}
+	return nil
+}
+
+func once(s *subject) error {
+	return s.wantAll([]replay.Pair{s.pair("a"), s.pair("b")})
+}
+
+func anotherIssuer(s *subject) error {
+	mine, theirs := s.pair("a"), s.pair("a")
+	theirs.Issuer += "0"
+	return s.wantAll([]replay.Pair{mine, theirs})
+}
+
+// ambiguousPairs are those that become one when issuer and jti are joined carelessly.
+func ambiguousPairs(s *subject) error {
+	var pairs []replay.Pair
+	for _, joint := range []string{"", ":", "::", "|", "/", " ", "\x00", "\n", "0", "1:", "255"} {
+		whole := "ab" + joint + "cd"
+		for i := range len(whole) {
+			p := s.pair(whole[i:])
+			p.Issuer += ishare.PartyID(joint + whole[:i])
+			pairs = append(pairs, p)
+		}
+	}
+	return s.wantAll(distinct(pairs))
+}
+
+// distinct leaves out a pair that has been listed already.
+func distinct(pairs []replay.Pair) []replay.Pair {
+	type name struct{ issuer, jti string }
+	seen := map[name]bool{}
+	var list []replay.Pair
+	for _, p := range pairs {
+		n := name{string(p.Issuer), p.JTI}
+		if !seen[n] {
+			list = append(list, p)
+		}
+		seen[n] = true
+	}
+	return list
+}
+
+// similarJTI are those that a store may fold, cut, trim or take for a pattern.
+func similarJTI(s *subject) error {
+	long := make([]byte, 254)
+	for i := range long {
+		long[i] = 'x'
+	}
+	var pairs []replay.Pair
+	for _, jti := range []string{
+		"a", "A", " a", "a ", "a\x00", "a\n", "*", "?", "[a]", "{a}", "{b}", "\"a\"", "'a'", "%61",
+		"é", "e\u0301", "ſ", "s", "S", "1", "01", "1.0", string(long), string(long) + "y", string(long) + "z",
+	} {
+		pairs = append(pairs, s.pair(jti))
+	}
+	return s.wantAll(pairs)
+}
+
+// firstLife presents a used pair again with other times.
+func firstLife(s *subject) error {
+	p := s.pair("a")
+	if err := s.want(true, p); err != nil {
+		return err
+	}
+	for _, change := range []time.Duration{-39 * time.Second, -time.Second, time.Second, time.Minute} {
+		again := p
+		again.Until = p.Until.Add(change)
+		if err := s.want(false, again); err != nil {
+			return fmt.Errorf("ending %v later: %w", change, err)
+		}
+	}
+	older := p
+	older.IssuedAt = p.IssuedAt.Add(-time.Second)
+	return s.want(false, older)
+}
+
+func oneOfMany(s *subject) error {
+	var t tally
+	p := s.pair("a")
+	s.together(s.goroutines, func(int) { t.use(s, p) })
+	return t.check(1, s.goroutines)
+}
+
+// manyPairs is what a server sees that is replayed at: several copies of each
+// assertion, all of them at once.
+func manyPairs(s *subject) error {
+	const copies = 4
+	tallies := make([]tally, max(1, s.goroutines/copies))
+	s.together(len(tallies)*copies, func(i int) {
+		n := i % len(tallies)
+		tallies[n].use(s, s.pair(strconv.Itoa(n)))
+	})
+	for n := range tallies {
+		if err := tallies[n].check(1, copies); err != nil {
+			return fmt.Errorf("pair %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// lastMoment presents a pair, again and again, until well after its life: a store that
+// forgets it while it would still let it in says yes a second time.
+func lastMoment(s *subject) error {
+	p := s.pair("a")
+	p.Until = time.Now().Add(300 * time.Millisecond)
+	end := p.Until.Add(1200 * time.Millisecond)
+	yes := 0
+	for time.Now().Before(end) {
+		first, err := s.Use(s.ctx, p)
+		if first && err != nil {
+			return fmt.Errorf("yes with an error: %w", err)
+		}
+		if first {
+			yes++
+		}
+	}
+	if yes > 1 {
+		return fmt.Errorf("%d yes for one pair around its end", yes)
+	}
+	return nil
+}
+
+func unusable(s *subject) error {
+	changes := map[string]func(p *replay.Pair){
+		"no issuer":        func(p *replay.Pair) { p.Issuer = "" },
+		"no jti":           func(p *replay.Pair) { p.JTI = "" },
+		"no time of issue": func(p *replay.Pair) { p.IssuedAt = time.Time{} },
+		"no end":           func(p *replay.Pair) { p.Until = time.Time{} },
+		"over":             func(p *replay.Pair) { p.Until = time.Now().Add(-time.Second) },
+		"just over":        func(p *replay.Pair) { p.Until = time.Now().Add(-time.Millisecond) },
+		"too long":         func(p *replay.Pair) { p.Until = time.Now().Add(replay.MaxLife + time.Minute) },
+		"a century":        func(p *replay.Pair) { p.Until = p.Until.AddDate(100, 0, 0) },
+		"beyond counting":  func(p *replay.Pair) { p.Until = time.Unix(1<<60, 0) },
+	}
+	for name, change := range changes {
+		p := s.pair(name)
+		change(&p)
+		for range 2 {
+			if err := s.refused(s.ctx, p); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// notBurnt makes sure that a pair that was refused for its times has left no trace.
+func notBurnt(s *subject) error {
+	p := s.pair("a")
+	for _, until := range []time.Time{p.IssuedAt.Add(-time.Second), p.Until.AddDate(1, 0, 0)} {
+		bad := p
+		bad.Until = until
+		if err := s.refused(s.ctx, bad); err != nil {
+			return err
+		}
+	}
+	return s.want(true, p)
+}
+
+func cancelled(s *subject) error {
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	if err := s.refused(ctx, s.pair("a")); err != nil {
+		return err
+	}
+	if err := s.want(true, s.pair("b")); err != nil {
+		return err
+	}
+	return s.refused(ctx, s.pair("b"))
+}
+
+// together runs f n times at once, as far as the machine can.
+func (s *subject) together(n int, f func(i int)) {
+	var ready, done sync.WaitGroup
+	start := make(chan struct{})
+	ready.Add(n)
+	for i := range n {
+		done.Go(func() {
+			ready.Done()
+			<-start
+			f(i)
+		})
+	}
+	ready.Wait()
+	close(start)
+	done.Wait()
+}
+
+// tally counts answers.
+type tally struct {
+	yes, no atomic.Int64
+	err     atomic.Pointer[error]
+}
+
+func (t *tally) use(s *subject, p replay.Pair) {
+	first, err := s.Use(s.ctx, p)
+	switch {
+	case err != nil:
+		t.err.Store(&err)
+	case first:
+		t.yes.Add(1)
+	default:
+		t.no.Add(1)
+	}
+}
+
+func (t *tally) check(yes, all int) error {
+	if err := t.err.Load(); err != nil {
+		return *err
+	}
+	if y, n := int(t.yes.Load()), int(t.no.Load()); y != yes || y+n != all {
+		return fmt.Errorf("of %d copies, %d were let in and %d turned away", all, y, n)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package replay
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// slots is the number of seconds in which the pairs of a shard can end. A pair ends
+// in the second after its last moment, hence the one more.
+const slots = int64(MaxLife/time.Second) + 1
+
+// A shard holds the pairs whose keys begin alike, under a lock of its own.
+//
+// Expiry costs the same for every pair however many there are: the keys that end in
+// a second stand in a bucket of that second, and a bucket is emptied once.
+type shard struct {
+	mu     sync.Mutex
+	closed bool
+	used   map[Key]struct{}
+	ends   [slots][]Key // the keys that end in second s, at s modulo slots
+	swept  int64        // everything that ended up to this second is forgotten
+	spare  []Key        // an emptied bucket, for the next second that needs one
+	peak   int          // the most that used has held since it was made
+}
+
+// use is the one step of [Store.Use]: under the lock, all of it.
+func (s *shard) use(now time.Time, k Key, end int64, room *room) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false, ErrClosed
+	}
+	room.give(s.sweep(now.Unix()))
+	if end <= s.swept {
+		// The clock was set back, or another goroutine has just seen it pass this
+		// pair's end. A new assertion of the same life ends late enough once the
+		// clock has made up the difference.
+		return false, unsure("its like have been forgotten, by a clock that was later than now",
+			now, now.Add(time.Duration(s.swept-end+1)*time.Second))
+	}
+	if _, used := s.used[k]; used {
+		return false, nil
+	}
+	if !room.take() {
+		return false, ErrFull
+	}
+	s.put(k, end)
+	return true, nil
+}
+
+// put remembers a key until the second end, which must lie in the slots after swept.
+func (s *shard) put(k Key, end int64) {
+	bucket := &s.ends[end%slots]
+	if *bucket == nil {
+		*bucket, s.spare = s.spare, nil
+	}
+	*bucket = append(*bucket, k)
+	s.used[k] = struct{}{}
+}
+
+// sweep forgets what has ended by now and returns how much that was. Time that runs
+// backwards changes nothing: what was forgotten stays refused.
+func (s *shard) sweep(now int64) int64 {
+	if now <= s.swept {
+		return 0
+	}
+	before := len(s.used)
+	s.peak = max(s.peak, before)
+	for second := max(s.swept, now-slots) + 1; second <= now; second++ {
+		s.empty(&s.ends[second%slots])
+	}
+	s.swept = now
+	dropped := before - len(s.used)
+	s.shrink()
+	return int64(dropped)
+}
+
+// shrink gives back what a wave of pairs took: a map of Go never does by itself. It
+// copies an eighth of what the wave brought at most, so the cost per pair stays what
+// it was.
+func (s *shard) shrink() {
+	if s.peak < 1<<12 || len(s.used) > s.peak/8 {
+		return
+	}
+	used := make(map[Key]struct{}, len(s.used))
+	maps.Copy(used, s.used)
+	s.used, s.spare, s.peak = used, nil, len(used)
+}
+
+func (s *shard) empty(bucket *[]Key) {
+	for _, k := range *bucket {
+		delete(s.used, k)
+	}
+	if cap(*bucket) > cap(s.spare) {
+		s.spare = (*bucket)[:0]
+	}
+	*bucket = nil
+}
+
+// shut lets nobody in any more and returns the second up to which the shard has
+// forgotten. A pair that got its yes is in the shard by then.
+func (s *shard) shut() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return s.swept
+}
+
+// each visits the keys that end after the second floor.
+func (s *shard) each(floor int64, visit func(k Key, end int64)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for end := max(s.swept, floor) + 1; end <= s.swept+slots; end++ {
+		for _, k := range s.ends[end%slots] {
+			visit(k, end)
+		}
+	}
+}
+
+// room counts the pairs in all shards against the limit.
+type room struct {
+	limit int64
+	held  atomic.Int64
+}
+
+func (r *room) take() bool {
+	if r.held.Add(1) <= r.limit {
+		return true
+	}
+	r.held.Add(-1)
+	return false
+}
+
+func (r *room) give(n int64) {
+	if n != 0 {
+		r.held.Add(-n)
+	}
+}
