@@ -1,0 +1,197 @@
+package accesstoken
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+const (
+	// MaxLifetime is the longest life of a token. Keys are kept for at least
+	// as long as a token that they sealed can live, so this also bounds how
+	// long a key is in use.
+	MaxLifetime = 24 * time.Hour
+
+	// MaxLength is the longest token that is issued or looked at, in bytes.
+	// Ours have 500 to 700; proxies and servers commonly allow 8 KiB for all
+	// headers together.
+	MaxLength = 8 << 10
+)
+
+var (
+	// ErrInvalid says that the text is not a token that we issued for
+	// ourselves: malformed, sealed or signed with another key or in another
+	// way, altered, or meant for another party.
+	ErrInvalid = errors.New("access token is not valid")
+
+	// ErrExpired says that the token is ours and unaltered, and that its time
+	// is over.
+	ErrExpired = errors.New("access token has expired")
+)
+
+// invalid gives ErrInvalid a reason. Reasons are fixed sentences: what a
+// stranger sent never enters an error, and so never a log.
+func invalid(reason string) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, reason)
+}
+
+// A Format is the form in which tokens are issued.
+type Format string
+
+const (
+	// Opaque tokens are sealed: JWE with alg "dir" and enc "A256GCM".
+	Opaque Format = "opaque"
+
+	// JWT tokens are signed with ES256 and can be read by anyone: RFC 9068.
+	JWT Format = "jwt"
+)
+
+// use is the kind of key that makes tokens of the format.
+func (f Format) use() (use, error) {
+	switch f {
+	case Opaque, "":
+		return sealing, nil
+	case JWT:
+		return signing, nil
+	}
+	return "", fmt.Errorf("token format %q is neither %q nor %q", string(f), Opaque, JWT)
+}
+
+// Claims is what a token says. The package documentation maps its fields to
+// claims.
+type Claims struct {
+	ID         string         // random; set by Issue
+	Issuer     ishare.PartyID // our own party identifier, also the audience; set by Issue
+	Party      ishare.PartyID // the client's canonical identifier
+	Client     ishare.PartyID // the client_id that the client used
+	Scope      ishare.Scope   // what was granted; at least one value
+	Thumbprint string         // of the client's certificate, as [ishare.Thumbprint] gives it
+	Issued     time.Time      // whole seconds; set by Issue
+	Expires    time.Time      // whole seconds; the token is dead from this instant on; set by Issue
+}
+
+// Config says how tokens are issued and whose they are.
+type Config struct {
+	Party    ishare.PartyID // our own identifier: issuer and audience of every token
+	Format   Format         // what Issue makes; empty means Opaque
+	Lifetime time.Duration  // whole seconds, from 1 s to MaxLifetime
+	Keys     *KeyRing       // from OpenKeys
+}
+
+// An Issuer issues and checks the tokens of one party. Make it with [New]. It is
+// safe for concurrent use.
+type Issuer struct {
+	party    ishare.PartyID
+	use      use
+	lifetime time.Duration
+	keys     *KeyRing
+}
+
+// New makes an Issuer. Everything in c must be set, except Format.
+func New(c Config) (*Issuer, error) {
+	party, err := ishare.ParsePartyID(string(c.Party))
+	if err != nil {
+		return nil, fmt.Errorf("access tokens: own party: %w", err)
+	}
+	use, err := c.Format.use()
+	if err != nil {
+		return nil, fmt.Errorf("access tokens: %w", err)
+	}
+	if c.Lifetime <= 0 || c.Lifetime > MaxLifetime || c.Lifetime%time.Second != 0 {
+		return nil, fmt.Errorf("access tokens: lifetime %v is not whole seconds from 1s to %v", c.Lifetime, MaxLifetime)
+	}
+	if c.Keys == nil || c.Keys.set.Load() == nil {
+		return nil, errors.New("access tokens: no keys")
+	}
+	return &Issuer{party: party, use: use, lifetime: c.Lifetime, keys: c.Keys}, nil
+}
+
+// Issue makes a token out of Party, Client, Scope and Thumbprint, all of which
+// must be set; ID, Issuer, Issued and Expires must not. It returns the token
+// and its complete claims. The lifetime counts from the beginning of the
+// current second. Every error is ours: claims that nobody should have passed,
+// no usable key, or a ctx that is done.
+func (i *Issuer) Issue(ctx context.Context, c Claims) (token string, issued Claims, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", Claims{}, fmt.Errorf("issuing an access token: %w", err)
+	}
+	token, issued, err = i.issue(c, time.Now())
+	if err != nil {
+		return "", Claims{}, fmt.Errorf("issuing an access token: %w", err)
+	}
+	return token, issued, nil
+}
+
+func (i *Issuer) issue(c Claims, now time.Time) (string, Claims, error) {
+	if c.ID != "" || c.Issuer != "" || !c.Issued.IsZero() || !c.Expires.IsZero() {
+		return "", Claims{}, errors.New("id, issuer and times are not the caller's to set")
+	}
+	c.ID = rand.Text()
+	c.Issuer = i.party
+	c.Issued = now.Truncate(time.Second).UTC()
+	c.Expires = c.Issued.Add(i.lifetime)
+	payload, err := c.encode()
+	if err != nil {
+		return "", Claims{}, err
+	}
+	key, err := i.keys.newest(i.use, now)
+	if err != nil {
+		return "", Claims{}, err
+	}
+	token, err := key.seal(payload)
+	if err != nil {
+		return "", Claims{}, err
+	}
+	if len(token) > MaxLength {
+		return "", Claims{}, fmt.Errorf("the token has %d bytes, over %d", len(token), MaxLength)
+	}
+	return token, c, nil
+}
+
+// Check returns the claims of a token that we issued for ourselves and that has
+// not expired. Both formats are accepted. The clock is the one that issued the
+// token, or a replica's, so expiry has no leeway: a token is dead from
+// Expires on (RFC 7519 section 4.1.4).
+//
+// The errors are [ErrInvalid], [ErrExpired] (only for a token that is ours in
+// every other respect), and any other error when Check could not decide: the key
+// folder could not be read, or ctx was done, while looking for a key not yet
+// known. No error contains any part of the token, and no claims come with an error.
+func (i *Issuer) Check(ctx context.Context, token string) (*Claims, error) {
+	ref, err := inspect(token)
+	if err != nil {
+		return nil, err
+	}
+	key, err := i.keys.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := key.open(token)
+	if err != nil {
+		return nil, invalid("it was altered, or not made with the key it names")
+	}
+	c, err := decodeClaims(payload)
+	if err != nil {
+		return nil, invalid(err.Error())
+	}
+	if err := i.admit(c, time.Now()); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// admit judges the claims of an authentic token.
+func (i *Issuer) admit(c *Claims, now time.Time) error {
+	// Parties that share a key folder do not accept each other's tokens.
+	if c.Issuer != i.party {
+		return invalid("it is of another party")
+	}
+	if !now.Before(c.Expires) {
+		return ErrExpired
+	}
+	return nil
+}

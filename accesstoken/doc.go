@@ -1,0 +1,50 @@
+// Package accesstoken issues the access tokens of POST /connect/token, and
+// checks them at secured endpoints.
+//
+// A token is self-contained: it carries what a secured endpoint wants to know
+// of its bearer, so that neither issuing nor checking reads a store. Two formats
+// carry the same claims. [Opaque] tokens are sealed and say nothing to anybody
+// but us; [JWT] tokens are signed, and whoever fetches our public keys can read
+// and check them. [Issuer.Check] takes both, whichever of them is issued, so
+// that the format can be changed while tokens are out.
+//
+// # What a token carries
+//
+// The claims are those of RFC 9068 section 2.2, as one JSON object. It is the
+// payload of the JWT and the plaintext of the opaque token.
+//
+//	field of Claims   claim       value
+//	ID                jti         random, 130 bits, in base32 (RFC 4648 section 6)
+//	Issuer            iss, aud    our own party identifier: only we accept our tokens
+//	Party             sub         the client's canonical party identifier
+//	Client            client_id   the client_id of the token request, which may be an alias
+//	Scope             scope       space-separated (RFC 8693 section 4.2)
+//	Thumbprint        x5t#S256    SHA-256 of the seal that the client authenticated with,
+//	                              base64url without padding (RFC 7515 section 4.1.8); in hex
+//	                              in Claims, as party records have it
+//	Issued            iat         whole UNIX seconds
+//	Expires           exp         whole UNIX seconds; iat plus the lifetime
+//
+// The thumbprint is a record of who asked for the token, and deliberately not
+// the confirmation claim cnf of RFC 8705 section 3.1. A confirmation orders
+// every secured endpoint to refuse a caller that does not show the same
+// certificate in TLS, and iSHARE's seals are for signing, not for TLS.
+//
+// # What protects it
+//
+// An opaque token is a compact JWE (RFC 7516) with the header members alg "dir",
+// enc "A256GCM" and kid; a JWT is a compact JWS (RFC 7515) with alg "ES256", typ
+// "at+jwt" and kid. No other algorithm and no other header member exists here: a
+// header that says more, such as zip, crit or jwk, is refused before any key is
+// looked for.
+//
+// A token has one spelling. Go's base64 decoder skips line breaks and
+// forgives stray bits in the last character, and go-jose takes any text as the
+// encrypted key that alg "dir" does not have and lets the border between ciphertext
+// and authentication tag wander; each would let a bearer make new strings out of
+// one token. All of them are refused. ES256 itself still allows a second
+// signature (r, n−s) for the same content, so revoke and count by ID, never by
+// the token's text.
+//
+// Keys live in a folder that all servers of one party share: see [KeyRing].
+package accesstoken

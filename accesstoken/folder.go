@@ -1,0 +1,239 @@
+package accesstoken
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// maxKeyFileSize is far above the 200 to 400 bytes of a key file.
+	maxKeyFileSize = 16 << 10
+
+	keyFileSuffix = ".jwk"
+
+	// temporaryPrefix starts the names of files being written. Like
+	// every name that starts with a dot, readers pass it over.
+	temporaryPrefix = ".new-"
+
+	// temporaryLife is how long such a file may exist, by the clock of the file
+	// system. One that is older was left by a crash.
+	temporaryLife = time.Hour
+)
+
+// A folder is the key folder while it is being read or changed. Files in it are
+// named for their use and their number: enc-000001.jwk, sig-000001.jwk. A name,
+// once taken, never gets other content.
+type folder struct{ root *os.Root }
+
+// makeFolder creates the folder for its owner alone, unless it is there.
+func makeFolder(dir string) error {
+	if dir == "" {
+		return errors.New("no folder given")
+	}
+	return os.MkdirAll(dir, 0o700)
+}
+
+// openFolder opens the folder, unless others may write to it: who can write there
+// can plant keys, and who plants keys can make tokens.
+func openFolder(dir string) (*folder, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	info, err := root.Stat(".")
+	if err == nil && lets(info, 0o022) {
+		err = fmt.Errorf("%s has mode %#o: others may write to it (mend: chmod 700 %s)", dir, info.Mode().Perm(), dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &folder{root}, nil
+}
+
+func (f *folder) close() error { return f.root.Close() }
+
+// lets reports whether the mode gives group or world one of the permissions.
+// Windows has no such modes; there the folder's access control list decides.
+func lets(info fs.FileInfo, permissions fs.FileMode) bool {
+	return runtime.GOOS != "windows" && info.Mode().Perm()&permissions != 0
+}
+
+// A keyName is what the name of a key file says.
+type keyName struct {
+	use    use
+	number uint64
+}
+
+func (n keyName) String() string {
+	return fmt.Sprintf("%s-%06d%s", n.use, n.number, keyFileSuffix)
+}
+
+// parseKeyName reads a name that String made.
+func parseKeyName(s string) (keyName, bool) {
+	u, number, ok := strings.Cut(strings.TrimSuffix(s, keyFileSuffix), "-")
+	if !ok || use(u) != sealing && use(u) != signing {
+		return keyName{}, false
+	}
+	n, err := strconv.ParseUint(number, 10, 63)
+	name := keyName{use: use(u), number: n}
+	return name, err == nil && name.String() == s
+}
+
+// read makes the set of all keys in the folder. Keys whose files have not
+// changed are taken over from previous. Files that are not sound keys are left
+// out, and problems says why; err means that the folder could not be read, and
+// then nothing is known about it.
+func (f *folder) read(previous *keySet) (set *keySet, problems []error, err error) {
+	entries, err := fs.ReadDir(f.root.FS(), ".")
+	if err != nil {
+		return nil, nil, err
+	}
+	set = newKeySet()
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		problem, err := f.readInto(set, entry, previous)
+		if err != nil {
+			return nil, nil, err
+		}
+		if problem != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", entry.Name(), problem))
+		}
+	}
+	if err := set.finish(); err != nil {
+		return nil, nil, err
+	}
+	return set, problems, nil
+}
+
+// readInto adds the key of one file to the set. Another server may have
+// removed the file since its name was read: then there is nothing to add.
+func (f *folder) readInto(set *keySet, entry fs.DirEntry, previous *keySet) (problem, err error) {
+	name, ok := parseKeyName(entry.Name())
+	if !ok || !entry.Type().IsRegular() {
+		return errors.New("not a key file (mend: move it out of the folder)"), nil
+	}
+	set.seen(name)
+	data, problem, err := f.readFile(entry.Name())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil || problem != nil:
+		return problem, err
+	}
+	k := previous.named(name)
+	if k == nil || !bytes.Equal(k.file, data) {
+		if k, err = parseKeyFile(name.use, name.number, data); err != nil {
+			return err, nil
+		}
+	}
+	return set.add(k), nil
+}
+
+func (f *folder) readFile(name string) (data []byte, problem, err error) {
+	file, err := f.root.Open(name)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, err, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close() //nolint:errcheck // only read from
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if lets(info, 0o077) {
+		return nil, fmt.Errorf("mode %#o lets others read or change the key (mend: if nobody has, chmod 600; otherwise remove it)", info.Mode().Perm()), nil
+	}
+	if info.Size() > maxKeyFileSize {
+		return nil, fmt.Errorf("over %d bytes", maxKeyFileSize), nil
+	}
+	data, err = io.ReadAll(io.LimitReader(file, maxKeyFileSize))
+	return data, nil, err
+}
+
+// add makes a key and gives its file the name, if the name is free: of all
+// servers that try at the same moment, one wins, and the others find its key.
+// The file appears under its name whole and on disk, or not at all.
+func (f *folder) add(name keyName, now time.Time) (err error) {
+	data, err := newKeyFile(name.use, now)
+	if err != nil {
+		return err
+	}
+	temporary := temporaryPrefix + rand.Text()
+	if err := f.write(temporary, data); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.remove(temporary)) }()
+	// A hard link, other than a rename, never replaces a file.
+	if err := f.root.Link(temporary, name.String()); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("naming a new key (the folder's file system must have hard links): %w", err)
+	}
+	return f.sync()
+}
+
+func (f *folder) write(name string, data []byte) error {
+	file, err := f.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	err = errors.Join(err, file.Close())
+	if err != nil {
+		err = errors.Join(err, f.remove(name))
+	}
+	return err
+}
+
+// sync makes new names last: no token may be sealed with a key that a power cut
+// can take away. Windows cannot and need not do it.
+func (f *folder) sync() error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	dir, err := f.root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// remove removes a file, which another server may have done already.
+func (f *folder) remove(name string) error {
+	if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// sweep removes what servers that crashed while writing left behind.
+func (f *folder) sweep(now time.Time) error {
+	entries, err := fs.ReadDir(f.root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), temporaryPrefix) {
+			continue
+		}
+		info, statErr := entry.Info()
+		if statErr == nil && now.Sub(info.ModTime()) > temporaryLife {
+			err = errors.Join(err, f.remove(entry.Name()))
+		}
+	}
+	return err
+}

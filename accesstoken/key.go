@@ -1,0 +1,210 @@
+package accesstoken
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	jose "github.com/go-jose/go-jose/v4"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// use says what a key is for, in the words of a JWK (RFC 7517 section 4.2).
+type use string
+
+const (
+	sealing use = "enc" // opaque tokens
+	signing use = "sig" // JWTs
+)
+
+const sealingKeySize = 32 // bytes: A256GCM, RFC 7518 section 5.3
+
+// A maker makes tokens out of payloads and gets the payloads back. Both its
+// methods are safe for concurrent use. open is only for tokens that inspect let
+// pass.
+type maker interface {
+	seal(payload []byte) (string, error)
+	open(token string) ([]byte, error)
+}
+
+// A key is one key of the ring, ready for use.
+type key struct {
+	maker
+	keyRef
+	number  uint64    // place in the order of keys of one use; from the name of its file
+	created time.Time // by the clock of the server that made it
+	public  any       // for PublicJWKS; nil if there is nothing to publish
+	file    []byte    // what its file holds
+
+	uses atomic.Uint64 // tokens that this process made with it
+}
+
+// keyFile is a JWK (RFC 7517) with the time at which the key was made as one
+// more member, in RFC 3339. The time stands inside because copying and restoring
+// change the times of files.
+type keyFile struct {
+	Created time.Time      `json:"created"`
+	JWK     jsontext.Value `json:",embed"` //nolint:revive // knows the options of encoding/json only
+}
+
+// newKeyFile makes a key and returns it as it is kept in a file.
+func newKeyFile(u use, now time.Time) ([]byte, error) {
+	jwk := jose.JSONWebKey{KeyID: rand.Text(), Use: string(u)}
+	var err error
+	switch u {
+	case sealing:
+		secret := make([]byte, sealingKeySize)
+		_, err = rand.Read(secret)
+		jwk.Key, jwk.Algorithm = secret, string(jose.A256GCM)
+	case signing:
+		jwk.Key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		jwk.Algorithm = string(jose.ES256)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	data, err := jwk.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	return json.Marshal(keyFile{Created: now.UTC().Truncate(time.Second), JWK: data}, jsontext.WithIndent("  "))
+}
+
+// parseKeyFile reads what newKeyFile wrote. Its errors hold nothing of the key.
+func parseKeyFile(u use, number uint64, data []byte) (*key, error) {
+	var file keyFile
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil, errors.New("not a JSON object with a time in created")
+	}
+	var jwk jose.JSONWebKey
+	if err := jwk.UnmarshalJSON(file.JWK); err != nil {
+		return nil, errors.New("not a JWK")
+	}
+	switch {
+	case file.Created.IsZero():
+		return nil, errors.New("no time in created")
+	case jwk.Use != string(u):
+		return nil, fmt.Errorf("use is not %q, as the file's name says", string(u))
+	case !isKeyID(jwk.KeyID):
+		return nil, errors.New("kid is not 1 to 64 letters, digits, hyphens and underscores")
+	}
+	k := &key{keyRef: keyRef{use: u, kid: jwk.KeyID}, number: number, created: file.Created, file: data}
+	if err := k.prepare(&jwk); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// isKeyID bounds what enters every token's header and our logs.
+func isKeyID(kid string) bool {
+	for i := range len(kid) {
+		if !isBase64URL(kid[i]) {
+			return false
+		}
+	}
+	return 0 < len(kid) && len(kid) <= 64
+}
+
+// prepare makes ready what every token needs anew otherwise.
+func (k *key) prepare(jwk *jose.JSONWebKey) (err error) {
+	switch secret := jwk.Key.(type) {
+	case []byte:
+		if k.use != sealing || jwk.Algorithm != string(jose.A256GCM) || len(secret) != sealingKeySize {
+			return errKeyKind
+		}
+		k.maker, err = newSealer(k.kid, secret)
+	case *ecdsa.PrivateKey:
+		if k.use != signing || jwk.Algorithm != string(jose.ES256) || !sound(secret) {
+			return errKeyKind
+		}
+		k.public = &secret.PublicKey
+		k.maker, err = newSigner(k.kid, secret)
+	default:
+		return errKeyKind
+	}
+	return err
+}
+
+var errKeyKind = errors.New("not a 256-bit key for A256GCM with use enc, or a private P-256 key for ES256 with use sig")
+
+// sound reports whether the key is of P-256 and its public half belongs to its
+// private half, which go-jose does not check: we would sign tokens that nobody,
+// we included, could verify.
+func sound(secret *ecdsa.PrivateKey) bool {
+	raw, err := secret.Bytes()
+	if err != nil {
+		return false
+	}
+	derived, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), raw)
+	return err == nil && derived.PublicKey.Equal(&secret.PublicKey)
+}
+
+// A sealer makes opaque tokens: JWE with direct encryption. go-jose's Encrypter
+// keeps nothing between calls under alg "dir", so one serves all goroutines.
+type sealer struct {
+	secret    []byte
+	encrypter jose.Encrypter
+}
+
+func newSealer(kid string, secret []byte) (*sealer, error) {
+	encrypter, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: secret, KeyID: kid}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("sealing key: %w", err)
+	}
+	return &sealer{secret: bytes.Clone(secret), encrypter: encrypter}, nil
+}
+
+func (s *sealer) seal(payload []byte) (string, error) {
+	object, err := s.encrypter.Encrypt(payload)
+	if err != nil {
+		return "", fmt.Errorf("sealing: %w", err)
+	}
+	return object.CompactSerialize()
+}
+
+func (s *sealer) open(token string) ([]byte, error) {
+	object, err := jose.ParseEncryptedCompact(token, []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
+	if err != nil {
+		return nil, err
+	}
+	return object.Decrypt(s.secret)
+}
+
+// A signer makes JWTs: JWS with ES256. Its go-jose Signer keeps nothing between
+// calls either.
+type signer struct {
+	public *ecdsa.PublicKey
+	signer jose.Signer
+}
+
+func newSigner(kid string, secret *ecdsa.PrivateKey) (*signer, error) {
+	jwk := jose.JSONWebKey{Key: secret, KeyID: kid}
+	options := new(jose.SignerOptions).WithType(typAccessToken)
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jwk}, options)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	return &signer{public: &secret.PublicKey, signer: s}, nil
+}
+
+func (s *signer) seal(payload []byte) (string, error) {
+	object, err := s.signer.Sign(payload)
+	if err != nil {
+		return "", fmt.Errorf("signing: %w", err)
+	}
+	return object.CompactSerialize()
+}
+
+func (s *signer) open(token string) ([]byte, error) {
+	object, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		return nil, err
+	}
+	return object.Verify(s.public)
+}
