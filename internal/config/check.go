@@ -1,0 +1,100 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// complete fills in defaults that depend on other keys.
+func (c *Config) complete() {
+	if c.Tokens.Keys == "" {
+		c.Tokens.Keys = Path(filepath.Join(string(c.Data), "keys"))
+	}
+}
+
+// check finds what is wrong between keys.
+func (c *Config) check() []Problem {
+	return slices.Concat(c.checkParticipants(), c.checkListeners(), c.checkTokens(), c.checkRoutes())
+}
+
+func (c *Config) checkParticipants() []Problem {
+	var problems []Problem
+	_, file := c.places["participants.file"]
+	_, registry := c.places["participants.registry"]
+	switch {
+	case file && registry:
+		problems = append(problems, c.Problem("participants.registry", "participants.file is given as well", "Remove one of them."))
+	case !file && !registry:
+		problems = append(problems, c.Problem("participants", "is required", "Add participants.file, or participants.registry."))
+	case file && c.Trust.TrustedList:
+		problems = append(problems, c.Problem("trust.trusted_list", "only a registry has a trusted list", "Give participants.registry, or remove this."))
+	}
+	if c.Participants.MaxStale < c.Participants.Cache {
+		problems = append(problems, c.Problem("participants.max_stale",
+			fmt.Sprintf("want no less than participants.cache, which is %s", c.Participants.Cache), ""))
+	}
+	return problems
+}
+
+func (c *Config) checkListeners() []Problem {
+	same := c.Listen.Public == c.Listen.Internal && !strings.HasSuffix(string(c.Listen.Public), ":0")
+	if !same {
+		return nil
+	}
+	return []Problem{c.Problem("listen.internal", "is the same as listen.public", "Give it an address that the public does not reach.")}
+}
+
+// checkTokens keeps to whole seconds because expires_in does (RFC 6749 section 5.1).
+func (c *Config) checkTokens() []Problem {
+	if c.Tokens.Lifetime%time.Second == 0 {
+		return nil
+	}
+	return []Problem{c.Problem("tokens.lifetime", "want whole seconds", "")}
+}
+
+func (c *Config) checkRoutes() []Problem {
+	var problems []Problem
+	first := make(map[string]int)
+	for i, r := range c.Routes {
+		key := fmt.Sprintf("routes[%d]", i)
+		if why := badRoute(r.Path); why != "" {
+			problems = append(problems, c.Problem(key+".path", why, ""))
+		}
+		if j, taken := first[r.Path]; taken && r.Path != "" {
+			problems = append(problems, c.Problem(key+".path", fmt.Sprintf("is the path of routes[%d] too", j), "Remove one of them."))
+		} else {
+			first[r.Path] = i
+		}
+		for _, value := range r.Scope {
+			if _, known := c.Scopes[ScopeName(value)]; !known && value != ishare.ScopeISHARE {
+				problems = append(problems, c.Problem(key+".scope", fmt.Sprintf("no client can get the scope %q", value), "Add it to scopes."))
+			}
+		}
+	}
+	return problems
+}
+
+// badRoute says why a path cannot be routed; empty when it can. An empty path has
+// been reported as absent.
+func badRoute(p string) string {
+	own := []string{"/connect/token", "/capabilities", "/openapi.json", "/.well-known/oauth-authorization-server", "/.well-known/jwks.json"}
+	switch {
+	case p == "":
+		return ""
+	case !strings.HasPrefix(p, "/"):
+		return "want a path that begins with a slash"
+	case strings.ContainsAny(p, "{}?#%\\ "):
+		return "want a path without { } ? # % \\ and blanks"
+	case path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/":
+		return "want a path without . and .. and double slashes"
+	case slices.Contains(own, p):
+		return "Waybill itself answers at this path"
+	}
+	return ""
+}

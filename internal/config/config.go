@@ -1,0 +1,101 @@
+// Package config reads Waybill's configuration: a YAML file, of which every key can
+// also be given by an environment variable. It reports everything that is wrong at
+// once, each with its place and a way to mend it.
+//
+// The structs below are the whole truth about the keys. The tags say what cannot
+// be said by a type: `yaml` is the name; `default` is the text that stands for an
+// absent key; `required` marks a key that must be there; `min` and `max` bound a
+// duration. What depends on several keys is in check.go.
+package config
+
+import (
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// Config is the configuration of a server. Only [Load] and [Parse] make one that
+// has been checked.
+type Config struct {
+	Party        Party                `yaml:"party"`
+	Listen       Listen               `yaml:"listen"`
+	Participants Participants         `yaml:"participants"`
+	Trust        Trust                `yaml:"trust"`
+	Data         Path                 `yaml:"data" default:"data/"`   // what must outlive a restart
+	State        State                `yaml:"state" default:"memory"` // where used assertions are remembered
+	Tokens       Tokens               `yaml:"tokens"`
+	Scopes       map[ScopeName]string `yaml:"scopes"` // scope values known besides iSHARE, and what they are for
+	Policy       Policy               `yaml:"policy"`
+	Routes       []Route              `yaml:"routes"`
+
+	places places
+}
+
+// Party is who we are.
+type Party struct {
+	ID           ishare.PartyID   `yaml:"id" required:"true"`
+	AlsoKnownAs  []ishare.PartyID `yaml:"also_known_as"`
+	Key          Path             `yaml:"key" required:"true"` // PEM or PKCS#12
+	Certificates Path             `yaml:"certificates"`        // leaf first; empty: in the key's file
+	Password     Secret           `yaml:"-"`                   // of PKCS#12; only ever from the environment
+}
+
+// Listen says where to listen.
+type Listen struct {
+	Public   Address  `yaml:"public" default:"127.0.0.1:8080"`
+	TLS      *TLS     `yaml:"tls"` // nil: plain HTTP, behind a proxy
+	Internal Address  `yaml:"internal" default:"127.0.0.1:9090"`
+	URL      Endpoint `yaml:"url"` // by which clients reach us; absent: as each request says
+}
+
+// TLS names the certificate of the public listener.
+type TLS struct {
+	Certificate Path `yaml:"certificate" required:"true"`
+	Key         Path `yaml:"key" required:"true"`
+}
+
+// Participants says where party records come from: exactly one of File and Registry.
+type Participants struct {
+	File     Path          `yaml:"file"`
+	Registry *Registry     `yaml:"registry"`
+	Cache    time.Duration `yaml:"cache" default:"5m" min:"0s" max:"1h"`      // how long a record is fresh
+	MaxStale time.Duration `yaml:"max_stale" default:"1h" min:"0s" max:"24h"` // how long it may be used while the registry is out of reach
+}
+
+// Registry is a Participant Registry to ask.
+type Registry struct {
+	ID      ishare.PartyID  `yaml:"id" required:"true"`
+	URL     Endpoint        `yaml:"url" required:"true"`
+	Version RegistryVersion `yaml:"version"`
+}
+
+// Trust says whom to trust.
+type Trust struct {
+	Anchors                []Anchor      `yaml:"anchors" required:"true"`
+	TrustedList            bool          `yaml:"trusted_list"` // true: for clients, also what the registry's trusted list grants
+	Refresh                time.Duration `yaml:"refresh" default:"1h" min:"1s" max:"24h"`
+	Revocation             Revocation    `yaml:"revocation"`
+	RevocationAllowPrivate bool          `yaml:"revocation_allow_private"` // true: addresses on private networks are followed
+}
+
+// Tokens are the access tokens to issue.
+type Tokens struct {
+	Format   Format        `yaml:"format"`
+	Lifetime time.Duration `yaml:"lifetime" default:"1h" min:"1s" max:"24h"` // whole seconds
+	Keys     Path          `yaml:"keys"`                                     // absent: the folder keys in Data
+}
+
+// Policy is what is asked of a client beyond the framework.
+type Policy struct {
+	Roles                 []string      `yaml:"roles"`                                  // framework roles, all of which it must hold
+	Dataspaces            []string      `yaml:"dataspaces"`                             // data spaces, of all of which it must be a member
+	Leeway                time.Duration `yaml:"leeway" default:"10s" min:"0s" max:"1m"` // for clocks that differ
+	ExtraHeaderParameters ExtraHeaders  `yaml:"extra_header_parameters"`
+}
+
+// Route puts an upstream behind tokens.
+type Route struct {
+	Path     string       `yaml:"path" required:"true"` // prefix, beginning and ending as http.ServeMux has it
+	Upstream Upstream     `yaml:"upstream" required:"true"`
+	Scope    ishare.Scope `yaml:"scope" default:"iSHARE"`
+}

@@ -1,0 +1,304 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// A decoder walks the type of the configuration. It takes the value of each key from
+// the environment, or else the file, or else the default, and notes what is wrong
+// and goes on.
+type decoder struct {
+	base     string            // folder from which relative paths count
+	file     string            // as it is called in positions
+	env      map[string]string // variables that begin with envPrefix
+	variable string            // the one whose text is being decoded; empty: the file's
+	places   places
+	problems []Problem
+}
+
+// A member is a key of a mapping with its value; both are nil when it is absent.
+type member struct{ key, value *yaml.Node }
+
+func (m member) absent() bool { return m.value == nil || m.value.ShortTag() == "!!null" }
+
+// section decodes a mapping into a struct.
+func (d *decoder) section(path string, n *yaml.Node, v reflect.Value) {
+	var names []string
+	for f := range v.Type().Fields() {
+		if name := keyName(f); name != "" {
+			names = append(names, name)
+		}
+	}
+	members := d.members(path, n, names)
+	for f, v := range v.Fields() {
+		if name := keyName(f); name != "" {
+			d.field(join(path, name), members[name], f.Tag, v)
+		}
+	}
+}
+
+// keyName is the name of a struct field in the file; empty when it has none there.
+func keyName(f reflect.StructField) string {
+	if name := f.Tag.Get("yaml"); name != "-" {
+		return name
+	}
+	return ""
+}
+
+func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
+
+// members reads a mapping that may hold the given keys, each once.
+func (d *decoder) members(path string, n *yaml.Node, names []string) map[string]member {
+	members := make(map[string]member)
+	for key, value := range d.pairs(path, n) {
+		switch known := slices.Contains(names, key.Value); {
+		case known && members[key.Value].key != nil:
+			d.refuse(join(path, key.Value), key, fmt.Sprintf("given twice, first on line %d", members[key.Value].key.Line), "Remove one.")
+		case known:
+			members[key.Value] = member{key, value}
+		default:
+			d.refuse(join(path, key.Value), key, "unknown key", suggest(key.Value, names))
+		}
+	}
+	return members
+}
+
+// pairs gives the keys and values of a mapping; none of an absent one.
+func (d *decoder) pairs(path string, n *yaml.Node) func(yield func(key, value *yaml.Node) bool) {
+	return func(yield func(key, value *yaml.Node) bool) {
+		if (member{value: n}).absent() || !d.plain(path, n, yaml.MappingNode, "keys with values") {
+			return
+		}
+		for i := 0; i < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			if d.plain(path, key, yaml.ScalarNode, "the name of a key") && !yield(key, value) {
+				return
+			}
+		}
+	}
+}
+
+// field decodes one key of a section.
+func (d *decoder) field(path string, m member, tag reflect.StructTag, v reflect.Value) {
+	if !m.absent() {
+		d.places[path] = d.position(m.key)
+	}
+	switch {
+	case d.parser(v) != nil || v.Kind() == reflect.Slice || v.Kind() == reflect.Map:
+		d.leaf(path, m, tag, v)
+	case v.Kind() == reflect.Struct:
+		d.section(path, m.value, v)
+	case v.Kind() == reflect.Pointer: // an optional section
+		if set := d.setBelow(path); set != "" && m.absent() {
+			d.places[path] = Position{File: "$" + set}
+		} else if m.absent() {
+			return
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		d.section(path, m.value, v.Elem())
+	}
+}
+
+// leaf decodes a key that has a value of its own.
+func (d *decoder) leaf(path string, m member, tag reflect.StructTag, v reflect.Value) {
+	if text, ok := tag.Lookup("default"); ok {
+		d.text(path, m.key, text, v)
+	}
+	if name, text := d.lookup(path); text != "" {
+		d.variable = name
+		defer func() { d.variable = "" }()
+		d.places[path] = d.position(nil)
+		m.value = d.envNode(path, text, v)
+	}
+	required := tag.Get("required") == "true"
+	switch {
+	case m.absent() && required:
+		d.problems = append(d.problems, d.places.problem(path, "is required", mendAbsent(path)))
+	case m.absent():
+	case required && m.value.Kind == yaml.SequenceNode && len(m.value.Content) == 0:
+		d.refuse(path, m.value, "want at least one", "")
+	default:
+		d.value(path, m.value, v)
+		d.bounds(path, m.value, tag, v)
+	}
+}
+
+// value decodes a scalar, a list or a map of names.
+func (d *decoder) value(path string, n *yaml.Node, v reflect.Value) {
+	switch {
+	case d.parser(v) != nil:
+		if d.plain(path, n, yaml.ScalarNode, "one value") {
+			d.text(path, n, n.Value, v)
+		}
+	case v.Kind() == reflect.Slice:
+		d.list(path, n, v)
+	case v.Kind() == reflect.Map:
+		d.dictionary(path, n, v)
+	case v.Kind() == reflect.Struct:
+		d.section(path, n, v)
+	}
+}
+
+func (d *decoder) list(path string, n *yaml.Node, v reflect.Value) {
+	if !d.plain(path, n, yaml.SequenceNode, "a list") {
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		path := fmt.Sprintf("%s[%d]", path, i)
+		d.places[path] = d.position(item)
+		d.value(path, item, v.Index(i))
+	}
+}
+
+func (d *decoder) dictionary(path string, n *yaml.Node, v reflect.Value) {
+	v.Set(reflect.MakeMap(v.Type()))
+	for key, value := range d.pairs(path, n) {
+		path := join(path, key.Value)
+		name, content := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		if _, twice := d.places[path]; twice {
+			d.refuse(path, key, "given twice", "Remove one.")
+		}
+		d.places[path] = d.position(key)
+		d.text(path, key, key.Value, name)
+		d.value(path, value, content)
+		v.SetMapIndex(name, content)
+	}
+}
+
+// plain reports whether a node is of the kind that is wanted, and says so if it is
+// not. Aliases and tags are refused: the configuration means what it says where it
+// says it.
+func (d *decoder) plain(path string, n *yaml.Node, kind yaml.Kind, want string) bool {
+	switch {
+	case n.Style&yaml.TaggedStyle != 0:
+		d.refuse(path, n, "want "+want+" without a tag", "")
+	case n.Kind != kind || n.ShortTag() == "!!null":
+		d.refuse(path, n, "want "+want+", got "+kindWords(n), "")
+	default:
+		return true
+	}
+	return false
+}
+
+func kindWords(n *yaml.Node) string {
+	switch {
+	case n.ShortTag() == "!!null":
+		return "nothing"
+	case n.Kind == yaml.SequenceNode:
+		return "a list"
+	case n.Kind == yaml.MappingNode:
+		return "keys with values"
+	case n.Kind == yaml.AliasNode:
+		return "an alias"
+	}
+	return "one value"
+}
+
+// text decodes a scalar.
+func (d *decoder) text(path string, n *yaml.Node, text string, v reflect.Value) {
+	if err := d.parser(v)(text); err != nil {
+		d.refuse(path, n, err.Error(), "")
+	}
+}
+
+// parser gives the function that reads a scalar into v; nil when v is no scalar.
+func (d *decoder) parser(v reflect.Value) func(string) error {
+	switch p := v.Addr().Interface().(type) {
+	case encoding.TextUnmarshaler:
+		return func(text string) error { return p.UnmarshalText([]byte(text)) }
+	case *string:
+		return into(p, parseText)
+	case *bool:
+		return into(p, parseBool)
+	case *time.Duration:
+		return into(p, parseDuration)
+	case *ishare.PartyID:
+		return into(p, ishare.ParsePartyID)
+	case *ishare.Scope:
+		return into(p, ishare.ParseScope)
+	case *Path:
+		return into(p, func(text string) (Path, error) {
+			_, err := parseText(text)
+			return Path(text).from(d.base), err
+		})
+	case *Anchor:
+		return into(p, func(text string) (Anchor, error) { return parseAnchor(text, d.base) })
+	}
+	return nil
+}
+
+// into leaves p alone when the text cannot be parsed.
+func into[T any](p *T, parse func(string) (T, error)) func(string) error {
+	return func(text string) error {
+		value, err := parse(text)
+		if err == nil {
+			*p = value
+		}
+		return err
+	}
+}
+
+func parseText(text string) (string, error) {
+	if strings.TrimSpace(text) == "" {
+		return "", errors.New("want text, got nothing")
+	}
+	return text, nil
+}
+
+func parseBool(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("want true or false, got %q", text)
+}
+
+func parseDuration(text string) (time.Duration, error) {
+	value, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("want a duration such as 30s, 5m or 1h30m, got %q", text)
+	}
+	return value, nil
+}
+
+// bounds checks a duration against its tags.
+func (d *decoder) bounds(path string, n *yaml.Node, tag reflect.StructTag, v reflect.Value) {
+	value, ok := reflect.TypeAssert[time.Duration](v)
+	if !ok {
+		return
+	}
+	low, _ := time.ParseDuration(tag.Get("min"))
+	high, _ := time.ParseDuration(tag.Get("max"))
+	if value < low || value > high {
+		d.refuse(path, n, fmt.Sprintf("want a duration from %s to %s, got %s", tag.Get("min"), tag.Get("max"), value), "")
+	}
+}
+
+// position is where a node stands.
+func (d *decoder) position(n *yaml.Node) Position {
+	switch {
+	case d.variable != "":
+		return Position{File: "$" + d.variable}
+	case n == nil:
+		return Position{File: d.file}
+	}
+	return Position{File: d.file, Line: n.Line, Column: n.Column}
+}
+
+func (d *decoder) refuse(path string, n *yaml.Node, message, mend string) {
+	at := d.position(n)
+	d.problems = append(d.problems, Problem{File: at.File, Line: at.Line, Column: at.Column, Key: path, Message: message, Mend: mend})
+}

@@ -1,0 +1,201 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Names of the environment variables that are not keys of the file.
+const (
+	envPrefix       = "WAYBILL_"
+	envPassword     = "WAYBILL_PARTY_KEY_PASSWORD"
+	envPasswordFile = "WAYBILL_PARTY_KEY_PASSWORD_FILE"
+)
+
+// maxPasswordFile is how much of a password file is accepted, in bytes.
+const maxPasswordFile = 4096
+
+// environment picks the variables that begin with the prefix.
+func environment(environ []string) map[string]string {
+	env := make(map[string]string)
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok && strings.HasPrefix(name, envPrefix) {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// envName is the variable of a key: party.id is WAYBILL_PARTY_ID.
+func envName(path string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
+}
+
+func mendAbsent(path string) string {
+	if strings.Contains(path, "[") {
+		return ""
+	}
+	return "Add it, or set " + envName(path) + "."
+}
+
+// lookup gives the variable of a key and its text. An empty variable counts as none.
+func (d *decoder) lookup(path string) (name, text string) {
+	if strings.Contains(path, "[") { // a list is set as a whole
+		return "", ""
+	}
+	return envName(path), d.env[envName(path)]
+}
+
+// setBelow names a variable that sets a key of the section; empty when none does.
+func (d *decoder) setBelow(path string) string {
+	var set []string
+	for name, value := range d.env {
+		if value != "" && strings.HasPrefix(name, envName(path)+"_") {
+			set = append(set, name)
+		}
+	}
+	if len(set) == 0 {
+		return ""
+	}
+	return slices.Min(set)
+}
+
+// envNode makes a node of a variable's text: a list of plain values is separated by
+// commas, a list or map of anything else is YAML, and the rest is the text itself.
+func (d *decoder) envNode(path, text string, v reflect.Value) *yaml.Node {
+	switch {
+	case d.parser(v) != nil:
+		return textNode(text)
+	case v.Kind() == reflect.Slice && d.parser(reflect.New(v.Type().Elem()).Elem()) != nil:
+		list := &yaml.Node{Kind: yaml.SequenceNode}
+		for item := range strings.SplitSeq(text, ",") {
+			list.Content = append(list.Content, textNode(strings.TrimSpace(item)))
+		}
+		return list
+	}
+	var doc yaml.Node
+	if err := yaml.Load([]byte(text), &doc); err != nil {
+		d.refuse(path, nil, "want YAML on one line: "+syntax(err).Message, "")
+		return nil
+	}
+	return doc.Content[0]
+}
+
+func textNode(text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+}
+
+// password takes the password of PKCS#12 from the environment, or from the file that
+// the environment names: never from the configuration file, which is passed around.
+func (d *decoder) password() Secret {
+	text, path := d.env[envPassword], d.env[envPasswordFile]
+	if path == "" {
+		return Secret{text}
+	}
+	d.variable = envPasswordFile
+	defer func() { d.variable = "" }()
+	if text != "" {
+		d.refuse("", nil, envPassword+" is set as well", "Unset one of them.")
+	}
+	data, err := os.ReadFile(string(Path(path).from(d.base)))
+	if err != nil || len(data) > maxPasswordFile {
+		d.refuse("", nil, fmt.Sprintf("the file of the password cannot be read, or is over %d bytes", maxPasswordFile), "Check the path and its permissions.")
+		return Secret{}
+	}
+	return Secret{strings.TrimRight(string(data), "\r\n")}
+}
+
+// strangers finds variables that look like keys and are none. Not every unknown one
+// does: in Kubernetes a service named waybill puts WAYBILL_PORT and a dozen others
+// into every container.
+func (d *decoder) strangers() {
+	known := []string{envPassword, envPasswordFile}
+	sections := make(map[string]bool)
+	for path := range keys("", reflect.TypeFor[Config]()) {
+		known = append(known, envName(path))
+		if section, _, ok := strings.Cut(path, "."); ok {
+			sections[envName(section)+"_"] = true
+		}
+	}
+	for name := range d.env {
+		if slices.Contains(known, name) {
+			continue
+		}
+		mend := suggest(name, known)
+		for section := range sections {
+			if mend == "" && strings.HasPrefix(name, section) {
+				mend = "Unset it, or correct its name."
+			}
+		}
+		if mend != "" {
+			d.variable = name
+			d.refuse("", nil, "no key has this name", mend)
+		}
+	}
+	d.variable = ""
+}
+
+// keys gives the path of every key that has a value of its own.
+func keys(path string, t reflect.Type) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for f := range t.Fields() {
+			name, inner := keyName(f), f.Type
+			if inner.Kind() == reflect.Pointer {
+				inner = inner.Elem()
+			}
+			switch isSection := inner.Kind() == reflect.Struct && new(decoder).parser(reflect.New(inner).Elem()) == nil; {
+			case name == "":
+			case isSection:
+				for key := range keys(join(path, name), inner) {
+					if !yield(key) {
+						return
+					}
+				}
+			case !yield(join(path, name)):
+				return
+			}
+		}
+	}
+}
+
+// suggest names the candidate that differs from name by a slip of the hand.
+func suggest(name string, candidates []string) string {
+	const slip = 2
+	best, distance := "", slip+1
+	for _, c := range candidates {
+		if n := edits(name, c); n < distance {
+			best, distance = c, n
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "Did you mean " + best + "?"
+}
+
+// edits counts the characters to insert, delete or replace to make b of a
+// (Levenshtein's distance).
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,131 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxFileSize is the most that a configuration may hold, in bytes.
+const maxFileSize = 1 << 20
+
+// Load reads the configuration file at path; with an empty path there is none, and
+// the environment must say everything. It is otherwise as [Parse].
+func Load(path string, environ []string) (*Config, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data, environ)
+}
+
+// Inspect reads the configuration as [Load] does, for whoever wants to look further
+// when something is wrong: it returns what could be read beside the problems. With
+// problems, the configuration must not be served.
+func Inspect(path string, environ []string) (*Config, []Problem, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, problems := interpret(path, data, environ)
+	return c, problems, nil
+}
+
+func read(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return data, nil
+}
+
+// Parse reads a configuration of at most 1 MiB. File is its name in problems, and
+// relative paths are relative to the folder of that name, those in the environment
+// too. Environ is in the form of [os.Environ]: a variable such as WAYBILL_PARTY_ID
+// wins over the file, unless it is empty. A list of plain values is separated by
+// commas there, and other lists and maps are YAML.
+//
+// The error is an [*Error] with everything that is wrong.
+func Parse(file string, data []byte, environ []string) (*Config, error) {
+	c, problems := interpret(file, data, environ)
+	if len(problems) > 0 {
+		return nil, &Error{problems}
+	}
+	return c, nil
+}
+
+func interpret(file string, data []byte, environ []string) (*Config, []Problem) {
+	d := &decoder{file: file, base: filepath.Dir(file), env: environment(environ), places: make(places)}
+	if file == "" {
+		d.file, d.base = "environment", ""
+	}
+	root := d.document(data)
+	d.places[""] = d.position(root)
+	c := &Config{places: d.places}
+	if len(d.problems) == 0 {
+		d.section("", root, reflect.ValueOf(c).Elem())
+		d.strangers()
+		c.Party.Password = d.password()
+		c.complete()
+		d.problems = append(d.problems, c.check()...)
+	}
+	sortProblems(d.problems)
+	return c, d.problems
+}
+
+// document gives the one YAML document in data; nil when there is none.
+func (d *decoder) document(data []byte) *yaml.Node {
+	if len(data) > maxFileSize {
+		d.refuse("", nil, "the file is over 1 MiB, which no configuration is", "Check that this is the right file.")
+		return nil
+	}
+	loader, err := yaml.NewLoader(bytes.NewReader(data))
+	var doc, more yaml.Node
+	if err == nil {
+		err = loader.Load(&doc)
+	}
+	if errors.Is(err, io.EOF) { // nothing but comments
+		return nil
+	}
+	if err == nil {
+		if err = loader.Load(&more); err == nil {
+			d.refuse("", &more, "want one YAML document, got a second", "Remove it, or put it into a file of its own.")
+			return nil
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		p := syntax(err)
+		p.File = d.file
+		d.problems = append(d.problems, p)
+		return nil
+	}
+	return doc.Content[0]
+}
+
+// syntax turns an error of the YAML parser into a problem.
+func syntax(err error) Problem {
+	var at *yaml.LoadError
+	if !errors.As(err, &at) {
+		return Problem{Message: err.Error()}
+	}
+	message := strings.TrimSpace(at.Message)
+	if at.ContextMsg != "" {
+		message = at.ContextMsg + ": " + message
+	}
+	return Problem{Line: at.Mark.Line, Column: at.Mark.Column, Message: message}
+}

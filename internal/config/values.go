@@ -1,0 +1,293 @@
+package config
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// A Path is the path of a file or folder. What is relative in the configuration is
+// relative to its file, and has been joined with the folder of that.
+type Path string
+
+// pkcs11Scheme begins the URI of a key in hardware (RFC 7512).
+const pkcs11Scheme = "pkcs11:"
+
+func (p Path) from(base string) Path {
+	if p == "" || filepath.IsAbs(string(p)) || strings.HasPrefix(string(p), pkcs11Scheme) {
+		return p
+	}
+	return Path(filepath.Join(base, string(p)))
+}
+
+// A Secret shows itself to nobody who does not ask for it.
+type Secret struct{ text string }
+
+// Reveal gives the secret.
+func (s Secret) Reveal() string { return s.text }
+
+// String hides the secret.
+func (s Secret) String() string {
+	if s.text == "" {
+		return ""
+	}
+	return "[hidden]"
+}
+
+// GoString hides the secret.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue hides the secret.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// An Address is where to listen: host:port, with an IP address or a name of this
+// machine as the host, or none for all its addresses. Port 0 takes a free one.
+type Address string
+
+// UnmarshalText reads an address.
+func (a *Address) UnmarshalText(text []byte) error {
+	host, port, err := net.SplitHostPort(string(text))
+	if err != nil {
+		return errors.New("want host:port, such as 127.0.0.1:8080, or :8080 for every address of the machine")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("want a port from 0 to 65535, got %q", port)
+	}
+	if strings.ContainsAny(host, "/ @?#") {
+		return fmt.Errorf("want an IP address or a host name before the port, got %q", host)
+	}
+	*a = Address(text)
+	return nil
+}
+
+// An Endpoint is the base URL of a server that we call: https, or plain http to a
+// loopback address, where nobody else can listen in. It ends without a slash, so that
+// a path can be put behind it.
+type Endpoint struct{ url.URL }
+
+// UnmarshalText reads an endpoint.
+func (e *Endpoint) UnmarshalText(text []byte) error {
+	u, err := parseURL(string(text))
+	switch {
+	case err != nil:
+		return err
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return errors.New("want https; plain http is for loopback addresses only")
+	}
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	e.URL = *u
+	return nil
+}
+
+// An Upstream is the base URL of a server behind us, http or https: it stands on
+// our own network, where who reads along reads what we decided.
+type Upstream struct{ url.URL }
+
+// UnmarshalText reads an upstream.
+func (u *Upstream) UnmarshalText(text []byte) error {
+	parsed, err := parseURL(string(text))
+	if err != nil {
+		return err
+	}
+	u.URL = *parsed
+	return nil
+}
+
+// parseURL does not repeat the text in its errors: people put passwords in URLs.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("want a URL such as https://registry.example")
+	case u.User != nil:
+		return nil, errors.New("want a URL without user and password")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("want a URL without query and fragment")
+	}
+	return u, nil
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// State says where used assertions are remembered. The zero State is memory.
+type State struct{ url string }
+
+// Memory reports whether the state is kept in this process.
+func (s State) Memory() bool { return s.url == "" }
+
+// URL is the address of Redis or Valkey. It may hold a password.
+func (s State) URL() string { return s.url }
+
+// String hides a password.
+func (s State) String() string {
+	if s.Memory() {
+		return "memory"
+	}
+	u, err := url.Parse(s.url)
+	if err != nil {
+		return "[hidden]"
+	}
+	return u.Redacted()
+}
+
+// GoString hides a password.
+func (s State) GoString() string { return s.String() }
+
+// LogValue hides a password.
+func (s State) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// UnmarshalText reads a state. Its errors do not repeat the text.
+func (s *State) UnmarshalText(text []byte) error {
+	schemes := []string{"redis", "rediss", "redis-sentinel", "redis-cluster"}
+	if string(text) == "memory" {
+		*s = State{}
+		return nil
+	}
+	u, err := url.Parse(string(text))
+	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
+		return fmt.Errorf("want memory, or a URL such as redis://host:6379/0 (%s)", strings.Join(schemes, ", "))
+	}
+	s.url = string(text)
+	return nil
+}
+
+// An Anchor is a certificate to trust: the file of one, or the SHA-256 fingerprint
+// by which it is known when it comes along. Exactly one of the two is set.
+type Anchor struct {
+	File        Path
+	Fingerprint string // in the form of [ishare.Thumbprint]
+}
+
+// parseAnchor takes what consists of hex digits, with or without colons, for a
+// fingerprint if it has the length of one.
+func parseAnchor(text, base string) (Anchor, error) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+	switch {
+	case text == "":
+		return Anchor{}, errors.New("want the file of a certificate, or a SHA-256 fingerprint")
+	case err == nil && len(raw) == 32:
+		return Anchor{Fingerprint: hex.EncodeToString(raw)}, nil
+	case err == nil && len(raw) == 20:
+		return Anchor{}, errors.New("want a SHA-256 fingerprint (64 hex digits); this has the length of SHA-1, which can be forged")
+	}
+	return Anchor{File: Path(text).from(base)}, nil
+}
+
+// A ScopeName is one scope value.
+type ScopeName string
+
+// UnmarshalText reads one scope value.
+func (s *ScopeName) UnmarshalText(text []byte) error {
+	scope, err := ishare.ParseScope(string(text))
+	switch {
+	case err != nil:
+		return err
+	case len(scope) != 1 || len(scope[0]) != len(text):
+		return errors.New("want one scope value, without spaces")
+	case scope[0] == ishare.ScopeISHARE:
+		return errors.New("iSHARE is always known; remove it")
+	}
+	*s = ScopeName(text)
+	return nil
+}
+
+// An enum is a value that is one of a few words. The first is the safe one, and the
+// zero value.
+type enum interface {
+	~uint8
+	words() []string
+}
+
+func word[E enum](e E) string { return e.words()[e] }
+
+func setWord[E enum](e *E, text []byte) error {
+	i := slices.Index((*e).words(), string(text))
+	if i < 0 {
+		return fmt.Errorf("want %s, got %q", strings.Join((*e).words(), " or "), text)
+	}
+	*e = E(i)
+	return nil
+}
+
+// Revocation says what to do when nobody can tell whether a certificate is revoked.
+type Revocation uint8
+
+// The ways to treat revocation.
+const (
+	RevocationRequire Revocation = iota // give no token
+	RevocationPrefer                    // give a token and say so
+	RevocationOff                       // do not ask
+)
+
+func (Revocation) words() []string { return []string{"require", "prefer", "off"} }
+
+// String is the word in the configuration.
+func (r Revocation) String() string { return word(r) }
+
+// UnmarshalText reads the word.
+func (r *Revocation) UnmarshalText(text []byte) error { return setWord(r, text) }
+
+// Format is the form of an access token.
+type Format uint8
+
+// The forms of access tokens.
+const (
+	FormatOpaque Format = iota // sealed
+	FormatJWT                  // RFC 9068
+)
+
+func (Format) words() []string { return []string{"opaque", "jwt"} }
+
+// String is the word in the configuration.
+func (f Format) String() string { return word(f) }
+
+// UnmarshalText reads the word.
+func (f *Format) UnmarshalText(text []byte) error { return setWord(f, text) }
+
+// ExtraHeaders says what to do with an unknown header parameter of an assertion.
+type ExtraHeaders uint8
+
+// The ways to treat unknown header parameters.
+const (
+	ExtraHeadersRefuse ExtraHeaders = iota
+	ExtraHeadersAllow               // except those that are never safe
+)
+
+func (ExtraHeaders) words() []string { return []string{"refuse", "allow"} }
+
+// String is the word in the configuration.
+func (e ExtraHeaders) String() string { return word(e) }
+
+// UnmarshalText reads the word.
+func (e *ExtraHeaders) UnmarshalText(text []byte) error { return setWord(e, text) }
+
+// RegistryVersion is the version of the framework that a registry speaks.
+type RegistryVersion uint8
+
+// The versions of registries.
+const (
+	RegistryAuto RegistryVersion = iota // found out
+	Registry3
+	Registry2
+)
+
+func (RegistryVersion) words() []string { return []string{"auto", "3.0", "2"} }
+
+// String is the word in the configuration.
+func (v RegistryVersion) String() string { return word(v) }
+
+// UnmarshalText reads the word.
+func (v *RegistryVersion) UnmarshalText(text []byte) error { return setWord(v, text) }

@@ -1,0 +1,183 @@
+// Package keyfile reads a private key and its certificates from the files in which
+// people keep them, and says in plain words what is wrong with them and how to
+// mend it. Nothing that it says holds key material or a password.
+package keyfile
+
+import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxFileSize is far above ten certificates and a key, in bytes.
+const maxFileSize = 1 << 20
+
+// Files names the files of a key and its certificates. Each may be PEM, PKCS#12
+// in any of its old and new encodings, or DER.
+type Files struct {
+	Key          string // the private key; PKCS#12 and PEM may hold the certificates too
+	Certificates string // leaf first; empty: they are in the key's file
+	Password     string // of PKCS#12
+}
+
+// A Pair is a private key and the certificates that belong to it, leaf first. The
+// key can be used and not read, so that no log or error can show it.
+type Pair struct {
+	Certificates []*x509.Certificate
+	key          crypto.Signer
+}
+
+// Signer signs with the private key.
+func (p *Pair) Signer() crypto.Signer { return p.key }
+
+// TLS gives the pair to a TLS server or client.
+func (p *Pair) TLS() tls.Certificate {
+	pair := tls.Certificate{PrivateKey: p.key, Leaf: p.Certificates[0]}
+	for _, c := range p.Certificates {
+		pair.Certificate = append(pair.Certificate, c.Raw)
+	}
+	return pair
+}
+
+// A Problem is something that is wrong with a file, fit to be shown to the person
+// who keeps it.
+type Problem struct {
+	File    string // its path
+	Message string // what is wrong
+	Mend    string // what to do about it
+	Warning bool   // the file can be used all the same
+	Cause   error  // what a library said, or nil; Message holds it
+}
+
+// String is the whole problem on one line.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s: %s. %s", p.File, p.Message, p.Mend)
+}
+
+// Problems are all that was found.
+type Problems []Problem
+
+// Err is nil when all problems are warnings, and otherwise an error that tells
+// those that are not, one a line.
+func (ps Problems) Err() error {
+	var errs []error
+	for _, p := range ps {
+		if !p.Warning {
+			errs = append(errs, problemError{p})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+type problemError struct{ Problem }
+
+func (e problemError) Error() string { return e.String() }
+func (e problemError) Unwrap() error { return e.Cause }
+
+// ReadSeal reads the key and the certificates with which a party signs: RSA of 2048
+// to 8192 bits, the chain complete and in order, everything valid at the given
+// time (iSHARE 3.0, certificates). It finds all problems at once. The pair is nil
+// unless they are all warnings.
+func ReadSeal(files Files, at time.Time) (*Pair, Problems) {
+	return inspect(files, func(s *subject) []Problem {
+		return slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(at), s.usage())
+	})
+}
+
+// ReadTLS reads the key and the certificates of a TLS server, which need not be RSA
+// and need not reach the root. It finds all problems at once. The pair is nil
+// unless they are all warnings.
+func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
+	return inspect(files, func(s *subject) []Problem {
+		return slices.Concat(s.match(), s.order(), s.validity(at))
+	})
+}
+
+// inspect reads the files and, when there are a key and certificates in them, checks
+// these.
+func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
+	keyFile := open(files.Key, files.Password)
+	certFile := keyFile
+	if files.Certificates != "" && files.Certificates != files.Key {
+		certFile = open(files.Certificates, files.Password)
+	}
+	key, problems := keyFile.onlyKey()
+	certs, noCerts := certFile.someCertificates(files.Certificates == "")
+	if certFile != keyFile || len(keyFile.trouble) == 0 { // else it is said already
+		problems = append(problems, noCerts...)
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	s := newSubject(key, certs, certFile.unordered)
+	s.keyFile, s.certFile = keyFile.path, certFile.path
+	problems = append(check(s), permissions(keyFile)...)
+	if certFile != keyFile {
+		problems = append(problems, permissions(certFile)...)
+	}
+	if Problems(problems).Err() != nil {
+		return nil, problems
+	}
+	return &Pair{Certificates: s.chain, key: key}, problems
+}
+
+// open reads one file, whatever it holds.
+func open(path, password string) *contents {
+	c := &contents{path: path}
+	file, err := os.Open(path)
+	if err != nil {
+		c.trouble = []Problem{unreadable(path, err)}
+		return c
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	if info, err := file.Stat(); err == nil {
+		c.mode = info.Mode()
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
+	switch {
+	case err != nil:
+		c.trouble = []Problem{unreadable(path, err)}
+	case len(data) > maxFileSize:
+		c.trouble = []Problem{c.problem(nil, "Check that this is the right file.", "the file is over 1 MiB, which no key or chain is")}
+	default:
+		c.parse(data, password)
+	}
+	return c
+}
+
+// unreadable leaves out the path that the system's error repeats.
+func unreadable(path string, err error) Problem {
+	cause := err
+	if pathError := (*os.PathError)(nil); errors.As(err, &pathError) {
+		cause = pathError.Err
+	}
+	mend := "Check the path."
+	if errors.Is(err, os.ErrPermission) {
+		mend = "Let the account that Waybill runs under read the file."
+	}
+	return Problem{File: path, Message: "the file cannot be read: " + cause.Error(), Mend: mend, Cause: err}
+}
+
+// permissions warns of a private key that every account of the machine can read.
+// Windows has no such bits.
+func permissions(c *contents) []Problem {
+	const othersMayRead = 0o004
+	if runtime.GOOS == "windows" || !c.holdsKey() || c.mode&othersMayRead == 0 {
+		return nil
+	}
+	return []Problem{{
+		File: c.path, Warning: true,
+		Message: fmt.Sprintf("every account of this machine can read the private key (mode %04o)", c.mode.Perm()),
+		Mend:    fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", shellQuote(c.path)),
+	}}
+}
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

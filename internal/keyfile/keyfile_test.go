@@ -1,0 +1,555 @@
+package keyfile
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
+)
+
+// usable fails the test unless the pair is the test's seal with its whole chain, and
+// the key signs.
+func usable(t *testing.T, pair *Pair, problems Problems) {
+	t.Helper()
+	if pair == nil || len(problems) > 0 {
+		t.Fatalf("pair %v, problems %v", pair, problems)
+	}
+	if !slices.EqualFunc(pair.Certificates, testPKI().chain(), (*x509.Certificate).Equal) {
+		t.Errorf("the chain is not the one that was written: %d certificates", len(pair.Certificates))
+	}
+	digest := sha256.Sum256([]byte("text"))
+	signature, err := pair.Signer().Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rsa.VerifyPKCS1v15(&sealKey().PublicKey, crypto.SHA256, digest[:], signature); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadSealInEveryForm(t *testing.T) {
+	t.Parallel()
+	key, chain := keyPEM(sealKey()), certPEM(testPKI().chain()...)
+	old := block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(sealKey()))
+	der8, _ := x509.MarshalPKCS8PrivateKey(sealKey())
+	crlf := func(text []byte) []byte { return bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")) }
+	cases := map[string]struct{ key, certs []byte }{
+		"PKCS#8":                      {key, chain},
+		"PKCS#1":                      {old, chain},
+		"both in one file":            {append(slices.Clone(chain), key...), nil},
+		"both in both":                {append(slices.Clone(key), chain...), append(slices.Clone(key), chain...)},
+		"line ends of Windows":        {crlf(key), crlf(chain)},
+		"byte order mark":             {append([]byte("\ufeff"), key...), append([]byte("\ufeff"), chain...)},
+		"text around":                 {append([]byte("Bag Attributes\n    friendlyName: x\n"), key...), append([]byte("subject=CN = x\n"), chain...)},
+		"DER key":                     {der8, chain},
+		"old DER key":                 {x509.MarshalPKCS1PrivateKey(sealKey()), chain},
+		"certificates beside a stray": {key, append(block("DH PARAMETERS", []byte{0x30, 0}), chain...)},
+		"chain beside encrypted key":  {key, append(block("ENCRYPTED PRIVATE KEY", []byte{0x30, 0}), chain...)},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files := Files{Key: place(t, "party-key", c.key)}
+			if c.certs != nil {
+				files.Certificates = place(t, "party-chain", c.certs)
+			}
+			pair, problems := ReadSeal(files, now)
+			usable(t, pair, problems)
+		})
+	}
+}
+
+func TestReadSealFromPKCS12(t *testing.T) {
+	t.Parallel()
+	chain := testPKI().chain()
+	encoders := map[string]*pkcs12.Encoder{
+		"Modern2023": pkcs12.Modern2023, "Modern2026": pkcs12.Modern2026, "LegacyDES": pkcs12.LegacyDES, "LegacyRC2": pkcs12.LegacyRC2,
+	}
+	for name, encoder := range encoders {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, password := range []string{"correct horse", "", "pässwörd €"} {
+				p12, err := encoder.Encode(sealKey(), chain[0], chain[1:], password)
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := place(t, "party.p12", p12)
+				pair, problems := ReadSeal(Files{Key: path, Password: password}, now)
+				usable(t, pair, problems)
+				pair, problems = ReadSeal(Files{Key: path, Certificates: path, Password: password}, now)
+				usable(t, pair, problems)
+			}
+		})
+	}
+}
+
+// PKCS#12 holds a set: any order is right, and the chain comes out leaf first.
+func TestPKCS12InAnyOrder(t *testing.T) {
+	t.Parallel()
+	c := testPKI().chain()
+	p12, err := pkcs12.Modern.Encode(sealKey(), c[3], []*x509.Certificate{c[1], c[0], c[2]}, "pw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, problems := ReadSeal(Files{Key: place(t, "party.pfx", p12), Password: "pw"}, now)
+	usable(t, pair, problems)
+}
+
+// Certificates named besides PKCS#12 take the place of those in it.
+func TestPKCS12WithSeparateChain(t *testing.T) {
+	t.Parallel()
+	p12, err := pkcs12.Modern.Encode(sealKey(), testPKI().seal, nil, "pw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := Files{Key: place(t, "party.p12", p12), Certificates: place(t, "chain.pem", certPEM(testPKI().chain()...)), Password: "pw"}
+	pair, problems := ReadSeal(files, now)
+	usable(t, pair, problems)
+}
+
+func TestReadSealFromOpenSSL(t *testing.T) {
+	t.Parallel()
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
+			t.Fatal("openssl is not there, and WAYBILL_TEST_SERVICES=require demands it")
+		}
+		t.Skip("openssl is not there; WAYBILL_TEST_SERVICES=require would make this a failure")
+	}
+	key := place(t, "key.pem", keyPEM(sealKey()))
+	leaf := place(t, "leaf.pem", certPEM(testPKI().seal))
+	issuers := place(t, "issuers.pem", certPEM(testPKI().chain()[1:]...))
+	forms := map[string][]string{
+		"default": nil,
+		"legacy":  {"-legacy"},
+		"3DES":    {"-descert"},
+		"plain":   {"-keypbe", "NONE", "-certpbe", "NONE"},
+	}
+	for name, options := range forms {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "party.p12")
+			args := append([]string{
+				"pkcs12", "-export", "-inkey", key, "-in", leaf, "-certfile", issuers,
+				"-name", "my seal", "-passout", "pass:pw", "-out", path,
+			}, options...)
+			if out, err := exec.CommandContext(t.Context(), openssl, args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			pair, problems := ReadSeal(Files{Key: path, Password: "pw"}, now)
+			usable(t, pair, problems)
+			if _, problems := ReadSeal(Files{Key: path, Password: "other"}, now); problems.Err() == nil {
+				t.Error("a wrong password opened it")
+			}
+		})
+	}
+	t.Run("encrypted PEM", func(t *testing.T) {
+		t.Parallel()
+		for _, options := range [][]string{{"pkey", "-aes256"}, {"rsa", "-aes256", "-traditional"}} {
+			path := filepath.Join(t.TempDir(), "key.pem")
+			args := append(slices.Clone(options), "-in", key, "-passout", "pass:pw", "-out", path)
+			if out, err := exec.CommandContext(t.Context(), openssl, args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			_, problems := ReadSeal(Files{Key: path, Certificates: issuers}, now)
+			wantProblem(t, problems, "encrypted PEM", "openssl pkcs12 -export", false)
+		}
+	})
+}
+
+// wantProblem fails the test unless there is exactly one problem, it says message and
+// mend, and it is a warning if it should be.
+func wantProblem(t *testing.T, problems Problems, message, mend string, warning bool) {
+	t.Helper()
+	if len(problems) != 1 {
+		t.Fatalf("%d problems, want 1: %v", len(problems), problems)
+	}
+	p := problems[0]
+	if !strings.Contains(p.Message, message) || !strings.Contains(p.Mend, mend) || p.Warning != warning {
+		t.Errorf("problem %+v\nwant message %q, mend %q, warning %v", p, message, mend, warning)
+	}
+	if p.File == "" || !strings.HasSuffix(p.Mend, ".") {
+		t.Errorf("the problem names no file or its mend is not a sentence: %+v", p)
+	}
+}
+
+func TestProblemsOfFiles(t *testing.T) {
+	t.Parallel()
+	key, chain := keyPEM(sealKey()), certPEM(testPKI().chain()...)
+	public, _ := x509.MarshalPKIXPublicKey(sealKey().Public())
+	request, _ := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "x"}}, sealKey())
+	p12, _ := pkcs12.Modern.Encode(sealKey(), testPKI().seal, testPKI().chain()[1:], "r1ght-one")
+	unsealed, _ := pkcs12.Passwordless.EncodeTrustStore(testPKI().chain(), "")
+	x25519, _ := ecdh.X25519().GenerateKey(rand.Reader)
+	cases := []struct {
+		name          string
+		key, certs    []byte
+		password      string
+		message, mend string
+	}{
+		{name: "public key", key: block("PUBLIC KEY", public), certs: chain, message: "holds a public key", mend: "BEGIN PRIVATE KEY"},
+		{name: "signing request", key: block("CERTIFICATE REQUEST", request), certs: chain, message: "holds a certificate signing request", mend: "private key"},
+		{name: "certificate as the key", key: chain, certs: chain, message: "no private key found: the file holds certificates only", mend: "private key"},
+		{name: "key as the certificate", key: key, certs: key, message: "no certificate found: the file holds a private key only", mend: "BEGIN CERTIFICATE"},
+		{name: "request as the certificate", key: key, certs: block("CERTIFICATE REQUEST", request), message: "no certificate found: the file holds a certificate signing request", mend: "trust service provider"},
+		{name: "no certificates named", key: key, message: "no certificate found", mend: "Name the file of the certificates"},
+		{name: "two keys", key: append(slices.Clone(key), key...), certs: chain, message: "2 private keys", mend: "Keep the one"},
+		{name: "encrypted", key: block("ENCRYPTED PRIVATE KEY", []byte{0x30, 0}), certs: chain, message: "encrypted PEM", mend: "WAYBILL_PARTY_KEY_PASSWORD"},
+		{name: "encrypted in the old way", key: []byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMAA=\n-----END RSA PRIVATE KEY-----\n"), certs: chain, message: "encrypted PEM", mend: "openssl pkey"},
+		{name: "SSH", key: block("OPENSSH PRIVATE KEY", []byte("openssh-key-v1")), certs: chain, message: "SSH", mend: "seal"},
+		{name: "cannot sign", key: keyPEM(x25519), certs: chain, message: "cannot sign", mend: "seal"},
+		{name: "damaged key", key: block("PRIVATE KEY", []byte{0x30, 0}), certs: chain, message: "private key cannot be read", mend: "again"},
+		{name: "damaged certificate", key: key, certs: append(certPEM(testPKI().seal), block("CERTIFICATE", []byte{0x30, 0})...), message: "certificate 2 cannot be read", mend: "again"},
+		{name: "damaged block", key: key, certs: bytes.Replace(chain, []byte("-----END"), []byte("----END"), 1), message: "of 4 PEM blocks", mend: "BEGIN line"},
+		{name: "cut short", key: key[:len(key)/2], certs: chain, message: "of 1 PEM blocks in the file, 1 cannot be read", mend: "Copy the file again"},
+		{name: "PKCS#7", key: key, certs: block("PKCS7", []byte{0x30, 0}), message: "PKCS#7", mend: "openssl pkcs7 -print_certs"},
+		{name: "trusted certificate", key: key, certs: block("TRUSTED CERTIFICATE", []byte{0x30, 0}), message: "TRUSTED CERTIFICATE", mend: "openssl x509"},
+		{name: "empty", certs: chain, message: "neither PEM nor PKCS#12", mend: "PEM"},
+		{name: "text", key: []byte("hello\n"), certs: chain, message: "neither PEM nor PKCS#12", mend: "PEM"},
+		{name: "huge", key: make([]byte, maxFileSize+1), certs: chain, message: "over 1 MiB", mend: "right file"},
+		{name: "no password", key: p12, message: "has a password, and none is given", mend: "WAYBILL_PARTY_KEY_PASSWORD_FILE"},
+		{name: "wrong password", key: p12, password: "Tr0ub4dor", message: "does not open", mend: "WAYBILL_PARTY_KEY_PASSWORD"},
+		{name: "PKCS#12 without a key", key: unsealed, message: "private key missing", mend: "openssl pkcs12"},
+		{name: "PKCS#12 in BER", key: append([]byte{0x30, 0x80}, p12[4:]...), password: "r1ght-one", message: "neither PEM nor PKCS#12 that can be read", mend: "openssl pkcs12"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			files := Files{Key: place(t, "party-key", c.key), Password: c.password}
+			if c.certs != nil {
+				files.Certificates = place(t, "party-chain", c.certs)
+			}
+			pair, problems := ReadSeal(files, now)
+			if pair != nil {
+				t.Error("a pair was made of it")
+			}
+			wantProblem(t, problems, c.message, c.mend, false)
+			discreet(t, problems, c.password)
+		})
+	}
+}
+
+// discreet fails the test when problems show key material or the password.
+func discreet(t *testing.T, problems Problems, password string) {
+	t.Helper()
+	text := fmt.Sprintf("%+v\n%v", problems, problems.Err())
+	der, _ := x509.MarshalPKCS8PrivateKey(sealKey())
+	secrets := []string{sealKey().D.String(), base64.StdEncoding.EncodeToString(der)[60:120]}
+	if password != "" {
+		secrets = append(secrets, password)
+	}
+	for _, secret := range secrets {
+		if strings.Contains(text, secret) {
+			t.Errorf("a secret is shown: %s", text)
+		}
+	}
+}
+
+func TestUnreadableFiles(t *testing.T) {
+	t.Parallel()
+	missing := filepath.Join(t.TempDir(), "none.pem")
+	_, problems := ReadSeal(Files{Key: missing}, now)
+	wantProblem(t, problems, "cannot be read", "Check the path", false)
+	if !errors.Is(problems.Err(), fs.ErrNotExist) {
+		t.Errorf("error %v, want fs.ErrNotExist", problems.Err())
+	}
+	if n := strings.Count(problems[0].String(), missing); n != 1 {
+		t.Errorf("the path is told %d times: %s", n, problems[0])
+	}
+	_, problems = ReadSeal(Files{Key: t.TempDir()}, now)
+	wantProblem(t, problems, "cannot be read", "Check the path", false)
+	_, problems = ReadSeal(Files{Key: missing, Certificates: missing + "2"}, now)
+	if len(problems) != 2 {
+		t.Errorf("problems %v, want one for each file", problems)
+	}
+}
+
+func TestChecks(t *testing.T) {
+	t.Parallel()
+	p := testPKI()
+	c := p.chain()
+	small, odd := newRSA(1024), newECDSA()
+	expired, early := seal("Old Party"), seal("Early Party")
+	expired.NotAfter = now.Add(-time.Hour)
+	early.NotBefore = now.Add(time.Hour)
+	ending := seal("Ending Party")
+	ending.NotAfter = now.AddDate(0, 0, 29)
+	encipher := seal("Enciphering Party")
+	encipher.KeyUsage = x509.KeyUsageKeyEncipherment
+	otherRoot := authority{}.ca("Other Root")
+	namesake := p.sub.ca("Test Issuing CA") // the same name, another key
+	above := func(leaf *x509.Certificate) []*x509.Certificate { return append([]*x509.Certificate{leaf}, c[1:]...) }
+	issue := func(t *x509.Certificate) []*x509.Certificate { return above(p.issuing.issue(t, sealKey().Public())) }
+	cases := []struct {
+		name          string
+		key           any
+		certs         []*x509.Certificate
+		message, mend string
+		warning       bool
+	}{
+		{name: "another key", key: newRSA(2048), certs: c, message: "no certificate in the file belongs to the private key", mend: "made together"},
+		{name: "small key", key: small, certs: above(p.issuing.issue(seal("Small"), small.Public())), message: "1024 bits; 2048 to 8192", mend: "2048 bits"},
+		{name: "not RSA", key: odd, certs: above(p.issuing.issue(seal("Odd"), odd.Public())), message: "not RSA", mend: "seal"},
+		{name: "reversed", certs: []*x509.Certificate{c[3], c[2], c[1], c[0]}, message: "wrong order", mend: `4 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 1 ("Test Root").`},
+		{name: "two exchanged", certs: []*x509.Certificate{c[0], c[2], c[1], c[3]}, message: "wrong order", mend: `1 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 4 ("Test Root").`},
+		{name: "a stranger", certs: append(slices.Clone(c), otherRoot.cert), message: `number 5 ("Other Root")`, mend: "Remove it"},
+		{name: "a namesake of the issuer", certs: []*x509.Certificate{c[0], namesake.cert, c[1], c[2], c[3]}, message: `number 2 ("Test Issuing CA")`, mend: "Remove it"},
+		{name: "leaf only", certs: c[:1], message: `incomplete: it holds "Test Party" and not its issuer, "CN=Test Issuing CA,C=NL"`, mend: "up to the root"},
+		{name: "no root", certs: c[:3], message: `ends with "Test Sub CA", whose issuer, "CN=Test Root,C=NL"`, mend: "up to the root", warning: true},
+		{name: "expired", certs: issue(expired), message: `"Old Party" expired on 2026-06-01 11:00:00 UTC`, mend: "Renew"},
+		{name: "not yet valid", certs: issue(early), message: `"Early Party" is not valid before 2026-06-01 13:00:00 UTC`, mend: "clock"},
+		{name: "ends soon", certs: issue(ending), message: `"Ending Party" expires on 2026-06-30 12:00:00 UTC`, mend: "Renew", warning: true},
+		{name: "not for signing", certs: issue(encipher), message: "not meant for signing", mend: "electronic seal"},
+	}
+	for _, test := range cases {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			key := any(sealKey())
+			if test.key != nil {
+				key = test.key
+			}
+			files := Files{Key: place(t, "key.pem", keyPEM(key)), Certificates: place(t, "chain.pem", certPEM(test.certs...))}
+			pair, problems := ReadSeal(files, now)
+			if (pair != nil) != test.warning {
+				t.Errorf("pair %v; a warning alone must not take it away, anything else must", pair)
+			}
+			wantProblem(t, problems, test.message, test.mend, test.warning)
+		})
+	}
+}
+
+// A certificate without key usage may be used for anything.
+func TestSealWithoutKeyUsage(t *testing.T) {
+	t.Parallel()
+	leaf := testPKI().issuing.issue(template("Plain Party"), sealKey().Public())
+	files := Files{Key: place(t, "key.pem", keyPEM(sealKey())), Certificates: place(t, "chain.pem", certPEM(leaf), certPEM(testPKI().chain()[1:]...))}
+	if pair, problems := ReadSeal(files, now); pair == nil || len(problems) > 0 {
+		t.Errorf("pair %v, problems %v", pair, problems)
+	}
+}
+
+// Renewing the CA's certificate is the CA's business.
+func TestAuthorityThatEndsSoon(t *testing.T) {
+	t.Parallel()
+	t.Run("no warning", func(t *testing.T) {
+		t.Parallel()
+		root := *testPKI().root.cert
+		root.NotAfter = now.AddDate(0, 0, 1)
+		s := &subject{certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &root}}
+		if problems := s.validity(now); len(problems) > 0 {
+			t.Errorf("problems %v", problems)
+		}
+	})
+	t.Run("expired", func(t *testing.T) {
+		t.Parallel()
+		root := *testPKI().root.cert
+		root.NotAfter = now.Add(-time.Second)
+		s := &subject{certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &root}}
+		wantProblem(t, s.validity(now), `"Test Root" expired on`, "Renew", false)
+	})
+}
+
+// A publicOnly stands for a private key that would take long to make.
+type publicOnly struct {
+	crypto.Signer
+	key rsa.PublicKey
+}
+
+func (p publicOnly) Public() crypto.PublicKey { return &p.key }
+
+func TestKeySizes(t *testing.T) {
+	t.Parallel()
+	for bits, good := range map[uint]bool{2047: false, 2048: true, 4096: true, 8192: true, 8193: false} {
+		key := publicOnly{key: rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), bits-1), E: 65537}}
+		s := &subject{key: key, keyFile: "key.pem"}
+		if problems := s.strength(); (len(problems) == 0) != good {
+			t.Errorf("%d bits: problems %v", bits, problems)
+		}
+	}
+}
+
+func TestAuthorityIsNoSeal(t *testing.T) {
+	t.Parallel()
+	ca := template("Test RSA CA")
+	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageDigitalSignature
+	cert := testPKI().root.issue(ca, sealKey().Public())
+	files := Files{Key: place(t, "key.pem", keyPEM(sealKey())), Certificates: place(t, "chain.pem", certPEM(cert, testPKI().root.cert))}
+	_, problems := ReadSeal(files, now)
+	wantProblem(t, problems, "is the certificate of a CA", "seal", false)
+}
+
+func TestChainLongerThanServersRead(t *testing.T) {
+	t.Parallel()
+	top := testPKI().root
+	chain := []*x509.Certificate{top.cert}
+	for i := range maxChain - 1 {
+		top = top.ca(fmt.Sprintf("CA %d", i))
+		chain = append([]*x509.Certificate{top.cert}, chain...)
+	}
+	leaf := top.issue(seal("Deep Party"), sealKey().Public())
+	files := Files{Key: place(t, "key.pem", keyPEM(sealKey())), Certificates: place(t, "chain.pem", certPEM(leaf), certPEM(chain...))}
+	_, problems := ReadSeal(files, now)
+	wantProblem(t, problems, "11 certificates; servers accept at most 10", "Leave out", false)
+}
+
+// Nobody makes certificates with MD5 or SHA-1 any more, crypto/x509 included: the
+// algorithm is set by hand.
+func TestWeakSignature(t *testing.T) {
+	t.Parallel()
+	for _, algorithm := range []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1} {
+		weak, root := *testPKI().issuing.cert, *testPKI().root.cert
+		weak.SignatureAlgorithm, root.SignatureAlgorithm = algorithm, algorithm
+		s := &subject{key: sealKey(), certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &weak, &root}}
+		wantProblem(t, s.strength(), fmt.Sprintf("%q is signed with %s", "Test Issuing CA", algorithm), "SHA-256", false)
+	}
+	weak := *testPKI().issuing.cert
+	weak.SignatureAlgorithm = x509.MD5WithRSA
+	if !issued(testPKI().sub.cert, &weak) {
+		t.Error("a signature that is too weak to be checked breaks the chain as well, which hides what is wrong")
+	}
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	t.Parallel()
+	small := newRSA(1024)
+	old := seal("Old Small Party")
+	old.NotAfter = now.Add(-time.Hour)
+	old.KeyUsage = x509.KeyUsageKeyAgreement
+	leaf := testPKI().issuing.issue(old, small.Public())
+	c := testPKI().chain()
+	files := Files{Key: place(t, "key.pem", keyPEM(small)), Certificates: place(t, "chain.pem", certPEM(c[3], c[1], leaf))}
+	os.Chmod(files.Key, 0o644)
+	pair, problems := ReadSeal(files, now)
+	for _, want := range []string{"1024 bits", "wrong order", "number 1", "ends with", "expired", "signing", "every account"} {
+		if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.Message, want) }) {
+			t.Errorf("no problem says %q", want)
+		}
+	}
+	if pair != nil || problems.Err() == nil || strings.Contains(problems.Err().Error(), "every account") {
+		t.Errorf("pair %v, error %v", pair, problems.Err())
+	}
+	if t.Failed() {
+		for _, p := range problems {
+			t.Log(p)
+		}
+	}
+}
+
+func TestKeyThatOthersMayRead(t *testing.T) {
+	t.Parallel()
+	files := Files{Key: place(t, "it's key.pem", keyPEM(sealKey())), Certificates: place(t, "chain.pem", certPEM(testPKI().chain()...))}
+	for mode, warned := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o400: false, 0o644: true, 0o604: true} {
+		os.Chmod(files.Key, mode)
+		os.Chmod(files.Certificates, 0o644) // which is nobody's secret
+		pair, problems := ReadSeal(files, now)
+		if pair == nil || (len(problems) > 0) != warned {
+			t.Errorf("mode %o: pair %v, problems %v", mode, pair, problems)
+		}
+		if warned {
+			wantProblem(t, problems, fmt.Sprintf("mode %04o", mode), `it'\''s key.pem'`, true)
+		}
+	}
+}
+
+func TestReadTLS(t *testing.T) {
+	t.Parallel()
+	ca := testPKI().root.ca("Web CA")
+	server := template("www.example")
+	server.DNSNames, server.KeyUsage = []string{"www.example"}, x509.KeyUsageDigitalSignature
+	key := newECDSA()
+	leaf := ca.issue(server, key.Public())
+	files := Files{Key: place(t, "tls-key.pem", keyPEM(key)), Certificates: place(t, "tls.pem", certPEM(leaf, ca.cert))}
+	pair, problems := ReadTLS(files, now)
+	if pair == nil || len(problems) > 0 {
+		t.Fatalf("pair %v, problems %v", pair, problems)
+	}
+	want, err := tls.LoadX509KeyPair(files.Certificates, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := pair.TLS()
+	if !slices.EqualFunc(got.Certificate, want.Certificate, bytes.Equal) || !key.Equal(got.PrivateKey) || !got.Leaf.Equal(leaf) {
+		t.Error("the pair is not the one that crypto/tls reads")
+	}
+	files.Key = place(t, "tls-key.pem", keyPEM(newECDSA()))
+	_, problems = ReadTLS(files, now)
+	wantProblem(t, problems, "belongs to the private key", "made together", false)
+	if _, problems = ReadTLS(files, now.AddDate(2, 0, 0)); len(problems) < 2 || !strings.Contains(problems.Err().Error(), "expired") {
+		t.Errorf("problems %v do not tell that it expired", problems)
+	}
+}
+
+// The key's old form, SEC 1, is what `openssl ecparam -genkey` writes.
+func TestReadTLSOldForm(t *testing.T) {
+	t.Parallel()
+	key := newECDSA()
+	der, _ := x509.MarshalECPrivateKey(key)
+	leaf := testPKI().root.issue(template("www.example"), key.Public())
+	files := Files{Key: place(t, "tls.pem", block("EC PARAMETERS", []byte{6, 0}), block("EC PRIVATE KEY", der), certPEM(leaf))}
+	if pair, problems := ReadTLS(files, now); pair == nil || len(problems) > 0 {
+		t.Errorf("pair %v, problems %v", pair, problems)
+	}
+}
+
+func TestPairHidesItsKey(t *testing.T) {
+	t.Parallel()
+	files := Files{Key: place(t, "key.pem", keyPEM(sealKey()), certPEM(testPKI().chain()...))}
+	pair, _ := ReadSeal(files, now)
+	text := fmt.Sprintf("%v %+v", pair, *pair)
+	if strings.Contains(text, sealKey().D.String()) || strings.Contains(text, sealKey().Primes[0].String()) {
+		t.Error("the key is shown")
+	}
+}
+
+// FuzzParse feeds the reader of key files. Whatever it is fed, a pair that comes out
+// has a key and a leaf that belong together, and every problem has a mend.
+func FuzzParse(f *testing.F) {
+	web := newECDSA() // whose mutations are judged faster than those of RSA
+	f.Add(append(keyPEM(web), certPEM(testPKI().root.issue(template("www.example"), web.Public()), testPKI().root.cert)...))
+	f.Add(block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(sealKey())))
+	f.Add([]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n"))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n"))
+	f.Add(testPKI().seal.Raw)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &contents{path: "fuzz"}
+		c.parsePEM(data)
+		c.parseDER(data)
+		key, noKey := c.onlyKey()
+		certs, noCerts := c.someCertificates(true)
+		problems := slices.Concat(noKey, noCerts)
+		if (key == nil) != (len(noKey) > 0) || (len(certs) == 0) != (len(noCerts) > 0) {
+			t.Fatalf("key %v, certificates %v, problems %v", key, certs, problems)
+		}
+		if len(problems) == 0 && key.Public() != nil {
+			s := newSubject(key, certs, false)
+			problems = slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(now), s.usage())
+			if len(problems) == 0 && !s.ofKey(s.chain[0]) {
+				t.Error("key and leaf do not belong together")
+			}
+		}
+		for _, p := range problems {
+			if p.Message == "" || p.Mend == "" {
+				t.Errorf("problem without message or mend: %+v", p)
+			}
+		}
+	})
+}
