@@ -1,0 +1,273 @@
+package testca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+)
+
+// maxQuestion bounds an OCSP request, in bytes.
+const maxQuestion = 16 << 10
+
+// A StatusService tells which certificates of a [CA] are revoked. As a handler it
+// is an OCSP responder for every POST (RFC 6960 appendix A.1), and answers GET
+// …/<level>.crl with the revocation list of the CA at the level. Unless it is
+// tampered with, every answer is made and signed when it is asked for, by the CA
+// that issued the certificate.
+type StatusService struct {
+	ca   *CA
+	life time.Duration
+
+	mu       sync.Mutex
+	revoked  map[revokedKey]x509.RevocationListEntry
+	number   int64 // of the last list
+	tampered Tampering
+}
+
+// revokedKey is an issuer and the serial number that it gave.
+type revokedKey struct {
+	issuer string // raw name
+	serial string
+}
+
+func keyOf(cert *x509.Certificate) revokedKey {
+	return revokedKey{issuer: string(cert.RawIssuer), serial: cert.SerialNumber.String()}
+}
+
+// NewStatusService returns a service that knows of no revocation yet. Its answers
+// end when they are as old as life.
+func NewStatusService(ca *CA, life time.Duration) *StatusService {
+	return &StatusService{ca: ca, life: life, revoked: map[revokedKey]x509.RevocationListEntry{}}
+}
+
+// Revoke has a certificate revoked from now on, for a reason of RFC 5280 section
+// 5.3.1 such as [ocsp.KeyCompromise].
+func (s *StatusService) Revoke(cert *x509.Certificate, reason int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoked[keyOf(cert)] = x509.RevocationListEntry{
+		SerialNumber:   cert.SerialNumber,
+		RevocationTime: time.Now(),
+		ReasonCode:     reason,
+	}
+}
+
+// Reinstate forgets that a certificate was revoked, as a CA may after a hold.
+func (s *StatusService) Reinstate(cert *x509.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.revoked, keyOf(cert))
+}
+
+// Tampering has the last word on answers before they are signed, and so can make
+// false ones. A nil function leaves them true.
+type Tampering struct {
+	OCSP func(*OCSPAnswer)
+	List func(*ListAnswer)
+}
+
+// Tamper replaces the tampering of before.
+func (s *StatusService) Tamper(t Tampering) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tampered = t
+}
+
+// An OCSPAnswer is an answer of the responder before it is signed.
+type OCSPAnswer struct {
+	ocsp.Response // Certificate is enclosed unless it is nil
+
+	Issuer    *x509.Certificate // of the certificate that the answer is about
+	Responder *x509.Certificate // that the answer names as its signer
+	Key       crypto.Signer
+}
+
+// Sign makes the answer as it is sent.
+func (a *OCSPAnswer) Sign() ([]byte, error) {
+	der, err := ocsp.CreateResponse(a.Issuer, a.Responder, a.Response, a.Key)
+	if err != nil {
+		return nil, fmt.Errorf("test CA: OCSP answer: %w", err)
+	}
+	return der, nil
+}
+
+// SignWith has the answer made by another identity than the issuer, whose
+// certificate is enclosed.
+func (a *OCSPAnswer) SignWith(responder *Identity) {
+	a.Responder, a.Certificate, a.Key = responder.Certificate(), responder.Certificate(), responder.Key
+}
+
+// A ListAnswer is a revocation list before it is signed.
+type ListAnswer struct {
+	x509.RevocationList
+
+	Issuer *x509.Certificate
+	Key    crypto.Signer
+}
+
+// Sign makes the list as it is sent.
+func (l *ListAnswer) Sign() ([]byte, error) {
+	der, err := x509.CreateRevocationList(rand.Reader, &l.RevocationList, l.Issuer, l.Key)
+	if err != nil {
+		return nil, fmt.Errorf("test CA: revocation list: %w", err)
+	}
+	return der, nil
+}
+
+var oidOCSPNoCheck = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
+
+// ResponderTemplate is the certificate of an OCSP responder before a CA signs it:
+// for OCSP only, for 30 days, and exempt from being checked itself.
+func (ca *CA) ResponderTemplate() *x509.Certificate {
+	now := time.Now()
+	return &x509.Certificate{
+		Subject:         pkix.Name{Country: []string{"NL"}, Organization: []string{ca.config.Name}, CommonName: ca.config.Name + " OCSP Responder"},
+		NotBefore:       now.Add(-backdating),
+		NotAfter:        now.AddDate(0, 0, 30),
+		KeyUsage:        x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:     []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+		ExtraExtensions: []pkix.Extension{{Id: oidOCSPNoCheck, Value: asn1.NullBytes}},
+	}
+}
+
+// ServeHTTP answers OCSP requests and hands out revocation lists.
+func (s *StatusService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		question, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuestion))
+		if err != nil {
+			http.Error(w, "the question cannot be read", http.StatusBadRequest)
+			return
+		}
+		answer, err := s.OCSP(question)
+		send(w, "application/ocsp-response", answer, err)
+		return
+	}
+	level, ok := levelOf(strings.TrimSuffix(path.Base(r.URL.Path), ".crl"))
+	if !ok || r.Method != http.MethodGet {
+		http.NotFound(w, r)
+		return
+	}
+	list, err := s.List(level)
+	send(w, "application/pkix-crl", list, err)
+}
+
+func send(w http.ResponseWriter, mediaType string, body []byte, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.Write(body)
+}
+
+func levelOf(name string) (Level, bool) {
+	for _, level := range Levels() {
+		if level.String() == name {
+			return level, true
+		}
+	}
+	return 0, false
+}
+
+// OCSP answers an OCSP request.
+func (s *StatusService) OCSP(question []byte) ([]byte, error) {
+	request, err := ocsp.ParseRequest(question)
+	if err != nil {
+		return ocsp.MalformedRequestErrorResponse, nil //nolint:nilerr // that is the answer
+	}
+	issuer, err := s.ca.asked(request)
+	if err != nil {
+		return nil, err
+	}
+	if issuer == nil {
+		return ocsp.UnauthorizedErrorResponse, nil
+	}
+	answer, tamper := s.answer(request, issuer)
+	if tamper != nil {
+		tamper(answer)
+	}
+	return answer.Sign()
+}
+
+// asked finds the CA that a request names by its hashes, or nil.
+func (ca *CA) asked(request *ocsp.Request) (*Identity, error) {
+	for _, level := range Levels() {
+		issuer := ca.Authority(level)
+		// The package shows the hashes of an issuer only in a request about it.
+		der, err := ocsp.CreateRequest(issuer.Certificate(), issuer.Certificate(), &ocsp.RequestOptions{Hash: request.HashAlgorithm})
+		if err != nil {
+			return nil, fmt.Errorf("test CA: OCSP: %w", err)
+		}
+		own, err := ocsp.ParseRequest(der)
+		if err != nil {
+			return nil, fmt.Errorf("test CA: OCSP: %w", err)
+		}
+		if bytes.Equal(own.IssuerKeyHash, request.IssuerKeyHash) && bytes.Equal(own.IssuerNameHash, request.IssuerNameHash) {
+			return issuer, nil
+		}
+	}
+	return nil, nil
+}
+
+func (s *StatusService) answer(request *ocsp.Request, issuer *Identity) (*OCSPAnswer, func(*OCSPAnswer)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	answer := &OCSPAnswer{
+		Response: ocsp.Response{
+			Status:       ocsp.Good,
+			SerialNumber: request.SerialNumber,
+			IssuerHash:   request.HashAlgorithm,
+			ThisUpdate:   now,
+			NextUpdate:   now.Add(s.life),
+		},
+		Issuer:    issuer.Certificate(),
+		Responder: issuer.Certificate(),
+		Key:       issuer.Key,
+	}
+	key := revokedKey{issuer: string(issuer.Certificate().RawSubject), serial: request.SerialNumber.String()}
+	if entry, ok := s.revoked[key]; ok {
+		answer.Status, answer.RevokedAt, answer.RevocationReason = ocsp.Revoked, entry.RevocationTime, entry.ReasonCode
+	}
+	return answer, s.tampered.OCSP
+}
+
+// List makes the revocation list of the CA at a level.
+func (s *StatusService) List(level Level) ([]byte, error) {
+	list, tamper := s.list(s.ca.Authority(level))
+	if tamper != nil {
+		tamper(list)
+	}
+	return list.Sign()
+}
+
+func (s *StatusService) list(issuer *Identity) (*ListAnswer, func(*ListAnswer)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.number++
+	list := &ListAnswer{
+		RevocationList: x509.RevocationList{Number: big.NewInt(s.number), ThisUpdate: now, NextUpdate: now.Add(s.life)},
+		Issuer:         issuer.Certificate(),
+		Key:            issuer.Key,
+	}
+	for key, entry := range s.revoked {
+		if key.issuer == string(issuer.Certificate().RawSubject) {
+			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, entry)
+		}
+	}
+	return list, s.tampered.List
+}

@@ -1,0 +1,188 @@
+package isharetest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// An Attempt is a token request, or a row of them, at the server that the
+// [Attempts] were made for.
+type Attempt struct {
+	// Rule is the one by which the server must refuse, or nil when it must give a
+	// token.
+	Rule *ishare.Rule
+	// Name tells attempts at one rule apart.
+	Name string
+	// About says what is wrong, or what is unusual and right, in a sentence.
+	About string
+	// Official is the name of the official conformance case, if it is one.
+	Official string
+	// Alone says that the assertion shows by itself what there is to see, without
+	// the rest of the request.
+	Alone bool
+
+	steps func() []*Request
+}
+
+// String is unique among the attempts of a server, such as claim.aud/missing.
+func (a Attempt) String() string {
+	if a.Rule == nil {
+		return "right/" + a.Name
+	}
+	return a.Rule.ID + "/" + a.Name
+}
+
+// Requests makes the requests to send, one after the other, the last of which is
+// the attempt. Each has its own expectation: a replay is a right request before it
+// is a wrong one. They are made of the present time and are good for half a minute.
+// Each call makes new ones.
+func (a Attempt) Requests() []*Request { return a.steps() }
+
+// Assertion makes the assertion of the last request.
+func (a Attempt) Assertion() string {
+	steps := a.steps()
+	return steps[len(steps)-1].Assertion.Compact()
+}
+
+// Attempts are token requests at one server: right ones, and for each rule of the
+// catalogue that needs no network, wrong ones.
+//
+// The server must trust the CA, demand that clients hold [RoleServiceConsumer],
+// know the parties of [Attempts.Parties] and no others of their identifiers, grant
+// the scope iSHARE alone, refuse extra header parameters, and allow clocks a leeway
+// of at most a minute. A [Provider] is such a server.
+//
+// Attempts are safe for concurrent use, and take a second to make: tests had better
+// share them.
+type Attempts struct {
+	// Consumer is the party in good standing that makes most of the attempts.
+	Consumer *Party
+	// Other is another one in good standing.
+	Other *Party
+
+	ca        *CA
+	audience  []ishare.PartyID
+	stranger  *Party // has a seal, is in no record
+	second    *Party // the consumer with another registered seal
+	parties   []*Party
+	forgeries []forgery
+	all       []Attempt
+}
+
+// NewAttempts makes attempts at the server that goes by these identifiers, the
+// canonical one first.
+func NewAttempts(ca *CA, audience ishare.PartyID, aliases ...ishare.PartyID) *Attempts {
+	s := &Attempts{ca: ca, audience: append([]ishare.PartyID{audience}, aliases...)}
+	s.Consumer = ca.Party("did:ishare:EU.NL.NTRNL-90000001", "Test Consumer", AlsoKnownAs("EU.EORI.NL900000001"))
+	s.Other = ca.Party("did:ishare:EU.NL.NTRNL-90000002", "Other Consumer")
+	s.stranger = ca.Party("did:ishare:EU.NL.NTRNL-90000003", "Stranger")
+	s.parties = []*Party{s.Consumer, s.Other}
+	s.forge()
+	s.all = slices.Concat(s.right(), s.requestAttempts(), s.jwtAttempts(), s.claimAttempts(),
+		s.certificateAttempts(), s.signatureAttempts(), s.partyAttempts(), s.replayAttempts())
+	return s
+}
+
+// Parties lists those that the server must know.
+func (s *Attempts) Parties() []*Party { return slices.Clone(s.parties) }
+
+// All lists every attempt, the right ones first and the others in the order of the
+// catalogue.
+func (s *Attempts) All() []Attempt {
+	order := ishare.Rules()
+	return slices.SortedStableFunc(slices.Values(s.all), func(a, b Attempt) int {
+		return slices.Index(order, a.Rule) - slices.Index(order, b.Rule)
+	})
+}
+
+// Breaking lists the attempts that must be refused by this rule, or for nil those
+// that must get a token.
+func (s *Attempts) Breaking(rule *ishare.Rule) []Attempt {
+	return slices.DeleteFunc(slices.Clone(s.all), func(a Attempt) bool { return a.Rule != rule })
+}
+
+// A variant is one way of breaking a rule, by editing a right request.
+type variant struct {
+	name, about string
+	official    string
+	edit        func(*Request)
+}
+
+// breaking makes attempts of the consumer at a rule.
+func (s *Attempts) breaking(rule *ishare.Rule, variants ...variant) []Attempt {
+	attempts := make([]Attempt, len(variants))
+	for i, v := range variants {
+		attempts[i] = s.attempt(rule, s.Consumer, v)
+	}
+	return attempts
+}
+
+// attempt makes an attempt of a client. What concerns the assertion shows in it,
+// unless [inRequest] says otherwise.
+func (s *Attempts) attempt(rule *ishare.Rule, client *Party, v variant) Attempt {
+	return Attempt{
+		Rule: rule, Name: v.name, About: v.about, Official: v.official,
+		Alone: rule == nil || !strings.HasPrefix(rule.ID, "request."),
+		steps: func() []*Request {
+			r := client.Request(s.audience[0])
+			r.Expect = rule
+			if v.edit != nil {
+				v.edit(r)
+			}
+			return []*Request{r}
+		},
+	}
+}
+
+// inRequest marks attempts that only the whole request tells from right ones.
+func inRequest(attempts []Attempt) []Attempt {
+	for i := range attempts {
+		attempts[i].Alone = false
+	}
+	return attempts
+}
+
+// inRow makes an attempt of several requests.
+func inRow(rule *ishare.Rule, name, about string, steps func() []*Request) Attempt {
+	return Attempt{Rule: rule, Name: name, About: about, steps: func() []*Request {
+		row := steps()
+		row[len(row)-1].Expect = rule
+		return row
+	}}
+}
+
+// Edits that several variants are made of.
+
+func set(name string, value any) func(*Request) {
+	return func(r *Request) { r.Assertion.Payload.Set(name, value) }
+}
+
+func drop(name string) func(*Request) {
+	return func(r *Request) { r.Assertion.Payload.Delete(name) }
+}
+
+func setHeader(name string, value any) func(*Request) {
+	return func(r *Request) { r.Assertion.Header.Set(name, value) }
+}
+
+func dropHeader(name string) func(*Request) {
+	return func(r *Request) { r.Assertion.Header.Delete(name) }
+}
+
+func setForm(name, value string) func(*Request) {
+	return func(r *Request) { r.Form.Set(name, value) }
+}
+
+func rewriteJWT(rewrite func(compact string) string) func(*Request) {
+	return func(r *Request) { r.Assertion.Rewrite = rewrite }
+}
+
+func both(edits ...func(*Request)) func(*Request) {
+	return func(r *Request) {
+		for _, edit := range edits {
+			edit(r)
+		}
+	}
+}

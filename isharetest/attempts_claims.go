@@ -1,0 +1,170 @@
+package isharetest
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// beyondLeeway is further off than any server lets a clock be.
+const beyondLeeway = 2 * time.Minute
+
+// claimAttempts break the rules about what the assertion claims.
+func (s *Attempts) claimAttempts() []Attempt {
+	return slices.Concat(
+		s.breaking(ishare.ClaimIss, s.wrongIss()...),
+		inRequest(s.breaking(ishare.ClaimIss, s.wrongIssOfRequest()...)),
+		s.breaking(ishare.ClaimSub, s.wrongSub()...),
+		s.breaking(ishare.ClaimAud, s.wrongAud()...),
+		s.breaking(ishare.ClaimJTI, wrongJTI()...),
+		s.breaking(ishare.ClaimIat, wrongIat()...),
+		s.breaking(ishare.ClaimExp, wrongExp()...),
+		s.breaking(ishare.ClaimLifetime, wrongLifetimes()...),
+		s.breaking(ishare.ClaimNbf, wrongNbf()...),
+	)
+}
+
+func (s *Attempts) wrongIss() []variant {
+	return []variant{
+		{name: "missing", about: "iss is missing.", official: "iss missing", edit: drop("iss")},
+		{name: "empty", about: "iss is empty.", edit: set("iss", "")},
+		{name: "null", about: "iss is null.", edit: set("iss", nil)},
+		{name: "array", about: "iss is an array with the client's identifier.", edit: set("iss", []ishare.PartyID{s.Consumer.ID()})},
+		{name: "number", about: "iss is a number.", edit: set("iss", 90000001)},
+		{name: "in capitals", about: "The claim is called ISS.", edit: both(drop("iss"), set("ISS", s.Consumer.ID()))},
+	}
+}
+
+// wrongIssOfRequest are assertions that are right for another request.
+func (s *Attempts) wrongIssOfRequest() []variant {
+	capitals := strings.ToUpper(string(s.Consumer.ID()))
+	return []variant{
+		{name: "another party", about: "iss and sub are another party in good standing.", official: "iss not client_id", edit: both(set("iss", s.Other.ID()), set("sub", s.Other.ID()))},
+		{name: "another client_id", about: "client_id is another party in good standing: the client asks for somebody else's token.", official: "client_id other than the assertion's", edit: setForm("client_id", string(s.Other.ID()))},
+		{name: "other identifier", about: "client_id is another identifier of the same party than iss.", edit: setForm("client_id", string(s.Consumer.Record.AlsoKnownAs[0]))},
+		{name: "other letters", about: "iss and sub differ from client_id in case.", edit: both(set("iss", capitals), set("sub", capitals))},
+		{name: "blank", about: "iss and sub have a blank behind the identifier.", edit: both(set("iss", s.Consumer.ID()+" "), set("sub", s.Consumer.ID()+" "))},
+	}
+}
+
+func (s *Attempts) wrongSub() []variant {
+	return []variant{
+		{name: "missing", about: "sub is missing.", official: "sub missing", edit: drop("sub")},
+		{name: "another party", about: "sub is another party.", official: "sub not iss", edit: set("sub", s.Other.ID())},
+		{name: "empty", about: "sub is empty.", edit: set("sub", "")},
+		{name: "null", about: "sub is null.", edit: set("sub", nil)},
+		{name: "array", about: "sub is an array with the client's identifier.", edit: set("sub", []ishare.PartyID{s.Consumer.ID()})},
+		{name: "other identifier", about: "sub is another identifier of the same party than iss.", edit: set("sub", s.Consumer.Record.AlsoKnownAs[0])},
+		{name: "in capitals", about: "The claim is called SUB.", edit: both(drop("sub"), set("SUB", s.Consumer.ID()))},
+		{name: "with a long s", about: "The claim is called ſub, which some parsers take for sub.", edit: both(drop("sub"), set("ſub", s.Consumer.ID()))},
+	}
+}
+
+func (s *Attempts) wrongAud() []variant {
+	server := s.audience[0]
+	return []variant{
+		{name: "missing", about: "aud is missing.", official: "aud missing", edit: drop("aud")},
+		{name: "another party", about: "aud is another party: the assertion was meant for another server.", official: "aud not the server", edit: set("aud", s.Other.ID())},
+		{name: "array of one", about: "aud is an array that holds the server's identifier only.", edit: set("aud", []ishare.PartyID{server})},
+		{name: "array of several", about: "aud is an array of the server and another party, who could use the assertion here.", edit: set("aud", []ishare.PartyID{server, s.Other.ID()})},
+		{name: "empty array", about: "aud is an empty array.", edit: set("aud", []string{})},
+		{name: "URL", about: "aud is the URL of the token endpoint, as other frameworks have it.", edit: set("aud", "https://provider.example.org"+TokenPath)},
+		{name: "object", about: "aud is an object.", edit: set("aud", Object{{"id", server}})},
+		{name: "null", about: "aud is null.", edit: set("aud", nil)},
+		{name: "empty", about: "aud is empty.", edit: set("aud", "")},
+		{name: "client", about: "aud is the client itself.", edit: set("aud", s.Consumer.ID())},
+		{name: "longer", about: "aud begins with the server's identifier.", edit: set("aud", server+"1")},
+		{name: "blank", about: "aud has a blank behind the identifier.", edit: set("aud", server+" ")},
+		{name: "other letters", about: "aud differs from the server's identifier in case.", edit: set("aud", swapCase(string(server)))},
+		{name: "two in one", about: "aud is the server's identifier and another one, separated by a blank.", edit: set("aud", server+" "+s.Other.ID())},
+	}
+}
+
+func swapCase(text string) string {
+	if upper := strings.ToUpper(text); upper != text {
+		return upper
+	}
+	return strings.ToLower(text)
+}
+
+func wrongJTI() []variant {
+	return []variant{
+		{name: "missing", about: "jti is missing.", official: "jti missing", edit: drop("jti")},
+		{name: "empty", about: "jti is empty.", edit: set("jti", "")},
+		{name: "null", about: "jti is null.", edit: set("jti", nil)},
+		{name: "number", about: "jti is a number.", edit: set("jti", Raw("42"))},
+		{name: "array", about: "jti is an array.", edit: set("jti", []string{"42"})},
+		{name: "too long", about: "jti has 256 bytes.", edit: func(r *Request) { r.Assertion.Payload.Set("jti", uuid()+strings.Repeat("j", 256-36)) }},
+	}
+}
+
+// notANumber are values that look like a time and are none.
+func notANumber(claim string) []variant {
+	return []variant{
+		{name: "string", about: claim + " is the right number as a string.", edit: func(r *Request) {
+			r.Assertion.Payload.Set(claim, fmt.Sprint(r.Assertion.Payload.Get(claim)))
+		}},
+		{name: "date", about: claim + " is a date of RFC 3339.", edit: func(r *Request) { r.Assertion.Payload.Set(claim, time.Now().UTC().Format(time.RFC3339)) }},
+		{name: "null", about: claim + " is null.", edit: set(claim, nil)},
+		{name: "boolean", about: claim + " is true.", edit: set(claim, true)},
+		{name: "array", about: claim + " is an array.", edit: set(claim, []int{0})},
+	}
+}
+
+func wrongIat() []variant {
+	return append(
+		notANumber("iat"),
+		variant{name: "missing", about: "iat is missing.", official: "iat missing", edit: drop("iat")},
+		variant{name: "in the future", about: "iat is two minutes ahead, and exp 30 seconds later.", official: "iat in the future", edit: shift(beyondLeeway)},
+		variant{name: "in milliseconds", about: "iat and exp are in milliseconds.", edit: func(r *Request) {
+			now := time.Now().UnixMilli()
+			both(set("iat", now), set("exp", now+30_000))(r)
+		}},
+		variant{name: "beyond all numbers", about: "iat is a number that no computer's clock can show.", edit: set("iat", Raw("1e400"))},
+	)
+}
+
+func wrongExp() []variant {
+	return append(
+		notANumber("exp"),
+		variant{name: "missing", about: "exp is missing.", official: "exp missing", edit: drop("exp")},
+		variant{name: "in the past", about: "The assertion expired two minutes ago.", edit: shift(-beyondLeeway - 30*time.Second)},
+		variant{name: "last year", about: "The assertion expired a year ago.", edit: shift(-365 * 24 * time.Hour)},
+		variant{name: "in milliseconds", about: "exp is in milliseconds, iat in seconds.", edit: func(r *Request) { r.Assertion.Payload.Set("exp", time.Now().UnixMilli()+30_000) }},
+	)
+}
+
+func wrongLifetimes() []variant {
+	lasting := func(d time.Duration) func(*Request) {
+		return func(r *Request) {
+			now := time.Now().Unix()
+			both(set("iat", now), set("exp", now+int64(d/time.Second)))(r)
+		}
+	}
+	return []variant{
+		{name: "an hour", about: "exp is iat and an hour.", official: "exp not iat+30", edit: lasting(time.Hour)},
+		{name: "60 seconds", about: "exp is iat and 60 seconds.", edit: lasting(60 * time.Second)},
+		{name: "31 seconds", about: "exp is iat and 31 seconds.", edit: lasting(31 * time.Second)},
+		{name: "29 seconds", about: "exp is iat and 29 seconds.", edit: lasting(29 * time.Second)},
+		{name: "10 years", about: "exp is iat and ten years.", edit: lasting(10 * 365 * 24 * time.Hour)},
+		{name: "10 ms too long", about: "exp is iat and 30.01 seconds.", edit: func(r *Request) {
+			now := time.Now().Unix()
+			both(set("iat", now), set("exp", Raw(fmt.Sprintf("%d.01", now+30))))(r)
+		}},
+	}
+}
+
+func wrongNbf() []variant {
+	return []variant{
+		{name: "in the future", about: "nbf is two minutes ahead.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", time.Now().Add(beyondLeeway).Unix()) }},
+		{name: "in milliseconds", about: "nbf is in milliseconds.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", time.Now().UnixMilli()) }},
+		{name: "string", about: "nbf is a number as a string.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", strconv.FormatInt(time.Now().Unix(), 10)) }},
+		{name: "null", about: "nbf is null.", edit: set("nbf", nil)},
+		{name: "boolean", about: "nbf is false.", edit: set("nbf", false)},
+		{name: "array", about: "nbf is an array.", edit: set("nbf", []int{0})},
+	}
+}

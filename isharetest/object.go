@@ -1,0 +1,76 @@
+package isharetest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+)
+
+// An Object is a JSON object that can be written wrong: its members keep their
+// order, and a name may occur twice.
+type Object []Member
+
+// A Member is a name with its value: anything that has a JSON form, or [Raw].
+type Member struct {
+	Name  string
+	Value any
+}
+
+// Raw is a value as it is to be written, valid JSON or not.
+type Raw string
+
+// Get returns the value of the first member with this name, or nil.
+func (o Object) Get(name string) any {
+	if i := o.index(name); i >= 0 {
+		return o[i].Value
+	}
+	return nil
+}
+
+// Set replaces the value of the first member with this name, or adds the member
+// behind the others.
+func (o *Object) Set(name string, value any) {
+	if i := o.index(name); i >= 0 {
+		(*o)[i].Value = value
+		return
+	}
+	o.Add(name, value)
+}
+
+// Add adds a member behind the others, whether or not there is one of this name.
+func (o *Object) Add(name string, value any) { *o = append(*o, Member{name, value}) }
+
+// Delete removes every member with this name.
+func (o *Object) Delete(name string) {
+	*o = slices.DeleteFunc(*o, func(m Member) bool { return m.Name == name })
+}
+
+func (o Object) index(name string) int {
+	return slices.IndexFunc(o, func(m Member) bool { return m.Name == name })
+}
+
+// String writes the object without white space. It panics when a value has no JSON
+// form.
+func (o Object) String() string {
+	members := make([]string, len(o))
+	for i, m := range o {
+		members[i] = jsonOf(m.Name) + ":" + jsonOf(m.Value)
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+func jsonOf(value any) string {
+	switch v := value.(type) {
+	case Raw:
+		return string(v)
+	case Object:
+		return v.String()
+	}
+	b, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("isharetest: %T has no JSON form: %v", value, err))
+	}
+	return string(b)
+}

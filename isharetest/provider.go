@@ -1,0 +1,199 @@
+package isharetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/tokenendpoint"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// ProviderID is the party identifier of a [Provider] that is not given another.
+const ProviderID = "did:ishare:EU.NL.NTRNL-10000000"
+
+// SecuredPath is the path of a [Provider] that asks for a token with the scope
+// iSHARE. It answers who the token says that the caller is.
+const SecuredPath = "/me"
+
+// leeway of a provider's clock.
+const leeway = 10 * time.Second
+
+// A ProviderConfig says what a [Provider] is like.
+type ProviderConfig struct {
+	// CA is trusted.
+	CA *CA
+	// Parties are known from the start.
+	Parties []*Party
+	// ID is the provider's identifier: [ProviderID] unless set.
+	ID ishare.PartyID
+	// AlsoKnownAs are further identifiers of the provider.
+	AlsoKnownAs []ishare.PartyID
+	// Roles are what a client must hold: [RoleServiceConsumer] unless set.
+	Roles []string
+	// Dataspaces are what a client must be a member of. Optional.
+	Dataspaces []string
+	// Scopes are granted besides iSHARE. Optional.
+	Scopes []string
+	// Lifetime is that of tokens, in whole seconds: an hour unless set.
+	Lifetime time.Duration
+	// Log gets an event for each token request: nowhere unless set.
+	Log *slog.Logger
+}
+
+// A Provider is a server with a token endpoint at [TokenPath] and a service behind
+// it at [SecuredPath], on a port of this machine. It asks nobody whether a
+// certificate is revoked.
+type Provider struct {
+	// URL is the provider's base URL.
+	URL string
+	// Audience is the provider's identifier: the aud of assertions.
+	Audience ishare.PartyID
+	// Parties are what the provider knows, and can be changed while it runs.
+	Parties *List
+
+	closers []func()
+}
+
+// NewProvider starts a provider that trusts the CA and knows these parties. Close
+// it when it is no longer needed. It panics when it cannot be started.
+func NewProvider(ca *CA, parties ...*Party) *Provider {
+	return must(StartProvider(ProviderConfig{CA: ca, Parties: parties}))
+}
+
+// StartProvider starts a provider. Close it when it is no longer needed. The error
+// says what is wrong with the configuration, or that no port was to be had.
+func StartProvider(c ProviderConfig) (*Provider, error) {
+	if c.CA == nil {
+		return nil, errors.New("isharetest: provider: no CA")
+	}
+	c = c.withDefaults()
+	p := &Provider{Audience: c.ID, Parties: NewList(c.Parties...)}
+	handler, err := p.handler(c)
+	if err != nil {
+		p.Close()
+		return nil, fmt.Errorf("isharetest: provider: %w", err)
+	}
+	server := httptest.NewServer(handler)
+	p.onClose(server.Close)
+	p.URL = server.URL
+	return p, nil
+}
+
+func (c ProviderConfig) withDefaults() ProviderConfig {
+	if c.ID == "" {
+		c.ID = ProviderID
+	}
+	if c.Roles == nil {
+		c.Roles = []string{RoleServiceConsumer}
+	}
+	if c.Lifetime == 0 {
+		c.Lifetime = time.Hour
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Close stops the provider and removes what it left behind.
+func (p *Provider) Close() {
+	for _, f := range slices.Backward(p.closers) {
+		f()
+	}
+	p.closers = nil
+}
+
+func (p *Provider) onClose(f func()) { p.closers = append(p.closers, f) }
+
+func (p *Provider) handler(c ProviderConfig) (http.Handler, error) {
+	verifier, err := p.verifier(c)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := p.issuer(c)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := tokenendpoint.New(tokenendpoint.Config{Verifier: verifier, Issuer: issuer, Scopes: c.Scopes, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(TokenPath, tokens)
+	mux.Handle("GET "+SecuredPath, guard.Require(issuer, ishare.ScopeISHARE)(http.HandlerFunc(whoAmI)))
+	return mux, nil
+}
+
+func (p *Provider) verifier(c ProviderConfig) (*assertion.Verifier, error) {
+	validator, err := trust.New(c.CA.Anchors())
+	if err != nil {
+		return nil, err
+	}
+	store, err := replay.Open(replay.Config{Leeway: leeway, Newborn: true})
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(func() { _ = store.Close() }) // it keeps nothing
+	return assertion.NewVerifier(assertion.Config{
+		Audience:   append([]ishare.PartyID{c.ID}, c.AlsoKnownAs...),
+		Trust:      validator,
+		Parties:    p.Parties,
+		Revocation: trust.NoRevocation{},
+		Replay:     store,
+		Leeway:     leeway,
+		Roles:      c.Roles,
+		Dataspaces: c.Dataspaces,
+	})
+}
+
+func (p *Provider) issuer(c ProviderConfig) (*accesstoken.Issuer, error) {
+	dir, err := os.MkdirTemp("", "isharetest-")
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(func() { _ = os.RemoveAll(dir) }) // in the folder for temporary files
+	keys, err := accesstoken.OpenKeys(dir, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = keys.Run(ctx) // it tells the log
+	}()
+	p.onClose(func() {
+		cancel()
+		<-stopped
+	})
+	return accesstoken.New(accesstoken.Config{Party: c.ID, Lifetime: c.Lifetime, Keys: keys})
+}
+
+// whoAmI is the service behind the token.
+func whoAmI(w http.ResponseWriter, r *http.Request) {
+	caller, ok := guard.Caller(r.Context())
+	if !ok {
+		http.Error(w, "not guarded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.MarshalWrite(w, struct { // the client may be gone
+		Party    ishare.PartyID `json:"party"`
+		ClientID ishare.PartyID `json:"client_id"`
+		Scope    string         `json:"scope"`
+	}{caller.Party, caller.Client, caller.Scope.String()})
+}

@@ -1,0 +1,233 @@
+package isharetest
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// The values that every token request carries.
+const (
+	GrantType     = "client_credentials"
+	AssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	MediaType     = "application/x-www-form-urlencoded"
+	TokenPath     = "/connect/token"
+)
+
+// Signed stands in a parameter's value for the client assertion, which is signed
+// when the request is made.
+const Signed = "{client_assertion}"
+
+// A Request is a token request taken apart, right until something of it is
+// changed. It is good for about half a minute from [Party.Request] on.
+type Request struct {
+	Method string
+	Path   string
+	Header http.Header // Content-Type included
+	Form   Form        // where [Signed] stands for the assertion
+	InURL  bool        // the form goes into the URL, and the body is empty
+	// Chunked sends the body without saying how long it is.
+	Chunked bool
+	// Rewrite has the last word on the encoded form. May be nil.
+	Rewrite func(form string) string
+
+	Assertion *Assertion
+
+	// Expect is the rule by which the request must be refused, or nil when it
+	// must get a token. [Attempt] sets it.
+	Expect *ishare.Rule
+}
+
+// Request makes a right token request to a server. Each has a jti of its own.
+func (p *Party) Request(audience ishare.PartyID) *Request {
+	now := time.Now().Unix()
+	return &Request{
+		Method: http.MethodPost,
+		Path:   TokenPath,
+		Header: http.Header{"Content-Type": {MediaType}},
+		Form: Form{
+			{"grant_type", GrantType},
+			{"scope", ishare.ScopeISHARE},
+			{"client_id", string(p.ID())},
+			{"client_assertion_type", AssertionType},
+			{"client_assertion", Signed},
+		},
+		Assertion: &Assertion{
+			Header: Object{{"alg", "RS256"}, {"typ", "JWT"}, {"x5c", X5C(p.Certificates...)}},
+			Payload: Object{
+				{"iss", p.ID()},
+				{"sub", p.ID()},
+				{"aud", audience},
+				{"jti", uuid()},
+				{"iat", now},
+				{"exp", now + int64(assertion.Lifetime/time.Second)},
+			},
+			Key: p.Key,
+		},
+	}
+}
+
+// As lets the client go by another identifier: client_id, iss and sub.
+func (r *Request) As(id ishare.PartyID) {
+	r.Form.Set("client_id", string(id))
+	r.Assertion.Payload.Set("iss", id)
+	r.Assertion.Payload.Set("sub", id)
+}
+
+// ClientID is the client_id of the form.
+func (r *Request) ClientID() ishare.PartyID { return ishare.PartyID(r.Form.Get("client_id")) }
+
+// Body is the form as it is sent, percent-encoded and with the assertion in its
+// place.
+func (r *Request) Body() string {
+	form := slices.Clone(r.Form)
+	for i, p := range form {
+		if p.Value == Signed {
+			form[i].Value = r.Assertion.Compact()
+		}
+	}
+	body := form.Encode()
+	if r.Rewrite != nil {
+		body = r.Rewrite(body)
+	}
+	return body
+}
+
+// HTTP makes the request to the server at a base URL, such as http://127.0.0.1:8080.
+// It panics when the method or the URL is none.
+func (r *Request) HTTP(base string) *http.Request {
+	address, body := strings.TrimSuffix(base, "/")+r.Path, r.Body()
+	if r.InURL {
+		address, body = address+"?"+body, ""
+	}
+	req := must(http.NewRequestWithContext(context.Background(), r.Method, address, strings.NewReader(body)))
+	req.Header = r.Header.Clone()
+	if r.Chunked {
+		req.ContentLength = -1
+	}
+	return req
+}
+
+// A Form is the parameters of a request in their order. A name may occur twice.
+type Form []Parameter
+
+// A Parameter is a name with its value, not encoded.
+type Parameter struct{ Name, Value string }
+
+// Get returns the value of the first parameter with this name, or "".
+func (f Form) Get(name string) string {
+	if i := f.index(name); i >= 0 {
+		return f[i].Value
+	}
+	return ""
+}
+
+// Set replaces the value of the first parameter with this name, or adds it behind
+// the others.
+func (f *Form) Set(name, value string) {
+	if i := f.index(name); i >= 0 {
+		(*f)[i].Value = value
+		return
+	}
+	f.Add(name, value)
+}
+
+// Add adds a parameter behind the others, whether or not there is one of this name.
+func (f *Form) Add(name, value string) { *f = append(*f, Parameter{name, value}) }
+
+// Delete removes every parameter with this name.
+func (f *Form) Delete(name string) {
+	*f = slices.DeleteFunc(*f, func(p Parameter) bool { return p.Name == name })
+}
+
+func (f Form) index(name string) int {
+	return slices.IndexFunc(f, func(p Parameter) bool { return p.Name == name })
+}
+
+// Encode writes the parameters in their order as a form.
+func (f Form) Encode() string {
+	pairs := make([]string, len(f))
+	for i, p := range f {
+		pairs[i] = url.QueryEscape(p.Name) + "=" + url.QueryEscape(p.Value)
+	}
+	return strings.Join(pairs, "&")
+}
+
+// An Assertion is a client assertion taken apart.
+type Assertion struct {
+	Header, Payload Object
+	// HeaderText and PayloadText, when not empty, are sent in place of Header and
+	// Payload.
+	HeaderText, PayloadText string
+	// Key signs with the hash of the header's alg: SHA-384 for RS384, SHA-512 for
+	// RS512, and SHA-256 for everything else.
+	Key crypto.Signer
+	// Sign, when not nil, signs in place of Key.
+	Sign func(signed string) []byte
+	// Rewrite has the last word on the compact serialisation. May be nil.
+	Rewrite func(compact string) string
+}
+
+// Compact is the assertion as it is sent.
+func (a *Assertion) Compact() string {
+	signed := encode(orElse(a.HeaderText, a.Header)) + "." + encode(orElse(a.PayloadText, a.Payload))
+	sign := a.Sign
+	if sign == nil {
+		sign = a.signWithKey
+	}
+	compact := signed + "." + encode(string(sign(signed)))
+	if a.Rewrite != nil {
+		compact = a.Rewrite(compact)
+	}
+	return compact
+}
+
+func (a *Assertion) signWithKey(signed string) []byte {
+	alg, _ := a.Header.Get("alg").(string)
+	digest, hash := digestFor(alg, signed)
+	return must(a.Key.Sign(rand.Reader, digest, hash))
+}
+
+func digestFor(alg, signed string) ([]byte, crypto.Hash) {
+	switch alg {
+	case "RS384":
+		sum := sha512.Sum384([]byte(signed))
+		return sum[:], crypto.SHA384
+	case "RS512":
+		sum := sha512.Sum512([]byte(signed))
+		return sum[:], crypto.SHA512
+	default:
+		sum := sha256.Sum256([]byte(signed))
+		return sum[:], crypto.SHA256
+	}
+}
+
+func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+func orElse(text string, o Object) string {
+	if text != "" {
+		return text
+	}
+	return o.String()
+}
+
+// X5C is a chain as the header parameter x5c carries it: standard base64 of DER.
+func X5C(chain ...*x509.Certificate) []string {
+	entries := make([]string, len(chain))
+	for i, cert := range chain {
+		entries[i] = base64.StdEncoding.EncodeToString(cert.Raw)
+	}
+	return entries
+}
