@@ -1,0 +1,80 @@
+package tokenendpoint
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// maxCause bounds what a private cause may add to the log.
+const maxCause = 300
+
+// An event is what the log keeps of a request. It never holds an assertion, a
+// token or a key.
+type event struct {
+	start       time.Time
+	remote      string
+	clientID    ishare.PartyID
+	seen        assertion.Sighting
+	granted     *accesstoken.Claims
+	err         error
+	correlation string // of an error of our own
+}
+
+func (e *event) fail(err error) {
+	e.err = err
+	if !errors.As(err, new(*ishare.Rejection)) && !errors.As(err, new(*ishare.Outage)) {
+		e.correlation = rand.Text()
+	}
+}
+
+// log writes the event, once.
+func (e *event) log(ctx context.Context, log *slog.Logger) {
+	attrs := make([]slog.Attr, 0, 12)
+	level, outcome, rule := e.outcome()
+	attrs = append(attrs, slog.String("outcome", outcome))
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	add("rule", rule)
+	if e.err != nil {
+		add("cause", cut(e.err.Error()))
+	}
+	add("correlation", e.correlation)
+	add("client_id", string(e.clientID))
+	add("certificate", e.seen.Thumbprint)
+	add("jti_hash", e.seen.JTIHash)
+	if e.granted != nil {
+		add("party", string(e.granted.Party))
+		add("token_id", e.granted.ID)
+		add("scope", e.granted.Scope.String())
+	}
+	add("remote", e.remote)
+	attrs = append(attrs, slog.Duration("duration", time.Since(e.start)))
+	log.LogAttrs(ctx, level, "token request", attrs...)
+}
+
+func (e *event) outcome() (level slog.Level, outcome, rule string) {
+	var rejection *ishare.Rejection
+	var outage *ishare.Outage
+	switch {
+	case e.err == nil:
+		return slog.LevelInfo, "issued", ""
+	case errors.As(e.err, &rejection):
+		return slog.LevelInfo, "refused", rejection.Rule.ID
+	case errors.As(e.err, &outage):
+		return slog.LevelWarn, "unavailable", outage.Rule.ID
+	default:
+		return slog.LevelError, "failed", ishare.Internal.ID
+	}
+}
+
+func cut(s string) string { return s[:min(len(s), maxCause)] }

@@ -1,0 +1,5 @@
+//go:build race
+
+package tokenendpoint_test
+
+const raceEnabled = true

@@ -1,0 +1,85 @@
+package tokenendpoint
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// tokenBody is the answer of RFC 6749 section 5.1.
+type tokenBody struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"` // seconds
+	Scope       string `json:"scope,omitempty"`
+}
+
+func writeToken(w http.ResponseWriter, g *grant) {
+	body := tokenBody{
+		AccessToken: g.token,
+		TokenType:   "Bearer",
+		ExpiresIn:   int64(g.claims.Expires.Sub(g.claims.Issued) / time.Second),
+	}
+	if granted := g.claims.Scope.String(); granted != g.asked {
+		body.Scope = granted
+	}
+	writeJSON(w, http.StatusOK, body)
+}
+
+// errorBody is the answer of RFC 6749 section 5.2.
+type errorBody struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// writeError is the one place where errors become HTTP. What is neither a
+// rejection nor an outage is our own fault and shows nothing but its
+// correlation id.
+func writeError(w http.ResponseWriter, err error, correlation string) {
+	var rejection *ishare.Rejection
+	var outage *ishare.Outage
+	switch {
+	case errors.As(err, &rejection):
+		if rejection.Rule == ishare.RequestMethod {
+			w.Header().Set("Allow", http.MethodPost)
+		}
+		writeRule(w, rejection.Rule, rejection.Description())
+	case errors.As(err, &outage):
+		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds(outage.RetryAfter)))
+		writeRule(w, outage.Rule, outage.Description())
+	default:
+		internal := ishare.Internal.Because("%s; correlation id %s", ishare.Internal.Sentence, correlation)
+		writeRule(w, internal.Rule, internal.Description())
+	}
+}
+
+// retrySeconds rounds up: an earlier try would be in vain.
+func retrySeconds(d time.Duration) int {
+	return max(1, int(math.Ceil(d.Seconds())))
+}
+
+func writeRule(w http.ResponseWriter, rule *ishare.Rule, description string) {
+	writeJSON(w, rule.Status, errorBody{Error: rule.Code, Description: description})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	header := w.Header()
+	header["Content-Type"] = []string{"application/json"}
+	header["Cache-Control"] = []string{"no-store"} // RFC 6749 section 5.1
+	header["Pragma"] = []string{"no-cache"}
+	header["X-Content-Type-Options"] = []string{"nosniff"}
+	b, err := json.Marshal(body)
+	if err != nil { // strings and numbers only: cannot fail
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	header["Content-Length"] = []string{strconv.Itoa(len(b))}
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client may be gone
+}

@@ -1,0 +1,116 @@
+// Package tokenendpoint answers POST /connect/token: it takes a token request
+// apart, has the client assertion judged, and issues an access token (iSHARE 3.0,
+// access token; RFC 6749 section 4.4, RFC 7523).
+//
+// Every answer is JSON and forbids caching. A refusal names the rule that failed,
+// so that whoever reads it knows what to mend.
+package tokenendpoint
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// MaxBody is the size in bytes of the largest body that is read.
+const MaxBody = form.MaxBody
+
+// Path is where iSHARE puts the token endpoint.
+const Path = "/connect/token"
+
+// A Verifier judges client assertions: [*assertion.Verifier].
+type Verifier interface {
+	Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error)
+}
+
+// An Issuer makes access tokens: [*accesstoken.Issuer].
+type Issuer interface {
+	Issue(ctx context.Context, c accesstoken.Claims) (string, accesstoken.Claims, error)
+}
+
+// Config is what a [Handler] works with.
+type Config struct {
+	Verifier Verifier
+	Issuer   Issuer
+	// Scopes are the values that may be asked for besides iSHARE. Optional.
+	Scopes []string
+	// Log gets one event for each request.
+	Log *slog.Logger
+}
+
+// A Handler is the token endpoint. It answers whatever path it is mounted on.
+type Handler struct {
+	config Config
+	scopes map[string]bool
+}
+
+// New checks the configuration and returns a handler for it.
+func New(c Config) (*Handler, error) {
+	if c.Verifier == nil || c.Issuer == nil || c.Log == nil {
+		return nil, errors.New("tokenendpoint: Verifier, Issuer and Log must be set")
+	}
+	h := &Handler{config: c, scopes: map[string]bool{ishare.ScopeISHARE: true}}
+	for _, name := range c.Scopes {
+		if scope, err := ishare.ParseScope(name); err != nil || len(scope) != 1 {
+			return nil, errors.New("tokenendpoint: " + name + " is not a scope value")
+		}
+		h.scopes[name] = true
+	}
+	return h, nil
+}
+
+// ServeHTTP answers one token request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e := event{start: time.Now(), remote: r.RemoteAddr}
+	token, err := h.answer(r, &e)
+	if err != nil {
+		e.fail(err)
+		writeError(w, err, e.correlation)
+	} else {
+		writeToken(w, token)
+	}
+	e.log(r.Context(), h.config.Log)
+}
+
+// A grant is what the client gets.
+type grant struct {
+	token  string
+	claims accesstoken.Claims
+	asked  string // the scope as it stood in the request
+}
+
+// answer walks from the first byte to the token.
+func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
+	body, err := form.Read(r)
+	if err != nil {
+		return nil, err
+	}
+	req, err := h.judge(r, body)
+	if err != nil {
+		return nil, err
+	}
+	e.clientID = req.clientID
+	client, seen, err := h.config.Verifier.Verify(r.Context(), req.clientID, req.assertion)
+	e.seen = seen
+	if err != nil {
+		return nil, err
+	}
+	token, claims, err := h.config.Issuer.Issue(r.Context(), accesstoken.Claims{
+		Party:      client.Party().ID,
+		Client:     client.ID(),
+		Scope:      req.scope,
+		Thumbprint: client.Thumbprint(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.granted = &claims
+	return &grant{token: token, claims: claims, asked: req.askedScope}, nil
+}
