@@ -1,0 +1,225 @@
+package client
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/oauth2"
+)
+
+// An answer is what a server said, whoever it is.
+type answer struct {
+	status   int
+	header   http.Header
+	body     []byte
+	limit    int // a longer body was cut off
+	sent     time.Time
+	received time.Time // when the header came
+}
+
+// token reads the answer of a token endpoint to a request with the assertion
+// compact, for the scope. The error is an [*Error].
+func (a *answer) token(compact, scope string) (*held, error) {
+	if a.status != http.StatusOK {
+		return nil, a.refusal(compact)
+	}
+	granted, flaw := a.grant()
+	if flaw != "" {
+		return nil, a.unexpected(flaw)
+	}
+	if granted.scope == "" {
+		granted.scope = scope // RFC 6749 section 5.1: as it was asked for
+	}
+	token := &oauth2.Token{AccessToken: granted.token, TokenType: "Bearer"}
+	return newHeld(token.WithExtra(map[string]any{"scope": granted.scope}), a.sent, granted.life), nil
+}
+
+// A grant is the answer of RFC 6749 section 5.1.
+type grant struct {
+	token string
+	life  time.Duration
+	scope string // empty when the answer does not say
+}
+
+// tokenBody and errorBody take members of any kind, so that one of the wrong kind
+// can be named. Others are ignored.
+type tokenBody struct {
+	AccessToken jsontext.Value `json:"access_token"`
+	TokenType   jsontext.Value `json:"token_type"`
+	ExpiresIn   jsontext.Value `json:"expires_in"`
+	Scope       jsontext.Value `json:"scope"`
+}
+
+type errorBody struct {
+	Error       jsontext.Value `json:"error"`
+	Description jsontext.Value `json:"error_description"`
+}
+
+// grant reads a success, or says what is wrong with it. What is wrong never
+// quotes the body: it may well hold a token.
+func (a *answer) grant() (g grant, flaw string) {
+	var body tokenBody
+	if flaw := a.decode(&body); flaw != "" {
+		return grant{}, flaw
+	}
+	token, ok := text(body.AccessToken)
+	if !ok || token == "" || strings.ContainsFunc(token, notTokenRune) {
+		return grant{}, "access_token is missing or not the text of a token"
+	}
+	if kind, _ := text(body.TokenType); !strings.EqualFold(kind, "Bearer") {
+		return grant{}, "token_type is not Bearer"
+	}
+	life, ok := lifeOf(body.ExpiresIn)
+	if !ok {
+		return grant{}, "expires_in is not a number of seconds, one at least"
+	}
+	scope, _ := text(body.Scope)
+	return grant{token: token, life: life, scope: scope}, ""
+}
+
+// notTokenRune keeps to RFC 6749 appendix A.12, without the blank, which would end
+// the token in an Authorization header.
+func notTokenRune(r rune) bool { return r <= ' ' || r > '~' }
+
+// lifeOf reads expires_in. Without one, the token is kept for a short time: RFC
+// 6749 only recommends to state it.
+func lifeOf(v jsontext.Value) (time.Duration, bool) {
+	if len(v) == 0 {
+		return unstated, true
+	}
+	if v.Kind() != '0' {
+		return 0, false
+	}
+	seconds, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || seconds < 1 {
+		return 0, false
+	}
+	return time.Duration(min(seconds, maxLife.Seconds()) * float64(time.Second)), true
+}
+
+// decode reads the body strictly, or says what is wrong with it.
+func (a *answer) decode(into any) (flaw string) {
+	switch mediaType := a.mediaType(); {
+	case len(a.body) > a.limit:
+		return fmt.Sprintf("the answer is longer than %d bytes", a.limit)
+	case mediaType == "":
+		return "the answer is of no media type, and should be application/json"
+	case mediaType != mediaTypeJSON:
+		return fmt.Sprintf("the answer is %s, not application/json", clean(mediaType, "", 60)) // in lower case, so never an assertion
+	}
+	if jsontext.Value(a.body).Kind() != '{' || json.Unmarshal(a.body, into) != nil {
+		return "the answer is not one JSON object in UTF-8 with each name once"
+	}
+	return ""
+}
+
+const mediaTypeJSON = "application/json"
+
+// mediaType is empty when there is none, or no sense in it.
+func (a *answer) mediaType() string {
+	mediaType, _, err := mime.ParseMediaType(a.header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return mediaType
+}
+
+// text returns a value that is a string.
+func text(v jsontext.Value) (string, bool) {
+	if v.Kind() != '"' {
+		return "", false
+	}
+	b, err := jsontext.AppendUnquote(nil, v)
+	return string(b), err == nil
+}
+
+// refusal reads an answer of RFC 6749 section 5.2, or makes one of what came
+// instead.
+func (a *answer) refusal(compact string) *Error {
+	if a.status >= 300 && a.status < 400 {
+		return a.fail("the answer is a redirect, which is not followed",
+			"Set the server's address to where its token endpoint is.")
+	}
+	var body errorBody
+	if flaw := a.decode(&body); flaw != "" {
+		return a.unexpected(flaw)
+	}
+	code, _ := text(body.Error)
+	if code == "" {
+		return a.unexpected("the answer is not an error of RFC 6749: it lacks the member error")
+	}
+	said, _ := text(body.Description)
+	description := clean(said, compact, 500)
+	rule := ruleID(description)
+	e := a.fail(description, hintOf(rule))
+	e.Code, e.RuleID = clean(code, compact, 60), rule
+	return e
+}
+
+// unexpected is an answer that no token endpoint gives: most often that of a
+// proxy, or of another server.
+func (a *answer) unexpected(flaw string) *Error {
+	if a.status >= 500 || a.mediaType() == mediaTypeJSON {
+		return a.fail(flaw, "")
+	}
+	return a.fail(flaw, "Check the server's address: a token endpoint answers JSON, whatever it answers.")
+}
+
+// fail makes the error. A clock that is off is told whatever else is wrong.
+func (a *answer) fail(description, hint string) *Error {
+	offset := a.clockOffset()
+	return &Error{
+		Status:      a.status,
+		Description: description,
+		Hint:        strings.TrimSpace(hint + " " + clockHint(offset)),
+		RetryAfter:  a.retryAfter(),
+		ClockOffset: offset,
+	}
+}
+
+// maxRetryAfter bounds what a server can ask for.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfter reads seconds or a date, which is the server's (RFC 9110 section
+// 10.2.3).
+func (a *answer) retryAfter() time.Duration {
+	value := a.header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	then, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(a.header.Get("Date"))
+	if err != nil {
+		now = a.received
+	}
+	return min(max(then.Sub(now), 0), maxRetryAfter)
+}
+
+// tolerance is the difference of clocks that is not worth a word. Servers allow
+// for some seconds.
+const tolerance = 2 * time.Second
+
+// clockOffset is how far the server's clock is ahead of ours, by the Date of its
+// answer, or zero when that cannot be told or is little. Date names a second,
+// and the moment it was written lies anywhere between question and answer.
+func (a *answer) clockOffset() time.Duration {
+	date, err := http.ParseTime(a.header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	halfway := a.received.Sub(a.sent) / 2
+	offset := date.Add(time.Second / 2).Sub(a.sent.Add(halfway).Round(0))
+	if offset.Abs() <= halfway+time.Second/2+tolerance {
+		return 0
+	}
+	return offset.Round(time.Second)
+}

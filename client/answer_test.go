@@ -1,0 +1,386 @@
+package client_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+var jsonHeader = http.Header{"Content-Type": {"application/json"}}
+
+// refused reads an answer that came at once, for its error.
+func refused(status int, header http.Header, body, compact string) error {
+	_, err := client.Answer{Status: status, Header: header, Body: body, Sent: time.Now()}.Read(compact)
+	return err
+}
+
+func TestTokenAnswers(t *testing.T) {
+	sent := time.Now()
+	life := func(d time.Duration) time.Time { return sent.Add(d).Round(0) }
+	tests := []struct {
+		name, body string
+		expiry     time.Time
+		scope      string
+	}{
+		{"the official example", `{"access_token":"aW2ys9NGE8RjHPZ4mytQivkWJO5HGQCYJ7VyMBGGDLIOw","expires_in":3600,"token_type":"Bearer"}`, life(time.Hour), "iSHARE"},
+		{"lower-case type", `{"access_token":"t","expires_in":3600,"token_type":"bearer"}`, life(time.Hour), "iSHARE"},
+		{"fraction", `{"access_token":"t","expires_in":1799.5,"token_type":"Bearer"}`, life(1799500 * time.Millisecond), "iSHARE"},
+		{"other members", `{"access_token":"t","expires_in":60,"token_type":"Bearer","Expires_In":1,"issued":{"at":[1]}}`, life(time.Minute), "iSHARE"},
+		{"scope granted", `{"access_token":"t","expires_in":60,"token_type":"Bearer","scope":"iSHARE orders"}`, life(time.Minute), "iSHARE orders"},
+		{"scope of another kind", `{"access_token":"t","expires_in":60,"token_type":"Bearer","scope":["iSHARE"]}`, life(time.Minute), "iSHARE"},
+		{"no life stated", `{"access_token":"t","token_type":"Bearer"}`, life(time.Minute), "iSHARE"},
+		{"a life without end", `{"access_token":"t","expires_in":1e300,"token_type":"Bearer"}`, life(client.MaxLife), "iSHARE"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			token, err := client.Answer{Status: 200, Header: jsonHeader, Body: test.body, Sent: sent, Took: time.Second}.Read("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !token.Expiry.Equal(test.expiry) || token.TokenType != "Bearer" {
+				t.Errorf("%s token until %s, want %s", token.TokenType, token.Expiry, test.expiry)
+			}
+			if got := token.Extra("scope"); got != test.scope {
+				t.Errorf("scope %v, want %s", got, test.scope)
+			}
+		})
+	}
+}
+
+func TestAnswersThatAreNoToken(t *testing.T) {
+	const good = `{"access_token":"geheim-42","expires_in":3600,"token_type":"Bearer"}`
+	replace := func(old, by string) string { return strings.Replace(good, old, by, 1) }
+	html := http.Header{"Content-Type": {"text/html; charset=utf-8"}}
+	tests := []struct {
+		name   string
+		status int
+		header http.Header
+		body   string
+		want   string // in the description
+	}{
+		{"no token", 200, jsonHeader, replace("access_token", "token"), "access_token"},
+		{"name in capitals", 200, jsonHeader, replace("access_token", "Access_Token"), "access_token"},
+		{"empty token", 200, jsonHeader, replace("geheim-42", ""), "access_token"},
+		{"token of another kind", 200, jsonHeader, replace(`"geheim-42"`, "42"), "access_token"},
+		{"token with a line break", 200, jsonHeader, replace("geheim-42", `geheim\r\nX-Admin: 1`), "access_token"},
+		{"token with a blank", 200, jsonHeader, replace("geheim-42", "geheim 42"), "access_token"},
+		{"no type", 200, jsonHeader, replace("token_type", "type"), "token_type"},
+		{"another type", 200, jsonHeader, replace("Bearer", "mac"), "token_type"},
+		{"life as text", 200, jsonHeader, replace("3600", `"3600"`), "expires_in"},
+		{"no life", 200, jsonHeader, replace("3600", "0"), "expires_in"},
+		{"negative life", 200, jsonHeader, replace("3600", "-1"), "expires_in"},
+		{"life beyond numbers", 200, jsonHeader, replace("3600", "1e999"), "expires_in"},
+		{"null life", 200, jsonHeader, replace("3600", "null"), "expires_in"},
+		{"two tokens", 200, jsonHeader, replace(`"expires_in"`, `"access_token":"x","expires_in"`), "each name once"},
+		{"something behind", 200, jsonHeader, good + "{}", "one JSON object"},
+		{"cut short", 200, jsonHeader, good[:30], "one JSON object"},
+		{"not UTF-8", 200, jsonHeader, replace("geheim", "\xff"), "UTF-8"},
+		{"null", 200, jsonHeader, "null", "one JSON object"},
+		{"list", 200, jsonHeader, "[" + good + "]", "one JSON object"},
+		{"empty", 200, jsonHeader, "", "one JSON object"},
+		{"HTML", 200, html, "<html>" + good, "text/html"},
+		{"JSON called text", 200, http.Header{"Content-Type": {"text/plain"}}, good, "text/plain"},
+		{"no media type", 200, nil, good, "no media type"},
+		{"no sense in media type", 200, http.Header{"Content-Type": {"geheim-42;;;"}}, good, "no media type"},
+		{"201", 201, jsonHeader, good, "lacks the member error"},
+		{"204", 204, nil, "", "no media type"},
+		{"too long", 200, jsonHeader, good + strings.Repeat(" ", client.MaxAnswer), "longer than 65536 bytes"},
+		{"HTML error", 502, html, "<html>geheim-42</html>", "text/html"},
+		{"error without code", 400, jsonHeader, `{"message":"geheim-42"}`, "lacks the member error"},
+		{"error of another kind", 400, jsonHeader, `{"error":{"code":"geheim-42"}}`, "lacks the member error"},
+		{"redirect", 302, http.Header{"Location": {"https://geheim-42.example/"}}, "", "redirect"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := refused(test.status, test.header, test.body, "")
+			e, ok := errors.AsType[*client.Error](err)
+			if !ok {
+				t.Fatalf("got %v", err)
+			}
+			if e.Status != test.status || e.Code != "" || e.RuleID != "" || !strings.Contains(e.Description, test.want) {
+				t.Errorf("got %+v, want a description with %q", e, test.want)
+			}
+			if strings.Contains(fmt.Sprintf("%+v %v", *e, e), "geheim") {
+				t.Errorf("the error quotes the answer: %+v", e)
+			}
+		})
+	}
+}
+
+func TestTypedErrors(t *testing.T) {
+	for _, rule := range append(ishare.Rules(), ishare.Faults()...) {
+		body := fmt.Sprintf(`{"error":%q,"error_description":%q}`, rule.Code, rule.Reject().Description())
+		err := refused(rule.Status, jsonHeader, body, "")
+		want := &client.Error{
+			Status: rule.Status, Code: rule.Code, Description: rule.ID + ": " + rule.Sentence, RuleID: rule.ID, Hint: rule.Hint,
+		}
+		if diff := cmp.Diff(error(want), err); diff != "" {
+			t.Errorf("%s: %s", rule.ID, diff)
+		}
+		text := fmt.Sprintf("client: the token endpoint answered %d %s: %s: %s", rule.Status, rule.Code, rule.ID, rule.Sentence)
+		if err.Error() != text {
+			t.Errorf("%q, want %q", err, text)
+		}
+	}
+}
+
+func TestDescriptionsOfOthers(t *testing.T) {
+	tests := []struct{ body, description, rule string }{
+		{`{"error":"invalid_client"}`, "", ""},
+		{`{"error":"invalid_client","error_description":null}`, "", ""},
+		{`{"error":"invalid_client","error_description":42}`, "", ""},
+		{`{"error":"invalid_client","error_description":"claim.aud"}`, "claim.aud", ""},
+		{`{"error":"invalid_client","error_description":"Error: no such client"}`, "Error: no such client", ""},
+		{`{"error":"invalid_client","error_description":"error: no such client"}`, "error: no such client", ""},
+		{`{"error":"invalid_client","error_description":"eu.ishare.jwt: bad"}`, "eu.ishare.jwt: bad", ""},
+		{`{"error":"invalid_client","error_description":"claim.colour: a rule of tomorrow"}`, "claim.colour: a rule of tomorrow", "claim.colour"},
+		{`{"error":"invalid_client","error_description":"limited: too many requests"}`, "limited: too many requests", "limited"},
+		{`{"error":"invalid_client","error_description":"ungültig\u001b[31m\nso"}`, "ungültig?[31m?so", ""},
+	}
+	for _, test := range tests {
+		err := refused(400, jsonHeader, test.body, "")
+		e, ok := errors.AsType[*client.Error](err)
+		if !ok || e.Code != "invalid_client" || e.Description != test.description || e.RuleID != test.rule {
+			t.Errorf("%s: %+v", test.body, e)
+		}
+	}
+}
+
+func TestLongDescriptionIsCut(t *testing.T) {
+	body := `{"error":"` + strings.Repeat("c", 9000) + `","error_description":"` + strings.Repeat("ä", 9000) + `"}`
+	err := refused(400, jsonHeader, body, "")
+	if e, ok := errors.AsType[*client.Error](err); !ok || len([]rune(e.Description)) != 501 || len([]rune(e.Code)) != 61 {
+		t.Errorf("got %v", err)
+	}
+}
+
+// makeAssertion makes one that nobody has used.
+func makeAssertion(tb testing.TB) string {
+	tb.Helper()
+	s := newSeal()
+	compact, err := (&assertion.Maker{ClientID: consumer, Key: s.key, Certificates: s.chain}).Make(provider)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return compact
+}
+
+// Servers that quote what they were sent, each in its own way.
+func TestErrorNeverHoldsTheAssertion(t *testing.T) {
+	compact := makeAssertion(t)
+	wrapped := strings.Join(slices.Collect(chunks(compact, 64)), `\n`)
+	header, payload, signature := parts(compact)
+	quotes := map[string]string{
+		"whole":     "not valid: " + compact,
+		"twice":     compact + compact,
+		"in lines":  wrapped,
+		"header":    "bad header " + header,
+		"payload":   "bad payload " + payload + "!",
+		"signature": "bad signature '" + signature + "'",
+		"form":      "client_id=x&client_assertion=" + compact + "&scope=iSHARE",
+		"far on":    strings.Repeat("blah ", 60) + compact,
+	}
+	for name, quote := range quotes {
+		for _, body := range []string{
+			fmt.Sprintf(`{"error":"invalid_client","error_description":"%s"}`, quote),
+			fmt.Sprintf(`{"error":"%s"}`, quote),
+			"<html>" + quote,
+		} {
+			header := jsonHeader
+			if body[0] == '<' {
+				header = http.Header{"Content-Type": {"text/html" + compact}}
+			}
+			err := refused(400, header, body, compact)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if found := secretsIn(fmt.Sprintf("%v %+v", err, err), compact); found != nil {
+				t.Errorf("%s: the error gives away %q: %v", name, found, err)
+			}
+		}
+	}
+}
+
+func chunks(s string, n int) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for s != "" {
+			piece := s[:min(n, len(s))]
+			s = s[len(piece):]
+			if !yield(piece) {
+				return
+			}
+		}
+	}
+}
+
+func parts(compact string) (header, payload, signature string) {
+	p := strings.Split(compact, ".")
+	return p[0], p[1], p[2]
+}
+
+func TestHideKeepsHonestWords(t *testing.T) {
+	compact := makeAssertion(t)
+	for _, rule := range ishare.Rules() {
+		s := rule.Reject().Description() + " " + rule.Hint + " " + string(consumer) + " " + ishare.Thumbprint([]byte("x"))
+		if got := client.Hide(s, compact); got != s {
+			t.Errorf("%q became %q", s, got)
+		}
+	}
+}
+
+func TestHideGoesByTwelveCharacters(t *testing.T) {
+	for s, want := range map[string]string{
+		"see abcdefghijk.": "see abcdefghijk.", "see abcdefghijkl.": "see [removed].",
+		"abcdefghijklmnop": "[removed]", "": "",
+	} {
+		if got := client.Hide(s, "0123abcdefghijklmnop4567"); got != want {
+			t.Errorf("%q became %q, want %q", s, got, want)
+		}
+	}
+}
+
+func TestRetryAfterValues(t *testing.T) {
+	date := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"":     0,
+		"0":    0,
+		"7":    7 * time.Second,
+		"-7":   0,
+		"1.5":  0,
+		"soon": 0,
+		date.Add(90 * time.Second).Format(http.TimeFormat):  90 * time.Second, // by the server's clock
+		date.Add(-90 * time.Second).Format(http.TimeFormat): 0,
+		date.AddDate(1, 0, 0).Format(http.TimeFormat):       client.MaxRetryAfter,
+	} {
+		header := http.Header{"Retry-After": {value}, "Date": {date.Format(http.TimeFormat)}}
+		if e, ok := errors.AsType[*client.Error](refused(503, header, "", "")); !ok || e.RetryAfter != want {
+			t.Errorf("%q: %+v, want %s", value, e, want)
+		}
+	}
+}
+
+func TestClockOffset(t *testing.T) {
+	tests := []struct {
+		ahead time.Duration // of the server
+		hint  string
+	}{
+		{0, ""},
+		{2 * time.Second, ""},
+		{-2 * time.Second, ""},
+		{42 * time.Second, "The clock of this machine is 42s behind the server's"},
+		{-time.Hour, "The clock of this machine is 1h0m0s ahead of the server's"},
+		{4 * time.Second, "4s behind"},
+	}
+	answers := map[string]http.HandlerFunc{
+		"claim.iat": refusal(ishare.ClaimIat),
+		"claim.exp": refusal(ishare.ClaimExp),
+		"foreign":   jsonAnswer(400, `{"error":"invalid_client"}`),
+		"a proxy":   jsonAnswer(403, `<html>`),
+	}
+	for _, test := range tests {
+		for name, answer := range answers {
+			t.Run(fmt.Sprintf("%s %s", test.ahead, name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server := newTokenServer(t, answer)
+					server.ahead, server.delay = test.ahead, 300*time.Millisecond
+					_, err := newClient(t, config(&inMemory{handler: server})).Token(t.Context())
+					e, ok := errors.AsType[*client.Error](err)
+					if !ok || !strings.Contains(e.Hint, test.hint) {
+						t.Fatalf("got %+v, want the hint %q", e, test.hint)
+					}
+					if (test.hint == "") != (e.ClockOffset == 0) || (e.ClockOffset-test.ahead).Abs() > 2*time.Second {
+						t.Errorf("offset %s, want %s", e.ClockOffset, test.ahead)
+					}
+					if e.RuleID != "" && !strings.Contains(e.Hint, "NTP") {
+						t.Errorf("the rule's own hint is lost: %q", e.Hint)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An answer that was long on its way says little about the time.
+func TestClockOffsetOfSlowAnswer(t *testing.T) {
+	sent := time.Now()
+	header := maps.Clone(jsonHeader)
+	header.Set("Date", sent.Add(8*time.Second).UTC().Format(http.TimeFormat))
+	_, err := client.Answer{Status: 400, Header: header, Body: `{"error":"invalid_client"}`, Sent: sent, Took: 9 * time.Second}.Read("")
+	if e, ok := errors.AsType[*client.Error](err); !ok || e.ClockOffset != 0 {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// pretendedAssertion looks like one and is the same in every process, so that what the fuzzer
+// found in one is found in another.
+func pretendedAssertion() string {
+	part := func(label string, length int) string {
+		var b []byte
+		for i := 0; len(b) < length; i++ {
+			sum := sha256.Sum256(fmt.Append(nil, label, i))
+			b = append(b, sum[:]...)
+		}
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	return part("header", 900) + "." + part("payload", 150) + "." + part("signature", 256)
+}
+
+// FuzzAnswer shows that whatever answers, there is either a token that can stand in a
+// header, or an *Error that is fit for a log and holds nothing of the assertion.
+func FuzzAnswer(f *testing.F) {
+	compact := pretendedAssertion()
+	const good = `{"access_token":"t","expires_in":3600,"token_type":"Bearer","scope":"iSHARE"}`
+	refused := `{"error":"invalid_client","error_description":"claim.exp: exp is in the past"}`
+	date := time.Now().UTC().Format(http.TimeFormat)
+	f.Add(200, "application/json", date, "", []byte(good))
+	f.Add(200, "application/json; charset=utf-8", "", "", []byte(`{"access_token":"t","expires_in":1e400,"token_type":"Bearer"}`))
+	f.Add(400, "application/json", date, "", []byte(refused))
+	f.Add(400, "application/json", "Fri, 31 Dec 9999 23:59:59 GMT", "", []byte(refused))
+	f.Add(503, "application/json", date, "10", []byte(`{"error":"temporarily_unavailable"}`))
+	f.Add(503, "text/html", "", "Fri, 31 Dec 9999 23:59:59 GMT", []byte("<html>"))
+	f.Add(307, "", "", "-1", []byte(nil))
+	f.Add(400, "application/json", date, "", []byte(`{"error":"e","error_description":"`+compact+`"}`))
+	f.Add(400, compact+"/"+compact, compact, compact, []byte(compact))
+	f.Fuzz(func(t *testing.T, status int, mediaType, date, retryAfter string, body []byte) {
+		header := http.Header{"Content-Type": {mediaType}, "Date": {date}, "Retry-After": {retryAfter}}
+		now := time.Now()
+		token, err := client.Answer{Status: status, Header: header, Body: string(body), Sent: now, Took: time.Second}.Read(compact)
+		if err == nil {
+			if status != 200 || token.AccessToken == "" || strings.ContainsFunc(token.AccessToken, unicode.IsSpace) {
+				t.Errorf("status %d, token %q", status, token.AccessToken)
+			}
+			if life := token.Expiry.Sub(now); life < time.Second/2 || life > client.MaxLife {
+				t.Errorf("a life of %s", life)
+			}
+			return
+		}
+		e, ok := errors.AsType[*client.Error](err)
+		if !ok || token != nil || e.Status != status {
+			t.Fatalf("got %v, %v", token, err)
+		}
+		if found := secretsIn(fmt.Sprintf("%+v %v", *e, e), compact); found != nil {
+			t.Errorf("the error gives away %q", found)
+		}
+		if e.RetryAfter < 0 || e.RetryAfter > client.MaxRetryAfter || len(e.Description) > 2100 {
+			t.Errorf("got %+v", e)
+		}
+		if i := strings.IndexFunc(e.Error(), func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("not printable: %q", e.Error())
+		}
+	})
+}

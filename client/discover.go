@@ -1,0 +1,194 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
+)
+
+// tokenService is the framework-defined service that is the token endpoint itself.
+const tokenService = "request-oauth-token"
+
+// maxCapabilities bounds the answer in bytes: some hundred services.
+const maxCapabilities = 1 << 20
+
+// Discover asks the server's /capabilities where its token endpoint is. It uses
+// Server, Audience and Transport of the configuration:
+//
+//	config.TokenEndpoint, err = client.Discover(ctx, config)
+//
+// Capabilities of iSHARE 3.0 and of 2.x are understood. The endpoint is that of
+// the service request-oauth-token, or the one tokenEndpoint that the services
+// name; services that are deprecated do not count. When they name several, the
+// fixed place /connect/token is taken if it is one of them, and otherwise the
+// error lists them. When they name none, it is the fixed place. One attempt is
+// made, of at most ten seconds; at most 1 MiB is read.
+//
+// The signature of the capabilities is not verified, since that takes a
+// Participant Registry, which takes a token. They are a hint, as good as the
+// https connection to Server, and no better than what is served there. The
+// endpoint must be https, or on a loopback address if Server is, and the
+// capabilities must name Audience as their issuer.
+//
+// An endpoint that is named wrongly gets an assertion whose sole audience is
+// Audience: no other server accepts it. It could still be passed on to Audience
+// within its 30 seconds, by whoever got it, for a token in our name. So look at a
+// host that you did not expect before you use it, or set TokenEndpoint by hand.
+func Discover(ctx context.Context, c Config) (string, error) {
+	base, err := c.base()
+	if err != nil {
+		return "", err
+	}
+	if _, err := ishare.ParsePartyID(string(c.Audience)); err != nil {
+		return "", fmt.Errorf("client: Audience: %w", err)
+	}
+	a, err := fetchCapabilities(ctx, c.Transport, base)
+	if err != nil {
+		return "", err
+	}
+	info, err := a.capabilities(c.Audience)
+	if err != nil {
+		return "", fmt.Errorf("client: %s: %w", capabilitiesURL(base), err)
+	}
+	var found findings
+	found.walk(info)
+	return found.choose(base)
+}
+
+func capabilitiesURL(base *url.URL) string { return base.JoinPath("capabilities").String() }
+
+func fetchCapabilities(ctx context.Context, transport http.RoundTripper, base *url.URL) (*answer, error) {
+	if transport == nil {
+		own := newTransport()
+		defer own.CloseIdleConnections()
+		transport = own
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	place := capabilitiesURL(base)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place, http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("client: capabilities: %w", err)
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "waybill")
+	a, err := exchange(withoutRedirects(transport), request, maxCapabilities)
+	if err != nil {
+		return nil, &unreachableError{place: place, text: clean(err.Error(), "", 300), err: err}
+	}
+	return a, nil
+}
+
+// Names of 3.0 and of 2.x; the published example of 3.0 mixes them.
+type capabilitiesBody struct {
+	Token3 string `json:"capabilitiesToken"`
+	Token2 string `json:"capabilities_token"`
+}
+
+type capabilitiesClaims struct {
+	Iss   ishare.PartyID `json:"iss"`
+	Info3 any            `json:"capabilitiesInfo"`
+	Info2 any            `json:"capabilities_info"`
+}
+
+// capabilities takes the answer apart down to the description of the services.
+func (a *answer) capabilities(issuer ishare.PartyID) (info any, err error) {
+	if a.status != http.StatusOK {
+		return nil, fmt.Errorf("the server answered %d", a.status)
+	}
+	var body capabilitiesBody
+	if flaw := a.decode(&body); flaw != "" {
+		return nil, errors.New(flaw)
+	}
+	token, err := jws.Split(cmp.Or(body.Token3, body.Token2))
+	if err != nil {
+		return nil, fmt.Errorf("capabilitiesToken: %w", err)
+	}
+	var claims capabilitiesClaims
+	if json.Unmarshal(token.Payload(), &claims) != nil {
+		return nil, errors.New("the payload of capabilitiesToken is not one JSON object in UTF-8 with each name once")
+	}
+	if claims.Iss != issuer {
+		return nil, fmt.Errorf("the capabilities are those of %q, not of %s", clean(string(claims.Iss), "", 80), issuer)
+	}
+	if claims.Info3 != nil {
+		return claims.Info3, nil
+	}
+	return claims.Info2, nil
+}
+
+// findings are the token endpoints that capabilities name.
+type findings struct {
+	service []string // of the service that is the token endpoint
+	named   []string // by any service
+}
+
+// walk looks at everything, as services stand at different depths in 2.x and 3.0.
+// The decoder has bounded the depth.
+func (f *findings) walk(v any) {
+	switch v := v.(type) {
+	case []any:
+		for _, element := range v {
+			f.walk(element)
+		}
+	case map[string]any:
+		if status, _ := v["status"].(string); strings.EqualFold(status, "deprecated") {
+			return
+		}
+		f.service = collect(f.service, v, v["identifier"] == tokenService, "endpointURL", "endpoint_url")
+		f.named = collect(f.named, v, true, "tokenEndpoint", "token_endpoint")
+		for _, member := range v {
+			f.walk(member)
+		}
+	}
+}
+
+// collect adds the texts that stand under the names, sorted and each once.
+func collect(list []string, object map[string]any, wanted bool, names ...string) []string {
+	for _, name := range names {
+		if s, ok := object[name].(string); ok && wanted && s != "" {
+			list = append(list, s)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func (f *findings) choose(base *url.URL) (string, error) {
+	fixed := fixedPlace(base)
+	candidates := f.named
+	if len(f.service) > 0 {
+		candidates = f.service
+	}
+	switch {
+	case len(candidates) == 0 || slices.Contains(candidates, fixed):
+		return fixed, nil
+	case len(candidates) > 1:
+		return "", fmt.Errorf("client: the capabilities name several token endpoints, set TokenEndpoint to one: %s",
+			clean(strings.Join(candidates, " "), "", 500))
+	}
+	return accept(candidates[0], base)
+}
+
+// accept holds a named endpoint to the rules for a configured one. A remote server
+// cannot send assertions to a loopback address in plain http.
+func accept(candidate string, base *url.URL) (string, error) {
+	u, err := parseURL("the token endpoint that the capabilities name", candidate)
+	if err != nil {
+		return "", err
+	}
+	if u.Scheme != "https" && !isLoopback(base.Hostname()) {
+		return "", errors.New("client: the token endpoint that the capabilities name is not https: " + clean(u.Host, "", 80))
+	}
+	return u.String(), nil
+}

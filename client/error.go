@@ -1,0 +1,147 @@
+package client
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// An Error is an answer that holds no token. None of its fields quotes a token or
+// an assertion.
+type Error struct {
+	// Status is the HTTP status.
+	Status int
+	// Code is the error code of RFC 6749 section 5.2, such as invalid_client. It
+	// is empty when the answer was none that a token endpoint gives.
+	Code string
+	// Description is the server's error_description, cut at 500 characters. When
+	// Code is empty, it says in our words what is wrong with the answer.
+	Description string
+	// RuleID is the rule that failed, when the server names one as Waybill does:
+	// see [ishare.Rules].
+	RuleID string
+	// Hint says how to mend it, as far as is known.
+	Hint string
+	// RetryAfter is how long the server asks to wait, at most a day, or zero.
+	RetryAfter time.Duration
+	// ClockOffset is how far the server's clock is ahead of ours, to the second,
+	// or zero when it is within two seconds or so, or the server does not tell. It
+	// is negative when ours is ahead.
+	ClockOffset time.Duration
+}
+
+// Error tells status, code and description.
+func (e *Error) Error() string {
+	s := fmt.Sprintf("client: the token endpoint answered %d", e.Status)
+	if e.Code != "" {
+		s += " " + e.Code
+	}
+	if e.Description != "" {
+		s += ": " + e.Description
+	}
+	return s
+}
+
+func clockHint(offset time.Duration) string {
+	if offset == 0 {
+		return ""
+	}
+	side := "behind"
+	if offset < 0 {
+		side = "ahead of"
+	}
+	return fmt.Sprintf("The clock of this machine is %s %s the server's, by the Date of its answer; keep it right with NTP.", offset.Abs(), side)
+}
+
+// ruleID takes the rule from "<rule id>: <sentence>". Words of another server
+// before a colon are not taken for a rule.
+func ruleID(description string) string {
+	id, _, ok := strings.Cut(description, ": ")
+	if !ok {
+		return ""
+	}
+	group, name, dotted := strings.Cut(id, ".")
+	if knownRule(id) != nil || dotted && isRuleWord(group) && isRuleWord(name) {
+		return id
+	}
+	return ""
+}
+
+func isRuleWord(s string) bool {
+	return s != "" && len(s) <= 40 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-0123456789") == ""
+}
+
+func knownRule(id string) *ishare.Rule {
+	catalogue := append(ishare.Rules(), ishare.Faults()...)
+	i := slices.IndexFunc(catalogue, func(r *ishare.Rule) bool { return r.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return catalogue[i]
+}
+
+func hintOf(id string) string {
+	if rule := knownRule(id); rule != nil {
+		return rule.Hint
+	}
+	return ""
+}
+
+// clean makes a server's text fit for a terminal and a log: of limited length,
+// printable, and without the assertion that it may quote.
+func clean(s, compact string, limit int) string {
+	s = s[:min(len(s), 8*limit)] // bounds the work; an assertion that is cut here is found by its beginning
+	s = hide(s, compact)
+	s = strings.ToValidUTF8(s, "?")
+	runes := []rune(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s))
+	if len(runes) > limit {
+		return string(runes[:limit]) + "…"
+	}
+	return string(runes)
+}
+
+// telling is how many characters of an assertion in a row give it away. Fewer
+// occur by chance in an honest sentence.
+const telling = 12
+
+// hide takes out of s whatever is also in compact.
+func hide(s, compact string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		n := overlap(s[i:], compact)
+		if n == 0 {
+			b.WriteByte(s[i])
+			i++
+			continue
+		}
+		b.WriteString("[removed]")
+		i += n
+	}
+	return b.String()
+}
+
+// overlap is the length of the beginning of s that occurs in compact, or zero when
+// it is short.
+func overlap(s, compact string) int {
+	if len(s) < telling {
+		return 0
+	}
+	at := strings.Index(compact, s[:telling])
+	if at < 0 {
+		return 0
+	}
+	n := telling
+	for n < len(s) && at+n < len(compact) && s[n] == compact[at+n] {
+		n++
+	}
+	return n
+}

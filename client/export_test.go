@@ -1,0 +1,59 @@
+package client
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// What the fuzz targets and the tests of parsing need.
+const (
+	MaxAnswer       = maxAnswer
+	MaxCapabilities = maxCapabilities
+	MaxLife         = maxLife
+	MaxRetryAfter   = maxRetryAfter
+)
+
+// An Answer of a token endpoint to a request that was sent at a time.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   string
+	Sent   time.Time
+	Took   time.Duration
+}
+
+// Read parses the answer to a request with the assertion compact.
+func (a Answer) Read(compact string) (*oauth2.Token, error) {
+	raw := &answer{
+		status: a.Status, header: a.Header, body: []byte(a.Body), limit: maxAnswer,
+		sent: a.Sent, received: a.Sent.Add(a.Took),
+	}
+	h, err := raw.token(compact, ishare.ScopeISHARE)
+	if err != nil {
+		return nil, err
+	}
+	return h.copy(), nil
+}
+
+// ReadCapabilities parses the answer of /capabilities.
+func ReadCapabilities(body []byte, issuer ishare.PartyID, base *url.URL) (string, error) {
+	a := &answer{
+		status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}},
+		body: body, limit: maxCapabilities,
+	}
+	info, err := a.capabilities(issuer)
+	if err != nil {
+		return "", err
+	}
+	var found findings
+	found.walk(info)
+	return found.choose(base)
+}
+
+// Hide takes an assertion out of a text.
+func Hide(s, compact string) string { return hide(s, compact) }
