@@ -1,0 +1,223 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// A signedList is a revocation list as it stands on the wire (RFC 5280 section
+// 5.1), and a wireList its middle part, read as far as it always is.
+//
+// x509.ParseRevocationList makes some values of Go of every entry, two times over: it needs 480
+// MB for the largest list that is fetched, and two seconds. The entries are left
+// as they are here, and read when they are looked for.
+type (
+	signedList struct {
+		List      asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	wireList struct {
+		issuer     []byte // raw name
+		thisUpdate time.Time
+		nextUpdate time.Time // zero when there is none
+		entries    wireEntries
+		extensions []pkix.Extension
+	}
+)
+
+// wireEntries is what stands in revokedCertificates.
+type wireEntries cryptobyte.String
+
+// A wireEntry is one of them, of which only the beginning was read.
+type wireEntry struct {
+	serial []byte            // contents of the INTEGER
+	rest   cryptobyte.String // revocationDate and crlEntryExtensions
+}
+
+var errMalformedList = errors.New("the list is malformed")
+
+const versionTwo = 1
+
+// parseList reads a TBSCertList whose signature has been verified with the
+// algorithm.
+func parseList(tbs []byte, algorithm pkix.AlgorithmIdentifier) (*wireList, error) {
+	var (
+		all     = cryptobyte.String(tbs)
+		l       = &wireList{}
+		version int
+		inner   cryptobyte.String
+		issuer  cryptobyte.String
+		ok      bool
+	)
+	if !all.ReadASN1(&all, cbasn1.SEQUENCE) || !all.ReadASN1Integer(&version) || version != versionTwo {
+		return nil, fmt.Errorf("%w: it is not of version 2", errMalformedList)
+	}
+	if !all.ReadASN1Element(&inner, cbasn1.SEQUENCE) || !sameAlgorithm(inner, algorithm) {
+		return nil, fmt.Errorf("%w: it names another algorithm than it is signed with", errMalformedList)
+	}
+	if !all.ReadASN1Element(&issuer, cbasn1.SEQUENCE) {
+		return nil, fmt.Errorf("%w: issuer", errMalformedList)
+	}
+	l.issuer = issuer
+	if l.thisUpdate, ok = readTime(&all); !ok {
+		return nil, fmt.Errorf("%w: thisUpdate", errMalformedList)
+	}
+	if all.PeekASN1Tag(cbasn1.UTCTime) || all.PeekASN1Tag(cbasn1.GeneralizedTime) {
+		if l.nextUpdate, ok = readTime(&all); !ok {
+			return nil, fmt.Errorf("%w: nextUpdate", errMalformedList)
+		}
+	}
+	if err := l.readRest(all); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// readRest reads what may stand behind the times.
+func (l *wireList) readRest(rest cryptobyte.String) error {
+	var entries, extensions cryptobyte.String
+	var present bool
+	if !rest.ReadOptionalASN1(&entries, &present, cbasn1.SEQUENCE) {
+		return fmt.Errorf("%w: revokedCertificates", errMalformedList)
+	}
+	l.entries = wireEntries(bytes.Clone(entries)) // all that is kept, without the room around it
+	if !rest.ReadOptionalASN1(&extensions, &present, cbasn1.Tag(0).ContextSpecific().Constructed()) || !rest.Empty() {
+		return fmt.Errorf("%w: crlExtensions", errMalformedList)
+	}
+	if !present {
+		return nil
+	}
+	if err := unmarshalAll(extensions, &l.extensions); err != nil {
+		return fmt.Errorf("%w: crlExtensions: %w", errMalformedList, err)
+	}
+	return nil
+}
+
+// sameAlgorithm: RFC 5280 section 5.1.2.2 wants the algorithm stated twice, so that
+// it is signed.
+func sameAlgorithm(inner []byte, outer pkix.AlgorithmIdentifier) bool {
+	var algorithm pkix.AlgorithmIdentifier
+	return unmarshalAll(inner, &algorithm) == nil &&
+		algorithm.Algorithm.Equal(outer.Algorithm) &&
+		bytes.Equal(algorithm.Parameters.FullBytes, outer.Parameters.FullBytes)
+}
+
+func readTime(from *cryptobyte.String) (t time.Time, ok bool) {
+	if from.PeekASN1Tag(cbasn1.UTCTime) {
+		ok = from.ReadASN1UTCTime(&t)
+	} else {
+		ok = from.ReadASN1GeneralizedTime(&t)
+	}
+	return t, ok
+}
+
+// next takes the first entry away.
+func (e *wireEntries) next() (first wireEntry, err error) {
+	var entry, serial cryptobyte.String
+	if !(*cryptobyte.String)(e).ReadASN1(&entry, cbasn1.SEQUENCE) ||
+		!entry.ReadASN1(&serial, cbasn1.INTEGER) || !minimal(serial) {
+		return first, fmt.Errorf("%w: an entry", errMalformedList)
+	}
+	return wireEntry{serial: serial, rest: entry}, nil
+}
+
+// minimal reports whether the contents of an INTEGER are as short as DER wants
+// them. A number that could be written in two ways could be looked for in vain.
+func minimal(integer []byte) bool {
+	switch {
+	case len(integer) < 2:
+		return len(integer) == 1
+	case integer[0] == 0:
+		return integer[1]&0x80 != 0
+	case integer[0] == 0xff:
+		return integer[1]&0x80 == 0
+	}
+	return true
+}
+
+// contentsOf is a number that is not negative as the contents of an INTEGER.
+func contentsOf(n *big.Int) []byte {
+	contents := n.Bytes()
+	if len(contents) == 0 || contents[0]&0x80 != 0 {
+		contents = append([]byte{0}, contents...)
+	}
+	return contents
+}
+
+// Object identifiers of entry extensions, in DER.
+const (
+	derReasonCode        = "\x55\x1d\x15" // 2.5.29.21
+	derInvalidityDate    = "\x55\x1d\x18" // 2.5.29.24
+	derCertificateIssuer = "\x55\x1d\x1d" // 2.5.29.29
+)
+
+// withdrawal reads the rest of an entry.
+func (e wireEntry) withdrawal() (withdrawal, error) {
+	var w withdrawal
+	at, ok := readTime(&e.rest)
+	if !ok {
+		return w, fmt.Errorf("%w: revocationDate", errMalformedList)
+	}
+	w.at = at
+	var extensions cryptobyte.String
+	var present bool
+	if !e.rest.ReadOptionalASN1(&extensions, &present, cbasn1.SEQUENCE) || !e.rest.Empty() {
+		return w, fmt.Errorf("%w: an entry", errMalformedList)
+	}
+	for !extensions.Empty() {
+		if err := w.readExtension(&extensions); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// readExtension takes the first extension of an entry away. A list with a critical
+// one that is not known says nothing about any certificate (RFC 5280 section 5.3).
+func (w *withdrawal) readExtension(from *cryptobyte.String) error {
+	var extension, id, value cryptobyte.String
+	var critical bool
+	if !from.ReadASN1(&extension, cbasn1.SEQUENCE) ||
+		!extension.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) ||
+		!readCritical(&extension, &critical) ||
+		!extension.ReadASN1(&value, cbasn1.OCTET_STRING) {
+		return fmt.Errorf("%w: crlEntryExtensions", errMalformedList)
+	}
+	switch string(id) {
+	case derCertificateIssuer:
+		return errIndirectList
+	case derReasonCode:
+		var code int
+		if !value.ReadASN1Enum(&code) {
+			return fmt.Errorf("%w: reasonCode", errMalformedList)
+		}
+		w.reason = reasonOf(code)
+	case derInvalidityDate: // says since when the key is bad; the certificate is as revoked as without
+	default:
+		if critical {
+			return fmt.Errorf("an entry has the critical extension %s, which is not known here", oidString(id))
+		}
+	}
+	return nil
+}
+
+func readCritical(from *cryptobyte.String, critical *bool) bool {
+	return !from.PeekASN1Tag(cbasn1.BOOLEAN) || from.ReadASN1Boolean(critical)
+}
+
+func oidString(contents []byte) string {
+	var oid asn1.ObjectIdentifier
+	if _, err := asn1.UnmarshalWithParams(append([]byte{byte(cbasn1.OBJECT_IDENTIFIER), byte(len(contents))}, contents...), &oid, ""); err != nil {
+		return "of a malformed name"
+	}
+	return oid.String()
+}

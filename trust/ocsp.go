@@ -1,0 +1,216 @@
+package trust
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// ocspLife is how long an answer is good that does not say how long it is:
+	// its responder makes answers when they are asked for (RFC 6960 section
+	// 4.2.2.1), and a short life bounds how long a copy of one can be shown again.
+	ocspLife = 15 * time.Minute
+	// maxSkew is how far the clock of an authority may run ahead of ours. Ends are
+	// not stretched by it.
+	maxSkew = time.Minute
+	// maxResponders is how many of the certificates in an answer are looked at.
+	maxResponders = 4
+)
+
+// A subject is a certificate whose status is asked for, with the issuer that is
+// next to it in a trusted chain.
+type subject struct {
+	certificate *x509.Certificate
+	issuer      *x509.Certificate
+}
+
+// A statement is what an OCSP responder said, when it had a right to and it is in
+// force.
+type statement struct {
+	verdict verdict
+	signer  *x509.Certificate // the subject's issuer itself, or a responder that it named
+}
+
+// readOCSP reads the answer of a responder and believes it when RFC 6960
+// section 3.2 says so: the signer may answer for the issuer, the signature holds, and the
+// answer is about this certificate and in force.
+//
+// No nonce is asked for and none is compared: most responders hand out
+// answers that were signed before, and how long such an answer can be shown again is
+// bounded by its nextUpdate.
+func readOCSP(der []byte, of subject, at time.Time) (*statement, error) {
+	basic, err := parseOCSP(der)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := basic.signer(of.issuer, at)
+	if err != nil {
+		return nil, err
+	}
+	single, err := basic.about(of)
+	if err != nil {
+		return nil, err
+	}
+	v, err := single.read(at)
+	if err != nil {
+		return nil, err
+	}
+	return &statement{verdict: v, signer: signer}, nil
+}
+
+// signer finds out who signed: the issuer itself, or a responder to which the
+// issuer delegated it (RFC 6960 section 4.2.2.2). No key is used before the
+// issuer has vouched for it.
+func (b *ocspBasic) signer(issuer *x509.Certificate, at time.Time) (*x509.Certificate, error) {
+	if !strongSignature(signatureAlgorithm(b.Algorithm)) {
+		return nil, fmt.Errorf("the answer is signed with the algorithm %s; SHA-256 or better is asked for", b.Algorithm.Algorithm)
+	}
+	problem := errors.New("the answer is signed neither by the issuer nor by a responder that it named")
+	if b.Data.names(issuer) {
+		if problem = b.verify(issuer); problem == nil {
+			return issuer, nil
+		}
+	}
+	for _, raw := range b.Certificates[:min(len(b.Certificates), maxResponders)] {
+		cert, err := x509.ParseCertificate(raw.FullBytes)
+		if err != nil || !b.Data.names(cert) {
+			continue // certificates that help a reader to verify; we need none
+		}
+		if problem = mayRespond(cert, issuer, at); problem != nil {
+			continue
+		}
+		if problem = b.verify(cert); problem == nil {
+			return cert, nil
+		}
+	}
+	return nil, problem
+}
+
+func (b *ocspBasic) verify(signer *x509.Certificate) error {
+	err := signer.CheckSignature(signatureAlgorithm(b.Algorithm), b.Data.Raw, b.Signature.RightAlign())
+	if err != nil {
+		return fmt.Errorf("the signature of the answer does not hold: %w", err)
+	}
+	return nil
+}
+
+// names reports whether the answer says that the certificate's owner made it.
+func (d *ocspData) names(cert *x509.Certificate) bool {
+	if d.Responder.Class != asn1.ClassContextSpecific {
+		return false
+	}
+	switch d.Responder.Tag {
+	case ocspByName:
+		return bytes.Equal(d.Responder.Bytes, cert.RawSubject)
+	case ocspByKey:
+		var hash []byte
+		err := unmarshalAll(d.Responder.Bytes, &hash)
+		return err == nil && bytes.Equal(hash, digest(crypto.SHA1, publicKeyBits(cert))) // SHA-1 by definition
+	}
+	return false
+}
+
+// mayRespond says why a certificate gives no right to answer for the issuer.
+func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
+	switch {
+	case !bytes.Equal(responder.RawIssuer, issuer.RawSubject):
+		return errors.New("the responder's certificate has another issuer")
+	case !slices.Contains(responder.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
+		return errors.New("the responder's certificate lacks the extended key usage OCSPSigning")
+	case responder.KeyUsage != 0 && responder.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0:
+		return errors.New("the key usage of the responder's certificate does not include signing")
+	case at.Before(responder.NotBefore) || at.After(responder.NotAfter):
+		return errors.New("the responder's certificate is not valid at this time")
+	case len(responder.UnhandledCriticalExtensions) > 0:
+		return fmt.Errorf("the responder's certificate has the critical extension %s, which is not known here", responder.UnhandledCriticalExtensions[0])
+	case !safeKey(responder.PublicKey):
+		return errors.New("the key of the responder's certificate is not of a safe size")
+	case !strongSignature(responder.SignatureAlgorithm):
+		return fmt.Errorf("the responder's certificate is signed with %s; SHA-256 or better is asked for", responder.SignatureAlgorithm)
+	}
+	if err := issuer.CheckSignature(responder.SignatureAlgorithm, responder.RawTBSCertificate, responder.Signature); err != nil {
+		return fmt.Errorf("the responder's certificate is not signed by the issuer: %w", err)
+	}
+	return nil
+}
+
+// safeKey: the bounds that the keys of a chain have.
+func safeKey(key crypto.PublicKey) bool {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		bits := key.N.BitLen()
+		return bits >= minKeyBits && bits <= maxKeyBits && key.E >= minExponent && key.E <= maxExponent
+	case *ecdsa.PublicKey:
+		return true
+	}
+	return false
+}
+
+// about finds what the answer says of the certificate. Another CA's
+// certificate may have the same serial number, and its responder the same key.
+func (b *ocspBasic) about(of subject) (*ocspSingle, error) {
+	if err := knowsCritical(b.Data.Extensions); err != nil {
+		return nil, err
+	}
+	for i := range b.Data.Responses {
+		if single := &b.Data.Responses[i]; single.ID.names(of) {
+			if err := knowsCritical(single.Extensions); err != nil {
+				return nil, err
+			}
+			return single, nil
+		}
+	}
+	return nil, errors.New("the answer is about another certificate")
+}
+
+func (id *ocspCertID) names(of subject) bool {
+	if id.Serial.Cmp(of.certificate.SerialNumber) != 0 {
+		return false
+	}
+	hash, ok := hashAlgorithm(id.Hash)
+	return ok &&
+		bytes.Equal(id.IssuerNameHash, digest(hash, of.issuer.RawSubject)) &&
+		bytes.Equal(id.IssuerKeyHash, digest(hash, publicKeyBits(of.issuer)))
+}
+
+// read takes a statement that is in force for what it says.
+func (s *ocspSingle) read(at time.Time) (verdict, error) {
+	v := verdict{thisUpdate: s.ThisUpdate, nextUpdate: s.NextUpdate}
+	if v.nextUpdate.IsZero() {
+		v.nextUpdate = v.thisUpdate.Add(ocspLife)
+	}
+	if err := v.inForce(at); err != nil {
+		return verdict{}, err
+	}
+	if s.Status.Class != asn1.ClassContextSpecific {
+		return verdict{}, errors.New("the answer holds no status")
+	}
+	switch s.Status.Tag {
+	case ocspGood:
+		return v, nil
+	case ocspIsGone:
+		var err error
+		v.revoked, err = s.revocation()
+		return v, err
+	case ocspUnknown:
+		return verdict{}, errors.New("the responder does not know the certificate")
+	}
+	return verdict{}, errors.New("the answer holds no status")
+}
+
+func (s *ocspSingle) revocation() (*withdrawal, error) {
+	var gone ocspRevoked
+	rest, err := asn1.UnmarshalWithParams(s.Status.FullBytes, &gone, "tag:1")
+	if err != nil || len(rest) > 0 {
+		return nil, errors.New("the answer is malformed: revokedInfo")
+	}
+	return &withdrawal{at: gone.At, reason: reasonOf(int(gone.Reason))}, nil
+}

@@ -1,0 +1,481 @@
+package trust
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"github.com/waybill-token/waybill/internal/testca"
+)
+
+// An exchange is one OCSP answer with what it is about, out of any network.
+type exchange struct {
+	t      testing.TB
+	of     subject
+	issuer *testca.Identity
+	answer testca.OCSPAnswer
+	at     time.Time
+}
+
+// newExchange has fixed ECDSA keys, so that an answer that is kept can be read again
+// by another process.
+func newExchange(tb testing.TB) *exchange {
+	tb.Helper()
+	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	issuer, err := testca.SelfSign(&x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Issuer"},
+		NotBefore: at.AddDate(-1, 0, 0), NotAfter: at.AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}, fixedKey(tb, 1))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	leaf, err := issuer.Issue(&x509.Certificate{
+		SerialNumber: big.NewInt(4711), Subject: pkix.Name{CommonName: "Leaf"},
+		NotBefore: at.AddDate(-1, 0, 0), NotAfter: at.AddDate(1, 0, 0),
+	}, fixedKey(tb, 2))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	e := &exchange{t: tb, issuer: issuer, at: at, of: subject{certificate: leaf.Certificate(), issuer: issuer.Certificate()}}
+	e.answer = testca.OCSPAnswer{
+		Response: ocsp.Response{
+			Status: ocsp.Good, SerialNumber: big.NewInt(4711),
+			ThisUpdate: at.Add(-time.Hour), NextUpdate: at.Add(time.Hour),
+		},
+		Issuer: issuer.Certificate(), Responder: issuer.Certificate(), Key: issuer.Key,
+	}
+	return e
+}
+
+func fixedKey(tb testing.TB, n byte) crypto.Signer {
+	tb.Helper()
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), append(make([]byte, 31), n))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+// responder is a delegated one, with a name of its own.
+func (e *exchange) responder() *testca.Identity {
+	e.t.Helper()
+	id, err := e.issuer.Issue(&x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "Responder"},
+		NotBefore: e.at.AddDate(0, -1, 0), NotAfter: e.at.AddDate(0, 1, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+	}, fixedKey(e.t, 3))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return id
+}
+
+func (e *exchange) sign() []byte {
+	e.t.Helper()
+	der, err := e.answer.Sign()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return der
+}
+
+// signEdited makes an answer that golang.org/x/crypto/ocsp cannot make.
+func (e *exchange) signEdited(edit func(*ocspBasic)) []byte {
+	e.t.Helper()
+	basic, err := parseOCSP(e.sign())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	edit(basic)
+	basic.Data.Raw = nil
+	e.seal(basic, e.answer.Key)
+	return encodeOCSP(e.t, basic)
+}
+
+func (e *exchange) seal(basic *ocspBasic, key crypto.Signer) {
+	e.t.Helper()
+	data := marshal(e.t, basic.Data)
+	digest := sha256.Sum256(data)
+	var options crypto.SignerOpts = crypto.SHA256
+	if signatureAlgorithm(basic.Algorithm) == x509.SHA256WithRSAPSS {
+		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	}
+	signature, err := key.Sign(rand.Reader, digest[:], options)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	basic.Data.Raw = data
+	basic.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+}
+
+func encodeOCSP(tb testing.TB, basic *ocspBasic) []byte {
+	tb.Helper()
+	return marshal(tb, ocspAnswer{Bytes: ocspBytes{Type: oidOCSPBasic, DER: marshal(tb, *basic)}})
+}
+
+func raw(certificates ...*x509.Certificate) []asn1.RawValue {
+	var list []asn1.RawValue
+	for _, cert := range certificates {
+		list = append(list, asn1.RawValue{FullBytes: cert.Raw})
+	}
+	return list
+}
+
+func byKey(tb testing.TB, cert *x509.Certificate) asn1.RawValue {
+	tb.Helper()
+	return asn1.RawValue{
+		Class: asn1.ClassContextSpecific, Tag: ocspByKey, IsCompound: true,
+		Bytes: marshal(tb, digest(crypto.SHA1, publicKeyBits(cert))),
+	}
+}
+
+// Answers of a form that the usual test responder does not give.
+func TestOCSPAnswersOfOtherForms(t *testing.T) {
+	e := newExchange(t)
+	responder := e.responder().Certificate()
+	stranger := newExchange(t).of.certificate
+	for _, test := range []struct {
+		name string
+		by   *testca.Identity // nil: the issuer
+		edit func(*ocspBasic)
+		want string // empty: it counts
+	}{
+		{"plain", nil, func(*ocspBasic) {}, ""},
+		{"issuer by its key", nil, func(b *ocspBasic) { b.Data.Responder = byKey(t, e.of.issuer) }, ""},
+		{"responder by its key", e.responder(), func(b *ocspBasic) { b.Data.Responder = byKey(t, responder) }, ""},
+		{"issuer with its whole chain, as EJBCA", nil, func(b *ocspBasic) {
+			b.Certificates = raw(e.of.issuer, stranger)
+		}, ""},
+		{"responder after others", e.responder(), func(b *ocspBasic) { b.Certificates = raw(e.of.issuer, stranger, responder) }, ""},
+		{"responder after too many others", e.responder(), func(b *ocspBasic) {
+			b.Certificates = raw(stranger, stranger, stranger, stranger, responder)
+		}, "signed neither by"},
+		{"responder among what is no certificate", e.responder(), func(b *ocspBasic) {
+			b.Certificates = append([]asn1.RawValue{{FullBytes: asn1.NullBytes}}, raw(responder)...)
+		}, ""},
+		{"several statements, ours last", nil, func(b *ocspBasic) {
+			other := b.Data.Responses[0]
+			other.ID.Serial = big.NewInt(1)
+			other.Status = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspUnknown}
+			b.Data.Responses = append([]ocspSingle{other}, b.Data.Responses...)
+		}, ""},
+		{"the same serial number of another issuer first", nil, func(b *ocspBasic) {
+			other := b.Data.Responses[0]
+			other.ID.IssuerKeyHash = make([]byte, 20)
+			other.Status = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspUnknown}
+			b.Data.Responses = append([]ocspSingle{other}, b.Data.Responses...)
+		}, ""},
+		{"an extension of the answer", nil, func(b *ocspBasic) {
+			b.Data.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}, Value: []byte{4, 1, 7}}}
+		}, ""},
+		{"a critical extension of the answer", nil, func(b *ocspBasic) {
+			b.Data.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: asn1.NullBytes}}
+		}, "critical extension 1.2.3"},
+		{"named by a key that is not the signer's", nil, func(b *ocspBasic) { b.Data.Responder = byKey(t, stranger) }, "signed neither by"},
+		{"named in a way that does not exist", nil, func(b *ocspBasic) {
+			b.Data.Responder = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 3, IsCompound: true, Bytes: e.of.issuer.RawSubject}
+		}, "signed neither by"},
+		{"named by a value of another kind", nil, func(b *ocspBasic) {
+			b.Data.Responder = asn1.RawValue{Tag: ocspByName, Bytes: e.of.issuer.RawSubject}
+		}, "signed neither by"},
+		{"no statement", nil, func(b *ocspBasic) { b.Data.Responses = nil }, "another certificate"},
+		{"an issuer hash that nobody knows", nil, func(b *ocspBasic) {
+			b.Data.Responses[0].ID.Hash.Algorithm = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 5}
+		}, "another certificate"},
+		{"a status that does not exist", nil, func(b *ocspBasic) {
+			b.Data.Responses[0].Status = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 3}
+		}, "no status"},
+		{"a status of another kind", nil, func(b *ocspBasic) {
+			b.Data.Responses[0].Status = asn1.RawValue{Tag: ocspUnknown, Bytes: []byte{1}}
+		}, "no status"},
+		{"revoked without saying when", nil, func(b *ocspBasic) {
+			b.Data.Responses[0].Status = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspIsGone, IsCompound: true}
+		}, "revokedInfo"},
+		{"a version to come", nil, func(b *ocspBasic) { b.Data.Version = 1 }, "version 2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := newExchange(t)
+			if test.by != nil {
+				e.answer.SignWith(test.by)
+			}
+			_, err := readOCSP(e.signEdited(test.edit), e.of, e.at)
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("readOCSP = %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// A responder that says that it cannot answer now may be well again in a moment.
+func TestWhatAResponderSaysInPlaceOfAnAnswer(t *testing.T) {
+	for der, again := range map[string]bool{
+		string(ocsp.TryLaterErrorResponse):         true,
+		string(ocsp.InternalErrorErrorResponse):    true,
+		string(ocsp.UnauthorizedErrorResponse):     false,
+		string(ocsp.MalformedRequestErrorResponse): false,
+		string(ocsp.SigRequredErrorResponse):       false,
+	} {
+		_, err := parseOCSP([]byte(der))
+		if err == nil || errors.As(err, new(*unreachableError)) != again {
+			t.Errorf("%x: %v", der, err)
+		}
+	}
+}
+
+// Some trust service providers sign with RSASSA-PSS only.
+func TestOCSPAnswerSignedWithPSS(t *testing.T) {
+	e := newExchange(t)
+	key, err := testca.PooledKey(testca.DefaultKeyBits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := *e.of.issuer
+	certificate.SignatureAlgorithm = x509.UnknownSignatureAlgorithm // that of the key
+	certificate.PublicKey = key.Public()
+	if e.issuer, err = testca.SelfSign(&certificate, key); err != nil {
+		t.Fatal(err)
+	}
+	e.of.issuer = e.issuer.Certificate()
+	e.answer.Issuer, e.answer.Responder, e.answer.Key = e.of.issuer, e.of.issuer, key
+	template := &x509.RevocationList{Number: big.NewInt(1), SignatureAlgorithm: x509.SHA256WithRSAPSS, NextUpdate: e.at}
+	list, err := x509.CreateRevocationList(rand.Reader, template, e.of.issuer, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signed signedList
+	if err := unmarshalAll(list, &signed); err != nil {
+		t.Fatal(err)
+	}
+	der := e.signEdited(func(b *ocspBasic) { b.Algorithm = signed.Algorithm })
+	if _, err := readOCSP(der, e.of, e.at); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whatever a bit of an answer says otherwise, it is the same answer or none.
+func TestOCSPAnswerWithOneBitFlipped(t *testing.T) {
+	for _, delegated := range []bool{false, true} {
+		e := newExchange(t)
+		e.answer.Status, e.answer.RevokedAt, e.answer.RevocationReason = ocsp.Revoked, e.at.Add(-time.Minute), ocsp.KeyCompromise
+		if delegated {
+			e.answer.SignWith(e.responder())
+		}
+		der := e.sign()
+		want, err := readOCSP(der, e.of, e.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range len(der) * 8 {
+			flipped := bytes.Clone(der)
+			flipped[i/8] ^= 1 << (i % 8)
+			got, err := readOCSP(flipped, e.of, e.at)
+			if err == nil && !same(got.verdict, want.verdict) {
+				t.Errorf("bit %d makes it %+v", i, got.verdict)
+			}
+		}
+		for i := range der {
+			if _, err := readOCSP(der[:i], e.of, e.at); err == nil {
+				t.Errorf("%d bytes of it are enough", i)
+			}
+		}
+	}
+}
+
+func same(a, b verdict) bool {
+	return a.thisUpdate.Equal(b.thisUpdate) && a.nextUpdate.Equal(b.nextUpdate) &&
+		(a.revoked == nil) == (b.revoked == nil) &&
+		(a.revoked == nil || a.revoked.at.Equal(b.revoked.at) && a.revoked.reason == b.revoked.reason)
+}
+
+func TestOCSPTimes(t *testing.T) {
+	e := newExchange(t)
+	begin, end := e.answer.ThisUpdate, e.answer.NextUpdate
+	der := e.sign()
+	for _, test := range []struct {
+		at   time.Time
+		want bool
+	}{
+		{begin.Add(-maxSkew - time.Second), false},
+		{begin.Add(-maxSkew), true},
+		{begin, true},
+		{end.Add(-time.Second), true},
+		{end, false},
+		{end.Add(maxSkew), false},
+	} {
+		if _, err := readOCSP(der, e.of, test.at); (err == nil) != test.want {
+			t.Errorf("at %s: %v", test.at, err)
+		}
+	}
+}
+
+// FuzzOCSP reads answers of a responder of which nothing can be relied on.
+func FuzzOCSP(f *testing.F) {
+	e := newExchange(f)
+	f.Add(e.sign())
+	f.Add(e.signEdited(func(b *ocspBasic) { b.Data.Responder = byKey(f, e.of.issuer) }))
+	e.answer.Status, e.answer.RevokedAt = ocsp.Revoked, e.at
+	f.Add(e.sign())
+	e.answer.SignWith(e.responder())
+	e.answer.NextUpdate = time.Time{}
+	f.Add(e.sign())
+	e.answer.Status = ocsp.Unknown
+	f.Add(e.sign())
+	f.Add(ocsp.TryLaterErrorResponse)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		said, err := readOCSP(der, e.of, e.at)
+		if err == nil {
+			agreesWithXCrypto(t, e, der, said)
+		}
+		// What the signature keeps out is read here without it.
+		basic, err := parseOCSP(der)
+		if err != nil {
+			return
+		}
+		basic.Data.names(e.of.issuer)
+		if single, err := basic.about(e.of); err == nil {
+			if v, err := single.read(e.at); err == nil && !v.nextUpdate.After(e.at) {
+				t.Errorf("an answer counts that ended on %s", v.nextUpdate)
+			}
+		}
+	})
+}
+
+// agreesWithXCrypto holds an answer that we take against golang.org/x/crypto/ocsp,
+// as far as that reads it.
+func agreesWithXCrypto(t *testing.T, e *exchange, der []byte, said *statement) {
+	t.Helper()
+	other, err := ocsp.ParseResponseForCert(der, e.of.certificate, e.of.issuer)
+	if err != nil {
+		return // it refuses some that are right, see ocsp_asn1.go
+	}
+	if (other.Status == ocsp.Revoked) != (said.verdict.revoked != nil) || !other.ThisUpdate.Equal(said.verdict.thisUpdate) {
+		t.Errorf("%+v is read by golang.org/x/crypto/ocsp as %+v", said.verdict, other)
+	}
+	if other.Status == ocsp.Unknown {
+		t.Error("unknown counts as an answer")
+	}
+}
+
+// FuzzCRL reads lists of a server of which nothing can be relied on.
+func FuzzCRL(f *testing.F) {
+	for _, der := range listSeeds(f) {
+		f.Add(der)
+	}
+	e := newExchange(f)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		if l, err := readList(der, e.of.issuer, e.at); err == nil && !l.nextUpdate.After(e.at) {
+			t.Errorf("a list counts that ended on %s", l.nextUpdate)
+		}
+		// What the signature keeps out is read here without it.
+		var signed signedList
+		if unmarshalAll(der, &signed) != nil {
+			return
+		}
+		ours, err := parseList(signed.List.FullBytes, signed.Algorithm)
+		if err == nil && ours.entries.understood() == nil {
+			agreesWithX509(t, ours, der)
+		}
+	})
+}
+
+// agreesWithX509 holds a list as we read it against crypto/x509.
+func agreesWithX509(t *testing.T, ours *wireList, der []byte) {
+	t.Helper()
+	theirs, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return // it looks at the issuer's name too, and at extensions that we need not know
+	}
+	if !ours.thisUpdate.Equal(theirs.ThisUpdate) || !ours.nextUpdate.Equal(theirs.NextUpdate) ||
+		!bytes.Equal(ours.issuer, theirs.RawIssuer) || len(ours.extensions) != len(theirs.Extensions) {
+		t.Errorf("%+v is read by crypto/x509 as %+v", ours, theirs)
+	}
+	times := map[string]int{}
+	for _, e := range theirs.RevokedCertificateEntries {
+		times[e.SerialNumber.String()]++
+	}
+	for _, e := range theirs.RevokedCertificateEntries {
+		if e.SerialNumber.Sign() < 0 || times[e.SerialNumber.String()] > 1 {
+			continue
+		}
+		w, err := ours.entries.find(contentsOf(e.SerialNumber))
+		switch {
+		case err != nil:
+			t.Errorf("%d is not found: %v", e.SerialNumber, err)
+		case e.ReasonCode == ocsp.RemoveFromCRL:
+			if w != nil {
+				t.Errorf("%d is revoked although it was removed", e.SerialNumber)
+			}
+		case w == nil || !w.at.Equal(e.RevocationTime) || w.reason != reasonOf(e.ReasonCode):
+			t.Errorf("%d is revoked as %+v, want %+v", e.SerialNumber, w, e)
+		}
+	}
+}
+
+func listSeeds(tb testing.TB) [][]byte {
+	tb.Helper()
+	e := newExchange(tb)
+	var seeds [][]byte
+	for _, extensions := range [][]pkix.Extension{
+		nil,
+		{distributionPoint(tb, issuingDistributionPoint{UsersOnly: true})},
+		{distributionPoint(tb, issuingDistributionPoint{Indirect: true})},
+		{distributionPoint(tb, issuingDistributionPoint{Name: distributionPointName{Full: []asn1.RawValue{uri("http://status.test/a")}}})},
+		{{Id: oidDeltaCRLIndicator, Critical: true, Value: []byte{2, 1, 1}}},
+	} {
+		l := testca.ListAnswer{
+			RevocationList: x509.RevocationList{
+				Number: big.NewInt(1), ThisUpdate: e.at.Add(-time.Hour), NextUpdate: e.at.Add(time.Hour), ExtraExtensions: extensions,
+				RevokedCertificateEntries: []x509.RevocationListEntry{
+					{SerialNumber: big.NewInt(4711), RevocationTime: e.at, ReasonCode: 1},
+					{SerialNumber: big.NewInt(4712), RevocationTime: e.at, ReasonCode: 8},
+				},
+			},
+			Issuer: e.of.issuer, Key: e.issuer.Key,
+		}
+		der, err := l.Sign()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		seeds = append(seeds, der)
+	}
+	return seeds
+}
+
+// Whatever a bit of a list says otherwise, it is the same list or none.
+func TestListWithOneBitFlipped(t *testing.T) {
+	e := newExchange(t)
+	der := listSeeds(t)[0]
+	want, err := readList(der, e.of.issuer, e.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := want.about(e.of.certificate); err != nil || v.revoked == nil {
+		t.Fatalf("the certificate is not on the list: %+v, %v", v, err)
+	}
+	for i := range len(der) * 8 {
+		flipped := bytes.Clone(der)
+		flipped[i/8] ^= 1 << (i % 8)
+		l, err := readList(flipped, e.of.issuer, e.at)
+		if err != nil {
+			continue
+		}
+		if v, err := l.about(e.of.certificate); err != nil || v.revoked == nil {
+			t.Errorf("bit %d takes the certificate off the list", i)
+		}
+	}
+}

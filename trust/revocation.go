@@ -1,0 +1,257 @@
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+	"weak"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// A RevocationMode says what becomes of a chain when nobody answers whether one of
+// its certificates is revoked. A revoked certificate is refused in every mode.
+type RevocationMode int
+
+// The modes of a [Revocation]. [NoRevocation] is how nobody is asked at all.
+const (
+	RequireRevocation RevocationMode = iota // no answer: no decision, and no token
+	PreferRevocation                        // no answer: the chain passes, which is logged and counted
+)
+
+// String gives the mode as it stands in a configuration.
+func (m RevocationMode) String() string {
+	switch m {
+	case RequireRevocation:
+		return "require"
+	case PreferRevocation:
+		return "prefer"
+	}
+	return fmt.Sprintf("RevocationMode(%d)", int(m))
+}
+
+// RevocationConfig is how a [Revocation] works. The zero value is the strictest.
+type RevocationConfig struct {
+	// Mode is what a missing answer means.
+	Mode RevocationMode
+	// AllowPrivate lets addresses be called that are on loopback, private and
+	// other networks without public servers. It is for test set-ups: whoever
+	// gets a certificate issued can make the server call what it names.
+	AllowPrivate bool
+	// Log is told when a status cannot be found out, when a certificate turns out
+	// to be revoked, and when a chain is let through without an answer. Optional.
+	Log *slog.Logger
+}
+
+// Bounds of what is remembered, and of how long a request waits.
+const (
+	maxChains       = 16 << 10  // each some hundred bytes
+	maxCertificates = 64 << 10  // each some hundred bytes
+	maxListMemory   = 128 << 20 // bytes of all revocation lists together
+	maxWait         = 10 * time.Second
+)
+
+// A Revocation finds out whether certificates of a trusted chain are revoked, by
+// OCSP (RFC 6960) and from revocation lists (RFC 5280 section 5): the leaf and
+// every issuer below the anchor. The anchor is not asked about; whoever made it one
+// answers for it.
+//
+// # Whom it asks
+//
+// The OCSP responders that a certificate names, and if none gives an answer that
+// holds, the revocation lists that it names. A certificate that names neither
+// cannot have an answer: it passes in [PreferRevocation] only, or as an anchor.
+//
+// Addresses are called with http or https only, and never on a private network
+// (see [RevocationConfig]), through a proxy or after a redirect. A call to a responder
+// takes at most 5 s and 64 KiB, one for a list 20 s and 16 MiB. A check waits for
+// at most 10 s. Nothing is called before a [Validator] has trusted the chain.
+//
+// However many checks wait, a question is under way once. It belongs to none of
+// them, and goes on when one gives up. A failure is remembered for 1 s when nobody
+// was reached and for 10 s when the answer was no good; a host that failed three times
+// in a row is tried once a second.
+//
+// # What it believes
+//
+// An OCSP answer by the issuer, or by a responder to which the issuer gave a
+// certificate for the purpose. Such a certificate must not be on the revocation
+// list that it names, unless it carries id-pkix-ocsp-nocheck (RFC 6960 section
+// 4.2.2.2.1). No nonce is asked for, so that answers can be made beforehand.
+// "Unknown" is no answer.
+//
+// A list that the issuer signed, and whose scope includes the certificate.
+// Indirect and delta lists are refused.
+//
+// Both must be signed with SHA-256 or better, have begun, where clocks may differ
+// by a minute, and not have ended. A list says when it ends; an OCSP answer that
+// does not say it ends after 15 minutes.
+//
+// # How long it remembers
+//
+// Until an answer ends, at most for 24 hours. While an answer is in use it is
+// asked for again in the background, after half of its time and by OCSP at the latest
+// after an hour, so that a busy client never waits. An older answer does not
+// replace a newer one. A revocation is final, apart from a hold.
+//
+// A Revocation is safe for concurrent use. Close it when it is no longer needed.
+type Revocation struct {
+	mode     RevocationMode
+	log      *slog.Logger
+	fetcher  *fetcher
+	workers  *workers
+	counters counters
+
+	chains       *otter.Cache[weak.Pointer[Chain], []*status]
+	certificates *otter.Cache[certificateKey, *status]
+	lists        *otter.Cache[listKey, *listing]
+}
+
+// NewRevocation returns a Revocation that has asked nobody yet. The error is
+// about the configuration.
+func NewRevocation(c RevocationConfig) (*Revocation, error) {
+	if c.Mode != RequireRevocation && c.Mode != PreferRevocation {
+		return nil, fmt.Errorf("trust: unknown revocation mode %d", int(c.Mode))
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Revocation{
+		mode:    c.Mode,
+		log:     c.Log,
+		fetcher: newFetcher(c.AllowPrivate),
+		workers: newWorkers(),
+	}
+	if err := r.makeCaches(); err != nil {
+		return nil, fmt.Errorf("trust: cache of revocation answers: %w", err)
+	}
+	return r, nil
+}
+
+// makeCaches: the caches forget by size alone, so that they need no goroutine;
+// what they hold knows itself when it ends.
+func (r *Revocation) makeCaches() (err error) {
+	// Weak, so that remembering a chain does not keep it in memory.
+	r.chains, err = otter.New(&otter.Options[weak.Pointer[Chain], []*status]{MaximumSize: maxChains})
+	if err != nil {
+		return err
+	}
+	r.certificates, err = otter.New(&otter.Options[certificateKey, *status]{MaximumSize: maxCertificates})
+	if err != nil {
+		return err
+	}
+	r.lists, err = otter.New(&otter.Options[listKey, *listing]{
+		MaximumWeight: maxListMemory,
+		Weigher: func(_ listKey, l *listing) uint32 {
+			if held := l.answer.Load(); held != nil {
+				return held.value.size()
+			}
+			return listSize
+		},
+	})
+	return err
+}
+
+// Close gives up what is being asked and returns when no goroutine is left. Checks
+// after it are answered from memory or not at all.
+func (r *Revocation) Close() {
+	r.workers.stop()
+	r.fetcher.close()
+}
+
+// Check returns nil when no certificate of the chain below its anchor is
+// revoked, and in [PreferRevocation] also when that could not be found out.
+//
+// The error is an [*ishare.Rejection] by certificate.revoked when one is revoked,
+// an [*ishare.Outage] of unavailable.revocation when nobody answers, or the
+// context's. It waits for the network only when it has no answer in memory.
+func (r *Revocation) Check(ctx context.Context, chain *Chain) error {
+	now := time.Now()
+	statuses := r.prompt(chain, now)
+	for i, s := range statuses {
+		// What is known already needs no waiting for the rest.
+		if at := s.live(now); at != nil && at.value.revoked != nil {
+			return r.refuse(i, at.value)
+		}
+	}
+	var missing error
+	for i, s := range statuses {
+		v, err := s.verdict(ctx, now)
+		switch {
+		case err != nil && missing == nil:
+			missing = fmt.Errorf("x5c[%d]: %w", i, err)
+		case v.revoked != nil:
+			return r.refuse(i, v)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("revocation: %w", err)
+	}
+	return r.doWithout(missing, statuses, now)
+}
+
+// prompt has every certificate asked about that should be, all at once, and
+// returns their statuses in the order of the chain.
+func (r *Revocation) prompt(chain *Chain, now time.Time) []*status {
+	statuses := r.statuses(chain)
+	for i, s := range statuses {
+		if !s.fresh(now) {
+			s.prompt(now, r.workers, r.question(s, chain.subject(i)))
+		}
+	}
+	return statuses
+}
+
+// subject is the certificate at an index below the anchor.
+func (c *Chain) subject(i int) subject {
+	return subject{certificate: c.certificates[i], issuer: c.certificates[i+1]}
+}
+
+func (r *Revocation) refuse(i int, v verdict) error {
+	r.counters.refused.Add(1)
+	return ishare.CertificateRevoked.Because("x5c[%d] %s, says %s", i, v.revoked, v.source)
+}
+
+// doWithout is what the mode says when the status of a certificate is missing.
+func (r *Revocation) doWithout(missing error, statuses []*status, now time.Time) error {
+	if r.mode == PreferRevocation {
+		r.counters.letThrough.Add(1)
+		r.tellLetThrough(missing, statuses, now)
+		return nil
+	}
+	r.counters.undecided.Add(1)
+	return &ishare.Outage{
+		Rule:       ishare.UnavailableRevocation,
+		RetryAfter: retryAfter(missing, now),
+		Cause:      missing,
+	}
+}
+
+// tellLetThrough warns once for each certificate until there is an answer again;
+// every time would be once a request.
+func (r *Revocation) tellLetThrough(missing error, statuses []*status, now time.Time) {
+	for _, s := range statuses {
+		if s.live(now) == nil && s.letThrough.CompareAndSwap(false, true) {
+			r.log.Warn("a chain is let through although its revocation status is missing",
+				slog.String("certificate", s.fingerprint.String()), slog.Any("cause", missing))
+		}
+	}
+}
+
+// retryAfter is when it is worth to try again, in whole seconds.
+func retryAfter(missing error, now time.Time) time.Duration {
+	wait := time.Second
+	if failed, ok := errors.AsType[*failure](missing); ok {
+		wait = max(wait, failed.until.Sub(now))
+	}
+	return min(wait+time.Second-1, maxRetryAfter).Truncate(time.Second)
+}
+
+const maxRetryAfter = time.Minute

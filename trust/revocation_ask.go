@@ -1,0 +1,172 @@
+package trust
+
+import (
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+)
+
+// Bounds of one question.
+const (
+	maxSources    = 4 // addresses of a kind that are tried
+	ocspTimeout   = 5 * time.Second
+	listTimeout   = 20 * time.Second
+	maxOCSPAnswer = 64 << 10
+	maxListAnswer = 16 << 20
+)
+
+// How long answers are used.
+const (
+	maxLife      = 24 * time.Hour  // whatever they say themselves
+	ocspRefresh  = time.Hour       // an OCSP answer is asked for again after this, if not sooner
+	ocspFallback = 5 * time.Minute // OCSP is tried again after a list had to do
+)
+
+var errNamesNeither = errors.New("the certificate names neither an OCSP responder nor a revocation list; " +
+	"it passes when it is a trust anchor itself, or when a missing answer is let through")
+
+// ask goes from source to source until one answers.
+func (r *Revocation) ask(ctx context.Context, of subject) (*answer[verdict], error) {
+	var problem error
+	for _, address := range callable(of.certificate.OCSPServer) {
+		found, err := r.askOCSP(ctx, address, of)
+		if err == nil {
+			return found, nil
+		}
+		problem = both(problem, fmt.Errorf("OCSP at %.200s: %w", address, err))
+	}
+	found, err := r.askLists(ctx, of)
+	if err != nil {
+		return nil, both(problem, err)
+	}
+	if problem != nil {
+		found.again = earlier(found.again, wallClock().Add(ocspFallback))
+	}
+	return found, nil
+}
+
+// askLists goes from list to list until one speaks for the certificate.
+func (r *Revocation) askLists(ctx context.Context, of subject) (*answer[verdict], error) {
+	var problem error
+	for _, address := range callable(of.certificate.CRLDistributionPoints) {
+		found, err := r.askList(ctx, address, of)
+		if err == nil {
+			return found, nil
+		}
+		problem = both(problem, fmt.Errorf("CRL at %.200s: %w", address, err))
+	}
+	if problem == nil {
+		problem = errNamesNeither
+	}
+	return nil, problem
+}
+
+// callable leaves out what is not asked at all: LDAP, and more addresses than
+// anybody needs.
+func callable(addresses []string) []string {
+	var list []string
+	for _, address := range addresses {
+		scheme, _, _ := strings.Cut(strings.ToLower(address), ":")
+		if scheme == "http" || scheme == "https" {
+			list = append(list, address)
+		}
+	}
+	return list[:min(len(list), maxSources)]
+}
+
+// both tells of two problems in a line; the first may be nil. Where one address
+// failed, it does not matter that others are not named.
+func both(first, second error) error {
+	switch {
+	case first == nil:
+		return second
+	case errors.Is(second, errNamesNeither):
+		return first
+	}
+	return fmt.Errorf("%w; %w", first, second)
+}
+
+// askOCSP asks one responder.
+func (r *Revocation) askOCSP(ctx context.Context, address string, of subject) (*answer[verdict], error) {
+	request, err := ocsp.CreateRequest(of.certificate, of.issuer, nil)
+	if err != nil {
+		return nil, fmt.Errorf("question: %w", err)
+	}
+	body, err := r.fetcher.fetch(ctx, call{
+		method:  http.MethodPost,
+		address: address,
+		header: http.Header{
+			"Content-Type": {"application/ocsp-request"},
+			// Not sent: it lets net/http ask again when an idle connection turns
+			// out to be closed, as it does for GET.
+			"Idempotency-Key": {},
+		},
+		body:    request,
+		limit:   maxOCSPAnswer,
+		timeout: ocspTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	now := wallClock()
+	said, err := readOCSP(body, of, now)
+	if err != nil {
+		return nil, err
+	}
+	until, err := r.standing(ctx, said.signer, of.issuer)
+	if err != nil {
+		return nil, err
+	}
+	said.verdict.source, said.verdict.address = byOCSP, address
+	until = earlier(until, said.verdict.nextUpdate, now.Add(maxLife))
+	return said.verdict.answer(earlier(halfway(now, until), now.Add(ocspRefresh)), until), nil
+}
+
+// standing is until when a signer is known to be in good standing. The issuer is
+// for as long as the chain is. A delegated responder is until its certificate
+// ends, when that is exempt from being checked (id-pkix-ocsp-nocheck) or names no list; and
+// otherwise for as long as the list says (RFC 6960 section 4.2.2.2.1). OCSP is not
+// asked about OCSP.
+func (r *Revocation) standing(ctx context.Context, signer, issuer *x509.Certificate) (time.Time, error) {
+	if signer == issuer {
+		return forever(), nil
+	}
+	if exempt(signer) || len(callable(signer.CRLDistributionPoints)) == 0 {
+		return signer.NotAfter, nil
+	}
+	found, err := r.askLists(ctx, subject{certificate: signer, issuer: issuer})
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("the responder's own certificate: %w", err)
+	case found.value.revoked != nil:
+		return time.Time{}, fmt.Errorf("the responder's own certificate %s", found.value.revoked)
+	}
+	return earlier(signer.NotAfter, found.until), nil
+}
+
+// exempt reports whether the certificate of a responder carries
+// id-pkix-ocsp-nocheck.
+func exempt(responder *x509.Certificate) bool {
+	return slices.ContainsFunc(responder.Extensions, func(ext pkix.Extension) bool { return ext.Id.Equal(oidOCSPNoCheck) })
+}
+
+// forever is later than any certificate ends.
+func forever() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }
+
+// wallClock is the present without the monotonic clock, which stands still while a
+// machine sleeps; what others say ends by the calendar.
+func wallClock() time.Time { return time.Now().Round(0) }
+
+func earlier(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
+
+func later(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
+
+func halfway(from, to time.Time) time.Time { return from.Add(to.Sub(from) / 2) }

@@ -1,0 +1,134 @@
+// Package trust decides whether a chain of certificates may speak for a
+// participant of the framework (iSHARE 3.0, certificates; RFC 5280 section 6).
+//
+// A chain is trusted when it is well formed from end to end and one of its issuers is a
+// trust anchor. Signatures are verified from the leaf up to the first anchor
+// and no further: what stands above an anchor adds nothing. A chain without an
+// anchor is refused before any signature is verified, so that a stranger cannot
+// make the server work for nothing.
+package trust
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// A Validator judges chains by its anchors, which may be exchanged while it
+// works.
+type Validator struct {
+	anchors atomic.Pointer[Anchors]
+}
+
+// New returns a validator that trusts these anchors. There must be at least one.
+func New(anchors Anchors) (*Validator, error) {
+	if len(anchors) == 0 {
+		return nil, errors.New("trust: no anchors: every chain would be refused")
+	}
+	v := &Validator{}
+	v.SetAnchors(anchors)
+	return v, nil
+}
+
+// SetAnchors exchanges the anchors. Chains that were trusted before no longer
+// [Validator.Holds], unless the anchors are the same.
+func (v *Validator) SetAnchors(anchors Anchors) {
+	if old := v.anchors.Load(); old != nil && maps.Equal(*old, anchors) {
+		return
+	}
+	anchors = maps.Clone(anchors)
+	v.anchors.Store(&anchors)
+}
+
+// Anchors returns a copy of the present anchors.
+func (v *Validator) Anchors() Anchors { return maps.Clone(*v.anchors.Load()) }
+
+// A Chain is a chain that a [Validator] found trusted: leaf first, the anchor
+// last. Nothing else can make one.
+type Chain struct {
+	certificates        []*x509.Certificate
+	thumbprint          string
+	notBefore, notAfter time.Time
+	anchors             *Anchors // by which it was trusted
+}
+
+// Leaf is the certificate that signs.
+func (c *Chain) Leaf() *x509.Certificate { return c.certificates[0] }
+
+// Key is the leaf's key, of a size that is safe to verify with.
+func (c *Chain) Key() *rsa.PublicKey {
+	key, _ := c.Leaf().PublicKey.(*rsa.PublicKey) // certificate.key holds for every Chain
+	return key
+}
+
+// Thumbprint is the leaf's [ishare.Thumbprint].
+func (c *Chain) Thumbprint() string { return c.thumbprint }
+
+// Certificates lists the chain from the leaf up to the anchor, both included.
+func (c *Chain) Certificates() []*x509.Certificate { return slices.Clone(c.certificates) }
+
+// Holds reports whether a chain that was trusted before still is: the anchors
+// are the same, and every certificate is valid at the time.
+func (v *Validator) Holds(c *Chain, at time.Time) bool {
+	return c.anchors == v.anchors.Load() && !at.Before(c.notBefore) && !at.After(c.notAfter)
+}
+
+// Validate judges the certificates of a JWS header, leaf first, at a time. The
+// trail is nil except for an explanation; see [ishare.Judge].
+//
+// The error is an [*ishare.Rejection] by one of the rules certificate.key,
+// certificate.validity, certificate.usage, chain.order, chain.issuer and
+// chain.untrusted.
+func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, trail *ishare.Trail) (*Chain, error) {
+	if len(certificates) == 0 {
+		return nil, ishare.JWTX5C.Reject()
+	}
+	anchors := v.anchors.Load()
+	c := candidate{certificates: certificates, at: at, anchor: anchorIndex(*anchors, certificates)}
+	// No signature is verified with a key that is not of a safe size, not even
+	// to explain.
+	if err := ishare.Judge(trail, c, keyTests); err != nil {
+		return nil, err
+	}
+	if err := ishare.Judge(trail, c, chainTests); err != nil {
+		return nil, err
+	}
+	chain := &Chain{
+		certificates: slices.Clone(certificates[:c.anchor+1]),
+		thumbprint:   ishare.Thumbprint(certificates[0].Raw),
+		anchors:      anchors,
+	}
+	chain.notBefore, chain.notAfter = period(certificates)
+	return chain, nil
+}
+
+// anchorIndex finds the first anchor among the issuers, or -1. The leaf is no
+// issuer: the trusted list is of CAs, and pinning a leaf is what party records do.
+func anchorIndex(anchors Anchors, certificates []*x509.Certificate) int {
+	for i, cert := range certificates[1:] {
+		if _, ok := anchors[FingerprintOf(cert)]; ok {
+			return i + 1
+		}
+	}
+	return -1
+}
+
+// period is the time in which every certificate is valid.
+func period(certificates []*x509.Certificate) (notBefore, notAfter time.Time) {
+	notBefore, notAfter = certificates[0].NotBefore, certificates[0].NotAfter
+	for _, cert := range certificates[1:] {
+		if cert.NotBefore.After(notBefore) {
+			notBefore = cert.NotBefore
+		}
+		if cert.NotAfter.Before(notAfter) {
+			notAfter = cert.NotAfter
+		}
+	}
+	return notBefore, notAfter
+}
