@@ -1,0 +1,92 @@
+package assertion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// ReaderConfig is what a [Reader] judges by. Every field that is not marked
+// optional must be set.
+type ReaderConfig struct {
+	// Issuer is the party that answers: the iss of its tokens.
+	Issuer ishare.PartyID
+	// Certificates are [ishare.Thumbprint]s of the seals by which the issuer may
+	// sign. Without any, the identifier that the seal names must be the
+	// issuer's: see [ishare.CertificateIDs]. Optional.
+	Certificates []string
+	// Audience lists our own identifiers.
+	Audience []ishare.PartyID
+	// Trust judges the issuer's chain.
+	Trust *trust.Validator
+	// Revocation knows which certificates are revoked.
+	Revocation RevocationChecker
+	// Leeway is as in [Config].
+	Leeway time.Duration
+}
+
+// A Reader judges the iSHARE JWTs with which a party answers our requests: a
+// Participant Registry's party records and trusted list. The rules are those of
+// client assertions, apart from what needs a registry or a memory. It is safe for
+// concurrent use.
+type Reader struct {
+	verifier     *Verifier
+	issuer       ishare.PartyID
+	certificates []string
+}
+
+// NewReader checks the configuration and returns a reader for it.
+func NewReader(c ReaderConfig) (*Reader, error) {
+	switch {
+	case isNoPartyID(c.Issuer):
+		return nil, errors.New("assertion: the issuer is not a party identifier")
+	case len(c.Audience) == 0 || slices.ContainsFunc(c.Audience, isNoPartyID):
+		return nil, errors.New("assertion: no audience, or one that is not a party identifier")
+	case c.Trust == nil || c.Revocation == nil:
+		return nil, errors.New("assertion: Trust and Revocation must be set")
+	case c.Leeway < 0 || c.Leeway > MaxLeeway:
+		return nil, fmt.Errorf("assertion: leeway %s is not within 0 and %s", c.Leeway, MaxLeeway)
+	}
+	v, err := newVerifier(Config{Audience: c.Audience, Trust: c.Trust, Revocation: c.Revocation, Leeway: c.Leeway})
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{verifier: v, issuer: c.Issuer, certificates: slices.Clone(c.Certificates)}, nil
+}
+
+// errNotIssuer says that a participant signed who is not the one we asked.
+var errNotIssuer = errors.New("assertion: the certificate is not the issuer's")
+
+// Read returns the payload of a token that the issuer signed for us.
+//
+// The error is an [*ishare.Rejection] by the rule that the token breaks, an
+// [*ishare.Outage] when revocation could not be found out, or another error when
+// the seal is not the issuer's.
+func (r *Reader) Read(ctx context.Context, compact string) ([]byte, error) {
+	var seen Sighting
+	stated, proof, err := r.verifier.authenticate(compact, r.issuer, time.Now(), &seen)
+	if err != nil {
+		return nil, err
+	}
+	if !r.isIssuer(proof.chain) {
+		return nil, errNotIssuer
+	}
+	if err := r.verifier.askRevocation(ctx, proof.chain); err != nil {
+		return nil, err
+	}
+	return stated.payload, nil
+}
+
+// isIssuer holds the seal against the party: any participant has a seal of a
+// trusted CA, and could otherwise speak as the registry.
+func (r *Reader) isIssuer(chain *trust.Chain) bool {
+	if len(r.certificates) > 0 {
+		return slices.Contains(r.certificates, chain.Thumbprint())
+	}
+	return slices.Contains(ishare.CertificateIDs(chain.Leaf()), r.issuer)
+}

@@ -1,0 +1,843 @@
+package assertion_test
+
+import (
+	"cmp"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/replay"
+)
+
+func TestVerifyAccepts(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v, d := w.verifier(t), newDraft()
+		compact := d.compact(t, w)
+		c, seen, err := v.Verify(t.Context(), client, compact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		thumbprint := ishare.Thumbprint(w.seal.Certificate().Raw)
+		if c.Party() != w.registry.records[client] || c.ID() != client || c.Thumbprint() != thumbprint {
+			t.Errorf("client %q with %s", c.ID(), c.Thumbprint())
+		}
+		if seen.Issuer != string(client) || seen.Thumbprint != thumbprint || len(seen.JTIHash) != 16 {
+			t.Errorf("sighting %+v", seen)
+		}
+		if got := w.asked(); got != (asked{1, 1, 1}) {
+			t.Errorf("asked %+v, want each once", got)
+		}
+		if w.revocation.seen.Thumbprint() != thumbprint || len(w.revocation.seen.Certificates()) != 4 {
+			t.Error("revocation was asked about another chain")
+		}
+		jti, _ := d.payload["jti"].(string)
+		want := replay.Pair{Issuer: client, JTI: jti, IssuedAt: time.Now(), Until: time.Now().Add(30*time.Second + leeway)}
+		if diff := gocmp.Diff(want, w.memory.last); diff != "" {
+			t.Errorf("pair (-want +got):\n%s", diff)
+		}
+		checkRefused(t, v, compact, ishare.JTIReplayed)
+	})
+}
+
+func TestVerifyEachAlgorithm(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		for name, hash := range map[string]crypto.Hash{"RS256": crypto.SHA256, "RS384": crypto.SHA384, "RS512": crypto.SHA512} {
+			d := newDraft()
+			d.header["alg"], d.hash = name, hash
+			checkAccepted(t, w.verifier(t), d.compact(t, w))
+		}
+	})
+}
+
+func TestAliases(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		d := newDraft()
+		d.payload["iss"], d.payload["sub"], d.payload["aud"] = clientAlias, clientAlias, serverAlias
+		c, _, err := v.Verify(t.Context(), clientAlias, d.compact(t, w))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.ID() != clientAlias || c.Party().ID != client {
+			t.Errorf("client %q, party %q", c.ID(), c.Party().ID)
+		}
+		if w.memory.last.Issuer != clientAlias {
+			t.Errorf("replay is remembered for %q", w.memory.last.Issuer)
+		}
+		checkRefused(t, v, d.compact(t, w), ishare.ClaimIss) // client_id is the canonical one here
+
+		d = newDraft()
+		d.payload["sub"] = clientAlias
+		checkRefused(t, v, d.compact(t, w), ishare.ClaimSub)
+	})
+}
+
+// A caller that forgets to look at client_id lets nobody in by it.
+func TestEmptyClientID(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		w.registry.records[""] = w.registry.records[client]
+		d := newDraft()
+		d.payload["iss"], d.payload["sub"] = "", ""
+		if c, _, err := w.verifier(t).Verify(t.Context(), "", d.compact(t, w)); ruleOf(err) != ishare.ClaimIss || c != nil {
+			t.Errorf("%v, want claim.iss", err)
+		}
+	})
+}
+
+func TestRolesAndDataspaces(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		const dataspace = "did:ishare:EU.NL.NTRNL-20000000"
+		w.config.Roles, w.config.Dataspaces = []string{"ServiceConsumer"}, []string{dataspace}
+		checkAccepted(t, w.verifier(t), newDraft().compact(t, w))
+		w.config.Roles = []string{"ServiceConsumer", "ServiceProvider"}
+		checkRefused(t, w.verifier(t), newDraft().compact(t, w), ishare.PartyPolicy)
+		w.config.Roles, w.config.Dataspaces = nil, []string{dataspace, "did:ishare:EU.NL.NTRNL-20000001"}
+		checkRefused(t, w.verifier(t), newDraft().compact(t, w), ishare.PartyPolicy)
+		w.config.Dataspaces = []string{dataspace}
+		w.claim(ishare.ClaimDataspaceMembership).Status = "revoked"
+		checkRefused(t, w.verifier(t), newDraft().compact(t, w), ishare.PartyPolicy)
+	})
+}
+
+// A breach breaks one rule, and can be put together with breaches of others.
+type breach struct {
+	rule  *ishare.Rule
+	apply func(t *testing.T, w *world, d *draft)
+}
+
+func breaches() []breach {
+	return []breach{
+		{ishare.JWTCompact, func(_ *testing.T, _ *world, d *draft) { d.editCompact = append(d.editCompact, add("=")) }},
+		{ishare.JWTHeader, func(_ *testing.T, _ *world, d *draft) { d.editHeader = append(d.editHeader, add("{}")) }},
+		{ishare.JWTAlg, set("header", "alg", "PS256")},
+		{ishare.JWTTyp, set("header", "typ", "JOSE")},
+		{ishare.JWTHeaderParameter, set("header", "kid", "1")},
+		{ishare.JWTX5C, set("header", "x5c", "not an array")},
+		{ishare.JWTPayload, func(_ *testing.T, _ *world, d *draft) { d.editPayload = append(d.editPayload, add("{}")) }},
+		{ishare.ClaimIss, set("payload", "iss", nil)},
+		{ishare.ClaimSub, set("payload", "sub", "did:ishare:EU.NL.NTRNL-10000002")},
+		{ishare.ClaimAud, set("payload", "aud", []ishare.PartyID{server})},
+		{ishare.ClaimJTI, set("payload", "jti", "")},
+		{ishare.ClaimIat, set("payload", "iat", "now")},
+		{ishare.ClaimExp, func(_ *testing.T, _ *world, d *draft) {
+			d.payload["exp"] = time.Now().Unix() - 100
+			if _, ok := d.payload["iat"].(int64); ok {
+				d.payload["iat"] = time.Now().Unix() - 130
+			}
+		}},
+		{ishare.ClaimLifetime, func(_ *testing.T, _ *world, d *draft) {
+			exp, _ := d.payload["exp"].(int64)
+			d.payload["exp"] = exp + 1
+		}},
+		{ishare.ClaimNbf, set("payload", "nbf", "now")},
+		{ishare.CertificateKey, func(t *testing.T, _ *world, d *draft) {
+			key, err := testca.NewOddKey(1024, 65537)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.own, d.seal.Key = true, key
+		}},
+		{ishare.CertificateValidity, onSeal(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) })},
+		{ishare.CertificateUsage, onSeal(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })},
+		{ishare.ChainOrder, func(_ *testing.T, _ *world, d *draft) {
+			d.editChain = append(d.editChain, func(chain []*x509.Certificate) []*x509.Certificate { return slices.Delete(chain, 1, 2) })
+		}},
+		{ishare.ChainIssuer, onSeal(func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}})
+		})},
+		{ishare.ChainUntrusted, func(t *testing.T, w *world, _ *draft) {
+			w.config.Trust = w.trusting(t, newCA(t).Authority(testca.Root).Certificate())
+		}},
+		{ishare.JWTSignature, func(_ *testing.T, w *world, d *draft) { d.signer = w.ca.Authority(testca.Issuing).Key }},
+		{ishare.PartyUnknown, func(_ *testing.T, w *world, _ *draft) {
+			w.registry.empty, w.registry.err = false, ishare.ErrUnknownParty
+		}},
+		{ishare.PartyNotActive, func(_ *testing.T, w *world, _ *draft) { w.claim(ishare.ClaimFrameworkCompliance).Status = "suspended" }},
+		{ishare.PartyCertificate, func(_ *testing.T, w *world, d *draft) {
+			d.unregistered = true
+			w.claim(ishare.ClaimX509Certificate).X5T = strings.Repeat("0", 64)
+		}},
+		{ishare.PartyPolicy, func(_ *testing.T, w *world, _ *draft) { w.config.Roles = []string{"ServiceProvider"} }},
+		{ishare.CertificateRevoked, func(_ *testing.T, w *world, _ *draft) { w.revocation.err = ishare.CertificateRevoked.Reject() }},
+		{ishare.JTIReplayed, func(t *testing.T, w *world, d *draft) {
+			jti, _ := d.payload["jti"].(string)
+			if jti == "" {
+				return
+			}
+			w.memory.store.Use(t.Context(), replay.Pair{Issuer: client, JTI: jti, IssuedAt: time.Now(), Until: time.Now().Add(time.Minute)})
+		}},
+	}
+}
+
+func newCA(t *testing.T) *testca.CA {
+	t.Helper()
+	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func add(s string) func(string) string { return func(text string) string { return text + s } }
+
+func set(part, name string, value any) func(*testing.T, *world, *draft) {
+	return func(_ *testing.T, _ *world, d *draft) {
+		if part == "header" {
+			d.header[name] = value
+		} else {
+			d.payload[name] = value
+		}
+	}
+}
+
+func onSeal(f func(*x509.Certificate)) func(*testing.T, *world, *draft) {
+	return func(_ *testing.T, _ *world, d *draft) { d.onSeal(f) }
+}
+
+func order(rule *ishare.Rule) int { return slices.Index(ishare.Rules(), rule) }
+
+// Each breach but no other, in the cold and with the header of a good assertion in
+// the cache: the right rule, nothing asked too early, and no jti burnt.
+func TestEachRule(t *testing.T) {
+	for _, b := range breaches() {
+		t.Run(b.rule.ID, func(t *testing.T) {
+			within(t, func(t *testing.T, w *world) {
+				good, warm := newDraft(), newDraft()
+				before := w.verifier(t)
+				checkAccepted(t, before, warm.compact(t, w))
+				headers := before.Remembered()
+				counted := w.asked()
+
+				d := newDraft()
+				d.payload["jti"] = good.payload["jti"]
+				b.apply(t, w, d)
+				compact := d.compact(t, w)
+				if b.rule != ishare.ChainUntrusted && b.rule != ishare.PartyPolicy { // those are of the configuration
+					checkRefused(t, before, compact, b.rule)
+					checkAsked(t, w, counted, b.rule)
+					if order(b.rule) <= order(ishare.JWTSignature) && before.Remembered() != headers {
+						t.Error("a header is remembered whose signer proved nothing")
+					}
+				}
+				counted = w.asked()
+				cold := w.verifier(t)
+				checkRefused(t, cold, compact, b.rule)
+				checkAsked(t, w, counted, b.rule)
+				checkExplained(t, cold, compact, b.rule)
+
+				if b.rule == ishare.JTIReplayed {
+					return
+				}
+				// All is well again: the jti is good.
+				w.registry.err, w.revocation.err, w.config.Roles = nil, nil, nil
+				w.config.Trust = w.trusting(t, w.ca.Authority(testca.Root).Certificate())
+				w.register(w.seal)
+				checkAccepted(t, w.verifier(t), good.compact(t, w))
+			})
+		})
+	}
+}
+
+// checkAsked asserts that nobody was asked whose rule comes after the one that failed.
+func checkAsked(t *testing.T, w *world, before asked, failed *ishare.Rule) {
+	t.Helper()
+	upTo := func(rule *ishare.Rule) int { return max(0, min(1, 1+cmp.Compare(order(failed), order(rule)))) }
+	got := w.asked()
+	want := asked{
+		registry:   before.registry + upTo(ishare.PartyUnknown),
+		revocation: before.revocation + upTo(ishare.CertificateRevoked),
+		memory:     before.memory + upTo(ishare.JTIReplayed),
+	}
+	if got != want {
+		t.Errorf("asked %+v, want %+v", got, want)
+	}
+}
+
+// checkExplained asserts that an explanation names the same rule, apart from replay.
+func checkExplained(t *testing.T, v *assertion.Verifier, compact string, rule *ishare.Rule) {
+	t.Helper()
+	r := v.Explain(t.Context(), compact, time.Now())
+	if rule == ishare.JTIReplayed {
+		if !r.Accepted || r.Rejection != nil {
+			t.Errorf("explained as %v, and replay is not judged", r.Rejection)
+		}
+		return
+	}
+	if r.Accepted || r.Rejection == nil || r.Rejection.Rule != rule {
+		t.Errorf("explained as %v, want %s", r.Rejection, rule.ID)
+	}
+}
+
+// Of two breaches, the one that is earlier in the catalogue is named.
+func TestEarlierRuleWins(t *testing.T) {
+	all := breaches()
+	if !slices.IsSortedFunc(all, func(a, b breach) int { return order(a.rule) - order(b.rule) }) {
+		t.Fatal("the breaches do not stand in the order of the catalogue")
+	}
+	for i, first := range all {
+		t.Run(first.rule.ID, func(t *testing.T) {
+			within(t, func(t *testing.T, w *world) {
+				config := w.config
+				for _, second := range all[i+1:] {
+					w.config = config
+					w.registry.err, w.revocation.err = nil, nil
+					w.register(w.seal)
+					d, counted := newDraft(), w.asked()
+					first.apply(t, w, d)
+					second.apply(t, w, d)
+					compact := d.compact(t, w)
+					v := w.verifier(t)
+					c, _, err := v.Verify(t.Context(), client, compact)
+					if got := ruleOf(err); got != first.rule || c != nil {
+						t.Errorf("with %s: %v, want %s", second.rule.ID, err, first.rule.ID)
+					}
+					checkAsked(t, w, counted, first.rule)
+					checkExplained(t, v, compact, first.rule)
+				}
+			})
+		})
+	}
+}
+
+// Every rule that judges an assertion has its breach.
+func TestBreachesCoverTheCatalogue(t *testing.T) {
+	covered := map[*ishare.Rule]bool{}
+	for _, b := range breaches() {
+		covered[b.rule] = true
+	}
+	for _, rule := range ishare.Rules() {
+		if covered[rule] == strings.HasPrefix(rule.ID, "request.") {
+			t.Errorf("%s: covered is %t", rule.ID, covered[rule])
+		}
+	}
+}
+
+func TestHeaderRules(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		strict := w.verifier(t)
+		w.config.AllowExtraHeader = true
+		lenient := w.verifier(t)
+		for _, typ := range []any{"jwt", "Jwt", "JWT"} {
+			d := newDraft()
+			d.header["typ"] = typ
+			checkAccepted(t, strict, d.compact(t, w))
+		}
+		for _, typ := range []any{nil, "", "JOSE", "at+jwt", "application/jwt", "JWT ", []string{"JWT"}, 1} {
+			d := newDraft()
+			d.header["typ"] = typ
+			checkRefused(t, lenient, d.compact(t, w), ishare.JWTTyp)
+		}
+		for _, alg := range []any{nil, "", "none", "rs256", "HS256", "PS256", "ES256", []string{"RS256"}, 256} {
+			d := newDraft()
+			d.header["alg"] = alg
+			checkRefused(t, lenient, d.compact(t, w), ishare.JWTAlg)
+		}
+		for _, name := range []string{"kid", "x5t", "x5t#S256", "cty", "iss", "ALG", "X5C", "Crit", "", "\u212aid"} {
+			d := newDraft()
+			d.header[name] = "1"
+			checkRefused(t, strict, d.compact(t, w), ishare.JWTHeaderParameter)
+			checkAccepted(t, lenient, d.compact(t, w))
+		}
+		for name, value := range map[string]any{
+			"crit": []string{"exp"}, "jwk": map[string]string{"kty": "RSA"}, "jku": "https://example.com/jwks", "x5u": "https://example.com/pem", "b64": true,
+		} {
+			for _, value := range []any{value, nil, ""} {
+				d := newDraft()
+				d.header[name] = value
+				d.header["a"], d.header["zzz"] = "before and after it", "in the alphabet"
+				checkRefused(t, lenient, d.compact(t, w), ishare.JWTHeaderParameter)
+			}
+		}
+	})
+}
+
+func TestPayloadIsStrict(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		for name, edit := range map[string]func(string) string{
+			"duplicate, the same":   func(s string) string { return strings.Replace(s, "{", `{"iss":"`+string(client)+`",`, 1) },
+			"duplicate, another":    func(s string) string { return strings.Replace(s, "{", `{"iss":"`+string(nobody)+`",`, 1) },
+			"duplicate, escaped":    func(s string) string { return strings.Replace(s, "{", `{"i\u0073s":"`+string(nobody)+`",`, 1) },
+			"duplicate of no claim": func(s string) string { return strings.Replace(s, "{", `{"x":1,"x":1,`, 1) },
+			"duplicate far inside":  func(s string) string { return strings.Replace(s, "{", `{"x":[{"y":{"z":1,"z":1}}],`, 1) },
+			"invalid UTF-8":         func(s string) string { return strings.Replace(s, "{", "{\"x\":\"\xff\",", 1) },
+			"half a surrogate":      func(s string) string { return strings.Replace(s, "{", `{"x":"\ud800",`, 1) },
+			"array around":          func(s string) string { return "[" + s + "]" },
+			"string around":         func(string) string { return `"claims"` },
+			"null":                  func(string) string { return "null" },
+			"byte order mark":       func(s string) string { return "\ufeff" + s },
+			"NUL behind":            add("\x00"),
+			"something behind":      add("1"),
+			"another object behind": add(`{"iss":1}`),
+			"cut off":               func(s string) string { return s[:len(s)-1] },
+			"comma at the end":      func(s string) string { return s[:len(s)-1] + ",}" },
+			"nested without an end": func(s string) string { return strings.Replace(s, "{", `{"x":`+strings.Repeat("[", 60000)+",", 1) },
+			"nested thousand times": func(s string) string {
+				return strings.Replace(s, "{", `{"x":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+",", 1)
+			},
+			"form in place of object": func(string) string { return "iss=a&sub=a" },
+		} {
+			d := newDraft()
+			d.editPayload = []func(string) string{edit}
+			c, _, err := v.Verify(t.Context(), client, d.compact(t, w))
+			if ruleOf(err) != ishare.JWTPayload || c != nil {
+				t.Errorf("%s: %v, want jwt.payload", name, err)
+			}
+			if err != nil && len(err.Error()) > 500 {
+				t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
+			}
+		}
+		for name, edit := range map[string]func(string) string{
+			"blanks around":   func(s string) string { return " \r\n\t" + s + "\n" },
+			"unknown members": func(s string) string { return strings.Replace(s, "{", `{"x":[{"y":{"z":1e999}}],"":null,`, 1) },
+			"members in upper case": func(s string) string {
+				return strings.Replace(s, "{", `{"ISS":"x","Sub":"x","AUD":[],"JTI":0,"NBF":1e10,`, 1)
+			},
+			"long s for s": func(s string) string { return strings.Replace(s, "{", `{"i\u017f\u017f":"x","\u017fub":"x",`, 1) },
+			"escaped names and values": func(s string) string {
+				return strings.Replace(strings.Replace(s, `"iss":"did`, `"\u0069ss":"\u0064id`, 1), `"aud":"d`, `"aud":"\u0064`, 1)
+			},
+		} {
+			d := newDraft()
+			d.editPayload = []func(string) string{edit}
+			if _, _, err := v.Verify(t.Context(), client, d.compact(t, w)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestClaimForms(t *testing.T) {
+	long := strings.Repeat("x", 255)
+	for _, test := range []struct {
+		claim string
+		value any
+		rule  *ishare.Rule // nil: accepted
+	}{
+		{"iss", nil, ishare.ClaimIss},
+		{"iss", "", ishare.ClaimIss},
+		{"iss", 1, ishare.ClaimIss},
+		{"iss", []ishare.PartyID{client}, ishare.ClaimIss},
+		{"iss", nobody, ishare.ClaimIss},
+		{"iss", client + " ", ishare.ClaimIss},
+		{"iss", client + "\x00", ishare.ClaimIss},
+		{"iss", strings.ToLower(string(client)), ishare.ClaimIss},
+		{"iss", map[string]any{}, ishare.ClaimIss},
+		{"sub", nil, ishare.ClaimSub},
+		{"sub", "", ishare.ClaimSub},
+		{"sub", true, ishare.ClaimSub},
+		{"sub", server, ishare.ClaimSub},
+		{"sub", []ishare.PartyID{client}, ishare.ClaimSub},
+		{"sub", strings.ToUpper(string(client)), ishare.ClaimSub},
+		{"aud", server, nil},
+		{"aud", serverAlias, nil},
+		{"aud", nil, ishare.ClaimAud},
+		{"aud", "", ishare.ClaimAud},
+		{"aud", 0, ishare.ClaimAud},
+		{"aud", []ishare.PartyID{}, ishare.ClaimAud},
+		{"aud", []ishare.PartyID{server}, ishare.ClaimAud},
+		{"aud", []ishare.PartyID{server, serverAlias}, ishare.ClaimAud},
+		{"aud", map[string]any{"id": server}, ishare.ClaimAud},
+		{"aud", server + " " + serverAlias, ishare.ClaimAud},
+		{"aud", server + "\n", ishare.ClaimAud},
+		{"aud", strings.ToLower(string(server)), ishare.ClaimAud},
+		{"aud", "https://server.example/connect/token", ishare.ClaimAud},
+		{"aud", client, ishare.ClaimAud},
+		{"aud", string(server)[:len(server)-1], ishare.ClaimAud},
+		{"aud", strings.Repeat("x", 10000), ishare.ClaimAud},
+		{"jti", long, nil},
+		{"jti", " ", nil},
+		{"jti", "not a UUID", nil},
+		{"jti", "\x00", nil},
+		{"jti", strings.Repeat("é", 127) + "x", nil},
+		{"jti", strings.Repeat("é", 128), ishare.ClaimJTI},
+		{"jti", long + "x", ishare.ClaimJTI},
+		{"jti", nil, ishare.ClaimJTI},
+		{"jti", "", ishare.ClaimJTI},
+		{"jti", 1234, ishare.ClaimJTI},
+		{"jti", []string{"a"}, ishare.ClaimJTI},
+		{"nbf", nil, ishare.ClaimNbf},
+		{"nbf", "0", ishare.ClaimNbf},
+		{"nbf", true, ishare.ClaimNbf},
+		{"nbf", 0, nil},
+		{"nbf", json.RawMessage("-0.0"), nil},
+		{"nbf", -1, ishare.ClaimNbf},
+		{"nbf", json.RawMessage("1e400"), ishare.ClaimNbf},
+		{"nbf", json.RawMessage("946684800000"), ishare.ClaimNbf},
+		{"iat", nil, ishare.ClaimIat},
+		{"exp", nil, ishare.ClaimExp},
+	} {
+		within(t, func(t *testing.T, w *world) {
+			d := newDraft()
+			d.payload[test.claim] = test.value
+			c, _, err := w.verifier(t).Verify(t.Context(), client, d.compact(t, w))
+			if ruleOf(err) != test.rule || (c == nil) != (test.rule != nil) {
+				t.Errorf("%s %.50v: %v", test.claim, test.value, err)
+			}
+			if err != nil && len(err.Error()) > 500 {
+				t.Errorf("%s: an error of %d bytes", test.claim, len(err.Error()))
+			}
+		})
+	}
+}
+
+func TestClaimsThatAreMissing(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		for claim, rule := range map[string]*ishare.Rule{
+			"iss": ishare.ClaimIss, "sub": ishare.ClaimSub, "aud": ishare.ClaimAud,
+			"jti": ishare.ClaimJTI, "iat": ishare.ClaimIat, "exp": ishare.ClaimExp,
+		} {
+			d := newDraft()
+			delete(d.payload, claim)
+			checkRefused(t, v, d.compact(t, w), rule)
+		}
+		d := newDraft()
+		d.payload = map[string]any{}
+		checkRefused(t, v, d.compact(t, w), ishare.ClaimIss)
+	})
+}
+
+// It is the first second of 2000, 946684800.
+func TestTimesInEveryForm(t *testing.T) {
+	for _, test := range []struct {
+		iat, exp string
+		rule     *ishare.Rule // nil: accepted
+	}{
+		{"946684800", "946684830", nil},
+		{"946684800.0", "946684830.0", nil},
+		{"946684800.5", "946684830.5", nil},
+		{"946684799.123456789", "946684829.123456789", nil},
+		{"946684799.123", "946684829.1234", nil}, // the same millisecond
+		{"9.466848E8", "9.4668483e+8", nil},
+		{"9466848e2", "94668483E1", nil},
+		{"946684800000e-3", "946684830000E-3", nil},
+		{"946684800." + strings.Repeat("0", 5000), "946684830", nil},
+		{"0.9466848e9", "946684830", nil},
+		{"946684800", "946684829.9996", nil}, // rounded
+		{"946684800", "946684830.0006", ishare.ClaimLifetime},
+		{"946684800", "100000000000", ishare.ClaimExp}, // milliseconds
+		{"946684810", "946684840", nil},
+		{"946684810.001", "946684840.001", ishare.ClaimIat},
+		{"946684810.0004", "946684840.0004", nil}, // rounded to the millisecond
+		{"946684760.001", "946684790.001", nil},
+		{"946684760", "946684790", ishare.ClaimExp},
+		{"946684760.0004", "946684790.0004", ishare.ClaimExp},
+		{"946684800", "946684830.001", ishare.ClaimLifetime},
+		{"946684800", "946684829.999", ishare.ClaimLifetime},
+		{"946684800", "946684831", ishare.ClaimLifetime},
+		{"946684800", "946684829", ishare.ClaimLifetime},
+		{"946684800", "946684800", ishare.ClaimLifetime},
+		{"946684800", "946684799", ishare.ClaimLifetime},
+		{"946684800", "946684860", ishare.ClaimLifetime},
+		{"946684800", "99999999999", ishare.ClaimLifetime},
+		{"0", "30", ishare.ClaimExp},
+		{"-0", "30", ishare.ClaimExp},
+		{"0e999", "946684830", ishare.ClaimLifetime},
+		{"1e-999999999", "946684830", ishare.ClaimLifetime},
+		{"-1", "29", ishare.ClaimIat},
+		{"-946684800", "946684830", ishare.ClaimIat},
+		{"946684800000", "946684830000", ishare.ClaimIat},
+		{"946684800", "946684830000", ishare.ClaimExp},
+		{"100000000000", "100000000030", ishare.ClaimIat},
+		{"1e400", "1e400", ishare.ClaimIat},
+		{"946684800", "1e400", ishare.ClaimExp},
+		{"-1e400", "946684830", ishare.ClaimIat},
+		{"946684800", "1e308", ishare.ClaimExp},
+		{"946684800", "9223372036854775808", ishare.ClaimExp},
+		{"946684800", "-9223372036854775809", ishare.ClaimExp},
+		{strings.Repeat("9", 10000), "946684830", ishare.ClaimIat},
+		{`"946684800"`, "946684830", ishare.ClaimIat},
+		{"946684800", `"946684830"`, ishare.ClaimExp},
+		{`"2000-01-01T00:00:00Z"`, "946684830", ishare.ClaimIat},
+		{"true", "946684830", ishare.ClaimIat},
+		{"[946684800]", "946684830", ishare.ClaimIat},
+		{"{}", "946684830", ishare.ClaimIat},
+		{"null", "946684830", ishare.ClaimIat},
+		{"946684800", "null", ishare.ClaimExp},
+		{"946684800", "{}", ishare.ClaimExp},
+	} {
+		within(t, func(t *testing.T, w *world) {
+			d := newDraft()
+			d.payload["iat"], d.payload["exp"] = json.RawMessage(test.iat), json.RawMessage(test.exp)
+			compact := d.compact(t, w)
+			_, _, err := w.verifier(t).Verify(t.Context(), client, compact)
+			if ruleOf(err) != test.rule || (err == nil) != (test.rule == nil) {
+				t.Errorf("iat %.40s, exp %.40s: %v", test.iat, test.exp, err)
+			}
+			if r := w.verifier(t).Explain(t.Context(), compact, time.Now()); r.Accepted != (test.rule == nil) || test.rule != nil && r.Rejection.Rule != test.rule {
+				t.Errorf("iat %.40s, exp %.40s: explained as %v", test.iat, test.exp, r.Rejection)
+			}
+		})
+	}
+}
+
+// Common mistakes are called by their name.
+func TestSentences(t *testing.T) {
+	for says, change := range map[string]func(d *draft){
+		"in milliseconds": func(d *draft) {
+			d.payload["iat"], d.payload["exp"] = time.Now().UnixMilli(), time.Now().UnixMilli()+30_000
+		},
+		"aud is an array":           func(d *draft) { d.payload["aud"] = []ishare.PartyID{server} },
+		"this server is did:ishare": func(d *draft) { d.payload["aud"] = "https://example.com" },
+		"exp is missing":            func(d *draft) { delete(d.payload, "exp") },
+		"iat is not a number":       func(d *draft) { d.payload["iat"] = "now" },
+		"iat is 1m0s in the future": func(d *draft) { d.payload["iat"] = time.Now().Unix() + 60 },
+		"expired 1m0s ago":          func(d *draft) { d.payload["exp"] = time.Now().Unix() - 60 },
+		"alg is PS256":              func(d *draft) { d.header["alg"] = "PS256" },
+		"holds kid besides":         func(d *draft) { d.header["kid"] = "1" },
+		"x5c is missing": func(d *draft) {
+			d.editHeader = []func(string) string{func(s string) string { return strings.Replace(s, "x5c", "X5C", 1) }}
+		},
+	} {
+		within(t, func(t *testing.T, w *world) {
+			w.config.AllowExtraHeader = says == "x5c is missing"
+			d := newDraft()
+			change(d)
+			_, _, err := w.verifier(t).Verify(t.Context(), client, d.compact(t, w))
+			if rejection := (*ishare.Rejection)(nil); !errors.As(err, &rejection) || !strings.Contains(rejection.Description(), says) {
+				t.Errorf("%v does not tell %q", err, says)
+			}
+		})
+	}
+}
+
+// The leeway counts for iat, exp and nbf, to the millisecond, and never for the
+// 30 seconds.
+func TestLeeway(t *testing.T) {
+	for _, leeway := range []time.Duration{0, time.Second, 10 * time.Second, 60 * time.Second} {
+		for _, test := range []struct {
+			name     string
+			iat, nbf time.Duration // from now
+			life     time.Duration
+			rule     *ishare.Rule // nil: accepted
+		}{
+			{name: "now"},
+			{name: "iat at the bound", iat: leeway},
+			{name: "iat over the bound", iat: leeway + time.Millisecond, rule: ishare.ClaimIat},
+			{name: "exp before the bound", iat: -leeway - 30*time.Second + time.Millisecond},
+			{name: "exp at the bound", iat: -leeway - 30*time.Second, rule: ishare.ClaimExp},
+			{name: "nbf at the bound", nbf: leeway},
+			{name: "nbf over the bound", nbf: leeway + time.Millisecond, rule: ishare.ClaimNbf},
+			{name: "a shorter life", life: -time.Millisecond, rule: ishare.ClaimLifetime},
+			{name: "a longer life", life: time.Millisecond, rule: ishare.ClaimLifetime},
+			{name: "a life with the leeway", life: max(leeway, time.Second), rule: ishare.ClaimLifetime},
+		} {
+			within(t, func(t *testing.T, w *world) {
+				w.config.Leeway = leeway
+				d := newDraft()
+				at := func(from time.Duration) float64 { return float64(time.Now().Add(from).UnixMilli()) / 1000 }
+				d.payload["iat"], d.payload["exp"] = at(test.iat), at(test.iat+30*time.Second+test.life)
+				d.payload["nbf"] = at(test.nbf)
+				compact := d.compact(t, w)
+				_, _, err := w.verifier(t).Verify(t.Context(), client, compact)
+				if ruleOf(err) != test.rule || (err == nil) != (test.rule == nil) {
+					t.Errorf("leeway %s, %s: %v", leeway, test.name, err)
+				}
+				if err == nil && w.memory.last.Until.Sub(w.memory.last.IssuedAt) != 30*time.Second+leeway {
+					t.Errorf("leeway %s, %s: remembered from %s until %s", leeway, test.name, w.memory.last.IssuedAt, w.memory.last.Until)
+				}
+			})
+		}
+	}
+}
+
+// For as long as an assertion could be accepted, it is accepted once; and then not
+// at all.
+func TestOnceInItsWholeLife(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		compact := newDraft().compact(t, w)
+		checkAccepted(t, v, compact)
+		for range 39 {
+			checkRefused(t, v, compact, ishare.JTIReplayed)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Second - time.Nanosecond)
+		checkRefused(t, v, compact, ishare.JTIReplayed)
+		time.Sleep(time.Nanosecond)
+		for range 100 {
+			checkRefused(t, v, compact, ishare.ClaimExp)
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// The jti counts by its value, however it is spelt, and for its issuer only.
+func TestReplayKey(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		spelt := func(jti string) string {
+			d := newDraft()
+			d.payload["jti"] = json.RawMessage(jti)
+			return d.compact(t, w)
+		}
+		checkAccepted(t, v, spelt(`"abc/\u00e9"`))
+		for _, same := range []string{`"abc/é"`, `"\u0061bc\/é"`, `"abc/\u00E9"`} {
+			checkRefused(t, v, spelt(same), ishare.JTIReplayed)
+		}
+		for _, other := range []string{`"ABC/é"`, `"abc/é "`, `"abc/e\u0301"`} {
+			checkAccepted(t, v, spelt(other))
+		}
+		d := newDraft()
+		d.payload["jti"], d.payload["iss"], d.payload["sub"] = "abc/é", clientAlias, clientAlias
+		if _, _, err := v.Verify(t.Context(), clientAlias, d.compact(t, w)); err != nil {
+			t.Errorf("the same jti of another issuer: %v", err)
+		}
+	})
+}
+
+// An assertion whose answers take longer than it lives is not accepted, and its
+// copies are not either: once the store has forgotten a pair, nobody may use it.
+func TestSlowRegistryOpensNoWindow(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		w.registry.delay = 30*time.Second + leeway + time.Second
+		compact := newDraft().compact(t, w)
+		var wait sync.WaitGroup
+		for i := range 5 {
+			wait.Go(func() {
+				time.Sleep(time.Duration(i) * time.Second)
+				_, _, err := v.Verify(t.Context(), client, compact)
+				checkOutage(t, err, ishare.UnavailableState)
+			})
+		}
+		wait.Wait()
+	})
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		w.registry.delay = 20 * time.Second
+		compact := newDraft().compact(t, w)
+		var accepted atomic.Int32
+		var wait sync.WaitGroup
+		for i := range 40 {
+			wait.Go(func() {
+				time.Sleep(time.Duration(i) * time.Second)
+				if _, _, err := v.Verify(t.Context(), client, compact); err == nil {
+					accepted.Add(1)
+				}
+			})
+		}
+		wait.Wait()
+		if n := accepted.Load(); n != 1 {
+			t.Errorf("accepted %d times", n)
+		}
+	})
+}
+
+func TestManyAtOnce(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		const copies, different = 50, 8
+		compacts := make([]string, different)
+		for i := range compacts {
+			compacts[i] = newDraft().compact(t, w)
+		}
+		wins := make([]atomic.Int32, different)
+		var wait sync.WaitGroup
+		for n := range copies * different {
+			wait.Go(func() {
+				i := n % different
+				_, _, err := v.Verify(t.Context(), client, compacts[i])
+				if err == nil {
+					wins[i].Add(1)
+				} else if ruleOf(err) != ishare.JTIReplayed {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Go(func() {
+			for range 20 { // the anchors are the same, by another map
+				w.config.Trust.SetAnchors(anchors(w.ca.Authority(testca.Sub).Certificate()))
+				w.config.Trust.SetAnchors(anchors(w.ca.Authority(testca.Root).Certificate()))
+			}
+		})
+		wait.Wait()
+		for i := range wins {
+			if n := wins[i].Load(); n != 1 {
+				t.Errorf("assertion %d was accepted %d times", i, n)
+			}
+		}
+	})
+}
+
+func TestNewVerifierRefuses(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		for name, spoil := range map[string]func(c *assertion.Config){
+			"no audience":             func(c *assertion.Config) { c.Audience = nil },
+			"empty audience":          func(c *assertion.Config) { c.Audience = []ishare.PartyID{server, ""} },
+			"a URL as audience":       func(c *assertion.Config) { c.Audience = []ishare.PartyID{"https://example.com/token"} },
+			"no trust":                func(c *assertion.Config) { c.Trust = nil },
+			"no parties":              func(c *assertion.Config) { c.Parties = nil },
+			"no revocation":           func(c *assertion.Config) { c.Revocation = nil },
+			"no replay":               func(c *assertion.Config) { c.Replay = nil },
+			"negative leeway":         func(c *assertion.Config) { c.Leeway = -1 },
+			"leeway over the maximum": func(c *assertion.Config) { c.Leeway = assertion.MaxLeeway + 1 },
+		} {
+			config := w.config
+			spoil(&config)
+			if v, err := assertion.NewVerifier(config); err == nil || v != nil {
+				t.Errorf("%s: accepted", name)
+			}
+		}
+		config := w.config
+		config.Audience = slices.Clone(config.Audience)
+		v, err := assertion.NewVerifier(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Audience[0] = nobody
+		checkAccepted(t, v, newDraft().compact(t, w))
+	})
+}
+
+func TestSighting(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		thumbprint := ishare.Thumbprint(w.seal.Certificate().Raw)
+		see := func(d *draft) assertion.Sighting {
+			_, seen, err := v.Verify(t.Context(), client, d.compact(t, w))
+			if err == nil {
+				t.Error("accepted")
+			}
+			return seen
+		}
+		d := newDraft()
+		d.payload["jti"], d.payload["aud"] = "1", nobody
+		sum := sha256.Sum256([]byte(string(client) + "\x00" + "1"))
+		if got, want := see(d), (assertion.Sighting{Issuer: string(client), Thumbprint: thumbprint, JTIHash: hex.EncodeToString(sum[:8])}); got != want {
+			t.Errorf("a token for somebody else: %+v, want %+v", got, want)
+		}
+		d = newDraft()
+		d.header["alg"] = "none"
+		if got := see(d); got != (assertion.Sighting{}) {
+			t.Errorf("a header that is refused: %+v", got)
+		}
+		d = newDraft()
+		d.editPayload = []func(string) string{add("x")}
+		if got := see(d); got != (assertion.Sighting{Thumbprint: thumbprint}) {
+			t.Errorf("a payload that is refused: %+v", got)
+		}
+		d = newDraft()
+		d.payload["iss"], d.payload["jti"] = strings.Repeat("x", 10_000), 1
+		if got := see(d); got != (assertion.Sighting{Issuer: strings.Repeat("x", 255), Thumbprint: thumbprint}) {
+			t.Errorf("claims of odd forms: %+v", got)
+		}
+	})
+}
