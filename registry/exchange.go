@@ -1,0 +1,173 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/waybill-token/waybill/client"
+)
+
+// Bounds of what is asked of a registry.
+const (
+	// lookupTimeout is for everything that one party or one trusted list takes:
+	// the access token and up to three requests.
+	lookupTimeout = 10 * time.Second
+	// maxAnswer is in bytes, decompressed. A record with a certificate is about
+	// 10 KiB, and a trusted list of a whole continent some 100 KiB.
+	maxAnswer    = 1 << 20
+	maxRedirects = 3
+	maxDrained   = 4 << 10 // of an answer that is not read, for the connection's sake
+)
+
+var (
+	errSlow      = fmt.Errorf("the registry did not answer within %s", lookupTimeout)
+	errElsewhere = errors.New("a redirect leads to another origin, which is not followed")
+	errTooLong   = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	// errNobody is the answer that there is no such party, or nothing at that place.
+	errNobody = errors.New("the registry answers that there is no such thing")
+	// errNoForm is the answer of a registry that does not know this way of asking.
+	errNoForm = errors.New("the registry does not answer a question of this form")
+)
+
+// bound limits a lookup so that it can be told from a caller who gave up.
+func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, lookupTimeout, errSlow)
+}
+
+// get asks a question and returns the body of an answer with status 200.
+//
+// The error is an [*unreachableError] when there was no answer to judge, errNobody,
+// errNoForm, the context's, or what is wrong with the answer.
+func (r *Remote) get(ctx context.Context, q question) ([]byte, error) {
+	began := time.Now()
+	if err := r.circuit.admit(began); err != nil {
+		return nil, err
+	}
+	r.requests.Add(1)
+	body, err := r.send(ctx, q)
+	now := time.Now()
+	if e, ok := errors.AsType[*unreachableError](err); ok {
+		r.circuit.failed(began, e, now)
+	} else if ctx.Err() == nil {
+		r.circuit.answered(now)
+	}
+	return body, err
+}
+
+func (r *Remote) send(ctx context.Context, q question) ([]byte, error) {
+	place := r.base.JoinPath(q.path)
+	place.RawQuery = q.query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place.String(), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "waybill")
+	sent := time.Now()
+	response, err := r.http.Do(request)
+	if err != nil {
+		return nil, callError(ctx, err)
+	}
+	defer response.Body.Close()
+	r.hearClock(response.Header, sent)
+	if err := statusError(response); err != nil {
+		_, _ = io.CopyN(io.Discard, response.Body, maxDrained)
+		return nil, err
+	}
+	return readBody(ctx, response.Body)
+}
+
+// callError says why a request came to nothing. Errors of package client name no
+// token.
+func callError(ctx context.Context, err error) error {
+	if outer, ok := errors.AsType[*url.Error](err); ok {
+		err = outer.Err // method and URL are told by whoever wraps the error
+	}
+	switch {
+	case errors.Is(err, errElsewhere):
+		return err
+	case errors.Is(context.Cause(ctx), errSlow):
+		return &unreachableError{cause: fmt.Errorf("%w: %w", errSlow, err)}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	e := &unreachableError{cause: err}
+	if refused, ok := errors.AsType[*client.Error](err); ok {
+		e.wait = refused.RetryAfter
+	}
+	return e
+}
+
+// statusError gives every status but 200 its meaning. 401 comes here when a second
+// token was refused like the first, so that the registry is out of reach for everyone.
+func statusError(response *http.Response) error {
+	switch status := response.StatusCode; {
+	case status == http.StatusOK:
+		return nil
+	case status == http.StatusNotFound, status == http.StatusGone:
+		return fmt.Errorf("%w: status %d", errNobody, status)
+	case status == http.StatusBadRequest, status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
+		return fmt.Errorf("%w: status %d", errNoForm, status)
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return &unreachableError{cause: fmt.Errorf("the registry does not accept our access token: status %d", status)}
+	case status == http.StatusTooManyRequests, status >= 500:
+		return &unreachableError{
+			cause: fmt.Errorf("the registry answers with status %d", status),
+			wait:  seconds(response.Header.Get("Retry-After")),
+		}
+	default:
+		return fmt.Errorf("the registry answers with status %d", status)
+	}
+}
+
+// seconds reads the form of Retry-After that services use; the other one, a date,
+// counts as not given.
+func seconds(retryAfter string) time.Duration {
+	n, err := strconv.ParseUint(retryAfter, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+func readBody(ctx context.Context, from io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(from, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, callError(ctx, fmt.Errorf("the answer broke off: %w", err))
+	case len(body) > maxAnswer:
+		return nil, errTooLong
+	}
+	return body, nil
+}
+
+// sameOrigin is an [http.Client]'s CheckRedirect: the access token and the question
+// go nowhere else.
+func sameOrigin(request *http.Request, via []*http.Request) error {
+	first := via[0].URL
+	if request.URL.Scheme != first.Scheme || !strings.EqualFold(request.URL.Host, first.Host) {
+		return fmt.Errorf("%w: %.100q", errElsewhere, request.URL.Host)
+	}
+	if len(via) > maxRedirects {
+		return fmt.Errorf("%w: more than %d redirects", errElsewhere, maxRedirects)
+	}
+	return nil
+}
+
+// hearClock takes note of the registry's clock by the Date of its answer, which
+// names a second.
+func (r *Remote) hearClock(header http.Header, sent time.Time) {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return
+	}
+	halfway := sent.Add(time.Since(sent) / 2)
+	r.clockOffset.Store(int64(date.Add(time.Second / 2).Sub(halfway)))
+}

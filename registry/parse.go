@@ -1,0 +1,123 @@
+package registry
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// parse reads a list of party records. Text that begins with [ is JSON, anything
+// else is YAML, which is first rewritten as JSON: there is one strict parser of
+// records, and it reads both.
+func parse(data []byte) (*List, error) {
+	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[")) {
+		converted, err := jsonOfYAML(data)
+		if err != nil {
+			return nil, fmt.Errorf("party records in YAML: %w", err)
+		}
+		data = converted
+	}
+	parties, err := ishare.ParseParties(data)
+	if err != nil {
+		return nil, err
+	}
+	return NewList(parties)
+}
+
+// jsonOfYAML rewrites a YAML document that holds a list. It accepts what JSON
+// can say and no more: aliases (a few lines of which can stand for gigabytes),
+// merge keys, explicit tags and keys that are not text are refused, and so is a
+// key that a mapping holds twice. Timestamps stay the text that they are.
+func jsonOfYAML(data []byte) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Load(data, &doc); err != nil {
+		return nil, err
+	}
+	list := doc.Content[0]
+	if list.Kind != yaml.SequenceNode {
+		return nil, fmt.Errorf("line %d: want a list of party records, each beginning with a dash", list.Line)
+	}
+	var out bytes.Buffer
+	if err := writeNode(jsontext.NewEncoder(&out), list); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+func writeNode(enc *jsontext.Encoder, n *yaml.Node) error {
+	switch {
+	case n.Kind == yaml.AliasNode:
+		return refuse(n, "an alias is not accepted; write the value out")
+	case n.Style&yaml.TaggedStyle != 0:
+		return refuse(n, "an explicit tag is not accepted")
+	case n.Kind == yaml.MappingNode:
+		return writeMapping(enc, n)
+	case n.Kind == yaml.SequenceNode:
+		return writeSequence(enc, n)
+	default:
+		return write(enc, n, scalarToken(n))
+	}
+}
+
+// writeMapping leaves it to the encoder to refuse a member that occurs twice.
+func writeMapping(enc *jsontext.Encoder, n *yaml.Node) error {
+	if err := write(enc, n, jsontext.BeginObject); err != nil {
+		return err
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" || key.Style&yaml.TaggedStyle != 0 {
+			return refuse(key, "a key must be plain text")
+		}
+		if err := write(enc, key, jsontext.String(key.Value)); err != nil {
+			return err
+		}
+		if err := writeNode(enc, n.Content[i+1]); err != nil {
+			return err
+		}
+	}
+	return write(enc, n, jsontext.EndObject)
+}
+
+func writeSequence(enc *jsontext.Encoder, n *yaml.Node) error {
+	if err := write(enc, n, jsontext.BeginArray); err != nil {
+		return err
+	}
+	for _, item := range n.Content {
+		if err := writeNode(enc, item); err != nil {
+			return err
+		}
+	}
+	return write(enc, n, jsontext.EndArray)
+}
+
+// scalarToken gives a scalar as JSON. Numbers become text: no field of a party
+// record that means anything here is a number, and text keeps every digit.
+func scalarToken(n *yaml.Node) jsontext.Token {
+	switch n.ShortTag() {
+	case "!!null":
+		return jsontext.Null
+	case "!!bool":
+		return jsontext.Bool(strings.EqualFold(n.Value, "true"))
+	default:
+		return jsontext.String(n.Value)
+	}
+}
+
+// write adds the line to the encoder's own errors.
+func write(enc *jsontext.Encoder, n *yaml.Node, token jsontext.Token) error {
+	if err := enc.WriteToken(token); err != nil {
+		return fmt.Errorf("line %d, column %d: %w", n.Line, n.Column, err)
+	}
+	return nil
+}
+
+func refuse(n *yaml.Node, why string) error {
+	return fmt.Errorf("line %d, column %d: %w", n.Line, n.Column, errors.New(why))
+}

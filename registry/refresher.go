@@ -1,0 +1,204 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/waybill-token/waybill/trust"
+)
+
+// Pauses after a failed update of the trusted list. They double from failure to
+// failure while there is a list to use.
+const (
+	firstListPause = time.Second
+	maxListPause   = 30 * time.Second
+)
+
+// A TrustedListSource answers with what a trusted list grants, as [Remote] does.
+type TrustedListSource interface {
+	TrustedList(ctx context.Context) (trust.Anchors, error)
+}
+
+// TrustedListConfig is how a [TrustedList] is kept. Every field that is not marked
+// optional must be set.
+type TrustedListConfig struct {
+	// Source is where the list comes from.
+	Source TrustedListSource
+	// Own are the anchors of our own choice. They are trusted whatever the list
+	// says.
+	Own trust.Anchors
+	// Clients judges the chains of clients: it gets the own anchors and those that are
+	// granted. It must not be the one that judges the registry's answers.
+	Clients *trust.Validator
+	// Refresh is how often the list is asked for; 1 hour is a good value.
+	Refresh time.Duration
+	// MaxStale is for how long beyond Refresh a list is used while the source is out
+	// of reach. Zero: not at all. Optional.
+	MaxStale time.Duration
+	// Log is told of changes, and when the list cannot be refreshed. Optional.
+	Log *slog.Logger
+}
+
+// A TrustedList keeps the anchors of a validator up to date with a registry's
+// trusted list: an authority that is withdrawn is trusted until the next refresh. A list that
+// cannot be refreshed is used until it is Refresh plus MaxStale old; from then on, and before the
+// first one came, only our own anchors are trusted, and [TrustedList.InForce] says so.
+type TrustedList struct {
+	config   TrustedListConfig
+	updating sync.Mutex // one update at a time, so that an older list never replaces a newer one
+
+	mu       sync.Mutex    // guards what follows
+	granted  trust.Anchors // nil: no list is in force
+	fetched  time.Time     // when the list was asked for
+	err      error         // of the last update
+	failures int           // in a row
+}
+
+// NewTrustedList checks the configuration. Nothing is asked before [TrustedList.Run]
+// or [TrustedList.Update], and the validator is left as it is.
+func NewTrustedList(c TrustedListConfig) (*TrustedList, error) {
+	switch {
+	case c.Source == nil || c.Clients == nil:
+		return nil, errors.New("registry: trusted list: Source and Clients must be set")
+	case len(c.Own) == 0:
+		return nil, errors.New("registry: trusted list: no anchors of our own, by which the registry is believed")
+	case c.Refresh <= 0 || c.MaxStale < 0:
+		return nil, errors.New("registry: trusted list: Refresh must be more than nothing, and MaxStale not less")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Own = maps.Clone(c.Own)
+	return &TrustedList{config: c}, nil
+}
+
+// Run updates the list at once and then as often as configured, more often after
+// a failure, until ctx is done, and then returns nil.
+func (l *TrustedList) Run(ctx context.Context) error {
+	for {
+		_ = l.Update(ctx) // which logs it and keeps it in the stats
+		timer := time.NewTimer(l.pause())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// Update asks for the list and puts it in force. On an error, which is logged too,
+// the present one stays in force until it is too old.
+func (l *TrustedList) Update(ctx context.Context) error {
+	l.updating.Lock()
+	defer l.updating.Unlock()
+	began := time.Now()
+	granted, err := l.config.Source.TrustedList(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		return l.keep(ctx, err)
+	}
+	l.tellChanges(ctx, granted)
+	l.granted, l.fetched, l.err, l.failures = trust.Anchors{}, began, nil, 0
+	maps.Copy(l.granted, granted)
+	l.apply()
+	return nil
+}
+
+// keep is what becomes of the present list when there is no new one.
+func (l *TrustedList) keep(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("registry: trusted list: %w", ctx.Err())
+	}
+	l.err = err
+	l.failures++
+	if l.granted != nil && time.Until(l.expires()) <= 0 {
+		l.granted = nil
+		l.apply()
+		l.config.Log.ErrorContext(ctx, "the trusted list is too old to be used; only the configured anchors are trusted",
+			slog.Time("fetched", l.fetched), slog.Any("error", err))
+		return err
+	}
+	l.config.Log.WarnContext(ctx, "the trusted list was not refreshed",
+		slog.Bool("in_force", l.granted != nil), slog.Time("fetched", l.fetched), slog.Any("error", err))
+	return err
+}
+
+func (l *TrustedList) expires() time.Time {
+	return l.fetched.Add(l.config.Refresh + l.config.MaxStale)
+}
+
+func (l *TrustedList) apply() {
+	anchors := maps.Clone(l.config.Own)
+	for fingerprint, name := range l.granted {
+		if _, own := anchors[fingerprint]; !own {
+			anchors[fingerprint] = name
+		}
+	}
+	l.config.Clients.SetAnchors(anchors)
+}
+
+func (l *TrustedList) tellChanges(ctx context.Context, granted trust.Anchors) {
+	for fingerprint, name := range granted {
+		if _, before := l.granted[fingerprint]; !before {
+			l.config.Log.InfoContext(ctx, "the trusted list grants an authority",
+				slog.String("authority", name), slog.String("fingerprint", fingerprint.String()))
+		}
+	}
+	for fingerprint, name := range l.granted {
+		if _, still := granted[fingerprint]; !still {
+			l.config.Log.WarnContext(ctx, "the trusted list no longer grants an authority",
+				slog.String("authority", name), slog.String("fingerprint", fingerprint.String()))
+		}
+	}
+}
+
+// pause is how long to wait for the next update.
+func (l *TrustedList) pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.failures == 0:
+		return l.config.Refresh
+	case l.granted == nil:
+		return min(firstListPause, l.config.Refresh)
+	}
+	pause := min(firstListPause<<min(l.failures-1, 10), maxListPause, l.config.Refresh)
+	return min(pause, max(time.Until(l.expires()), 0))
+}
+
+// InForce reports whether what the registry grants is known. While it is not, a
+// chain that is not trusted might be if the registry could be asked.
+func (l *TrustedList) InForce() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.granted != nil
+}
+
+// TrustedListStats tells how a [TrustedList] is doing, for health and metrics.
+type TrustedListStats struct {
+	InForce bool      // what the registry grants is known
+	Stale   bool      // it should have been refreshed by now
+	Granted int       // authorities on the list in force
+	Fetched time.Time // when the list in force, or the last one, was asked for; zero: never
+	Err     error     // of the last update; nil when there was none or all went well
+}
+
+// Stats returns the present state.
+func (l *TrustedList) Stats() TrustedListStats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return TrustedListStats{
+		InForce: l.granted != nil,
+		Stale:   l.granted != nil && l.failures > 0 && time.Since(l.fetched) >= l.config.Refresh,
+		Granted: len(l.granted),
+		Fetched: l.fetched,
+		Err:     l.err,
+	}
+}

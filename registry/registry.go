@@ -1,0 +1,76 @@
+// Package registry answers one question: who is the party with this identifier?
+//
+// The answer is a party record in the shape of iSHARE 3.0, wherever it comes
+// from. [Remote] asks a Participant Registry of 3.0 or 2.x, and [Cache] keeps its
+// answers; [File] reads records from a file that an operator keeps; [List] holds
+// records that a program made itself.
+//
+// [TrustedList] keeps the trust anchors for clients up to date with what the
+// registry grants.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// ErrUnknown says that a [Source] was able to look and that the party is not a
+// participant. It is the only error by which a client may be refused: after any
+// other one nobody knows whether the party takes part.
+var ErrUnknown = fmt.Errorf("registry: %w", ishare.ErrUnknownParty)
+
+// A Source finds party records. It is safe for use by several goroutines.
+type Source interface {
+	// Party returns the record of the party that goes by id, which is its
+	// canonical identifier or one that it is also known as. The record is
+	// shared by all callers and must not be changed.
+	//
+	// The error is [ErrUnknown] when the source knows that there is no such
+	// party. Any other error means that the source is out of reach.
+	Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
+}
+
+// A List is a fixed set of party records. The zero List knows nobody.
+type List struct {
+	byID    map[ishare.PartyID]*ishare.Party
+	records int
+}
+
+// NewList indexes party records by every identifier that they carry. An
+// identifier that two records claim is an error that names both: whoever wrote
+// the second record could otherwise take the place of the first party. All such
+// identifiers are reported at once. The records must not be changed any more.
+func NewList(parties []*ishare.Party) (*List, error) {
+	var errs []error
+	owner := make(map[ishare.PartyID]int, len(parties))
+	byID := make(map[ishare.PartyID]*ishare.Party, len(parties))
+	for i, p := range parties {
+		for _, id := range p.Identifiers() {
+			if first, taken := owner[id]; taken {
+				errs = append(errs, fmt.Errorf("identifier %s is claimed by two records: number %d (%s, %q) and number %d (%s, %q)",
+					id, first, byID[id].ID, byID[id].Name, i, p.ID, p.Name))
+				continue
+			}
+			owner[id], byID[id] = i, p
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return &List{byID: byID, records: len(parties)}, nil
+}
+
+// Party returns the record of the party that goes by id, or [ErrUnknown].
+func (l *List) Party(_ context.Context, id ishare.PartyID) (*ishare.Party, error) {
+	if p, ok := l.byID[id]; ok {
+		return p, nil
+	}
+	return nil, ErrUnknown
+}
+
+// Len is the number of records, each counted once however many identifiers it
+// carries.
+func (l *List) Len() int { return l.records }

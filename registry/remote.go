@@ -1,0 +1,348 @@
+package registry
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// RemoteConfig says which Participant Registry to ask, as whom, and how its answers
+// are judged. Every field that is not marked optional must be set.
+type RemoteConfig struct {
+	// ID is the registry's party identifier: the audience of our assertions and
+	// the issuer of its answers.
+	ID ishare.PartyID
+	// URL is the registry's base URL, such as https://registry.example: https, or
+	// plain http to a loopback address. Its token endpoint is at /connect/token
+	// below it.
+	URL string
+	// Version is what the registry speaks: [VersionAuto] unless set. Optional.
+	Version Version
+	// Party lists our own identifiers: the one by which the registry knows us
+	// first, then others by which it may address its answers.
+	Party []ishare.PartyID
+	// Key, Certificates and Algorithm are our seal, as in [client.Config].
+	// Algorithm is optional.
+	Key          crypto.Signer
+	Certificates []*x509.Certificate
+	Algorithm    jws.Algorithm
+	// Trust judges the chain of the registry's own seal. It must trust the anchors of
+	// our own choice only, and not what a trusted list grants: whoever got one false
+	// list past us could then keep signing the next one.
+	Trust *trust.Validator
+	// Revocation knows whether the registry's seal is revoked.
+	Revocation assertion.RevocationChecker
+	// Seals are [ishare.Thumbprint]s of the seals by which the registry may sign.
+	// Without any, the identifier in its seal must be ID. Optional.
+	Seals []string
+	// Leeway is how far the registry's clock may be off: 0 to
+	// [assertion.MaxLeeway].
+	Leeway time.Duration
+	// Transport is as in [client.Config]. Optional.
+	Transport http.RoundTripper
+	// Log gets a line for what in an answer cannot be read, and for token
+	// requests. Optional.
+	Log *slog.Logger
+}
+
+// A Remote is a [Source] that asks a Participant Registry of iSHARE 3.0 or 2.x each
+// time. It keeps nothing but its access token; a [Cache] in front of it keeps
+// records.
+//
+// An answer is believed when it keeps the rules of client assertions: it is issued by the
+// registry and addressed to us, signed with the registry's seal, now, and that
+// chains to one of our own anchors and is not revoked. A party record must
+// be about the party that was asked for. Claims in it that cannot be read count for
+// nothing, and so does an entry of the trusted list.
+//
+// A party is asked for at /parties/{id}, and by the search where that answers that
+// there is nobody, or that it does not know the question: some registries find
+// other identifiers of a party only there. Nobody is found when the registry answered so, with the
+// status 404 or a signed empty list.
+//
+// The version is found out as the registry answers: what is signed has other
+// names in 3.0 than in 2.x, and both are understood. It matters for searches and for where
+// the trusted list is. If a search is due before the registry has answered
+// anything, its trusted list is asked for first, which the versions have in different places. The
+// version is remembered until an answer comes in the form of the other one.
+//
+// A lookup takes ten seconds at most. The size of an answer is bounded, and so
+// are redirects, which lead to the same origin only. A registry that gives no
+// answer three times in a row is tried twice a second until it answers.
+//
+// A Remote is safe for concurrent use. Close it when it is no longer needed.
+type Remote struct {
+	id      ishare.PartyID
+	base    *url.URL
+	dialect *dialect
+	tokens  *client.Client
+	http    *http.Client
+	reader  *assertion.Reader
+	log     *slog.Logger
+	circuit circuit
+
+	requests    atomic.Uint64
+	clockOffset atomic.Int64 // nanoseconds
+	outcome     outcome
+}
+
+// NewRemote checks the configuration and returns a client for it. It sends nothing.
+func NewRemote(c RemoteConfig) (*Remote, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(c.Party) == 0 {
+		return nil, errors.New("registry: Party is empty")
+	}
+	dialect, err := newDialect(c.Version)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	reader, err := assertion.NewReader(assertion.ReaderConfig{
+		Issuer: c.ID, Certificates: c.Seals, Audience: c.Party,
+		Trust: c.Trust, Revocation: c.Revocation, Leeway: c.Leeway,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	// The client also checks the URL.
+	tokens, err := client.New(client.Config{
+		Server: c.URL, Audience: c.ID, ClientID: c.Party[0],
+		Key: c.Key, Certificates: c.Certificates, Algorithm: c.Algorithm,
+		Transport: c.Transport, Log: c.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	base, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	return &Remote{
+		id: c.ID, base: base, dialect: dialect, tokens: tokens, reader: reader, log: c.Log,
+		http: &http.Client{Transport: tokens.RoundTripper(nil), CheckRedirect: sameOrigin},
+	}, nil
+}
+
+// Close gives up token requests that are under way and lets go of connections.
+// Lookups fail from then on. The error is nil.
+func (r *Remote) Close() error { return r.tokens.Close() }
+
+// Party asks the registry for the party that goes by id. The record is the
+// caller's own, under the canonical identifier, whichever was asked for.
+//
+// The error is [ErrUnknown] when the registry answers that there is no such party,
+// and an [*ishare.Outage] when it is out of reach. Any other error but the
+// context's says what is wrong with its answer.
+func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
+	if _, err := ishare.ParsePartyID(string(id)); err != nil {
+		return nil, ErrUnknown // what is no identifier identifies nobody
+	}
+	bounded, cancel := bound(ctx)
+	defer cancel()
+	party, err := r.find(bounded, id)
+	if errors.Is(err, ErrUnknown) {
+		r.outcome.note(nil)
+		return nil, ErrUnknown
+	}
+	return party, r.conclude(ctx, fmt.Sprintf("party %s", id), err)
+}
+
+func (r *Remote) find(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
+	party, err := r.ask(ctx, single(id), id)
+	if !errors.Is(err, errNobody) && !errors.Is(err, errNoForm) {
+		return party, err
+	}
+	version, settleErr := r.settle(ctx)
+	if settleErr != nil {
+		return nil, settleErr
+	}
+	for _, q := range version.searches(id) {
+		party, searchErr := r.ask(ctx, q, id)
+		switch {
+		case errors.Is(searchErr, errNobody):
+			err = searchErr
+		case !errors.Is(searchErr, errNoForm):
+			return party, searchErr
+		}
+	}
+	if errors.Is(err, errNobody) {
+		return nil, ErrUnknown
+	}
+	return nil, err // no form of the question was answered, so nobody said no
+}
+
+func (r *Remote) ask(ctx context.Context, q question, id ishare.PartyID) (*ishare.Party, error) {
+	payload, err := r.read(ctx, q, partyTokens)
+	if err != nil {
+		return nil, err
+	}
+	records, version, err := partyRecords(payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.dialect.hear(version); err != nil {
+		return nil, err
+	}
+	return pick(records, version, id, r.log)
+}
+
+// settle returns the version, and finds it out when nothing was heard yet.
+func (r *Remote) settle(ctx context.Context) (Version, error) {
+	if v := r.dialect.known(); v != VersionAuto {
+		return v, nil
+	}
+	if _, err := r.askList(ctx); err != nil {
+		return "", fmt.Errorf("finding out which version the registry speaks: %w", err)
+	}
+	return r.dialect.known(), nil
+}
+
+// TrustedList asks for the certificate authorities that the registry grants: those
+// of its trusted list whose validity is valid and whose status is granted. An entry that
+// cannot be read is left out and logged; a list of which nothing can be read is an
+// error.
+//
+// The errors are those of [Remote.Party], without [ErrUnknown].
+func (r *Remote) TrustedList(ctx context.Context) (trust.Anchors, error) {
+	bounded, cancel := bound(ctx)
+	defer cancel()
+	anchors, err := r.askList(bounded)
+	return anchors, r.conclude(ctx, "trusted list", err)
+}
+
+func (r *Remote) askList(ctx context.Context) (anchors trust.Anchors, err error) {
+	for _, q := range r.dialect.lists() {
+		anchors, err = r.askListAt(ctx, q)
+		if !errors.Is(err, errNobody) && !errors.Is(err, errNoForm) {
+			return anchors, err
+		}
+	}
+	return nil, fmt.Errorf("no trusted list: %w", err)
+}
+
+func (r *Remote) askListAt(ctx context.Context, q question) (trust.Anchors, error) {
+	payload, err := r.read(ctx, q, listTokens)
+	if err != nil {
+		return nil, err
+	}
+	anchors, version, err := grantedBy(payload, r.log)
+	if err != nil {
+		return nil, err
+	}
+	return anchors, r.dialect.hear(version)
+}
+
+// read asks a question and returns what the registry signed in answer to it.
+func (r *Remote) read(ctx context.Context, q question, names []string) ([]byte, error) {
+	body, err := r.get(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	compact, err := signedAnswer(body, names)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := r.reader.Read(ctx, compact)
+	if err != nil {
+		return nil, refused(ctx, err)
+	}
+	return payload, nil
+}
+
+// refused says why an answer is not believed. The reader's error is not wrapped: it may be a
+// rejection, and whoever looks for one would tell our client that it broke the rule
+// that the registry broke.
+func refused(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return callError(ctx, err)
+	}
+	text := fmt.Errorf("the registry's answer is not believed: %s", err.Error())
+	if o, ok := errors.AsType[*ishare.Outage](err); ok {
+		return &unreachableError{cause: text, wait: o.RetryAfter}
+	}
+	return text
+}
+
+// retryAfter is what a client is told to wait at least.
+const retryAfter = time.Second
+
+// conclude is how a lookup ends: the outcome is noted, unless the caller gave up.
+func (r *Remote) conclude(ctx context.Context, subject string, err error) error {
+	if ctx.Err() != nil && err != nil {
+		return fmt.Errorf("registry: %s: %w", subject, ctx.Err())
+	}
+	if err != nil {
+		err = fmt.Errorf("registry %s: %s: %w", r.id, subject, err)
+	}
+	r.outcome.note(err)
+	if e, ok := errors.AsType[*unreachableError](err); ok {
+		return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: max(retryAfter, e.wait), Cause: err}
+	}
+	return err
+}
+
+// outcome is how the last lookups went. The zero outcome is that there were none.
+type outcome struct {
+	mu       sync.Mutex
+	failures uint64
+	answered time.Time
+	failed   time.Time
+	err      error // of the last lookup
+}
+
+func (o *outcome) note(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = err
+	if err == nil {
+		o.answered = time.Now()
+		return
+	}
+	o.failed = time.Now()
+	o.failures++
+}
+
+// RemoteStats tells how a [Remote] is doing, for health and metrics.
+type RemoteStats struct {
+	Version  Version   // that the registry speaks; VersionAuto as long as nothing was heard
+	Requests uint64    // for parties and trusted lists, without those for tokens
+	Failures uint64    // lookups that were not answered, or not in a way to be believed
+	Answered time.Time // when a lookup was last answered; zero: never
+	Failed   time.Time // when a lookup last failed; zero: never
+	Err      error     // of the last lookup; nil when it was answered
+	Open     bool      // the registry is left alone, apart from two requests a second
+	// ClockOffset is how far the registry's clock is ahead of ours, to about a
+	// second, by the Date of its last answer; zero when it told none.
+	ClockOffset time.Duration
+}
+
+// Stats returns the present numbers.
+func (r *Remote) Stats() RemoteStats {
+	r.outcome.mu.Lock()
+	defer r.outcome.mu.Unlock()
+	return RemoteStats{
+		Version:     r.dialect.known(),
+		Requests:    r.requests.Load(),
+		Failures:    r.outcome.failures,
+		Answered:    r.outcome.answered,
+		Failed:      r.outcome.failed,
+		Err:         r.outcome.err,
+		Open:        r.circuit.open(),
+		ClockOffset: time.Duration(r.clockOffset.Load()).Round(time.Second),
+	}
+}

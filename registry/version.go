@@ -1,0 +1,107 @@
+package registry
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// A Version is the version of the framework that a Participant Registry speaks.
+type Version string
+
+// The versions. The empty Version is [VersionAuto].
+const (
+	// VersionAuto finds the version out; see [Remote].
+	VersionAuto Version = "auto"
+	// Version3 is 3.0: partyToken, claims, /trustedList.
+	Version3 Version = "3.0"
+	// Version2 is every 2.x: party_token, adherence, /trusted_list.
+	Version2 Version = "2"
+)
+
+// A dialect is the version that one registry speaks: configured, or heard from
+// its answers.
+type dialect struct {
+	fixed bool
+	heard atomic.Pointer[Version] // nil: nothing yet
+}
+
+func newDialect(configured Version) (*dialect, error) {
+	d := &dialect{}
+	switch configured {
+	case "", VersionAuto:
+	case Version3, Version2:
+		d.fixed = true
+		d.heard.Store(&configured)
+	default:
+		return nil, fmt.Errorf("version %.20q is not auto, 3.0 or 2", configured)
+	}
+	return d, nil
+}
+
+// known is VersionAuto as long as nothing was heard.
+func (d *dialect) known() Version {
+	if v := d.heard.Load(); v != nil {
+		return *v
+	}
+	return VersionAuto
+}
+
+// hear takes note of the version of an answer. A registry that is brought to
+// another version is followed, unless the configuration says what to expect.
+func (d *dialect) hear(v Version) error {
+	switch known := d.known(); {
+	case v == known:
+		return nil
+	case d.fixed:
+		return fmt.Errorf("the registry answers in the form of version %s, and is configured to speak %s", v, known)
+	}
+	d.heard.Store(&v)
+	return nil
+}
+
+// A question is one request to a registry: a path below its base URL, escaped, and
+// a query.
+type question struct {
+	path  string
+	query url.Values
+}
+
+// single asks for one party by its identifier or one that it is also known as.
+func single(id ishare.PartyID) question {
+	return question{path: "parties/" + url.PathEscape(string(id))}
+}
+
+// searches are the other ways to ask for one party. An identifier cannot hold the
+// wildcard of the search, so that one search is for one party.
+func (v Version) searches(id ishare.PartyID) []question {
+	parameters := []string{"id", "alsoKnownAs"}
+	if v == Version2 {
+		parameters = []string{"id"} // from 2.1 on
+		if strings.HasPrefix(string(id), "EU.EORI.") {
+			parameters = []string{"eori"}
+		}
+	}
+	questions := make([]question, len(parameters))
+	for i, p := range parameters {
+		questions[i] = question{path: "parties", query: url.Values{p: {string(id)}}}
+	}
+	return questions
+}
+
+// lists are where the trusted list may be, the likeliest place first.
+func (d *dialect) lists() []question {
+	new3, old2 := question{path: "trustedList"}, question{path: "trusted_list"}
+	switch known := d.known(); {
+	case d.fixed && known == Version2:
+		return []question{old2}
+	case d.fixed:
+		return []question{new3}
+	case known == Version2:
+		return []question{old2, new3}
+	}
+	return []question{new3, old2}
+}
