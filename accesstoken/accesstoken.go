@@ -80,6 +80,10 @@ type Config struct {
 	Format   Format         // what Issue makes; empty means Opaque
 	Lifetime time.Duration  // whole seconds, from 1 s to MaxLifetime
 	Keys     *KeyRing       // from OpenKeys
+
+	// Revoked is asked by Check about every token that is otherwise good. Nil means that
+	// no token can be revoked.
+	Revoked RevocationChecker
 }
 
 // An Issuer issues and checks the tokens of one party. Make it with [New]. It is
@@ -89,9 +93,10 @@ type Issuer struct {
 	use      use
 	lifetime time.Duration
 	keys     *KeyRing
+	revoked  RevocationChecker
 }
 
-// New makes an Issuer. Everything in c must be set, except Format.
+// New makes an Issuer. Everything in c must be set, except Format and Revoked.
 func New(c Config) (*Issuer, error) {
 	party, err := ishare.ParsePartyID(string(c.Party))
 	if err != nil {
@@ -107,7 +112,7 @@ func New(c Config) (*Issuer, error) {
 	if c.Keys == nil || c.Keys.set.Load() == nil {
 		return nil, errors.New("access tokens: no keys")
 	}
-	return &Issuer{party: party, use: use, lifetime: c.Lifetime, keys: c.Keys}, nil
+	return &Issuer{party: party, use: use, lifetime: c.Lifetime, keys: c.Keys, revoked: c.Revoked}, nil
 }
 
 // Issue makes a token out of Party, Client, Scope and Thumbprint, all of which
@@ -152,15 +157,15 @@ func (i *Issuer) issue(c Claims, now time.Time) (string, Claims, error) {
 	return token, c, nil
 }
 
-// Check returns the claims of a token that we issued for ourselves and that has
-// not expired. Both formats are accepted. The clock is the one that issued the
+// Check returns the claims of a token that we issued for ourselves, that has not
+// expired and that was not revoked. Both formats are accepted. The clock is the one that issued the
 // token, or a replica's, so expiry has no leeway: a token is dead from
 // Expires on (RFC 7519 section 4.1.4).
 //
-// The errors are [ErrInvalid], [ErrExpired] (only for a token that is ours in
-// every other respect), and any other error when Check could not decide: the key
-// folder could not be read, or ctx was done, while looking for a key not yet
-// known. No error contains any part of the token, and no claims come with an error.
+// The errors are [ErrInvalid], [ErrRevoked], which wraps it, and [ErrExpired], the last two
+// only for a token that is ours in every other respect; and any other error when Check
+// could not decide: the key folder could not be read, or ctx was done, while looking for a
+// key not yet known, or the store of revocations did not answer. No error contains any part of the token, and no claims come with an error.
 func (i *Issuer) Check(ctx context.Context, token string) (*Claims, error) {
 	ref, err := inspect(token)
 	if err != nil {
@@ -181,7 +186,26 @@ func (i *Issuer) Check(ctx context.Context, token string) (*Claims, error) {
 	if err := i.admit(c, time.Now()); err != nil {
 		return nil, err
 	}
+	if err := i.unrevoked(ctx, c); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// unrevoked is the last question, and the only one that others may be asked for an
+// answer to.
+func (i *Issuer) unrevoked(ctx context.Context, c *Claims) error {
+	if i.revoked == nil {
+		return nil
+	}
+	revoked, err := i.revoked.Revoked(ctx, c)
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking for a revocation of an access token: %w", err)
+	case revoked:
+		return ErrRevoked
+	}
+	return nil
 }
 
 // admit judges the claims of an authentic token.

@@ -47,4 +47,12 @@
 // the token's text.
 //
 // Keys live in a folder that all servers of one party share: see [KeyRing].
+//
+// # Revocation
+//
+// A token can be withdrawn before it expires: it alone by its ID, or with all others that
+// were issued so far to a party or to the holder of a certificate. Only this is remembered,
+// and only until the tokens have expired: see [Revocations]. A checker that fails makes
+// [Issuer.Check] fail, with neither [ErrInvalid] nor [ErrExpired], so that nobody is let in.
+// A token that was issued in the second of the revocation counts as issued before it.
 package accesstoken

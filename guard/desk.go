@@ -1,0 +1,116 @@
+package guard
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// DeskConfig is what [NewIntrospection] and [NewRevocation] work with.
+//
+// Both are for those who run the server, and belong on the internal listener, never on the
+// public one: introspection tells whoever asks what a token says, and revocation
+// locks parties out. RFC 7662 section 2.1 and RFC 7009 section 2.1 want the caller to be
+// authorized. To reach the internal listener is the authorization, unless Secret is set.
+type DeskConfig struct {
+	Checker Checker
+	Log     *slog.Logger
+
+	// Secret must be sent as Authorization: Bearer … when it is not empty. Use one of at
+	// least 128 random bits when others can reach the internal listener.
+	Secret string
+}
+
+func (c DeskConfig) check(what string) error {
+	if c.Checker == nil || c.Log == nil {
+		return errors.New("guard: " + what + ": Checker and Log must be set")
+	}
+	return nil
+}
+
+// A desk takes a form from somebody who is authorized, and answers it.
+type desk struct {
+	config DeskConfig
+	serve  func(http.ResponseWriter, *http.Request, form.Form) error
+}
+
+func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := d.answer(w, r); err != nil {
+		d.refuse(w, r, err)
+	}
+}
+
+func (d *desk) answer(w http.ResponseWriter, r *http.Request) error {
+	if fromBrowser(r.Header) {
+		return errBrowser
+	}
+	if !d.authorized(r.Header) {
+		return errUnauthorized
+	}
+	f, err := form.Read(r)
+	if err != nil {
+		return err
+	}
+	return d.serve(w, r, f)
+}
+
+// fromBrowser finds requests of web pages, which can post forms to the machine of whoever
+// looks at them, and with a name of their own that resolves to it pass as being of the same
+// site. No page has any business here.
+func fromBrowser(h http.Header) bool {
+	return len(h.Values("Origin")) > 0 || len(h.Values("Sec-Fetch-Site")) > 0
+}
+
+var (
+	errBrowser      = errors.New("web pages are not answered here")
+	errUnauthorized = errors.New("the request does not carry the secret of this server")
+)
+
+// authorized compares hashes in constant time: how long it takes tells neither the secret
+// nor its length.
+func (d *desk) authorized(h http.Header) bool {
+	if d.config.Secret == "" {
+		return true
+	}
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return false
+	}
+	scheme, secret, _ := strings.Cut(values[0], " ")
+	got, want := sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(d.config.Secret))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}
+
+// refuse is the one place where the errors of a desk become HTTP.
+func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var rejection *ishare.Rejection
+	switch {
+	case errors.Is(err, errBrowser):
+		writeJSON(w, http.StatusForbidden, errorBody{ishare.CodeInvalidRequest, err.Error()})
+	case errors.Is(err, errUnauthorized):
+		w.Header().Set("WWW-Authenticate", `Bearer realm="internal"`)
+		writeJSON(w, http.StatusUnauthorized, errorBody{ishare.CodeInvalidClient, err.Error()})
+	case errors.As(err, &rejection):
+		if rejection.Rule == ishare.RequestMethod {
+			w.Header().Set("Allow", http.MethodPost)
+		}
+		writeJSON(w, rejection.Rule.Status, errorBody{rejection.Rule.Code, rejection.Description()})
+	default:
+		d.config.Log.ErrorContext(r.Context(), "a request about access tokens failed", slog.String("path", r.URL.Path), slog.Any("error", err))
+		unavailable(err).write(w)
+	}
+}
+
+// one returns the parameter that must be there.
+func one(f form.Form, name string) (string, error) {
+	if value := f.Get(name); value != "" {
+		return value, nil
+	}
+	return "", ishare.RequestMissingParameter.Because("the parameter %s is missing or empty", name)
+}

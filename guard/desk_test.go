@@ -1,0 +1,343 @@
+package guard_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// Two desks with one secret, or none.
+type desks struct {
+	*house
+	introspection, revocation http.Handler
+	log                       *transcript
+}
+
+func newDesks(tb testing.TB, secret string) *desks {
+	tb.Helper()
+	d := &desks{house: newHouse(tb)}
+	c := guard.DeskConfig{Checker: d, Secret: secret}
+	c.Log, d.log = newLog()
+	var err error
+	d.introspection, err = guard.NewIntrospection(c)
+	check(tb, err)
+	d.revocation, err = guard.NewRevocation(c, d.revocations)
+	check(tb, err)
+	return d
+}
+
+// post sends a form, and the name and value of header fields.
+func post(h http.Handler, body string, fields ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, "/desk", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Add(fields[i], fields[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func form(pairs ...string) string {
+	f := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		f.Add(pairs[i], pairs[i+1])
+	}
+	return f.Encode()
+}
+
+func decode(tb testing.TB, w *httptest.ResponseRecorder) map[string]any {
+	tb.Helper()
+	var body map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+		tb.Fatalf("%q: %v", w.Body, err)
+	}
+	return body
+}
+
+func active(tb testing.TB, w *httptest.ResponseRecorder) bool {
+	tb.Helper()
+	yes, ok := decode(tb, w)["active"].(bool)
+	return ok && yes
+}
+
+func TestIntrospection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesks(t, "")
+		token := d.token(t, "iSHARE", "orders")
+		claims, err := d.Check(t.Context(), token)
+		check(t, err)
+		now := time.Now().Unix()
+		want := map[string]any{
+			"active": true, "token_type": "Bearer", "scope": "iSHARE orders", "client_id": string(alias), "sub": string(consumer),
+			"iss": string(provider), "aud": string(provider), "iat": float64(now), "exp": float64(now + 3600), "jti": claims.ID,
+			"ishare_certificate_thumbprint": certificate,
+		}
+		for _, body := range []string{form("token", token), form("token", token, "token_type_hint", "refresh_token", "unknown", "x")} {
+			w := post(d.introspection, body)
+			if diff := cmp.Diff(want, decode(t, w)); diff != "" || w.Code != http.StatusOK {
+				t.Errorf("%d (-want +got):\n%s", w.Code, diff)
+			}
+			if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Type") != "application/json" {
+				t.Errorf("%v", w.Header())
+			}
+		}
+		wantInactive := func(token string) {
+			t.Helper()
+			w := post(d.introspection, form("token", token))
+			if w.Code != http.StatusOK || strings.TrimSpace(w.Body.String()) != `{"active":false}` {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		}
+		wantInactive("x")
+		wantInactive(token[:len(token)-4] + "AAAA")
+		wantInactive(newHouse(t).token(t, "iSHARE"))
+		wantInactive(strings.Repeat("a", 20000))
+		other := d.token(t, "iSHARE")
+		post(d.revocation, form("token", other))
+		wantInactive(other)
+		time.Sleep(time.Hour)
+		wantInactive(token)
+	})
+}
+
+// Whichever way a token is revoked, every way of guarding refuses it from then on.
+func TestRevocation(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		form    func(token string, c *accesstoken.Claims) string
+		sibling bool // another token of the party is revoked too
+	}{
+		{"token", func(token string, _ *accesstoken.Claims) string { return form("token", token) }, false},
+		{"token with a hint", func(token string, _ *accesstoken.Claims) string {
+			return form("token", token, "token_type_hint", "refresh_token")
+		}, false},
+		{"token id", func(_ string, c *accesstoken.Claims) string { return form("token_id", c.ID) }, false},
+		{"party", func(string, *accesstoken.Claims) string { return form("party_id", string(consumer)) }, true},
+		{"party by its alias", func(string, *accesstoken.Claims) string { return form("party_id", string(alias)) }, true},
+		{"certificate", func(string, *accesstoken.Claims) string { return form("certificate", certificate) }, true},
+		{"certificate as openssl prints it", func(string, *accesstoken.Claims) string {
+			return form("certificate", strings.TrimSuffix(strings.Repeat("AB:", 32), ":"))
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesks(t, "")
+			token, sibling := d.token(t, "iSHARE"), d.token(t, "iSHARE")
+			claims, err := d.Check(t.Context(), token)
+			check(t, err)
+			guards := map[string]http.Handler{}
+			for _, way := range ways() {
+				guards[way.name] = way.guard(t, d, nil)
+				if w := get(guards[way.name], "/orders", token); w.Code != http.StatusOK {
+					t.Fatalf("%s, before: %d", way.name, w.Code)
+				}
+			}
+			if w := post(d.revocation, c.form(token, claims)); w.Code != http.StatusOK || w.Body.Len() != 0 {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			for name, handler := range guards {
+				if w := get(handler, "/orders", token); w.Code != http.StatusUnauthorized || !strings.Contains(w.Header().Get("WWW-Authenticate"), "revoked") {
+					t.Errorf("%s: %d %v", name, w.Code, w.Header())
+				}
+				if w := get(handler, "/orders", sibling); (w.Code == http.StatusUnauthorized) != c.sibling {
+					t.Errorf("%s, another token: %d", name, w.Code)
+				}
+			}
+			if w := post(d.revocation, c.form(token, claims)); w.Code != http.StatusOK {
+				t.Errorf("again: %d %s", w.Code, w.Body)
+			}
+			if text := d.log.String(); !strings.Contains(text, "access tokens revoked") || strings.Contains(text, token[40:]) {
+				t.Errorf("log: %s", text)
+			}
+		})
+	}
+}
+
+// RFC 7009 section 2.2: what is no token is no error.
+func TestRevocationOfNothing(t *testing.T) {
+	d := newDesks(t, "")
+	for _, token := range []string{"x", newHouse(t).token(t, "iSHARE"), strings.Repeat("a", 20000)} {
+		if w := post(d.revocation, form("token", token)); w.Code != http.StatusOK || w.Body.Len() != 0 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	if d.revocations.Len() != 0 {
+		t.Errorf("%d revocations are held", d.revocations.Len())
+	}
+}
+
+func TestDesksRefuse(t *testing.T) {
+	d := newDesks(t, "")
+	token := d.token(t, "iSHARE")
+	for _, c := range []struct {
+		name   string
+		desk   http.Handler
+		body   string
+		status int
+		rule   *ishare.Rule
+	}{
+		{"introspect nothing", d.introspection, "", 400, ishare.RequestMissingParameter},
+		{"introspect an empty token", d.introspection, "token=", 400, ishare.RequestMissingParameter},
+		{"introspect twice", d.introspection, form("token", token, "token", token), 400, ishare.RequestDuplicateParameter},
+		{"introspect too much", d.introspection, "token=" + strings.Repeat("a", 64<<10), 413, ishare.RequestSize},
+		{"introspect broken", d.introspection, "token=%zz", 400, ishare.RequestMalformed},
+		{"revoke nothing", d.revocation, "token_type_hint=access_token", 400, ishare.RequestMissingParameter},
+		{"revoke two", d.revocation, form("token", token, "party_id", "urn:a"), 400, ishare.RequestMalformed},
+		{"revoke twice", d.revocation, form("party_id", "urn:a", "party_id", "urn:b"), 400, ishare.RequestDuplicateParameter},
+		{"revoke no party", d.revocation, form("party_id", "no party"), 400, ishare.RequestMalformed},
+		{"revoke no certificate", d.revocation, form("certificate", "abc"), 400, ishare.RequestMalformed},
+		{"revoke no token id", d.revocation, form("token_id", "a b"), 400, ishare.RequestMalformed},
+	} {
+		w := post(c.desk, c.body)
+		body := decode(t, w)
+		if description, _ := body["error_description"].(string); w.Code != c.status || body["error"] != c.rule.Code || !strings.HasPrefix(description, c.rule.ID+": ") {
+			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
+		}
+	}
+	for _, h := range []http.Handler{d.introspection, d.revocation} {
+		if w := get(h, "/desk?"+form("token", token), ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != http.MethodPost {
+			t.Errorf("GET: %d %v", w.Code, w.Header())
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/desk", strings.NewReader(form("token", token))))
+		if w.Code != http.StatusBadRequest {
+			t.Errorf("without a media type: %d", w.Code)
+		}
+	}
+	if _, err := d.Check(t.Context(), token); err != nil {
+		t.Errorf("a refused revocation holds: %v", err)
+	}
+}
+
+func TestDesksWithASecret(t *testing.T) {
+	d := newDesks(t, "a secret of the house")
+	token := d.token(t, "iSHARE")
+	for _, fields := range [][]string{
+		nil,
+		{"Authorization", "Bearer "},
+		{"Authorization", "Bearer wrong"},
+		{"Authorization", "Bearer a secret of the hous"},
+		{"Authorization", "Bearer a secret of the house "},
+		{"Authorization", "Basic a secret of the house"},
+		{"Authorization", "a secret of the house"},
+		{"Authorization", "Bearer a secret of the house", "Authorization", "Bearer a secret of the house"},
+	} {
+		for _, h := range []http.Handler{d.introspection, d.revocation} {
+			w := post(h, form("token", token), fields...)
+			if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" || decode(t, w)["error"] != "invalid_client" {
+				t.Errorf("%q: %d %s", fields, w.Code, w.Body)
+			}
+		}
+	}
+	if w := post(d.introspection, form("token", token), "Authorization", "bearer a secret of the house"); !active(t, w) {
+		t.Errorf("with the secret: %d %s", w.Code, w.Body)
+	}
+	if w := post(d.revocation, form("token", token), "Authorization", "Bearer a secret of the house"); w.Code != http.StatusOK {
+		t.Errorf("with the secret: %d %s", w.Code, w.Body)
+	}
+}
+
+// A page in the browser of somebody on the server's machine can post forms to it.
+func TestBrowsersAreNotAnswered(t *testing.T) {
+	d := newDesks(t, "")
+	token := d.token(t, "iSHARE")
+	for _, fields := range [][]string{{"Origin", "https://evil.example"}, {"Origin", "null"}, {"Origin", "http://example.com"}, {"Sec-Fetch-Site", "same-origin"}, {"Sec-Fetch-Site", "cross-site"}} {
+		for _, h := range []http.Handler{d.introspection, d.revocation} {
+			if w := post(h, form("token", token), fields...); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "active") {
+				t.Errorf("%q: %d %s", fields, w.Code, w.Body)
+			}
+		}
+	}
+	if _, err := d.Check(t.Context(), token); err != nil {
+		t.Errorf("a page has revoked: %v", err)
+	}
+}
+
+// fullStore has no room.
+type fullStore struct{ silent }
+
+// When nobody knows, the answer is neither yes nor no.
+func TestDesksThatCannotKnow(t *testing.T) {
+	log, told := newLog()
+	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: undecided{}, Log: log})
+	check(t, err)
+	unknowing, err := guard.NewRevocation(guard.DeskConfig{Checker: undecided{}, Log: log}, fullStore{})
+	check(t, err)
+	h := newHouse(t)
+	failing, err := guard.NewRevocation(guard.DeskConfig{Checker: h, Log: log}, fullStore{})
+	check(t, err)
+	token := h.token(t, "iSHARE")
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"introspection":          post(introspection, form("token", token)),
+		"revocation of a token":  post(unknowing, form("token", token)),
+		"revocation of a party":  post(unknowing, form("party_id", "urn:a")),
+		"revocation not kept":    post(failing, form("token", token)),
+		"certificate not kept":   post(failing, form("certificate", certificate)),
+		"revocation without end": post(failing, form("token_id", "A")),
+	} {
+		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), "active") {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	if text := told.String(); !strings.Contains(text, "no connection") || !strings.Contains(text, "the folder is gone") || strings.Contains(text, token[40:]) {
+		t.Errorf("log: %s", text)
+	}
+}
+
+func FuzzDesks(f *testing.F) {
+	d := newDesks(f, "")
+	token := d.token(f, "iSHARE")
+	for _, seed := range []string{form("token", token), "token=x&token=y", "party_id=urn:a", "certificate=" + certificate, "token_id=A", "%zz", "&&=&", "token=&party_id=urn:a"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		store := &remembering{}
+		revocation, err := guard.NewRevocation(guard.DeskConfig{Checker: d, Log: quiet}, store)
+		check(t, err)
+		w := post(revocation, body)
+		if w.Code >= 500 || len(store.got) > 1 || len(store.got) == 1 && w.Code != http.StatusOK {
+			t.Errorf("%d %s, %d revocations", w.Code, w.Body, len(store.got))
+		}
+		w = post(d.introspection, body)
+		if w.Code != http.StatusOK && w.Code != http.StatusBadRequest && w.Code != http.StatusRequestEntityTooLarge {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if w.Code == http.StatusOK && active(t, w) && !strings.Contains(body, "token") && !strings.Contains(body, "%") {
+			t.Errorf("%q is active", body)
+		}
+	})
+}
+
+// remembering is a store that refuses what a store must refuse.
+type remembering struct {
+	silent
+	got []accesstoken.Revocation
+}
+
+func (s *remembering) Revoke(ctx context.Context, r accesstoken.Revocation) error {
+	m, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{})
+	if err != nil {
+		return err
+	}
+	if err := m.Revoke(ctx, r); err != nil {
+		return err
+	}
+	if m.Len() != 1 {
+		return errors.New("nothing was revoked")
+	}
+	s.got = append(s.got, r)
+	return nil
+}

@@ -1,0 +1,117 @@
+// Package guard lets requests to an API through when they carry an access token
+// (RFC 6750), in every place where an API can be guarded:
+//
+//   - in the program itself, as a net/http middleware: [Require], [Optional];
+//   - in a reverse proxy that asks us about each request: [NewForwardAuth];
+//   - in front of the program, as its reverse proxy: [NewProxy];
+//   - anywhere else, by asking about a token: [NewIntrospection].
+//
+// [NewRevocation] withdraws tokens.
+//
+// # In a program
+//
+//	mux.Handle("GET /orders", guard.Require(tokens, "iSHARE")(orders))
+//
+// The middleware puts what the token says into the request's context, where [Caller] finds it.
+//
+// # Behind a proxy
+//
+// The other forms tell the program behind them who calls, in header fields whose names
+// begin with X-Ishare-: see [HeaderPartyID] and its sisters. The program must be reachable
+// through the proxy only, and the proxy must see to it that no client can send these
+// fields itself. [Proxy] does; with a proxy of somebody else it is a matter of its
+// configuration.
+//
+// A token is checked when a request begins. A response that goes on for hours, or a
+// WebSocket, is not cut off when the token expires or is revoked meanwhile.
+package guard
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/waybill-token/waybill/accesstoken"
+)
+
+// A Checker tells what a token says when it is genuine, has not expired and was not
+// revoked: [*accesstoken.Issuer].
+type Checker interface {
+	Check(ctx context.Context, token string) (*accesstoken.Claims, error)
+}
+
+type contextKey struct{}
+
+// Caller returns what the token of the request says. It reports false outside
+// of a handler that [Require] guards, and for a request without a token where
+// [Optional] lets it in.
+func Caller(ctx context.Context) (*accesstoken.Claims, bool) {
+	c, ok := ctx.Value(contextKey{}).(*accesstoken.Claims)
+	return c, ok
+}
+
+func withCaller(r *http.Request, c *accesstoken.Claims) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), contextKey{}, c))
+}
+
+// Require returns a middleware that admits requests whose bearer token is
+// genuine, has not expired, was not revoked and carries every one of the scope values.
+// Without values any such token will do.
+//
+// Others get the answers of RFC 6750 section 3.1: 400 when the Authorization
+// header is of another scheme or there are several, 401 when the token is missing
+// or bad, 403 when it lacks a scope value; and 503 with Retry-After when the token
+// cannot be checked.
+func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			claims, refusal := admit(r, checker, scopes)
+			if refusal != nil {
+				refusal.write(w)
+				return
+			}
+			next.ServeHTTP(w, withCaller(r, claims))
+		})
+	}
+}
+
+// Optional is [Require] for what strangers may see too: a request without an
+// Authorization header is let in, and has no [Caller]. A bad token is refused all the
+// same, so that its bearer learns of it.
+func Optional(checker Checker, scopes ...string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		guarded := Require(checker, scopes...)(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if len(r.Header.Values("Authorization")) == 0 {
+				next.ServeHTTP(w, r)
+				return
+			}
+			guarded.ServeHTTP(w, r)
+		})
+	}
+}
+
+// admit is the one place where requests are judged, whichever way they came.
+func admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Claims, *refusal) {
+	token, refusal := bearer(r.Header)
+	if refusal != nil {
+		return nil, refusal
+	}
+	claims, err := checker.Check(r.Context(), token)
+	switch {
+	case errors.Is(err, accesstoken.ErrExpired):
+		return nil, invalidToken("the token has expired")
+	case errors.Is(err, accesstoken.ErrRevoked):
+		return nil, invalidToken("the token was revoked")
+	case errors.Is(err, accesstoken.ErrInvalid):
+		return nil, invalidToken("the token is not one of this server's")
+	case err != nil:
+		return nil, unavailable(err)
+	}
+	for _, scope := range scopes {
+		if !claims.Scope.Has(scope) {
+			return nil, insufficientScope(scopes)
+		}
+	}
+	return claims, nil
+}

@@ -1,0 +1,131 @@
+package guard_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// undecided is a checker that cannot tell.
+type undecided struct{}
+
+func (undecided) Check(context.Context, string) (*accesstoken.Claims, error) {
+	return nil, errors.New("the folder is gone: /secret/path")
+}
+
+func TestUndecidedIsUnavailable(t *testing.T) {
+	for _, way := range ways() {
+		t.Run(way.name, func(t *testing.T) {
+			w := get(way.guard(t, undecided{}, nil), "/orders", "x")
+			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "secret") {
+				t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+			}
+		})
+	}
+}
+
+// silent is a store of revocations that does not answer.
+type silent struct{}
+
+func (silent) Revoked(context.Context, *accesstoken.Claims) (bool, error) {
+	return false, errors.New("no connection")
+}
+
+func (silent) Revoke(context.Context, accesstoken.Revocation) error {
+	return errors.New("no connection")
+}
+
+// A good token whose revocation nobody can look up lets nobody in.
+func TestSilentRevocationsAreUnavailable(t *testing.T) {
+	keys, err := accesstoken.OpenKeys(t.TempDir(), quiet)
+	check(t, err)
+	issuer, err := accesstoken.New(accesstoken.Config{Party: provider, Lifetime: accesstoken.MaxLifetime, Keys: keys, Revoked: silent{}})
+	check(t, err)
+	token := (&house{Issuer: issuer}).token(t, "iSHARE")
+	for _, way := range ways() {
+		if w := get(way.guard(t, issuer, nil), "/orders", token); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s: %d %s", way.name, w.Code, w.Body)
+		}
+	}
+}
+
+func TestCauseIsLogged(t *testing.T) {
+	log, told := newLog()
+	auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: undecided{}, Log: log})
+	check(t, err)
+	get(auth, "/auth", "a-token")
+	if text := told.String(); !strings.Contains(text, "the folder is gone") || strings.Contains(text, "a-token") {
+		t.Errorf("log: %s", text)
+	}
+}
+
+// Without the middleware there is no caller, whatever the request says.
+func TestCallerOutsideOfRequire(t *testing.T) {
+	if _, ok := guard.Caller(t.Context()); ok {
+		t.Error("a caller out of nothing")
+	}
+}
+
+func TestOptional(t *testing.T) {
+	h := newHouse(t)
+	handler := guard.Optional(h, ishare.ScopeISHARE)(http.HandlerFunc(caller))
+	if w := get(handler, "/", h.token(t, "iSHARE")); w.Code != http.StatusOK {
+		t.Errorf("with a token: %d", w.Code)
+	}
+	if w := get(handler, "/", ""); w.Code != http.StatusTeapot {
+		t.Errorf("without one: %d", w.Code)
+	}
+	if w := get(handler, "/", "bad"); w.Code != http.StatusUnauthorized {
+		t.Errorf("with a bad one: %d", w.Code)
+	}
+	if w := get(handler, "/", h.token(t, "orders")); w.Code != http.StatusForbidden {
+		t.Errorf("with a narrow one: %d", w.Code)
+	}
+	for _, value := range []string{"Basic eDp5", ""} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header["Authorization"] = []string{value}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != http.StatusBadRequest {
+			t.Errorf("%q: %d", value, w.Code)
+		}
+	}
+}
+
+// A guard is never made without somebody who checks.
+func TestConfigurationsThatGuardNothing(t *testing.T) {
+	h := newHouse(t)
+	route := []guard.Route{routeTo(t, "/", "http://127.0.0.1:1")}
+	_, noChecker := guard.NewForwardAuth(guard.ForwardAuthConfig{Log: quiet})
+	_, noLog := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h})
+	_, introspection := guard.NewIntrospection(guard.DeskConfig{Log: quiet})
+	_, revocation := guard.NewRevocation(guard.DeskConfig{Log: quiet}, h.revocations)
+	_, nowhere := guard.NewRevocation(guard.DeskConfig{Checker: h, Log: quiet}, nil)
+	_, proxy := guard.NewProxy(guard.ProxyConfig{Routes: route, Log: quiet})
+	_, noRoutes := guard.NewProxy(guard.ProxyConfig{Checker: h, Log: quiet})
+	_, negative := guard.NewProxy(guard.ProxyConfig{Routes: route, Checker: h, Log: quiet, MaxBody: -1})
+	for i, err := range []error{noChecker, noLog, introspection, revocation, nowhere, proxy, noRoutes, negative} {
+		if err == nil {
+			t.Errorf("case %d is accepted", i)
+		}
+	}
+}
+
+func flip(s string) string {
+	b := []byte(s)
+	for i := range b {
+		if b[i] == 'A' {
+			b[i] = 'B'
+		} else {
+			b[i] = 'A'
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,118 @@
+package guard
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// A path is routed by one program and served by another, and whoever finds a spelling that they
+// read differently gets past the route. /public/%2e%2e/admin is below /public for
+// us and is /admin for a program that decodes first; /public/..;/admin is, for one that cuts
+// path parameters off. We do not guess how the upstream reads: what can be read in two
+// ways is refused, and what is left is passed on byte for byte.
+
+// maxLayers is how often a path may be percent-encoded over and over.
+const maxLayers = 3
+
+// A reading is a path that can be read in one way.
+type reading struct {
+	plain string // decoded once, as the upstream will
+	loose string // as the most careless upstream might: decoded to the end and folded
+}
+
+// readPath says what is suspicious about a path, in a sentence for the client.
+func readPath(u *url.URL) (r reading, suspicion string) {
+	text := u.EscapedPath()
+	if suspicion := suspectText(text); suspicion != "" {
+		return reading{}, suspicion
+	}
+	for layer := 0; ; layer++ {
+		decoded, suspicion := decodeLayer(text)
+		switch {
+		case suspicion != "":
+			return reading{}, suspicion
+		case decoded == text:
+			return reading{plain: u.Path, loose: loosen(text)}, ""
+		case layer == maxLayers:
+			return reading{}, "the path is encoded over and over"
+		}
+		text = decoded
+	}
+}
+
+// suspectText judges what stands in the path unencoded. Deeper layers hold nothing of this
+// kind: decodeLayer lets none of it appear.
+func suspectText(text string) string {
+	switch {
+	case !strings.HasPrefix(text, "/"):
+		return "the path does not begin with a slash"
+	case strings.Contains(text, "//"):
+		return "the path holds an empty segment"
+	case strings.Contains(text, ";"):
+		return "the path holds a semicolon"
+	}
+	for segment := range strings.SplitSeq(text[1:], "/") {
+		if segment != "" && strings.Trim(segment, ".") == "" {
+			return "the path holds a segment of dots"
+		}
+	}
+	return ""
+}
+
+// decodeLayer decodes percent-encoding once, and refuses what no client encodes but to hide it, or
+// what means something else decoded than encoded.
+func decodeLayer(text string) (decoded, suspicion string) {
+	if !strings.Contains(text, "%") {
+		return text, ""
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		c, ok := unhex(text[i:])
+		if !ok {
+			b.WriteByte(text[i])
+			continue
+		}
+		if c < ' ' || c == 0x7f || strings.IndexByte(`./\;?#`, c) >= 0 {
+			return "", fmt.Sprintf("the path holds the character %%%02X encoded", c)
+		}
+		b.WriteByte(c)
+		i += 2
+	}
+	if !utf8.ValidString(b.String()) {
+		return "", "the path is not UTF-8"
+	}
+	return b.String(), ""
+}
+
+// unhex reads %XX at the beginning of a text.
+func unhex(text string) (byte, bool) {
+	if len(text) < 3 || text[0] != '%' {
+		return 0, false
+	}
+	high, low := digit(text[1]), digit(text[2])
+	return high<<4 | low, high < 16 && low < 16
+}
+
+func digit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 16
+}
+
+// loosen gives one text to all paths that are the same for some upstream: Windows passes over
+// case, and over dots and blanks at the end of a name.
+func loosen(path string) string {
+	segments := strings.Split(strings.ToLower(strings.ToUpper(path)), "/")
+	for i, segment := range segments {
+		segments[i] = strings.TrimRight(segment, ". ")
+	}
+	return strings.Join(segments, "/")
+}

@@ -1,0 +1,254 @@
+package guard
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/waybill-token/waybill/accesstoken"
+)
+
+// Each path is what stands in the request line.
+func TestSuspiciousPaths(t *testing.T) {
+	for _, text := range []string{
+		"/../admin", "/api/../admin", "/api/..", "/./admin", "/api/.", "/api/.../x", "/..../x",
+		"/%2e%2e/admin", "/%2E%2E/admin", "/.%2e/admin", "/%2e./admin", "/api/%2e%2e%2fadmin", "/file%2etxt",
+		"//admin", "/api//admin", "/api//", "///",
+		"/api%2fadmin", "/api%2Fadmin", "/api/..%2fadmin", "/api/%2f/admin",
+		`/api\admin`, `/api\..\admin`, "/api%5cadmin", "/api%5C..%5cadmin",
+		"/api;x/admin", "/api/..;/admin", "/api/;/admin", "/api%3b/admin", "/api%3Bx=1/../admin",
+		"/%252e%252e/admin", "/api%252fadmin", "/api%255cadmin", "/%25252e/admin", "/api%253bx", "/a%25253fb",
+		"/%25252525252541", // over and over
+		"/api%00", "/api%0a", "/api%0d%0aX-Ishare-Party-Id:%20x", "/api%09", "/api%7f", "/api%1f", "/api%2500",
+		"/api%3fx", "/api%23x", "/api#x", "/admin%253f",
+		"/%c0%ae%c0%ae/admin", "/%c0%af", "/%e0%80%ae", "/%ff", "/a%25ff", "/%f0%82%82%ac",
+	} {
+		r, err := http.NewRequest(http.MethodGet, "http://x/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.URL, err = url.ParseRequestURI(text); err != nil {
+			continue // refused before it comes to us
+		}
+		if got, suspicion := readPath(r.URL); suspicion == "" {
+			t.Errorf("%s is taken for %q", text, got.plain)
+		}
+	}
+	for _, u := range []*url.URL{{}, {Opaque: "x"}, {Path: "*"}, {Path: "admin"}, {Path: "x", RawPath: "%78"}} {
+		if got, suspicion := readPath(u); suspicion == "" {
+			t.Errorf("%+v is taken for %q", u, got.plain)
+		}
+	}
+}
+
+func TestPlainPaths(t *testing.T) {
+	for text, plain := range map[string]string{
+		"/":                              "/",
+		"/api/":                          "/api/",
+		"/api/.well-known/x..y/a.b.":     "/api/.well-known/x..y/a.b.",
+		"/a%20b":                         "/a b",
+		"/%C3%A9t%C3%A9":                 "/été",
+		"/été":                           "/été",
+		"/%61dmin":                       "/admin",
+		"/10%25":                         "/10%",
+		"/10%25off":                      "/10%off",
+		"/parties/did:web:x.nl%253A8443": "/parties/did:web:x.nl%3A8443",
+		"/a:b@c!$&'()*+,=~-_":            "/a:b@c!$&'()*+,=~-_",
+		"/%2A":                           "/*",
+		"/~user":                         "/~user",
+	} {
+		u, err := url.ParseRequestURI(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, suspicion := readPath(u)
+		if suspicion != "" || got.plain != plain {
+			t.Errorf("%s: %q, %s; want %q", text, got.plain, suspicion, plain)
+		}
+	}
+}
+
+// The routes of these tests, and a path of our own.
+func somePlaces(tb testing.TB) places {
+	tb.Helper()
+	l, err := newPlaces([]*place{newPlace("/"), newPlace("/admin/"), newPlace("/api/v1"), newPlace("/api"), newPlace("/connect/token")})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return l
+}
+
+func TestFind(t *testing.T) {
+	l := somePlaces(t)
+	for text, want := range map[string]string{
+		"/": "", "/x": "", "/administrator": "", "/admin": "/admin", "/admin/": "/admin", "/admin/x/y": "/admin",
+		"/%61dmin": "/admin", "/api": "/api", "/api/": "/api", "/api/v1": "/api/v1", "/api/v10": "/api", "/api/v1/x": "/api/v1",
+		"/connect/token": "/connect/token", "/connect": "",
+		// What could be taken for another place.
+		"/ADMIN": "!", "/Admin/x": "!", "/admin.": "!", "/admin./x": "!", "/admin%20/x": "!", "/admin%20.": "!", "/api/V1": "!",
+		"/%2541dmin": "!", "/%2561dmin/x": "!", "/adm%C4%B1n": "!", // dotless i, whose capital is I
+		"/admin/X": "/admin", "/API2": "",
+	} {
+		u, err := url.ParseRequestURI(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, suspicion := readPath(u)
+		if suspicion != "" {
+			t.Errorf("%s: %s", text, suspicion)
+			continue
+		}
+		got := "!"
+		if p, err := l.find(r); err == nil {
+			got = p.path
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestPlacesThatAreTheSame(t *testing.T) {
+	for _, paths := range [][]string{{"/a", "/a"}, {"/a", "/a/"}, {"/a", "/A"}, {"/", ""}, {"/a.", "/a"}} {
+		var list []*place
+		for _, p := range paths {
+			list = append(list, newPlace(p))
+		}
+		if _, err := newPlaces(list); err == nil {
+			t.Errorf("%q are accepted", paths)
+		}
+	}
+}
+
+func TestBadRoutes(t *testing.T) {
+	upstream := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
+	for name, r := range map[string]Route{
+		"no path":          {Upstream: upstream},
+		"relative path":    {Path: "api", Upstream: upstream},
+		"dots":             {Path: "/api/../x", Upstream: upstream},
+		"encoded":          {Path: "/a%20b", Upstream: upstream},
+		"query":            {Path: "/a?b", Upstream: upstream},
+		"semicolon":        {Path: "/a;b", Upstream: upstream},
+		"no upstream":      {Path: "/a"},
+		"no host":          {Path: "/a", Upstream: &url.URL{Scheme: "http"}},
+		"other scheme":     {Path: "/a", Upstream: &url.URL{Scheme: "ftp", Host: "x"}},
+		"upstream's query": {Path: "/a", Upstream: &url.URL{Scheme: "http", Host: "x", RawQuery: "y"}},
+		"password":         {Path: "/a", Upstream: &url.URL{Scheme: "http", Host: "x", User: url.User("u")}},
+	} {
+		if r.check() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	for _, p := range []string{"/", "/api", "/api/", "/été", "/a b"} {
+		if err := (Route{Path: p, Upstream: upstream}).check(); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
+func TestFoldName(t *testing.T) {
+	for _, name := range []string{"X-Ishare-Party-Id", "x-ishare-party-id", "X_ISHARE_PARTY_ID", "X-Ishare_Party.Id", "X~ishare!party#id"} {
+		if got := foldName(name); got != "x-ishare-party-id" || !isOurs(got) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	for _, name := range []string{"X-Ishare", "X-Isharer-Id", "Ishare-Party-Id", "Accept", "X-Request-Id", "Cookie", "X-Forward"} {
+		if isOurs(foldName(name)) {
+			t.Errorf("%s is removed", name)
+		}
+	}
+}
+
+// FuzzPath holds a path that is passed on to what a decoding, cleaning, case-folding upstream
+// would make of it.
+func FuzzPath(f *testing.F) {
+	for _, seed := range []string{
+		"/", "/admin", "/ADMIN/x", "/api/%2e%2e/admin", "/api/..;/admin", "//admin", `/api\admin`, "/%252e%252e/admin",
+		"/api%2fv1", "/%C3%A9", "/%c0%ae", "/admin%20", "/10%25", "*", "http://x/admin", "/a%", "/connect/token/",
+	} {
+		f.Add(seed)
+	}
+	l := somePlaces(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		u, err := url.ParseRequestURI(text)
+		if err != nil {
+			return
+		}
+		r, suspicion := readPath(u)
+		if suspicion != "" {
+			return
+		}
+		routed, err := l.find(r)
+		if err != nil {
+			return
+		}
+		for _, upstream := range upstreamReadings(u.EscapedPath()) {
+			at := slices.IndexFunc(l, func(p *place) bool { return takes(p.loose, upstream) })
+			if at < 0 || l[at] != routed {
+				t.Fatalf("%q is routed to %q, and some upstream reads %q", text, routed.path, upstream)
+			}
+		}
+	})
+}
+
+// upstreamReadings are ways in which programs read a path.
+func upstreamReadings(text string) []string {
+	var readings []string
+	for range 5 {
+		cut, _, _ := strings.Cut(text, ";")
+		cut, _, _ = strings.Cut(cut, "?")
+		for _, s := range []string{text, cut, strings.ReplaceAll(text, `\`, "/")} {
+			folded := strings.TrimRight(strings.ToLower(strings.ToUpper(s)), ". ")
+			readings = append(readings, path.Clean("/"+folded), path.Clean("/"+strings.ReplaceAll(folded, "./", "/")))
+		}
+		decoded, err := url.PathUnescape(text)
+		if err != nil {
+			break
+		}
+		text = decoded
+	}
+	return readings
+}
+
+// What the upstream is sent is what was looked at.
+func TestPathIsPassedOnAsItIs(t *testing.T) {
+	var got string
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RequestURI }))
+	defer upstream.Close()
+	base, err := url.Parse(upstream.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := NewProxy(ProxyConfig{
+		Checker: anyone{}, Log: slog.New(slog.DiscardHandler), Routes: []Route{{Path: "/", Upstream: base}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"/", "/api/x?y=1&y=2", "/%61dmin", "/a%20b?", "/%C3%A9", "/10%25?x=%zz&;=a;b&c", "/a:b@c!$&'()*+,=", "/x?access_token=y#z", "/%2A",
+	} {
+		r := httptest.NewRequest(http.MethodGet, "http://public.example/", nil)
+		if r.URL, err = url.ParseRequestURI(text); err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer x")
+		proxy.ServeHTTP(httptest.NewRecorder(), r)
+		if got != text {
+			t.Errorf("%s became %s", text, got)
+		}
+	}
+}
+
+// anyone is a checker of tests about something else.
+type anyone struct{}
+
+func (anyone) Check(context.Context, string) (*accesstoken.Claims, error) {
+	return &accesstoken.Claims{Party: "urn:a"}, nil
+}

@@ -1,0 +1,207 @@
+package guard_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waybill-token/waybill/guard"
+)
+
+// A hall is an upstream and a proxy before it on a network in memory. The proxy's server has the
+// deadlines of one that means to answer short requests.
+type hall struct {
+	*house
+	front  *pipeNet
+	client *http.Client
+}
+
+func newHall(t *testing.T, http2 bool, upstream http.HandlerFunc) *hall {
+	t.Helper()
+	h := &hall{house: newHouse(t)}
+	behind := serve(t, &http.Server{Handler: upstream})
+	proxy, err := guard.NewProxy(guard.ProxyConfig{
+		Checker: h, Log: quiet, Transport: transportTo(t, behind), Routes: []guard.Route{routeTo(t, "/", "http://upstream")},
+	})
+	check(t, err)
+	server := &http.Server{Handler: proxy, ReadTimeout: 15 * time.Second, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	server.Protocols = protocols(http2)
+	h.front = serve(t, server)
+	transport := transportTo(t, h.front)
+	transport.Protocols = protocols(http2)
+	h.client = &http.Client{Transport: transport}
+	return h
+}
+
+func protocols(http2 bool) *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(!http2)
+	p.SetUnencryptedHTTP2(http2)
+	return p
+}
+
+func (h *hall) do(t *testing.T, method string, body io.Reader) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://proxy/", body)
+	check(t, err)
+	r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+	answer, err := h.client.Do(r)
+	check(t, err)
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("%d %s", answer.StatusCode, readAll(t, answer.Body))
+	}
+	return answer
+}
+
+func overBoth(t *testing.T, test func(t *testing.T, http2 bool)) {
+	t.Helper()
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("http2 %v", http2), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, http2) })
+		})
+	}
+}
+
+// An answer may last longer than the server's deadlines, and be silent for longer than any
+// of them; what the upstream writes arrives when it is written.
+func TestLongAnswers(t *testing.T) {
+	overBoth(t, func(t *testing.T, http2 bool) {
+		h := newHall(t, http2, func(w http.ResponseWriter, _ *http.Request) {
+			for i := range 5 {
+				fmt.Fprintf(w, "event %d\n", i)
+				http.NewResponseController(w).Flush()
+				time.Sleep(5 * time.Minute)
+			}
+		})
+		start := time.Now()
+		answer := h.do(t, http.MethodGet, nil)
+		defer answer.Body.Close()
+		lines := bufio.NewScanner(answer.Body)
+		for i := range 5 {
+			if !lines.Scan() || lines.Text() != fmt.Sprintf("event %d", i) {
+				t.Fatalf("%q, %v", lines.Text(), lines.Err())
+			}
+			if late := time.Since(start) - time.Duration(i)*5*time.Minute; late != 0 {
+				t.Errorf("event %d arrives %v late", i, late)
+			}
+		}
+		if lines.Scan() || lines.Err() != nil {
+			t.Errorf("%q, %v", lines.Text(), lines.Err())
+		}
+	})
+}
+
+// A request body may also take its time.
+func TestLongRequests(t *testing.T) {
+	overBoth(t, func(t *testing.T, http2 bool) {
+		h := newHall(t, http2, func(w http.ResponseWriter, r *http.Request) {
+			b, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%s %v", b, err)
+		})
+		body, writer := io.Pipe()
+		go func() {
+			for range 5 {
+				io.WriteString(writer, "part ")
+				time.Sleep(2 * time.Minute)
+			}
+			writer.Close()
+		}()
+		answer := h.do(t, http.MethodPost, body)
+		defer answer.Body.Close()
+		if got := readAll(t, answer.Body); got != strings.Repeat("part ", 5)+" <nil>" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestLongWebSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, false, echo)
+		conn, err := h.front.dial(t.Context(), "", "")
+		check(t, err)
+		defer conn.Close()
+		w := openWebSocket(t, conn, h.token(t, "iSHARE"))
+		for range 5 {
+			time.Sleep(10 * time.Minute)
+			w.wantEcho(t, "\x81\x05hello")
+		}
+	})
+}
+
+// A client that takes nothing is cut off, so that it does not hold the upstream for ever.
+func TestClientThatTakesNothing(t *testing.T) {
+	overBoth(t, func(t *testing.T, http2 bool) {
+		var held time.Duration
+		ended := make(chan struct{})
+		h := newHall(t, http2, func(w http.ResponseWriter, r *http.Request) {
+			defer close(ended)
+			start := time.Now()
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					break
+				}
+			}
+			held = time.Since(start)
+		})
+		answer := h.do(t, http.MethodGet, nil)
+		defer answer.Body.Close()
+		<-ended
+		if held != time.Minute {
+			t.Errorf("the upstream was held for %v", held)
+		}
+	})
+}
+
+// An upstream has its time to begin, and then no limit.
+func TestSlowUpstream(t *testing.T) {
+	for _, c := range []struct {
+		takes  time.Duration
+		status int
+	}{{59 * time.Second, 200}, {61 * time.Second, 504}} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t)
+			behind := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case <-time.After(c.takes):
+				case <-r.Context().Done():
+				}
+				io.WriteString(w, "answered")
+			})})
+			transport := transportTo(t, behind)
+			transport.ResponseHeaderTimeout = guard.DefaultAnswerTimeout
+			proxy := newProxy(t, nil, guard.ProxyConfig{Checker: h, Transport: transport, Routes: []guard.Route{routeTo(t, "/", "http://upstream")}})
+			if w := get(proxy, "/", h.token(t, "iSHARE")); w.Code != c.status {
+				t.Errorf("%v: %d %s", c.takes, w.Code, w.Body)
+			}
+		})
+	}
+}
+
+// After a proxied request, the server's deadlines hold again for the next on the connection.
+func TestDeadlinesHoldForTheNextRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, false, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "answered") })
+		conn, err := h.front.dial(t.Context(), "", "")
+		check(t, err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+h.token(t, "iSHARE")+"\r\n\r\n")
+		check(t, err)
+		reader := bufio.NewReader(conn)
+		answer, err := http.ReadResponse(reader, nil)
+		check(t, err)
+		readAll(t, answer.Body)
+		answer.Body.Close()
+		start := time.Now()
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n") // and no end
+		check(t, err)
+		io.Copy(io.Discard, reader)
+		if held := time.Since(start); held > 15*time.Second {
+			t.Errorf("the connection was held for %v", held)
+		}
+	})
+}

@@ -1,0 +1,104 @@
+package guard
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// Error codes of RFC 6750 section 3.1.
+const (
+	codeInvalidToken      = "invalid_token"
+	codeInsufficientScope = "insufficient_scope"
+)
+
+// A refusal is an answer instead of what was asked for.
+type refusal struct {
+	status      int
+	code        string
+	description string // in the alphabet of RFC 6749 section 5.2
+	bearer      bool   // it is one of RFC 6750 section 3, with a challenge
+	scope       string // what is demanded
+	cause       error  // for the log only
+}
+
+// missingToken challenges without an error code: RFC 6750 section 3.1.
+func missingToken() *refusal {
+	return &refusal{status: http.StatusUnauthorized, bearer: true}
+}
+
+func invalidRequest(description string) *refusal {
+	return &refusal{status: http.StatusBadRequest, code: ishare.CodeInvalidRequest, description: description, bearer: true}
+}
+
+func invalidToken(description string) *refusal {
+	return &refusal{status: http.StatusUnauthorized, code: codeInvalidToken, description: description, bearer: true}
+}
+
+func insufficientScope(scopes []string) *refusal {
+	return &refusal{
+		status: http.StatusForbidden, code: codeInsufficientScope, bearer: true,
+		description: "the token lacks a scope value that is asked for here", scope: strings.Join(scopes, " "),
+	}
+}
+
+func unavailable(cause error) *refusal {
+	return &refusal{
+		status: http.StatusServiceUnavailable, code: ishare.CodeTemporarilyUnavailable,
+		description: "the token cannot be checked at this time", cause: cause,
+	}
+}
+
+// challenge is the value of WWW-Authenticate.
+func (f *refusal) challenge() string {
+	parts := []string{`Bearer realm="iSHARE"`}
+	if f.code != "" {
+		parts = append(parts, `error="`+f.code+`"`, `error_description="`+f.description+`"`)
+	}
+	if f.scope != "" {
+		parts = append(parts, `scope="`+f.scope+`"`)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// errorBody is the answer of RFC 6749 section 5.2, which RFC 6750 leaves to us.
+type errorBody struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+func (f *refusal) write(w http.ResponseWriter) {
+	h := w.Header()
+	if f.bearer {
+		h["Www-Authenticate"] = []string{f.challenge()}
+	}
+	if f.status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	body := errorBody{f.code, f.description}
+	if body.Error == "" {
+		body = errorBody{ishare.CodeInvalidRequest, "the request carries no access token"}
+	}
+	writeJSON(w, f.status, body)
+}
+
+// writeJSON writes an answer that nobody may keep.
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	b, err := json.Marshal(body)
+	if err != nil { // strings, numbers and booleans: cannot fail
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client may be gone
+}

@@ -1,0 +1,106 @@
+package guard
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// NewRevocation returns the handler of token revocation (RFC 7009): POST with a form that holds
+// one of
+//
+//	token        the token itself; token_type_hint beside it is ignored
+//	token_id     one token by its id, which is what the log has
+//	party_id     all tokens of a party that were issued so far; its canonical identifier, or
+//	             the client_id that it used
+//	certificate  all tokens that were issued so far to the holder of the certificate with
+//	             this SHA-256 fingerprint, 64 hex digits with or without colons
+//
+// The last three are beyond the RFC. The answer is 200 without a body, also for a token that is
+// no good or is none (RFC 7009 section 2.2): there is nothing left to revoke. When it comes, every later
+// check refuses the tokens. If the revocation cannot be kept, the answer is 503, and one
+// should try again.
+//
+// Unlike in the RFC, it is not the client but the server's operator who revokes, and any
+// token. To lock a party out, see to it first that it gets no new tokens.
+func NewRevocation(c DeskConfig, revocations accesstoken.Revocations) (http.Handler, error) {
+	if err := c.check("revocation"); err != nil {
+		return nil, err
+	}
+	if revocations == nil {
+		return nil, errors.New("guard: revocation: there must be somewhere to keep them")
+	}
+	d := &desk{config: c}
+	d.serve = func(w http.ResponseWriter, r *http.Request, f form.Form) error {
+		return d.revoke(w, r, f, revocations)
+	}
+	return d, nil
+}
+
+func (d *desk) revoke(w http.ResponseWriter, r *http.Request, f form.Form, revocations accesstoken.Revocations) error {
+	asked, err := d.asked(r, f)
+	if err != nil {
+		return err
+	}
+	if asked != nil {
+		if err := revocations.Revoke(r.Context(), *asked); err != nil {
+			return refusedRevocation(err)
+		}
+		d.config.Log.InfoContext(r.Context(), "access tokens revoked",
+			slog.String("token_id", asked.TokenID), slog.String("party", string(asked.Party)),
+			slog.String("certificate", asked.Thumbprint), slog.String("remote", r.RemoteAddr))
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// refusedRevocation tells a request that makes no sense from a store that fails.
+func refusedRevocation(err error) error {
+	if errors.Is(err, accesstoken.ErrRevocation) {
+		return ishare.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)
+	}
+	return err
+}
+
+// asked is what to revoke, or nil when there is nothing left to revoke.
+func (d *desk) asked(r *http.Request, f form.Form) (*accesstoken.Revocation, error) {
+	var names []string
+	for _, name := range []string{"token", "token_id", "party_id", "certificate"} {
+		if f.Get(name) != "" {
+			names = append(names, name)
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return nil, ishare.RequestMissingParameter.Because("there is none of the parameters token, token_id, party_id and certificate")
+	case len(names) > 1:
+		return nil, ishare.RequestMalformed.Because("there are both %s and %s; revoke one thing at a time", names[0], names[1])
+	case names[0] == "token":
+		return d.tokenAsked(r, f.Get("token"))
+	}
+	return &accesstoken.Revocation{
+		TokenID: f.Get("token_id"), Party: ishare.PartyID(f.Get("party_id")), Thumbprint: thumbprint(f.Get("certificate")),
+	}, nil
+}
+
+// thumbprint takes a fingerprint also as openssl prints it.
+func thumbprint(text string) string { return strings.ToLower(strings.ReplaceAll(text, ":", "")) }
+
+func (d *desk) tokenAsked(r *http.Request, token string) (*accesstoken.Revocation, error) {
+	c, err := d.config.Checker.Check(r.Context(), token)
+	switch {
+	case err == nil:
+		return &accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}, nil
+	case isBad(err):
+		return nil, nil
+	}
+	return nil, err
+}

@@ -1,0 +1,150 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// Bounds on reaching an upstream.
+const (
+	dialTimeout      = 5 * time.Second
+	handshakeTimeout = 10 * time.Second
+	idleTimeout      = 90 * time.Second
+	idlePerUpstream  = 100
+	bufferSize       = 32 << 10
+)
+
+func newTransport(answer time.Duration) *http.Transport {
+	return &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		ForceAttemptHTTP2:     true,
+		TLSHandshakeTimeout:   handshakeTimeout,
+		ResponseHeaderTimeout: answer,
+		ExpectContinueTimeout: time.Second,
+		MaxIdleConnsPerHost:   idlePerUpstream,
+		IdleConnTimeout:       idleTimeout,
+		DisableCompression:    true, // what to compress is between client and upstream
+	}
+}
+
+// reverse makes the proxy of one route.
+func (p *Proxy) reverse(to Route) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:        func(pr *httputil.ProxyRequest) { rewrite(pr, to) },
+		ModifyResponse: answered,
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			p.failed(w, r, to, err)
+		},
+		Transport:     p.config.Transport,
+		FlushInterval: -1,
+		BufferPool:    &p.buffers,
+		ErrorLog:      slog.NewLogLogger(p.config.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// rewrite makes the upstream's request of the client's. Hop-by-hop fields are gone by
+// now, so that a client cannot have ours removed by listing them in Connection.
+func rewrite(pr *httputil.ProxyRequest, to Route) {
+	pr.SetURL(to.Upstream)
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // as it is: nothing here depends on it
+	pr.Out.Trailer = nil
+	scrub(pr.Out.Header)
+	keepWebSocketOnly(pr.Out.Header)
+	pr.SetXForwarded()
+	if claims, ok := Caller(pr.In.Context()); ok {
+		identify(pr.Out.Header, claims)
+	}
+}
+
+// keepWebSocketOnly removes every other upgrade. One to h2c makes a tunnel in which the
+// client speaks to the upstream unseen.
+func keepWebSocketOnly(h http.Header) {
+	if !strings.EqualFold(h.Get("Upgrade"), "websocket") {
+		h.Del("Upgrade")
+		h.Del("Connection")
+	}
+}
+
+// answered looks at what an upstream answers before the client gets it.
+func answered(res *http.Response) error {
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols && res.Request.Header.Get("Upgrade") == "":
+		return errors.New("the upstream switches protocols without being asked to")
+	case res.StatusCode == http.StatusSwitchingProtocols, res.StatusCode == http.StatusNotModified:
+	case len(res.Header.Values("Cache-Control")) == 0:
+		res.Header.Set("Cache-Control", "no-store") // iSHARE: caching is made explicit
+	}
+	res.Header.Del("Alt-Svc") // names a way to the upstream, past us
+	return nil
+}
+
+// failed answers for an upstream that did not.
+func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, to Route, err error) {
+	refusal := failure(err)
+	if r.Context().Err() != nil { // the client is gone
+		p.config.Log.DebugContext(r.Context(), "a client left", slog.String("route", to.Path), slog.Any("error", err))
+	} else if refusal.status >= http.StatusInternalServerError {
+		p.config.Log.WarnContext(r.Context(), "an upstream is out of reach",
+			slog.String("route", to.Path), slog.String("upstream", to.Upstream.String()), slog.Any("error", err))
+	}
+	refusal.write(w)
+}
+
+func failure(err error) *refusal {
+	var dial *net.OpError
+	var timeout net.Error
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return tooLarge()
+	case errors.As(err, new(*bodyError)):
+		return brokenBody()
+	case errors.As(err, &dial) && dial.Op == "dial": // be it that it took too long
+		return outOfReach()
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return tooLate()
+	}
+	return outOfReach()
+}
+
+func tooLarge() *refusal {
+	return &refusal{status: http.StatusRequestEntityTooLarge, code: ishare.CodeInvalidRequest, description: "the body is larger than this server passes on"}
+}
+
+func brokenBody() *refusal {
+	return &refusal{status: http.StatusBadRequest, code: ishare.CodeInvalidRequest, description: "the body could not be read to its end"}
+}
+
+func outOfReach() *refusal {
+	return &refusal{status: http.StatusBadGateway, code: ishare.CodeTemporarilyUnavailable, description: "the service behind this server is out of reach"}
+}
+
+func tooLate() *refusal {
+	return &refusal{status: http.StatusGatewayTimeout, code: ishare.CodeTemporarilyUnavailable, description: "the service behind this server does not answer in time"}
+}
+
+// buffers implements [httputil.BufferPool].
+type buffers struct{ pool sync.Pool }
+
+// Get returns a buffer.
+func (b *buffers) Get() []byte {
+	if buffer, ok := b.pool.Get().(*[bufferSize]byte); ok {
+		return buffer[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+// Put takes a buffer back that Get has returned.
+func (b *buffers) Put(buffer []byte) {
+	if len(buffer) == bufferSize {
+		b.pool.Put((*[bufferSize]byte)(buffer))
+	}
+}

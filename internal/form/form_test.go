@@ -1,0 +1,99 @@
+package form_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+func post(body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/introspect?token=of-the-url", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	return r
+}
+
+func TestRead(t *testing.T) {
+	f, err := form.Read(post("token=a%2Bb+c&&hint=&empty"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Get("token") != "a+b c" || f.Get("hint") != "" || !f.Has("hint") || !f.Has("empty") || f.Has("other") || f.Get("other") != "" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	with := func(change func(*http.Request)) *http.Request {
+		r := post("token=a")
+		change(r)
+		return r
+	}
+	var many strings.Builder
+	for i := range 101 {
+		many.WriteString("p" + strconv.Itoa(i) + "=&")
+	}
+	for name, c := range map[string]struct {
+		r    *http.Request
+		rule *ishare.Rule
+	}{
+		"method":          {with(func(r *http.Request) { r.Method = http.MethodGet }), ishare.RequestMethod},
+		"no media type":   {with(func(r *http.Request) { r.Header.Del("Content-Type") }), ishare.RequestMediaType},
+		"two media types": {with(func(r *http.Request) { r.Header.Add("Content-Type", "text/plain") }), ishare.RequestMediaType},
+		"JSON":            {with(func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }), ishare.RequestMediaType},
+		"compressed":      {with(func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }), ishare.RequestMediaType},
+		"size":            {post("token=" + strings.Repeat("a", form.MaxBody)), ishare.RequestSize},
+		"size, unknown before": {with(func(r *http.Request) {
+			r.Body, r.ContentLength = http.NoBody, -1
+			r.Body = post(strings.Repeat("a", form.MaxBody+1)).Body
+		}), ishare.RequestSize},
+		"shorter than told": {with(func(r *http.Request) { r.ContentLength = 100 }), ishare.RequestMalformed},
+		"duplicate":         {post("token=a&token=a"), ishare.RequestDuplicateParameter},
+		"duplicate, spelt":  {post("token=a&t%6Fken=b"), ishare.RequestDuplicateParameter},
+		"broken name":       {post("%zz=a"), ishare.RequestMalformed},
+		"broken value":      {post("token=%2"), ishare.RequestMalformed},
+		"not UTF-8":         {post("token=%ff"), ishare.RequestMalformed},
+		"too many":          {post(many.String()), ishare.RequestMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := form.Read(c.r)
+			var rejection *ishare.Rejection
+			if !errors.As(err, &rejection) || rejection.Rule != c.rule || f != nil {
+				t.Errorf("%v, %v; want %s", f, err, c.rule.ID)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"", "token=a", "token=a&token=b", "%ff=%zz&;&=", "a=%2B+&a%3D=", strings.Repeat("&", 300)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		parsed, err := form.Parse(body)
+		if err != nil {
+			if rejection := (*ishare.Rejection)(nil); !errors.As(err, &rejection) || parsed != nil {
+				t.Errorf("%v, %v", parsed, err)
+			}
+			return
+		}
+		if len(parsed) > 100 {
+			t.Errorf("%d parameters", len(parsed))
+		}
+		for pair := range strings.SplitSeq(body, "&") {
+			name, _, _ := strings.Cut(pair, "=")
+			if !strings.ContainsAny(name, "%+") && name != "" && !parsed.Has(name) {
+				t.Errorf("%q is lost", name)
+			}
+			if !utf8.ValidString(parsed.Get(name)) {
+				t.Errorf("the value of %q is not UTF-8", name)
+			}
+		}
+	})
+}
