@@ -1,0 +1,197 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// A Checkup looks at everything that a server with the configuration would need,
+// without starting it or leaving anything behind.
+type Checkup struct {
+	Config   *config.Config
+	Problems []config.Problem // the server would not start, or not work
+	Warnings []config.Problem // it would, and an operator should know
+}
+
+// Check looks at everything at once. The configuration may be incomplete: a key
+// that is absent is not looked at.
+func Check(cfg *config.Config) *Checkup {
+	c := &Checkup{Config: cfg, Problems: cfg.Unsupported()}
+	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.registry} {
+		look()
+	}
+	return c
+}
+
+func (c *Checkup) add(key string, err error, mend string) {
+	if err != nil {
+		c.Problems = append(c.Problems, c.Config.Problem(key, err.Error(), mend))
+	}
+}
+
+// files sorts what is wrong with a key and its certificates.
+func (c *Checkup) files(key string, problems keyfile.Problems) {
+	for _, p := range problems {
+		found := c.Config.Problem(key, p.File+": "+p.Message, p.Mend)
+		if p.Warning {
+			c.Warnings = append(c.Warnings, found)
+		} else {
+			c.Problems = append(c.Problems, found)
+		}
+	}
+}
+
+func (c *Checkup) seal() {
+	if c.Config.Party.Key == "" {
+		return
+	}
+	_, problems := keyfile.ReadSeal(sealFiles(c.Config), time.Now())
+	c.files("party.key", problems)
+}
+
+func (c *Checkup) tls() {
+	if c.Config.Listen.TLS == nil {
+		return
+	}
+	_, problems := keyfile.ReadTLS(tlsFiles(c.Config), time.Now())
+	c.files("listen.tls", problems)
+}
+
+func (c *Checkup) anchors() {
+	for i, item := range anchorItems(c.Config.Trust.Anchors) {
+		if item == "" {
+			continue
+		}
+		_, err := trust.LoadAnchors([]string{item})
+		c.add(fmt.Sprintf("trust.anchors[%d]", i), err, "Give a PEM file of CA certificates, or the SHA-256 fingerprint of one.")
+	}
+}
+
+func (c *Checkup) participants() {
+	if c.Config.Participants.File == "" {
+		return
+	}
+	_, err := registry.OpenFile(string(c.Config.Participants.File), slog.New(slog.DiscardHandler))
+	c.add("participants.file", err, "It must be a list of iSHARE 3.0 party records, in JSON or YAML.")
+}
+
+// registryPatience is how long a registry is asked.
+const registryPatience = 30 * time.Second
+
+// registry asks the Participant Registry about ourselves, as the server will ask
+// about others: a provider that is not in good standing there gets no answers.
+func (c *Checkup) registry() {
+	if c.Config.Participants.Registry == nil {
+		return
+	}
+	from, err := openSources(c.Config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return // its parts were looked at one by one
+	}
+	defer func() { c.add("participants.registry", from.close(), "") }()
+	ctx, cancel := context.WithTimeout(context.Background(), registryPatience)
+	defer cancel()
+	party, err := from.remote.Party(ctx, c.Config.Party.ID)
+	switch {
+	case errors.Is(err, ishare.ErrUnknownParty):
+		c.add("party.id", err, "Ask your registrar to add your party, or correct the identifier.")
+	case err != nil:
+		c.add("participants.registry", err, "Check the address and the identifier of the registry, the network, and that trust.anchors holds the CA of its seal.")
+	default:
+		c.standing(party)
+	}
+	if from.list != nil {
+		c.add("trust.trusted_list", from.list.Update(ctx), "Set it to false, or ask the registry's operator.")
+	}
+	if offset := from.remote.Stats().ClockOffset; offset.Abs() > max(c.Config.Policy.Leeway, time.Second) {
+		c.add("participants.registry", fmt.Errorf("the registry's clock differs from this machine's by %s", offset), "Set the clock, and keep it right with NTP.")
+	}
+}
+
+// standing is what the registry says of ourselves.
+func (c *Checkup) standing(party *ishare.Party) {
+	if err := party.Compliant(time.Now()); err != nil {
+		c.add("party.id", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
+	}
+	seal, problems := keyfile.ReadSeal(sealFiles(c.Config), time.Now())
+	if problems.Err() == nil && !party.Certified(ishare.Thumbprint(seal.Certificates[0].Raw), time.Now()) {
+		c.add("party.certificates", errors.New("the registry does not have this certificate for us"), "Register the certificate with your registrar.")
+	}
+}
+
+// addresses takes each address for a moment.
+func (c *Checkup) addresses() {
+	for key, address := range map[string]config.Address{
+		"listen.public": c.Config.Listen.Public, "listen.internal": c.Config.Listen.Internal,
+	} {
+		var lc net.ListenConfig
+		l, err := lc.Listen(context.Background(), "tcp", string(address))
+		if err == nil {
+			err = l.Close()
+		}
+		c.add(key, err, "Choose another address, or stop the process that has this one.")
+	}
+}
+
+// data: the folder, or the nearest one above it that exists, can be written, and
+// keys that are there can be used.
+func (c *Checkup) data() {
+	dir := string(c.Config.Data)
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			c.add("data", fmt.Errorf("%s is not a folder", dir), "Name a folder.")
+			return
+		}
+		parent := filepath.Dir(dir)
+		if !errors.Is(err, fs.ErrNotExist) || parent == dir {
+			break
+		}
+		dir = parent
+	}
+	probe, err := os.CreateTemp(dir, ".waybill-check-*")
+	if err == nil {
+		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+	}
+	c.add("data", err, "Make the folder writable for the user that runs the server.")
+	c.tokenKeys()
+}
+
+func (c *Checkup) tokenKeys() {
+	c.add("tokens.keys", accesstoken.CheckKeys(keysFolder(c.Config)),
+		"Mend or remove the file that is named; removing a key withdraws the tokens made with it.")
+}
+
+// clockSlack is how far the clocks of this machine and of its disks may differ.
+const clockSlack = time.Minute
+
+// clock: a file from the future means that the clock is behind, and then every
+// assertion seems to come from the future too. Without asking anybody, no more
+// can be known.
+func (c *Checkup) clock() {
+	for key, path := range map[string]config.Path{
+		"participants.file": c.Config.Participants.File, "party.key": c.Config.Party.Key, "party.certificates": c.Config.Party.Certificates,
+	} {
+		info, err := os.Stat(string(path))
+		if err != nil {
+			continue // told elsewhere
+		}
+		if ahead := time.Until(info.ModTime()); ahead > clockSlack {
+			c.add(key, fmt.Errorf("%s was written %s in the future: this machine's clock is behind", path, ahead.Round(time.Second)), "Set the clock, and keep it right with NTP.")
+		}
+	}
+}

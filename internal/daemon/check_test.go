@@ -1,0 +1,130 @@
+package daemon_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/daemon"
+)
+
+// told puts problems into words.
+func told(problems []config.Problem) string {
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// tree tells everything about a folder that a visitor could change.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		content := ""
+		if !d.IsDir() {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			content = string(b)
+		}
+		found[path] = fmt.Sprint(info.Mode(), content)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// A configuration that can be served has no problems, and being looked at changes
+// nothing, before the first start and after.
+func TestCheckLeavesNothing(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	cfg := parse(t, dir)
+	look := func() {
+		t.Helper()
+		before := tree(t, dir)
+		c := daemon.Check(cfg)
+		if len(c.Problems) > 0 || len(c.Warnings) > 0 {
+			t.Errorf("problems %v, warnings %v", c.Problems, c.Warnings)
+		}
+		if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
+			t.Errorf("(-before +after):\n%s", diff)
+		}
+	}
+	look()
+	if err := start(t, daemon.Options{}, cfg).stop(); err != nil {
+		t.Fatal(err)
+	}
+	look()
+}
+
+// A file from the future means that this machine's clock is behind.
+func TestCheckClock(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	ahead := time.Now().Add(48 * time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, "parties.json"), ahead, ahead); err != nil {
+		t.Fatal(err)
+	}
+	c := daemon.Check(parse(t, dir))
+	if got := told(c.Problems); len(c.Problems) != 1 || !strings.Contains(got, "participants.file") || !strings.Contains(got, "clock is behind") || !strings.Contains(got, "NTP") {
+		t.Errorf("problems: %s", got)
+	}
+}
+
+// A key of access tokens that cannot be used stops a server, so check says so.
+func TestCheckTokenKeys(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	cfg := parse(t, dir)
+	if err := start(t, daemon.Options{}, cfg).stop(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "data", "keys", "enc-000001.jwk"), []byte("{}"))
+	c := daemon.Check(cfg)
+	if got := told(c.Problems); len(c.Problems) != 1 || !strings.Contains(got, "tokens.keys") || !strings.Contains(got, "enc-000001.jwk") {
+		t.Errorf("problems: %s", got)
+	}
+}
+
+// Keys that this version reads and cannot honour are refused by all who would have
+// to honour them.
+func TestUnsupportedIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	for _, environ := range []string{
+		"WAYBILL_STATE=redis://127.0.0.1:1/0",
+		"WAYBILL_ROUTES=[{path: /api/, upstream: 'http://127.0.0.1:1'}]",
+	} {
+		cfg := parse(t, dir, environ)
+		const want = "not supported by this version"
+		if c := daemon.Check(cfg); !strings.Contains(told(c.Problems), want) {
+			t.Errorf("%s: Check says %v", environ, c.Problems)
+		}
+		if _, err := daemon.Explain(t.Context(), cfg, discard, "a.b.c", time.Now()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: Explain says %v", environ, err)
+		}
+		if d, err := daemon.Open(t.Context(), cfg, daemon.Options{Log: discard}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: Open gives %v, %v", environ, d, err)
+		}
+	}
+}

@@ -1,0 +1,241 @@
+// Package daemon is the running server: it wires the packages together as the
+// configuration says, listens, reloads, and stops without losing anything.
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/replay"
+)
+
+// Bounds on what a connection may cost. A token request takes milliseconds; a
+// client that needs longer than these is broken or hostile.
+const (
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 15 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 32 << 10
+	drainTimeout   = 15 * time.Second
+)
+
+// Options are what a daemon is given besides its configuration.
+type Options struct {
+	Log *slog.Logger
+	// Secured are handlers by pattern that the public listener serves to
+	// bearers of an access token only.
+	Secured map[string]http.Handler
+	// Newborn says that the party came into being with this start, so that no
+	// assertion to it can have been used before: see [replay.Config].
+	Newborn bool
+}
+
+// A Daemon is a server that listens. Requests are answered while [Daemon.Run] runs.
+type Daemon struct {
+	options  Options
+	store    *replay.Memory
+	current  atomic.Pointer[service]
+	public   net.Listener
+	internal net.Listener
+	reloads  chan *service
+	draining atomic.Bool
+}
+
+// Open reads everything that the configuration names, takes the addresses, and
+// refuses to start when anything is wrong.
+func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
+	d := &Daemon{options: options, reloads: make(chan *service)}
+	if err := d.open(ctx, cfg); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
+	var err error
+	d.store, err = replay.Open(replay.Config{
+		Dir:     filepath.Join(string(cfg.Data), "replay"),
+		Leeway:  cfg.Policy.Leeway,
+		Newborn: d.options.Newborn,
+	})
+	if err != nil {
+		return fmt.Errorf("replay memory: %w", err)
+	}
+	s, err := newService(cfg, d.store, d.options)
+	if err != nil {
+		return err
+	}
+	d.current.Store(s)
+	var lc net.ListenConfig
+	if d.public, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Public)); err != nil {
+		return fmt.Errorf("listen.public: %w", err)
+	}
+	if d.internal, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Internal)); err != nil {
+		return fmt.Errorf("listen.internal: %w", err)
+	}
+	if s.certificate != nil {
+		d.public = tls.NewListener(d.public, &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			NextProtos: []string{"h2", "http/1.1"},
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				return d.current.Load().certificate, nil
+			},
+		})
+	}
+	if doubt := d.store.Doubt(); doubt != nil {
+		d.options.Log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used",
+			slog.Any("reason", doubt), slog.Time("issued_before", d.store.VouchesFrom()))
+	}
+	return nil
+}
+
+// PublicAddr is the address on which the token endpoint is served.
+func (d *Daemon) PublicAddr() net.Addr { return d.public.Addr() }
+
+// InternalAddr is the address on which health is served.
+func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
+
+// Reload exchanges everything but the addresses, the data folder and the leeway,
+// for which a restart is needed. On an error the old configuration stays in use.
+// Run must be running.
+func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
+	if keys := restartNeeded(d.current.Load().config, cfg); len(keys) > 0 {
+		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
+	}
+	s, err := newService(cfg, d.store, d.options)
+	if err != nil {
+		return err
+	}
+	select {
+	case d.reloads <- s:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(context.Cause(ctx), s.close())
+	}
+}
+
+// restartNeeded names the keys that differ and that Reload cannot exchange.
+func restartNeeded(old, now *config.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		name    string
+		differs bool
+	}{
+		{"listen.public", old.Listen.Public != now.Listen.Public},
+		{"listen.internal", old.Listen.Internal != now.Listen.Internal},
+		{"listen.tls", (old.Listen.TLS == nil) != (now.Listen.TLS == nil)},
+		{"data", old.Data != now.Data},
+		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway}, // the replay memory forgets by it
+	} {
+		if k.differs {
+			keys = append(keys, k.name)
+		}
+	}
+	return keys
+}
+
+// Run answers requests until ctx is done, then lets those under way finish, hands
+// the replay memory over, and returns nil. It must be called once.
+func (d *Daemon) Run(ctx context.Context) error {
+	group, running := errgroup.WithContext(ctx)
+	// HTTP/2 is negotiated by the TLS listener; see the configuration of d.public.
+	servers := []*http.Server{
+		d.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.current.Load().public.ServeHTTP(w, r) })),
+		d.server(d.health()),
+	}
+	for i, listener := range []net.Listener{d.public, d.internal} {
+		group.Go(func() error {
+			if err := servers[i].Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return d.background(running) })
+	group.Go(func() error {
+		<-running.Done()
+		return d.drain(context.WithoutCancel(running), servers)
+	})
+	return errors.Join(group.Wait(), d.close())
+}
+
+// background runs what the current service does besides answering, and exchanges
+// the service when a reload says so.
+func (d *Daemon) background(ctx context.Context) error {
+	for {
+		serviceCtx, stop := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- d.current.Load().run(serviceCtx) }()
+		select {
+		case next := <-d.reloads:
+			old := d.current.Swap(next)
+			stop()
+			if err := errors.Join(<-done, old.close()); err != nil {
+				d.options.Log.WarnContext(ctx, "the configuration before did not stop cleanly", slog.Any("error", err))
+			}
+		case err := <-done:
+			stop()
+			return err
+		}
+	}
+}
+
+func (d *Daemon) server(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           uncached(survive(d.options.Log, handler)),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(d.options.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// drain stops taking requests and waits for those under way.
+func (d *Daemon) drain(ctx context.Context, servers []*http.Server) error {
+	d.draining.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	var errs []error
+	for _, s := range servers {
+		if err := s.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stopping: %w", err), s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close gives back what open took, the replay memory last: until it is closed, a
+// pair that was answered with yes is in the hand-over.
+func (d *Daemon) close() error {
+	var errs []error
+	if s := d.current.Load(); s != nil {
+		errs = append(errs, s.close())
+	}
+	for _, l := range []net.Listener{d.public, d.internal} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,6 @@
+package daemon
+
+import "net/http"
+
+// Server is the server of each listener.
+func (d *Daemon) Server(handler http.Handler) *http.Server { return d.server(handler) }

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// readiness is the answer of /readyz.
+type readiness struct {
+	Ready    bool      `json:"ready"`
+	Parties  int       `json:"parties"`
+	Loaded   time.Time `json:"parties_loaded"`
+	Problems []string  `json:"problems,omitempty"` // what an operator should see to
+}
+
+// health serves /livez (the process answers) and /readyz (it may be sent
+// requests). They are for the internal listener.
+func (d *Daemon) health() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, struct {
+			Live bool `json:"live"`
+		}{true})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		state := d.readiness()
+		b, err := json.Marshal(state)
+		if err != nil {
+			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if !state.Ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = w.Write(b) // the caller may be gone
+	})
+	return mux
+}
+
+func (d *Daemon) readiness() readiness {
+	current := d.current.Load()
+	state := current.from.readiness()
+	state.Ready = !d.draining.Load()
+	if err := current.keys.Problem(); err != nil {
+		state.Problems = append(state.Problems, "tokens.keys: "+err.Error())
+	}
+	return state
+}
+
+// readiness tells how knowledge is had. What is out of reach is a problem and no
+// reason to stop sending requests: those who are known still get tokens.
+func (s *sources) readiness() readiness {
+	var state readiness
+	tell := func(key string, err error) {
+		if err != nil {
+			state.Problems = append(state.Problems, key+": "+err.Error())
+		}
+	}
+	if s.file != nil {
+		status := s.file.Status()
+		state.Parties, state.Loaded = status.Parties, status.Loaded
+		if status.Err != nil {
+			tell("participants.file", fmt.Errorf("the records read before are in use: %w", status.Err))
+		}
+	}
+	if s.cache != nil {
+		stats := s.cache.Stats()
+		state.Parties, state.Loaded = stats.Parties, stats.Answered
+		tell("participants.registry", stats.Err)
+	}
+	if s.list != nil {
+		tell("trust.trusted_list", s.list.Stats().Err)
+	}
+	return state
+}

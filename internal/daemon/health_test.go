@@ -1,0 +1,273 @@
+package daemon_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/pprof"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/isharetest"
+)
+
+// ready is what /readyz says.
+type ready struct {
+	Ready    bool      `json:"ready"`
+	Parties  int       `json:"parties"`
+	Loaded   time.Time `json:"parties_loaded"`
+	Problems []string  `json:"problems"`
+}
+
+func (s *server) ready(t *testing.T) (int, ready) {
+	t.Helper()
+	status, _, body := get(t, plain(t), s.internal+"/readyz")
+	var r ready
+	if err := json.Unmarshal(body, &r); err != nil {
+		t.Fatalf("%q: %v", body, err)
+	}
+	return status, r
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t)
+	if status, _, body := get(t, plain(t), s.internal+"/livez"); status != http.StatusOK || string(body) != `{"live":true}` {
+		t.Errorf("/livez: status %d, %s", status, body)
+	}
+	status, r := s.ready(t)
+	if status != http.StatusOK || !r.Ready || r.Parties != len(everyone()) || r.Loaded.IsZero() || len(r.Problems) > 0 {
+		t.Errorf("/readyz: status %d, %+v", status, r)
+	}
+}
+
+// A broken file of participants leaves the records of before in use, and shows.
+func TestBrokenParticipantsShow(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	write(t, filepath.Join(dir, "parties.json"), []byte(`[{"id": "nobody"}]`))
+	s.eventually(t, "a problem", func() bool {
+		status, r := s.ready(t)
+		return status == http.StatusOK && r.Ready && r.Parties == len(everyone()) &&
+			len(r.Problems) == 1 && strings.Contains(r.Problems[0], "participants.file") && strings.Contains(r.Problems[0], "nobody")
+	})
+	s.token(t)
+	writeParties(t, dir, players().provider)
+	s.eventually(t, "no problem", func() bool {
+		_, r := s.ready(t)
+		return r.Parties == 1 && len(r.Problems) == 0
+	})
+	if a := s.send(t, players().consumer.Request(providerID)); a.RuleID() != "party.unknown" {
+		t.Errorf("a consumer that was removed: %+v", a)
+	}
+}
+
+// A stop waits for the request under way, tells the load balancer meanwhile, and
+// what that request used up is handed over.
+func TestStopDrains(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	cfg := parse(t, dir)
+	s := start(t, daemon.Options{Newborn: true}, cfg)
+	request := players().consumer.Request(providerID)
+	form := request.Body()
+	conn := dial(t, s.PublicAddr())
+	answers := bufio.NewReader(conn)
+	// The server says 100 when its handler begins to read the body.
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: provider.example\r\nContent-Type: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
+		request.Path, isharetest.MediaType, len(form))
+	if answer, err := http.ReadResponse(answers, nil); err != nil || answer.StatusCode != http.StatusContinue {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop() }()
+	s.eventually(t, "draining", func() bool {
+		status, r := s.ready(t)
+		return status == http.StatusServiceUnavailable && !r.Ready
+	})
+	if status, _, _ := get(t, plain(t), s.internal+"/livez"); status != http.StatusOK {
+		t.Errorf("/livez while draining: status %d", status)
+	}
+	if _, err := io.WriteString(conn, form); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(answers, nil)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("the request under way: %v, %v", answer, err)
+	}
+	answer.Body.Close()
+	if err := <-stopped; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	again := start(t, daemon.Options{}, cfg)
+	if a := again.send(t, request); a.RuleID() != "jti.replayed" {
+		t.Errorf("the assertion of the request under way, after a restart: %+v", a)
+	}
+}
+
+// foreign matches what goes on outside of this module, and in the test itself.
+var foreign = regexp.MustCompile(`_test\.|testing\.`)
+
+// ours lists the goroutines that run code of this module.
+func ours(t *testing.T) []string {
+	t.Helper()
+	var b strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&b, 2); err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for stack := range strings.SplitSeq(b.String(), "\n\n") {
+		if strings.Contains(stack, "waybill-token/waybill/") && !foreign.MatchString(stack) {
+			found = append(found, stack)
+		}
+	}
+	return found
+}
+
+// Not parallel: no other daemon runs meanwhile.
+func TestStopLeavesNoGoroutine(t *testing.T) {
+	dir := newHome(t)
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s.token(t)
+	if err := s.Reload(t.Context(), parse(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	s.token(t)
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(t, "the goroutines to end", func() bool { return len(ours(t)) == 0 })
+	if _, err := os.Stat(filepath.Join(dir, "data", "replay", "replay.hand-over")); err != nil {
+		t.Errorf("no hand-over: %v", err)
+	}
+}
+
+// What Open took it gives back when it fails, so that the next try finds it.
+func TestFailedStartLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t)
+	dir := newHome(t)
+	for _, environ := range []string{
+		"WAYBILL_LISTEN_PUBLIC=" + s.PublicAddr().String(),
+		"WAYBILL_LISTEN_INTERNAL=" + s.PublicAddr().String(),
+		"WAYBILL_PARTICIPANTS_FILE=nowhere.json",
+	} {
+		if _, err := daemon.Open(t.Context(), parse(t, dir, environ), daemon.Options{Log: discard, Newborn: true}); err == nil {
+			t.Fatalf("%s: it starts", environ)
+		}
+	}
+	// That the party is new is handed over too.
+	start(t, daemon.Options{}, parse(t, dir)).token(t)
+}
+
+func TestDataFolderIsForOne(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	_, err := daemon.Open(t.Context(), parse(t, dir), daemon.Options{Log: discard})
+	if err == nil || !strings.Contains(err.Error(), "in use by another process") || !strings.Contains(err.Error(), filepath.Join(dir, "data")) {
+		t.Errorf("a second server in the folder: %v", err)
+	}
+	s.token(t)
+}
+
+// Servers with one folder of keys take each other's tokens, whatever else they
+// have of their own.
+func TestServersShareKeys(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"opaque", "jwt"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			environ := []string{"WAYBILL_TOKENS_KEYS=" + filepath.Join(t.TempDir(), "keys"), "WAYBILL_TOKENS_FORMAT=" + format}
+			options := daemon.Options{Newborn: true, Secured: secured}
+			one, two := start(t, options, parse(t, newHome(t), environ...)), start(t, options, parse(t, newHome(t), environ...))
+			stranger := start(t, options, parse(t, newHome(t), environ[1]))
+			for _, issuer := range []*server{one, two} {
+				token := "Bearer " + issuer.token(t)
+				for checker, want := range map[*server]int{one: http.StatusOK, two: http.StatusOK, stranger: http.StatusUnauthorized} {
+					if status, _, _ := get(t, plain(t), checker.url+"/who", "Authorization", token); status != want {
+						t.Errorf("status %d, want %d", status, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	invoices := players().consumer.Request(providerID)
+	invoices.Form.Set("scope", "iSHARE invoices")
+	if a := s.send(t, invoices); a.RuleID() != "request.scope" {
+		t.Errorf("before: %+v", a)
+	}
+	if err := s.Reload(t.Context(), parse(t, dir, `WAYBILL_SCOPES={invoices: read invoices}`)); err != nil {
+		t.Fatal(err)
+	}
+	var a *isharetest.Answer
+	s.eventually(t, "the new configuration", func() bool {
+		a = s.send(t, invoices)
+		return a.RuleID() != "request.scope"
+	})
+	if err := a.Meets(nil); err != nil {
+		t.Error(err)
+	}
+	// What was used before a reload is used after it.
+	if err := s.Reload(t.Context(), parse(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	plainly := players().consumer.Request(providerID)
+	plainly.Assertion.Payload.Set("jti", invoices.Assertion.Payload.Get("jti"))
+	if a := s.send(t, plainly); a.RuleID() != "jti.replayed" {
+		t.Errorf("a jti that was used before: %+v", a)
+	}
+}
+
+// What a running server cannot exchange is named, all of it, and nothing changes.
+func TestReloadNamesWhatNeedsARestart(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	writeCertificate(t, dir)
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	changes := map[string][]string{
+		"listen.public":   {"WAYBILL_LISTEN_PUBLIC=127.0.0.1:1"},
+		"listen.internal": {"WAYBILL_LISTEN_INTERNAL=127.0.0.1:2"},
+		"listen.tls":      withTLS,
+		"data":            {"WAYBILL_DATA=elsewhere"},
+		"policy.leeway":   {"WAYBILL_POLICY_LEEWAY=2s"},
+	}
+	var all []string
+	for key, environ := range changes {
+		all = append(all, environ...)
+		err := s.Reload(t.Context(), parse(t, dir, append(environ, `WAYBILL_SCOPES={invoices: read invoices}`)...))
+		if err == nil || !strings.HasSuffix(err.Error(), "restart is needed to change "+key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	err := s.Reload(t.Context(), parse(t, dir, all...))
+	for key := range changes {
+		if err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("all at once: %v", err)
+		}
+	}
+	if err := s.Reload(t.Context(), parse(t, dir, "WAYBILL_PARTICIPANTS_FILE=nowhere.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	invoices := players().consumer.Request(providerID)
+	invoices.Form.Set("scope", "iSHARE invoices")
+	if a := s.send(t, invoices); a.RuleID() != "request.scope" {
+		t.Errorf("afterwards: %+v", a)
+	}
+	s.token(t)
+}

@@ -1,0 +1,233 @@
+package daemon_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	jose "github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/isharetest"
+)
+
+// Whatever a token request breaks, its answer is one that openapi.json describes.
+// Which rule refuses what is not judged here.
+func TestAnswersAreDescribed(t *testing.T) {
+	t.Parallel()
+	attempts := isharetest.NewAttempts(players().ca, providerID, alias)
+	dir := newHome(t)
+	writeParties(t, dir, append(attempts.Parties(), players().provider)...)
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, "WAYBILL_POLICY_ROLES="+isharetest.RoleServiceConsumer))
+	statuses := map[int]bool{}
+	for _, rule := range append(ishare.Rules(), nil) {
+		for _, attempt := range attempts.Breaking(rule)[:min(2, len(attempts.Breaking(rule)))] {
+			for _, r := range attempt.Requests() {
+				statuses[s.send(t, r).Status] = true
+			}
+		}
+	}
+	want := []int{http.StatusOK, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge}
+	if got := slices.Sorted(maps.Keys(statuses)); !slices.Equal(got, want) {
+		t.Errorf("statuses %v, want %v", got, want)
+	}
+}
+
+// A server that may have used assertions in a life before says when to come back.
+func TestUnsureAnswerIsDescribed(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Options{}, parse(t, newHome(t)))
+	a := s.send(t, players().consumer.Request(providerID))
+	if err := a.Meets(ishare.UnavailableState); err != nil {
+		t.Error(err)
+	}
+	if wait := a.Header.Get("Retry-After"); wait == "" || wait == "0" {
+		t.Errorf("Retry-After: %q", wait)
+	}
+	told := s.log.records(t, "assertions issued before this start get no token, as they may have been used")
+	if len(told) != 1 || told[0]["reason"] == nil || told[0]["issued_before"] == nil {
+		t.Errorf("the log says %v", told)
+	}
+}
+
+func TestDescriptionIsServed(t *testing.T) {
+	t.Parallel()
+	want, err := os.ReadFile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startNewborn(t)
+	if _, _, got := get(t, s.described, s.url+"/openapi.json"); string(got) != string(want) {
+		t.Errorf("served: %.80s", got)
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, configured, base string }{
+		{"as the request says", "", ""},
+		{"as the configuration says", "WAYBILL_LISTEN_URL=https://provider.example/ishare/", "https://provider.example/ishare"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := startNewborn(t, test.configured)
+			base := test.base
+			if base == "" {
+				base = s.url
+			}
+			_, _, body := get(t, s.described, s.url+"/.well-known/oauth-authorization-server")
+			var got map[string]any
+			if err := json.Unmarshal(body, &got); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]any{
+				"issuer":                                base,
+				"token_endpoint":                        base + "/connect/token",
+				"jwks_uri":                              base + "/.well-known/jwks.json",
+				"scopes_supported":                      []any{"iSHARE", "orders"},
+				"response_types_supported":              []any{},
+				"grant_types_supported":                 []any{"client_credentials"},
+				"token_endpoint_auth_methods_supported": []any{"private_key_jwt"},
+				"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "RS384", "RS512"},
+				"ishare_party_id":      providerID,
+				"ishare_also_known_as": []any{alias},
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The published keys are those that verify a token in JWT format, and no more of
+// them than their public halves.
+func TestPublishedKeysVerifyTokens(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t, "WAYBILL_TOKENS_FORMAT=jwt")
+	token := s.token(t)
+	_, _, body := get(t, s.described, s.url+"/.well-known/jwks.json")
+	var keys jose.JSONWebKeySet
+	if err := json.Unmarshal(body, &keys); err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(keys.Keys, func(k jose.JSONWebKey) bool { return !k.IsPublic() }) || len(keys.Keys) == 0 {
+		t.Fatalf("keys: %s", body)
+	}
+	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims jwt.Claims
+	if err := parsed.Claims(keys, &claims); err != nil {
+		t.Fatal(err)
+	}
+	err = claims.ValidateWithLeeway(jwt.Expected{Issuer: providerID, AnyAudience: jwt.Audience{providerID}, Time: time.Now()}, 0)
+	if err != nil || parsed.Headers[0].ExtraHeaders["typ"] != "at+jwt" {
+		t.Errorf("claims %+v, header %v: %v", claims, parsed.Headers[0].ExtraHeaders, err)
+	}
+}
+
+// Every answer forbids caching, also those to requests that are none of ours.
+func TestNothingIsCached(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t)
+	for _, path := range []string{"/", "/connect/token", "/connect/token/", "/openapi.json", "/nowhere", "/.well-known/"} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodOptions} {
+			r, err := http.NewRequestWithContext(t.Context(), method, s.url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, header, _ := exchange(t, plain(t), r)
+			if header.Get("Cache-Control") != "no-store" || header.Get("Pragma") != "no-cache" {
+				t.Errorf("%s %s, status %d: %v", method, path, status, header)
+			}
+		}
+	}
+}
+
+func TestWrongMethodIsDescribed(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t)
+	for path, allow := range map[string]string{
+		"/connect/token":                          "POST",
+		"/openapi.json":                           "GET, HEAD",
+		"/.well-known/jwks.json":                  "GET, HEAD",
+		"/.well-known/oauth-authorization-server": "GET, HEAD",
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, header, _ := exchange(t, s.described, r); status != http.StatusMethodNotAllowed || header.Get("Allow") != allow {
+			t.Errorf("DELETE %s: status %d, Allow %q", path, status, header.Get("Allow"))
+		}
+	}
+}
+
+// What is not for the public is not on the public listener, nor the other way
+// round.
+func TestListenersServeTheirOwn(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t)
+	for base, paths := range map[string][]string{
+		s.url:      {"/livez", "/readyz", "/metrics", "/introspect", "/debug/pprof/", "/"},
+		s.internal: {"/connect/token", "/openapi.json", "/.well-known/jwks.json", "/"},
+	} {
+		for _, path := range paths {
+			if status, _, _ := get(t, plain(t), base+path); status != http.StatusNotFound {
+				t.Errorf("%s%s: status %d", base, path, status)
+			}
+		}
+	}
+}
+
+// A secured handler learns who calls, and is called by nobody without a token.
+func TestSecuredHandler(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, newHome(t)))
+	if status, header, _ := get(t, plain(t), s.url+"/who"); status != http.StatusUnauthorized || !strings.HasPrefix(header.Get("WWW-Authenticate"), "Bearer") {
+		t.Errorf("without a token: status %d, %v", status, header)
+	}
+	if status, _, _ := get(t, plain(t), s.url+"/who", "Authorization", "Bearer "+s.token(t)+"x"); status != http.StatusUnauthorized {
+		t.Errorf("with a changed token: status %d", status)
+	}
+	status, _, body := get(t, plain(t), s.url+"/who", "Authorization", "Bearer "+s.token(t))
+	if want := string(players().consumer.ID()); status != http.StatusOK || string(body) != want {
+		t.Errorf("status %d, %q; want %q", status, body, want)
+	}
+}
+
+// A panic shows nothing but where to look in the log, and the next request is
+// served.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, newHome(t)))
+	token := s.token(t)
+	status, header, body := get(t, plain(t), s.url+"/panic", "Authorization", "Bearer "+token)
+	var answer isharetest.Answer
+	if err := json.Unmarshal(body, &answer); err != nil {
+		t.Fatalf("%q: %v", body, err)
+	}
+	answer.Status = status
+	if err := answer.Meets(ishare.Internal); err != nil {
+		t.Error(err)
+	}
+	if header.Get("Cache-Control") != "no-store" || strings.Contains(string(body), "secret") || strings.Contains(string(body), ".go") {
+		t.Errorf("%v %s", header, body)
+	}
+	logged := s.log.records(t, "panic")
+	if len(logged) != 1 || !strings.HasSuffix(answer.Description, logged[0]["correlation"].(string)) { //nolint:forcetypeassert // a test
+		t.Errorf("answer %q, log %v", answer.Description, logged)
+	}
+	if status, _, _ := get(t, plain(t), s.url+"/who", "Authorization", "Bearer "+token); status != http.StatusOK {
+		t.Errorf("afterwards: status %d", status)
+	}
+}

@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"crypto/rand"
+	_ "embed"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/tokenendpoint"
+)
+
+// openAPI describes what the public listener serves.
+//
+//go:embed openapi.json
+var openAPI []byte
+
+const (
+	metadataPath = "/.well-known/oauth-authorization-server"
+	keySetPath   = "/.well-known/jwks.json"
+	openAPIPath  = "/openapi.json"
+)
+
+// metadata is the authorization server metadata of RFC 8414 section 2.
+type metadata struct {
+	Issuer         string           `json:"issuer"`
+	TokenEndpoint  string           `json:"token_endpoint"`
+	JWKSURI        string           `json:"jwks_uri"`
+	Scopes         []string         `json:"scopes_supported"`
+	ResponseTypes  []string         `json:"response_types_supported"`
+	GrantTypes     []string         `json:"grant_types_supported"`
+	AuthMethods    []string         `json:"token_endpoint_auth_methods_supported"`
+	AuthAlgorithms []jws.Algorithm  `json:"token_endpoint_auth_signing_alg_values_supported"`
+	Party          ishare.PartyID   `json:"ishare_party_id"` // the audience of assertions
+	AlsoKnownAs    []ishare.PartyID `json:"ishare_also_known_as,omitempty"`
+}
+
+// baseURL is the address by which the client reached us. The configuration
+// names it where a proxy stands in between; otherwise the request tells.
+func baseURL(configured string, r *http.Request) string {
+	if configured != "" {
+		return configured
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+func (s *service) metadata(w http.ResponseWriter, r *http.Request) {
+	base := baseURL(s.config.Listen.URL.String(), r)
+	writeJSON(w, metadata{
+		Issuer:         base,
+		TokenEndpoint:  base + tokenendpoint.Path,
+		JWKSURI:        base + keySetPath,
+		Scopes:         s.scopes(),
+		ResponseTypes:  []string{}, // there is no authorization endpoint
+		GrantTypes:     []string{"client_credentials"},
+		AuthMethods:    []string{"private_key_jwt"},
+		AuthAlgorithms: []jws.Algorithm{jws.RS256, jws.RS384, jws.RS512},
+		Party:          s.config.Party.ID,
+		AlsoKnownAs:    s.config.Party.AlsoKnownAs,
+	})
+}
+
+func writeJSON(w http.ResponseWriter, body any) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	writeRaw(w, b)
+}
+
+func writeRaw(w http.ResponseWriter, b []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	_, _ = w.Write(b) // the client may be gone
+}
+
+// uncached makes the ban on caching explicit in every answer, as iSHARE asks. A
+// handler may say otherwise.
+func uncached(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Pragma", "no-cache")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// survive turns a panic into the answer to every error of our own, which shows
+// nothing but where to look in the log, and keeps serving.
+func survive(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer catch(w, r, log)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// catch must be deferred.
+func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler { //nolint:errorlint,err113 // the documented sentinel, compared as net/http does
+		panic(v)
+	}
+	correlation := rand.Text()
+	log.ErrorContext(r.Context(), "panic", slog.String("correlation", correlation),
+		slog.Any("value", v), slog.String("stack", string(debug.Stack())))
+	writeFault(w, correlation)
+}
+
+func writeFault(w http.ResponseWriter, correlation string) {
+	fault := ishare.Internal.Because("%s; correlation id %s", ishare.Internal.Sentence, correlation)
+	b, err := json.Marshal(struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}{fault.Rule.Code, fault.Description()})
+	if err != nil { // two strings: cannot fail
+		b = nil
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(fault.Rule.Status)
+	_, _ = w.Write(b) // the client may be gone
+}

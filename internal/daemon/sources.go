@@ -1,0 +1,214 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// sources are where the knowledge comes from by which assertions are judged.
+type sources struct {
+	config  *config.Config
+	log     *slog.Logger
+	anchors trust.Anchors    // of our own choice
+	own     *trust.Validator // of the registry: by these anchors only
+	clients *trust.Validator // by these, and what a trusted list grants
+
+	revocation *trust.Revocation // nil: nobody is asked
+
+	file   *registry.File        // one of file and
+	remote *registry.Remote      // remote is set
+	cache  *registry.Cache       // of remote
+	list   *registry.TrustedList // of remote; nil: not asked for
+}
+
+// openSources asks nobody yet. What it returns must be closed.
+func openSources(cfg *config.Config, log *slog.Logger) (*sources, error) {
+	s := &sources{config: cfg, log: log}
+	for _, open := range []func() error{s.openTrust, s.openRevocation, s.openParticipants, s.openTrustedList} {
+		if err := open(); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+func (s *sources) openTrust() (err error) {
+	if s.anchors, err = trust.LoadAnchors(anchorItems(s.config.Trust.Anchors)); err != nil {
+		return fmt.Errorf("trust.anchors: %w", err)
+	}
+	if s.own, err = trust.New(s.anchors); err != nil {
+		return fmt.Errorf("trust.anchors: %w", err)
+	}
+	s.clients, err = trust.New(s.anchors)
+	return err
+}
+
+func (s *sources) openRevocation() (err error) {
+	mode := trust.RequireRevocation
+	switch s.config.Trust.Revocation {
+	case config.RevocationOff:
+		return nil
+	case config.RevocationPrefer:
+		mode = trust.PreferRevocation
+	case config.RevocationRequire:
+	}
+	s.revocation, err = trust.NewRevocation(trust.RevocationConfig{
+		Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("trust.revocation: %w", err)
+	}
+	return nil
+}
+
+func (s *sources) openParticipants() (err error) {
+	if s.config.Participants.Registry == nil {
+		if s.file, err = registry.OpenFile(string(s.config.Participants.File), s.log); err != nil {
+			return fmt.Errorf("participants.file: %w", err)
+		}
+		return nil
+	}
+	if s.remote, err = s.newRemote(); err != nil {
+		return fmt.Errorf("participants.registry: %w", err)
+	}
+	s.cache, err = registry.NewCache(registry.CacheConfig{
+		Source: s.remote, Fresh: s.config.Participants.Cache, MaxStale: s.config.Participants.MaxStale, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("participants: %w", err)
+	}
+	return nil
+}
+
+func (s *sources) newRemote() (*registry.Remote, error) {
+	cfg := s.config
+	seal, problems := keyfile.ReadSeal(sealFiles(cfg), time.Now())
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	return registry.NewRemote(registry.RemoteConfig{
+		ID:           cfg.Participants.Registry.ID,
+		URL:          cfg.Participants.Registry.URL.String(),
+		Version:      registry.Version(cfg.Participants.Registry.Version.String()),
+		Party:        s.audience(),
+		Key:          seal.Signer(),
+		Certificates: seal.Certificates,
+		Trust:        s.own,
+		Revocation:   s.revocationChecker(),
+		Leeway:       cfg.Policy.Leeway,
+		Log:          s.log,
+	})
+}
+
+func (s *sources) openTrustedList() (err error) {
+	if !s.config.Trust.TrustedList {
+		return nil
+	}
+	s.list, err = registry.NewTrustedList(registry.TrustedListConfig{
+		Source: s.remote, Own: s.anchors, Clients: s.clients,
+		Refresh: s.config.Trust.Refresh, MaxStale: s.config.Participants.MaxStale, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("trust.trusted_list: %w", err)
+	}
+	return nil
+}
+
+// audience lists our own identifiers, the canonical one first.
+func (s *sources) audience() []ishare.PartyID {
+	return append([]ishare.PartyID{s.config.Party.ID}, s.config.Party.AlsoKnownAs...)
+}
+
+// revocationChecker is the one that the configuration asks for.
+func (s *sources) revocationChecker() assertion.RevocationChecker {
+	if s.revocation == nil {
+		return trust.NoRevocation{}
+	}
+	return s.revocation
+}
+
+func (s *sources) parties() assertion.PartySource {
+	if s.cache == nil {
+		return s.file
+	}
+	return s.cache
+}
+
+// judgement is what the configuration says about judging assertions.
+func (s *sources) judgement() assertion.Config {
+	cfg := s.config
+	return assertion.Config{
+		Audience:         s.audience(),
+		Trust:            s.clients,
+		Parties:          s.parties(),
+		Revocation:       s.revocationChecker(),
+		Leeway:           cfg.Policy.Leeway,
+		AllowExtraHeader: cfg.Policy.ExtraHeaderParameters == config.ExtraHeadersAllow,
+		Roles:            cfg.Policy.Roles,
+		Dataspaces:       cfg.Policy.Dataspaces,
+	}
+}
+
+// run keeps the knowledge fresh until ctx is done.
+func (s *sources) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if s.file != nil {
+		group.Go(func() error { return s.file.Run(ctx) })
+	}
+	if s.cache != nil {
+		group.Go(func() error { return s.cache.Run(ctx) })
+	}
+	if s.list != nil {
+		group.Go(func() error { return s.list.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// close gives up what is being asked, in the order in which one asks the other.
+func (s *sources) close() error {
+	var errs []error
+	if s.cache != nil {
+		errs = append(errs, s.cache.Close())
+	}
+	if s.remote != nil {
+		errs = append(errs, s.remote.Close())
+	}
+	if s.revocation != nil {
+		s.revocation.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// A listed verifier does not call a chain untrusted while the trusted list that
+// could vouch for it is out of reach: that would be a guess.
+type listedVerifier struct {
+	*assertion.Verifier
+
+	list *registry.TrustedList
+}
+
+var errNoTrustedList = errors.New("the trusted list is not in force")
+
+// Verify is [assertion.Verifier.Verify], but for the trusted list.
+func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error) {
+	client, seen, err := v.Verifier.Verify(ctx, clientID, compact)
+	if rejection := (*ishare.Rejection)(nil); errors.As(err, &rejection) && rejection.Rule == ishare.ChainUntrusted && !v.list.InForce() {
+		return nil, seen, &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: listRetry, Cause: errors.Join(errNoTrustedList, err)}
+	}
+	return client, seen, err
+}
+
+// listRetry is about how soon a registry that is back will have been asked again.
+const listRetry = 5 * time.Second
