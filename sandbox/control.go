@@ -1,0 +1,119 @@
+package sandbox
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// maxOrder bounds a request to the control API, in bytes.
+const maxOrder = 4 << 10
+
+// A State is what there is in a running sandbox and how its switches stand.
+type State struct {
+	Framework Framework `json:"framework"`
+	Provider  Place     `json:"provider"`
+	Registry  Place     `json:"registry"`
+	Control   string    `json:"control"` // URL
+	Switches  []Switch  `json:"switches"`
+	Asked     Tally     `json:"asked"`
+}
+
+// A Place is a party that serves.
+type Place struct {
+	ID  ishare.PartyID `json:"id"`
+	URL string         `json:"url"`
+}
+
+// order is what PUT /switches/{name} takes.
+type order struct {
+	Value string `json:"value"`
+}
+
+// controlHandler is the API by which a running sandbox is watched and changed:
+//
+//	GET  /state             how everything stands
+//	PUT  /switches/{name}   {"value": "…"} turns one switch
+//	POST /reset             {} puts every switch back
+//
+// Each answers with the state, or with an error.
+//
+// Whoever can connect may use it, so it listens on loopback only. A page of
+// another site in a browser on this machine can connect as well: it must neither change
+// anything, which is why requests from other origins and bodies that a form can
+// send are refused, nor read anything under a name that it had made to lead here,
+// which is why no other host than our own address is answered for.
+func (s *Sandbox) controlHandler(address net.Addr) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { s.tellState(w) })
+	mux.HandleFunc("PUT /switches/{name}", s.turnSwitch)
+	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, _ *http.Request) {
+		s.Reset()
+		s.tellState(w)
+	})
+	return ownHost(address, http.NewCrossOriginProtection().Handler(jsonOnly(mux)))
+}
+
+func (s *Sandbox) tellState(w http.ResponseWriter) {
+	body, err := json.Marshal(s.State())
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	send(w, http.StatusOK, body)
+}
+
+func (s *Sandbox) turnSwitch(w http.ResponseWriter, r *http.Request) {
+	var o order
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
+	if err == nil {
+		err = json.Unmarshal(body, &o, json.RejectUnknownMembers(true))
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, `want {"value": "…"}`)
+		return
+	}
+	switch err := s.Set(r.PathValue("name"), o.Value); {
+	case errors.Is(err, ErrNoSwitch):
+		refuse(w, http.StatusNotFound, err.Error())
+	case err != nil:
+		refuse(w, http.StatusBadRequest, err.Error())
+	default:
+		s.tellState(w)
+	}
+}
+
+// ownHost answers for the address that is listened on, by number or as localhost.
+func ownHost(address net.Addr, next http.Handler) http.Handler {
+	_, port, _ := net.SplitHostPort(address.String())
+	local := net.JoinHostPort("localhost", port)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != address.String() && r.Host != local {
+			refuse(w, http.StatusMisdirectedRequest, "this is "+address.String()+" and answers for nobody else")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// jsonOnly refuses changes in any other form: a browser asks us before it sends
+// JSON for a page of another origin, and we do not agree.
+func jsonOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		if r.Method != http.MethodGet && (err != nil || mediaType != "application/json") {
+			refuse(w, http.StatusUnsupportedMediaType, "want a body of the type application/json")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func switchPath(name string) string { return "/switches/" + url.PathEscape(name) }

@@ -1,0 +1,77 @@
+package sandbox
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// providerConfig keeps the internal listener on this machine, wherever the public
+// one is.
+func providerConfig(c Config, provider Participant, registry Place) []byte {
+	return fmt.Appendf(nil, `# Written at each start of the sandbox.
+party:
+  id: %q
+  also_known_as: [%q]
+  key: key.pem
+  certificates: chain.pem
+listen:
+  public: %q
+  internal: 127.0.0.1:0
+participants:
+  registry: {id: %q, url: %q, version: auto}
+  cache: %s
+  max_stale: %s
+trust:
+  anchors: [../%s/root.pem]
+  trusted_list: true
+  refresh: %[6]s
+  revocation: require
+  revocation_allow_private: true # everything is on this machine
+data: data
+scopes:
+  orders: read orders
+`, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, maxStale(c.Freshness), ownCA)
+}
+
+// maxStale lets a person see that known parties are served on while the registry is
+// away, and that this ends.
+func maxStale(freshness time.Duration) time.Duration { return 12 * freshness }
+
+// reachable is where a client on this machine finds a listener. One that listens
+// on every address has none of its own, and plain http goes to loopback only.
+func reachable(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); err != nil || !ip.IsUnspecified() {
+		return addr.String()
+	}
+	return net.JoinHostPort(loopback, port)
+}
+
+// me answers who the token says the caller is.
+func me(w http.ResponseWriter, r *http.Request) {
+	claims, ok := guard.Caller(r.Context())
+	if !ok {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	b, err := json.Marshal(struct {
+		Party   ishare.PartyID `json:"party"`
+		Client  ishare.PartyID `json:"client_id"`
+		Scope   string         `json:"scope"`
+		Expires string         `json:"expires"`
+	}{claims.Party, claims.Client, claims.Scope.String(), claims.Expires.UTC().Format("2006-01-02T15:04:05Z")})
+	if err != nil {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(append(b, '\n')) // the caller may be gone
+}
