@@ -1,0 +1,61 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/keyfile"
+)
+
+func (c *command) check() *cli.Command {
+	return &cli.Command{
+		Name:        "check",
+		Usage:       "find everything that is wrong with a configuration, before it is served",
+		Description: "Prints one line for each problem, with its place and a mend. Exits with 1 when there are any.",
+		Flags:       []cli.Flag{configFlag()},
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			cfg, problems, err := config.Inspect(cmd.String("config"), os.Environ())
+			if err != nil {
+				return err
+			}
+			found := &daemon.Checkup{}
+			if cfg.Data != "" { // which has a default: else nothing could be read
+				found = daemon.Check(cfg)
+			}
+			for _, p := range inFileOrder(append(problems, found.Problems...)) {
+				fmt.Fprintln(c.out, p)
+			}
+			for _, w := range found.Warnings {
+				fmt.Fprintln(c.err, "warning:", w)
+			}
+			if len(problems)+len(found.Problems) > 0 {
+				return errNo
+			}
+			fmt.Fprintln(c.err, "no problems found")
+			return nil
+		},
+	}
+}
+
+func inFileOrder(problems []config.Problem) []config.Problem {
+	return slices.SortedStableFunc(slices.Values(problems), func(a, b config.Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key))
+	})
+}
+
+// tell prints warnings about files, and returns what is worse.
+func (c *command) tell(problems keyfile.Problems) error {
+	for _, p := range problems {
+		if p.Warning {
+			fmt.Fprintln(c.err, "warning:", p)
+		}
+	}
+	return problems.Err()
+}

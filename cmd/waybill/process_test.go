@@ -1,0 +1,454 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/isharetest"
+)
+
+// leeway is short, since the tests wait for it.
+const leeway = 2 * time.Second
+
+const configuration = `
+party: {id: "did:ishare:EU.NL.NTRNL-10000000", key: provider-key.pem, certificates: provider.pem}
+listen: {public: "127.0.0.1:0", internal: "127.0.0.1:0"}
+participants: {file: parties.json}
+trust: {anchors: [root.pem], revocation: off}
+data: data
+policy: {leeway: 2s}
+`
+
+// A server is a process of waybill serve.
+type server struct {
+	url    string
+	log    *transcript
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	result error // of the process, when it has ended
+}
+
+// A transcript is the standard error of a process.
+type transcript struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *transcript) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *transcript) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// line is the last line of the log with a message, or nil.
+func (l *transcript) line(message string) []byte {
+	var found []byte
+	for line := range bytes.Lines([]byte(l.String())) {
+		if bytes.Contains(line, []byte(`"msg":"`+message)) && bytes.HasSuffix(line, []byte("\n")) {
+			found = line
+		}
+	}
+	return found
+}
+
+// newProvider makes a folder for servers of the provider.
+func newProvider(t *testing.T) (string, *cast) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals on Windows")
+	}
+	dir, who := newHome(t)
+	write(t, filepath.Join(dir, "waybill.yaml"), configuration)
+	return dir, who
+}
+
+// serve starts a process on the configuration in the folder. It is killed when the
+// test ends.
+func serve(t *testing.T, dir string, environ ...string) *server {
+	t.Helper()
+	s := &server{log: &transcript{}, ended: make(chan struct{})}
+	s.cmd = exec.Command("waybill", "serve", "--config", filepath.Join(dir, "waybill.yaml"))
+	s.cmd.Env = append(os.Environ(), environ...)
+	s.cmd.Stderr = s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		s.result = s.cmd.Wait()
+		close(s.ended)
+	}()
+	t.Cleanup(func() {
+		s.cmd.Process.Kill() // it may be gone
+		<-s.ended
+	})
+	s.await(t, "it serves", func() bool { return s.log.line("serving") != nil })
+	var err error
+	if s.url, _, err = addresses(s.log.line("serving")); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// await asks again and again until it is so.
+func (s *server) await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	gone := false
+	ok := await(func() bool {
+		select {
+		case <-s.ended:
+			gone = true
+			return true
+		default:
+			return so()
+		}
+	})
+	if !ok || gone && !so() {
+		t.Fatalf("waited in vain until %s; the log:\n%s", what, s.log)
+	}
+}
+
+// stop has the process end as an operator does.
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(t)
+	if s.result != nil {
+		t.Errorf("it ended with %v; the log:\n%s", s.result, s.log)
+	}
+}
+
+// kill ends the process as a crash does.
+func (s *server) kill(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(t)
+}
+
+func (s *server) wait(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(longEnough):
+		t.Fatalf("it does not end; the log:\n%s", s.log)
+	}
+}
+
+// send makes a token request.
+func (s *server) send(t *testing.T, r *isharetest.Request) *isharetest.Answer {
+	t.Helper()
+	a, err := r.Send(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// A clock makes requests of a client, whose clock may run ahead.
+type clock struct {
+	party *isharetest.Party
+	ahead time.Duration
+}
+
+// request makes a right request, as the client's clock has it.
+func (c clock) request() *isharetest.Request {
+	r := c.party.Request(providerID)
+	now := time.Now().Add(c.ahead).Unix()
+	r.Assertion.Payload.Set("iat", now)
+	r.Assertion.Payload.Set("exp", now+30)
+	return r
+}
+
+// served asks with new assertions until one gets a token, as a client does: it comes
+// back when it is told to. Whoever is not served must be told so, and nothing else.
+func (c clock) served(t *testing.T, s *server) (*isharetest.Request, *isharetest.Answer) {
+	t.Helper()
+	for late := time.After(longEnough); ; {
+		r := c.request()
+		a := s.send(t, r)
+		if a.Status == 200 {
+			return r, a
+		}
+		if err := unsure(a); err != nil {
+			t.Fatal(err)
+		}
+		pause := time.NewTimer(retryAfter(a))
+		select {
+		case <-pause.C:
+		case <-late:
+			t.Fatalf("never served; the log:\n%s", s.log)
+		}
+	}
+}
+
+func retryAfter(a *isharetest.Answer) time.Duration {
+	seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// unsure returns nil when the answer is the one of a server that cannot vouch yet. To
+// come back takes no longer than the leeway, but for what is lost by whole seconds.
+func unsure(a *isharetest.Answer) error {
+	if wait := retryAfter(a); wait < time.Second || wait > leeway+2*time.Second {
+		return errors.New("Retry-After: " + a.Header.Get("Retry-After"))
+	}
+	return a.Meets(ishare.UnavailableState)
+}
+
+// refused fails the test if the server gives a token for what was used before.
+func (s *server) refused(t *testing.T, used ...*isharetest.Request) {
+	t.Helper()
+	for _, r := range used {
+		a := s.send(t, r)
+		if id := a.RuleID(); a.AccessToken != "" || id != ishare.JTIReplayed.ID && unsure(a) != nil {
+			t.Errorf("an assertion that was used before: %+v", a)
+		}
+	}
+}
+
+// genuine checks a token with the keys in a folder, as a server that has them does.
+func genuine(t *testing.T, keys, token string) error {
+	t.Helper()
+	ring, err := accesstoken.OpenKeys(keys, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := accesstoken.New(accesstoken.Config{Party: providerID, Format: accesstoken.Opaque, Lifetime: time.Hour, Keys: ring})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := issuer.Check(t.Context(), token)
+	if err == nil && claims.Party != consumerID {
+		t.Errorf("the token is %s's", claims.Party)
+	}
+	return err
+}
+
+// After a clean stop nothing is forgotten, and nobody waits.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	dir, who := newProvider(t)
+	right, early := clock{party: who.consumer}, clock{party: who.consumer, ahead: leeway}
+	s := serve(t, dir)
+	used, a := right.served(t, s)
+	usedEarly, _ := early.served(t, s)
+	s.refused(t, used, usedEarly)
+	s.stop(t)
+
+	s = serve(t, dir)
+	for _, c := range []clock{right, early} {
+		if a := s.send(t, c.request()); a.Meets(nil) != nil {
+			t.Errorf("a new assertion: %+v", a)
+		}
+	}
+	for _, r := range []*isharetest.Request{used, usedEarly} {
+		if err := s.send(t, r).Meets(ishare.JTIReplayed); err != nil {
+			t.Errorf("an assertion that was used before: %v", err)
+		}
+	}
+	if err := genuine(t, filepath.Join(dir, "data", "keys"), a.AccessToken); err != nil {
+		t.Errorf("a token of before: %v", err)
+	}
+	if line := s.log.line("assertions issued before"); line != nil {
+		t.Errorf("it has doubts: %s", line)
+	}
+}
+
+// After kill -9, again and again and with whatever it leaves behind, no assertion is
+// accepted twice, also not of a client whose clock runs ahead by all that is allowed;
+// and when the leeway is over, service is as always.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	dir, who := newProvider(t)
+	clocks := []clock{{party: who.consumer}, {party: who.consumer, ahead: leeway}}
+	s := serve(t, dir)
+	used := slowlyUsed(t, s, clocks)
+	for range 2 {
+		used = append(used, killedInUse(t, s, clocks)...)
+		leave(t, filepath.Join(dir, "data"))
+		s = serve(t, dir)
+		if err := unsure(s.send(t, clocks[0].request())); err != nil {
+			t.Errorf("a new assertion right after a crash: %v", err)
+		}
+		if s.log.line("assertions issued before") == nil {
+			t.Errorf("it does not tell of its doubts:\n%s", s.log)
+		}
+		s.refused(t, used...)
+		fresh := slowlyUsed(t, s, clocks)
+		used = append(used, fresh...)
+		s.refused(t, used...)
+		if a := s.send(t, clocks[0].request()); a.Meets(nil) != nil {
+			t.Errorf("after the leeway: %+v", a)
+		}
+	}
+	s.stop(t)
+}
+
+// slowlyUsed uses an assertion of each client as soon as it is served.
+func slowlyUsed(t *testing.T, s *server, clocks []clock) []*isharetest.Request {
+	t.Helper()
+	var used []*isharetest.Request
+	for _, c := range clocks {
+		r, _ := c.served(t, s)
+		used = append(used, r)
+	}
+	return used
+}
+
+// killedInUse kills the server while clients use assertions, and returns those. Of the
+// last ones nobody knows whether they were accepted.
+func killedInUse(t *testing.T, s *server, clocks []clock) []*isharetest.Request {
+	t.Helper()
+	const enough = 20
+	var mu sync.Mutex
+	var used []*isharetest.Request
+	full := make(chan struct{})
+	var clients sync.WaitGroup
+	for _, c := range clocks {
+		clients.Go(func() {
+			for {
+				r := c.request()
+				mu.Lock()
+				used = append(used, r)
+				if len(used) == enough {
+					close(full)
+				}
+				mu.Unlock()
+				if _, err := r.Send(s.url); err != nil {
+					return
+				}
+			}
+		})
+	}
+	<-full
+	s.kill(t)
+	clients.Wait()
+	return used
+}
+
+// leave puts into the data folder what a crash at a bad moment, or a full disk, may
+// leave.
+func leave(t *testing.T, data string) {
+	t.Helper()
+	for _, name := range []string{"replay/replay.hand-over", "replay/replay.hand-over.new", "replay/replay.life.new", "keys/.new-ABCDEFGH"} {
+		write(t, filepath.Join(data, filepath.FromSlash(name)), "waybill re")
+	}
+}
+
+// Two servers with data of their own and one folder of keys, which they both find
+// empty, vouch for each other's tokens.
+func TestSharedKeys(t *testing.T) {
+	t.Parallel()
+	dir, who := newProvider(t)
+	var tokens sync.Map
+	t.Run("servers", func(t *testing.T) {
+		for _, data := range []string{"one", "two"} {
+			t.Run(data, func(t *testing.T) {
+				t.Parallel()
+				s := serve(t, dir, "WAYBILL_DATA="+data, "WAYBILL_TOKENS_KEYS=shared")
+				_, a := clock{party: who.consumer}.served(t, s)
+				tokens.Store(data, a.AccessToken)
+				s.stop(t)
+			})
+		}
+	})
+	for data, token := range tokens.Range {
+		if err := genuine(t, filepath.Join(dir, "shared"), fmt.Sprint(token)); err != nil {
+			t.Errorf("a token of server %s: %v", data, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, fmt.Sprint(data), "keys")); err == nil {
+			t.Errorf("server %s has keys of its own", data)
+		}
+	}
+}
+
+// SIGHUP exchanges the configuration. A bad one changes nothing, and the log says
+// why.
+func TestHangup(t *testing.T) {
+	t.Parallel()
+	dir, who := newProvider(t)
+	file := filepath.Join(dir, "waybill.yaml")
+	s := serve(t, dir)
+	client := clock{party: who.consumer}
+	client.served(t, s)
+	asks := func(scope string) string {
+		r := client.request()
+		r.Form.Set("scope", scope)
+		return s.send(t, r).RuleID()
+	}
+	if id := asks("iSHARE orders"); id != ishare.RequestScope.ID {
+		t.Errorf("before: %q", id)
+	}
+	hangup := func(content, message string) string {
+		t.Helper()
+		write(t, file, content)
+		before := strings.Count(s.log.String(), message)
+		if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		s.await(t, message, func() bool { return strings.Count(s.log.String(), message) > before && s.log.line(message) != nil })
+		return string(s.log.line(message))
+	}
+	const failed = "reload failed; the old configuration stays in use"
+	hangup(configuration+"scopes: {orders: read orders}\n", "reloaded")
+	s.await(t, "the new configuration is in use", func() bool { return asks("iSHARE orders") == "" })
+
+	for content, want := range map[string][]string{
+		"party: [\n":                     {"waybill.yaml:2:1"},
+		configuration + "colour: blue\n": {"waybill.yaml:8:1", "colour", "unknown key"},
+		strings.Replace(configuration, "parties.json", "nowhere.json", 1):                                                               {"participants.file", "nowhere.json"},
+		strings.Replace(configuration, "leeway: 2s", "leeway: 3s", 1):                                                                   {"a restart is needed to change policy.leeway"},
+		strings.NewReplacer("data: data", "data: elsewhere", `internal: "127.0.0.1:0`, `internal: "127.0.0.1:1`).Replace(configuration): {"restart", "data", "listen.internal"},
+	} {
+		line := hangup(content, failed)
+		for _, part := range want {
+			if !strings.Contains(line, part) {
+				t.Errorf("%q is not in %s", part, line)
+			}
+		}
+		if id := asks("iSHARE orders"); id != "" {
+			t.Errorf("after a bad file: %q", id)
+		}
+	}
+	hangup(configuration, "reloaded")
+	s.await(t, "the first configuration is in use", func() bool { return asks("iSHARE orders") == ishare.RequestScope.ID })
+	s.stop(t)
+}
+
+// SIGHUP is for reloading from the first moment on: it ends nothing.
+func TestEarlyHangup(t *testing.T) {
+	t.Parallel()
+	dir, _ := newProvider(t)
+	s := serve(t, dir)
+	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.await(t, "it has reloaded", func() bool { return s.log.line("reloaded") != nil })
+	s.stop(t)
+}

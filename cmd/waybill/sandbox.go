@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/waybill-token/waybill/sandbox"
+)
+
+// defaultDir is the folder of the data space unless another one is named.
+const defaultDir = "waybill-sandbox"
+
+func (c *command) sandbox() *cli.Command {
+	return &cli.Command{
+		Name:  "sandbox",
+		Usage: "run a whole data space on this machine",
+		Description: "Makes a certificate authority, a Participant Registry, a provider and consumers in every standing in a\n" +
+			"folder, once, and starts the servers. Prints the commands to try next. The subcommands watch and change a\n" +
+			"sandbox that runs.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` of the data space", Value: defaultDir},
+			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the provider; the registry, the status services and the switches follow it on 127.0.0.1", Value: "127.0.0.1:8080", Local: true},
+			&cli.StringFlag{
+				Name: "framework", Usage: "`VERSION` that the registry speaks: 3.0 or 2", Value: string(sandbox.Framework3), Local: true,
+				Validator: oneOf(string(sandbox.Framework3), string(sandbox.Framework2)),
+			},
+			&cli.BoolFlag{Name: "real-key-sizes", Usage: "give the CAs keys of 4096 bits, as real ones have; takes longer", Local: true},
+		},
+		Commands: []*cli.Command{c.sandboxShow(), c.sandboxSet(), c.sandboxReset()},
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			bits := 2048
+			if cmd.Bool("real-key-sizes") {
+				bits = 4096
+			}
+			s, err := sandbox.Open(ctx, sandbox.Config{
+				Dir: cmd.String("dir"), Listen: cmd.String("listen"), CAKeyBits: bits,
+				Log:       slog.New(slog.NewTextHandler(c.err, nil)),
+				Progress:  func(step string) { fmt.Fprintln(c.err, step) },
+				Framework: sandbox.Framework(cmd.String("framework")),
+			})
+			if err != nil {
+				return err
+			}
+			if err := c.printNext(s, cmd.String("dir")); err != nil {
+				return err
+			}
+			return s.Run(ctx)
+		},
+	}
+}
+
+// printNext prints commands that work when pasted into a second terminal in the
+// same folder.
+func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
+	self := selfCommand()
+	seal := func(p sandbox.Participant) string {
+		return fmt.Sprintf("--audience %s --client-id %s --key %s --certificates %s",
+			s.Provider.ID, p.ID, quote(p.KeyFile), quote(p.ChainFile))
+	}
+	server := " --server " + quote(s.URL) + " "
+	change := self + " sandbox"
+	if dir != defaultDir {
+		change += " --dir " + quote(dir)
+	}
+	_, err := io.WriteString(c.out, strings.Join([]string{
+		"",
+		"The sandbox is ready: provider " + string(s.Provider.ID) + " at " + s.URL + ". Ctrl-C stops it.",
+		"Try these in a second terminal, in this folder:",
+		"",
+		"# 1. Get a token.",
+		self + " token" + server + seal(s.Consumer),
+		"",
+		"# 2. Call the service with it: it answers who the token says you are.",
+		self + " request GET " + quote(s.URL+"/me") + server + seal(s.Consumer),
+		"",
+		"# 3. See why a consumer whose compliance has ended is refused.",
+		self + " assertion " + seal(s.Former) + " | " + self + " explain --config " + quote(s.ConfigFile),
+		"",
+		"# 4. Suspend the consumer. Within " + s.Freshness().String() + " the provider notices: try 1 again.",
+		change + " set " + s.Consumer.Folder + ".standing suspended",
+		"",
+		"# 5. See what else can be changed: revoke a certificate, have the registry fail, or lie.",
+		change + " show",
+		"",
+		"# 6. Put everything back.",
+		change + " reset",
+		"",
+	}, "\n")+"\n")
+	return err
+}
+
+// selfCommand is how this program can be started again from the present folder.
+func selfCommand() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "waybill"
+	}
+	// go run builds into a folder of its own and removes it in the end.
+	if strings.Contains(filepath.ToSlash(path), "/go-build") {
+		if _, err := os.Stat(filepath.FromSlash("cmd/waybill/main.go")); err == nil {
+			return "go run ./cmd/waybill"
+		}
+		return quote(path)
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, path); err == nil && !strings.HasPrefix(rel, "..") {
+			return quote("." + string(filepath.Separator) + rel)
+		}
+	}
+	return quote(path)
+}
+
+// quote makes one word of a path for a POSIX shell.
+func quote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(plain, r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// plain characters need no quoting.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./_-+,:@%"

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/daemon"
+)
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`", Required: true}
+}
+
+func (c *command) serve() *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "run the server that a configuration describes",
+		Description: "Logs JSON to standard error. SIGHUP reloads the configuration; a bad one leaves the old one in use and\n" +
+			"says why. SIGINT and SIGTERM stop the server after the requests under way.",
+		Flags: []cli.Flag{configFlag()},
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			// Caught from here on: a SIGHUP that comes during the start must not end it.
+			hangups := make(chan os.Signal, 1)
+			signal.Notify(hangups, syscall.SIGHUP)
+			defer signal.Stop(hangups)
+			log := slog.New(slog.NewJSONHandler(c.err, nil))
+			path := cmd.String("config")
+			cfg, err := config.Load(path, os.Environ())
+			if err != nil {
+				return err
+			}
+			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log})
+			if err != nil {
+				return err
+			}
+			log.InfoContext(ctx, "serving", slog.String("public", d.PublicAddr().String()), slog.String("internal", d.InternalAddr().String()),
+				slog.String("party", string(cfg.Party.ID)))
+			go func() {
+				for hangup(ctx, hangups) {
+					reload(ctx, d, path, log)
+				}
+			}()
+			err = d.Run(ctx)
+			log.InfoContext(ctx, "stopped")
+			return err
+		},
+	}
+}
+
+// hangup waits for SIGHUP, and reports false when ctx is done first.
+func hangup(ctx context.Context, hangups <-chan os.Signal) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-hangups:
+		return true
+	}
+}
+
+// reload exchanges the configuration.
+func reload(ctx context.Context, d *daemon.Daemon, path string, log *slog.Logger) {
+	cfg, err := config.Load(path, os.Environ())
+	if err == nil {
+		err = d.Reload(ctx, cfg)
+	}
+	if err != nil {
+		log.ErrorContext(ctx, "reload failed; the old configuration stays in use", slog.Any("error", err))
+		return
+	}
+	log.InfoContext(ctx, "reloaded")
+}
