@@ -99,6 +99,11 @@ func TestReaderKnowsTheIssuer(t *testing.T) {
 				t.Errorf("%s: revocation was asked", test.name)
 			}
 		}
+		r := newReader(t, pinned)
+		pinned.Certificates[0] = "changed by the caller"
+		if _, err := r.Read(t.Context(), answer(other)); err != nil {
+			t.Errorf("after the caller changed its list: %v", err)
+		}
 	})
 }
 
