@@ -1,27 +1,35 @@
 package guard
 
 import (
+	"errors"
+	"io"
 	"net/http"
+	"sync"
 	"time"
 )
 
-// stall is how long a client may take none of what it is sent. How long it takes for all of
-// it is up to the client.
-const stall = time.Minute
+// How long a client may do nothing when it is its turn. How long it takes for all of it is up to
+// the client.
+const (
+	stall   = time.Minute      // taking none of what it is sent
+	silence = 10 * time.Minute // sending nothing of the body that it has begun
+)
 
 // A patientWriter lifts the deadlines that a server sets for a whole request, which would cut
-// long answers, and gives each write one of its own.
+// long answers, and gives each write and each read one of its own.
 type patientWriter struct {
 	http.ResponseWriter
 	deadlines *http.ResponseController
+
+	mu    sync.Mutex
+	ended bool // the connection is the server's again
 }
 
-// newPatientWriter also lifts the deadline for reading, since a body may flow for as long as the
-// answer does. The client is known by now: it holds a good token. A writer without
-// deadlines, as in tests, has nothing to lift.
+// newPatientWriter lifts the deadlines. The client is known by now: it holds a good token. A
+// writer without deadlines, as in tests, has nothing to lift.
 func newPatientWriter(w http.ResponseWriter) *patientWriter {
 	p := &patientWriter{ResponseWriter: w, deadlines: http.NewResponseController(w)}
-	_ = p.deadlines.SetReadDeadline(time.Time{})
+	p.readBy(time.Time{})
 	_ = p.deadlines.SetWriteDeadline(time.Time{})
 	return p
 }
@@ -38,19 +46,58 @@ func (p *patientWriter) FlushError() error {
 	return p.deadlines.Flush()
 }
 
-// hurry sets the deadline for one write, and returns what lifts it: with HTTP/2 a deadline that passes
-// while nothing is written ends the stream.
+// hurry sets the deadline for one write, and returns what lifts it: with HTTP/2 a deadline that
+// passes while nothing is written ends the stream.
 func (p *patientWriter) hurry() func() {
 	_ = p.deadlines.SetWriteDeadline(time.Now().Add(stall))
 	return func() { _ = p.deadlines.SetWriteDeadline(time.Time{}) }
+}
+
+// readBy sets the deadline for reading. It may come from the goroutine that sends the body to the
+// upstream, which can outlive the request by a moment.
+func (p *patientWriter) readBy(deadline time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		_ = p.deadlines.SetReadDeadline(deadline)
+	}
 }
 
 // end sets deadlines for what is left to the server after the handler: to write what is
 // buffered, and to read what is left of the body.
 func (p *patientWriter) end() {
 	_ = p.deadlines.SetWriteDeadline(time.Now().Add(stall))
-	_ = p.deadlines.SetReadDeadline(time.Now().Add(stall))
+	p.readBy(time.Now().Add(stall))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
 }
 
 // Unwrap is what [http.ResponseController] looks for, to upgrade.
 func (p *patientWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// A body is what a client sends. Its errors are the client's, and not the upstream's.
+type body struct {
+	io.ReadCloser
+	patient *patientWriter
+}
+
+// Read implements [io.Reader].
+func (b *body) Read(p []byte) (int, error) {
+	b.patient.readBy(time.Now().Add(silence))
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.patient.readBy(time.Time{}) // the server listens on whether the client leaves
+	case err != nil:
+		err = &bodyError{err}
+	}
+	return n, err
+}
+
+// A bodyError says that the body broke off.
+type bodyError struct{ cause error }
+
+func (e *bodyError) Error() string { return "the client's body: " + e.cause.Error() }
+
+func (e *bodyError) Unwrap() error { return e.cause }

@@ -205,3 +205,44 @@ func TestDeadlinesHoldForTheNextRequest(t *testing.T) {
 		}
 	})
 }
+
+// A client that begins a body and sends no more does not hold connections for ever: neither when
+// the upstream waits for the rest nor when it has answered.
+func TestClientThatSendsNoMore(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		upstream http.HandlerFunc
+		held     time.Duration
+		status   string
+	}{
+		{"upstream waits", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(w, "answered")
+		}, 10 * time.Minute, "400"},
+		{"upstream answers", func(w http.ResponseWriter, _ *http.Request) {
+			controller := http.NewResponseController(w)
+			controller.EnableFullDuplex()
+			io.WriteString(w, "answered")
+			controller.Flush()
+			panic(http.ErrAbortHandler)
+		}, time.Minute, "200"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHall(t, false, c.upstream)
+				conn, err := h.front.dial(t.Context(), "", "")
+				check(t, err)
+				defer conn.Close()
+				start := time.Now()
+				_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nAuthorization: Bearer "+h.token(t, "iSHARE")+"\r\n\r\nbeginning")
+				check(t, err)
+				if got := readAll(t, conn); !strings.HasPrefix(got, "HTTP/1.1 "+c.status) {
+					t.Errorf("%q", got)
+				}
+				if held := time.Since(start); held > c.held {
+					t.Errorf("the connection was held for %v", held)
+				}
+			})
+		})
+	}
+}

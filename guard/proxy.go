@@ -3,7 +3,6 @@ package guard
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -68,8 +67,8 @@ type ProxyConfig struct {
 // A request may take as long as client and upstream like, once it is let in: the deadlines of
 // the server are lifted, bodies of both directions flow as they come, and WebSockets work over
 // HTTP/1.1. Other upgrades are not passed on: h2c would be a tunnel past all of this.
-// [http.Server.Shutdown] does not wait for WebSockets. A client that takes nothing of what it is sent for
-// a minute is cut off.
+// [http.Server.Shutdown] does not wait for WebSockets. A client is cut off that takes nothing of
+// what it is sent for a minute, or sends nothing of a body that it has begun for ten.
 //
 // # Failures
 //
@@ -146,8 +145,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // pass lets a request through that has a good token.
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *place) {
 	claims, refusal := admit(r, p.config.Checker, to.route.Scope)
-	if refusal == nil {
-		refusal = p.takeBody(w, r)
+	if refusal == nil && p.config.MaxBody != 0 && r.ContentLength > p.config.MaxBody {
+		refusal = tooLarge()
 	}
 	if refusal != nil {
 		logOutage(r.Context(), p.config.Log, refusal)
@@ -159,42 +158,21 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *place) {
 	w.Header().Del("Pragma")
 	patient := newPatientWriter(w)
 	defer patient.end()
-	to.proxy.ServeHTTP(patient, withCaller(r, claims))
+	r = withCaller(r, claims)
+	p.takeBody(patient, r)
+	to.proxy.ServeHTTP(patient, r)
 }
 
-// takeBody refuses a body that is known to be too large, and cuts one that turns out to be.
-func (p *Proxy) takeBody(w http.ResponseWriter, r *http.Request) *refusal {
-	limit := p.config.MaxBody
-	switch {
-	case r.ContentLength == 0:
-		return nil
-	case limit != 0 && r.ContentLength > limit:
-		return tooLarge()
-	case limit != 0:
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
+// takeBody puts the limits on the body of our copy of the request.
+func (p *Proxy) takeBody(patient *patientWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
 	}
-	r.Body = &body{r.Body}
-	return nil
-}
-
-// A body is what a client sends. Its errors are the client's, and not the upstream's.
-type body struct{ io.ReadCloser }
-
-// Read implements [io.Reader].
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = &bodyError{err}
+	if p.config.MaxBody != 0 {
+		r.Body = http.MaxBytesReader(patient, r.Body, p.config.MaxBody)
 	}
-	return n, err
+	r.Body = &body{r.Body, patient}
 }
-
-// A bodyError says that the body broke off.
-type bodyError struct{ cause error }
-
-func (e *bodyError) Error() string { return "the client's body: " + e.cause.Error() }
-
-func (e *bodyError) Unwrap() error { return e.cause }
 
 func badPath(why string) *refusal {
 	return &refusal{status: http.StatusBadRequest, code: ishare.CodeInvalidRequest, description: why}

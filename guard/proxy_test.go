@@ -207,18 +207,21 @@ func TestOnlyWebSocketsUpgrade(t *testing.T) {
 	}
 }
 
+// An upstream that switches protocols without being asked would turn the connection into a tunnel.
 func TestUpstreamCannotSwitchUnasked(t *testing.T) {
-	h := newHouse(t)
-	for _, protocol := range []string{"", "h2c", "websocket"} {
-		proxy := newProxy(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			if protocol != "" {
-				w.Header().Set("Connection", "Upgrade")
-				w.Header().Set("Upgrade", protocol)
+	for _, fields := range []string{"", "Connection: Upgrade\r\nUpgrade: h2c\r\n", "Connection: Upgrade\r\nUpgrade: websocket\r\n"} {
+		upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
 			}
-			w.WriteHeader(http.StatusSwitchingProtocols)
-		}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
-		if w := get(proxy, "/", h.token(t, "iSHARE")); w.Code != http.StatusBadGateway {
-			t.Errorf("%q: %d", protocol, w.Code)
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n"+fields+"\r\n")
+		}))
+		t.Cleanup(upstream.Close)
+		s := newStage(t, false, func(c *guard.ProxyConfig) { c.Routes = []guard.Route{routeTo(t, "/", upstream.URL)} })
+		if status := s.raw(t, "GET / HTTP/1.1", "Host: x", s.bearer(t), "", ""); status != http.StatusBadGateway {
+			t.Errorf("%q: %d", fields, status)
 		}
 	}
 }
@@ -444,6 +447,10 @@ func TestEncodingIsLeftAlone(t *testing.T) {
 	r.Header.Set("Accept-Encoding", "br")
 	if got := s.send(t, r); got.Header.Get("Accept-Encoding") != "br" {
 		t.Errorf("Accept-Encoding: %q", got.Header.Get("Accept-Encoding"))
+	}
+	s.raw(t, "GET / HTTP/1.1", "Host: x", s.bearer(t), "Connection: close", "", "")
+	if got := <-s.got; got.Header.Values("Accept-Encoding") != nil {
+		t.Errorf("Accept-Encoding: %q, of which the client knows nothing", got.Header.Values("Accept-Encoding"))
 	}
 }
 

@@ -687,7 +687,7 @@ func TestRemoteLeavesADeadRegistryAlone(t *testing.T) {
 
 // The same without an access token, whenever in its rest the registry returns.
 func TestRemoteFindsARestartedRegistryAgain(t *testing.T) {
-	for delay := time.Duration(0); delay < 3*time.Second; delay += 130 * time.Millisecond {
+	for delay := time.Duration(0); delay < 3*time.Second; delay += 290 * time.Millisecond {
 		synctest.Test(t, func(t *testing.T) {
 			_, n, r := inMemory(t)
 			n.down.Store(true)

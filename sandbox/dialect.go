@@ -8,6 +8,23 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
+// Framework is the version of the iSHARE framework that the registry speaks.
+type Framework string
+
+// The frameworks.
+const (
+	Framework3 Framework = "3.0"
+	Framework2 Framework = "2"
+)
+
+// identifiers puts those of a party in the order in which the framework has them.
+func (f Framework) identifiers(did, eori ishare.PartyID) (canonical, alias ishare.PartyID) {
+	if f == Framework2 {
+		return eori, did
+	}
+	return did, eori
+}
+
 // A dialect is how a version of the framework writes what a registry says. Each
 // answer is the member of a JSON object that holds a token, and the payload of
 // the token around an envelope.

@@ -148,8 +148,8 @@ func openSeal(ca *testca.CA, keyFile, chainFile string, request testca.SealReque
 	return seal, true, err
 }
 
-// registered is the certificate that the registry has for the member, or nil.
-func (m *member) registered() *testca.Identity {
+// registeredSeal is the one that the registry has for the member, or nil.
+func (m *member) registeredSeal() *testca.Identity {
 	switch m.certificate.get() {
 	case replaced:
 		return m.renewed

@@ -14,7 +14,7 @@ func (m *member) record(registrar ishare.PartyID) *ishare.Party {
 	c := claims{registrar: registrar, from: m.seal.Certificate().NotBefore, to: m.seal.Certificate().NotAfter}
 	c.compliance(standingOf(m.standing.get()))
 	c.role(m.role)
-	if seal := m.registered(); seal != nil {
+	if seal := m.registeredSeal(); seal != nil {
 		c.certificate(seal)
 	}
 	return &ishare.Party{

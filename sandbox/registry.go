@@ -38,7 +38,7 @@ const leeway = 10 * time.Second
 // any server of the framework does, and tells them who takes part.
 type registry struct {
 	self     *member
-	accuser  *testca.Identity // who signs when the registry should have
+	impostor *testca.Identity // who signs when the registry should have
 	base     string           // URL
 	dialect  dialect
 	register *register
@@ -66,7 +66,7 @@ type registryConfig struct {
 
 func openRegistry(c registryConfig) (*registry, error) {
 	g := &registry{
-		self: c.self, accuser: c.other.seal, base: c.url, dialect: dialectOf(c.framework),
+		self: c.self, impostor: c.other.seal, base: c.url, dialect: dialectOf(c.framework),
 		register: c.register, trusted: c.trusted,
 		mood: newDial(&dial{name: "registry", about: "how the registry answers", choices: moods(), initial: normal}),
 	}
@@ -225,7 +225,7 @@ func (g *registry) sign(a answer, audience ishare.PartyID, m mischief) (string, 
 	}
 	seal := g.self.seal
 	if m.signer {
-		seal = g.accuser
+		seal = g.impostor
 	}
 	compact, err := jws.Sign(jws.RS256, seal.Key, seal.Chain, payload)
 	if err == nil && m.forge != nil {

@@ -236,8 +236,10 @@ func (s *Sandbox) controlURL() string { return baseURL(s.listeners.control) }
 func (s *Sandbox) Freshness() time.Duration { return s.config.Freshness }
 
 // Set turns a switch. What it changes holds for requests from now on; the provider
-// notices when it asks again, which it does within the sandbox's freshness. The error
-// wraps [ErrNoSwitch] or [ErrNoChoice].
+// notices when it asks again, which it does within the sandbox's freshness. It asks
+// again about a party that it found unknown after half a minute, and never about a
+// certificate that it found revoked for good. The error wraps [ErrNoSwitch] or
+// [ErrNoChoice].
 func (s *Sandbox) Set(name, value string) error { return s.board.set(name, value) }
 
 // Reset puts every switch back to where it stood in the beginning.

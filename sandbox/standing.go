@@ -1,7 +1,5 @@
 package sandbox
 
-import "github.com/waybill-token/waybill/ishare"
-
 // A standing is what a registrar can say of a party, in the words of both
 // frameworks.
 type standing struct {
@@ -42,35 +40,4 @@ func standingOf(name string) standing {
 		}
 	}
 	return standing{name: unknown}
-}
-
-// What can be the matter with a party's certificate.
-const (
-	registered   = "registered"   // nothing
-	held         = "held"         // revoked at its CA until it is registered again
-	revoked      = "revoked"      // revoked at its CA for good
-	replaced     = "replaced"     // the registry has a newer one
-	unregistered = "unregistered" // the registry has none
-)
-
-func certificateChoices() []string {
-	return []string{registered, held, revoked, replaced, unregistered}
-}
-
-// Framework is the version of the iSHARE framework that the registry speaks.
-type Framework string
-
-// The frameworks.
-const (
-	Framework3 Framework = "3.0"
-	Framework2 Framework = "2"
-)
-
-// Identifiers that one number gives in both frameworks; which of them is the
-// canonical one depends on the framework.
-func (f Framework) identifiers(did, eori ishare.PartyID) (canonical, alias ishare.PartyID) {
-	if f == Framework2 {
-		return eori, did
-	}
-	return did, eori
 }

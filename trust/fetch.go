@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -57,7 +56,7 @@ func newFetcher(allowPrivate bool) *fetcher {
 type call struct {
 	method  string
 	address string
-	header  http.Header
+	media   string // type of the body
 	body    []byte
 	limit   int64         // bytes of the answer
 	timeout time.Duration // from the first byte sent to the last one read
@@ -107,7 +106,12 @@ func (f *fetcher) send(ctx context.Context, u *url.URL, c call) ([]byte, error) 
 	if err != nil {
 		return nil, fmt.Errorf("the address cannot be called: %w", err)
 	}
-	maps.Copy(request.Header, c.header)
+	// Not sent: it lets net/http ask again when an idle connection turns out to be
+	// closed, for POST as for GET. Asking twice changes nothing.
+	request.Header["Idempotency-Key"] = []string{}
+	if c.media != "" {
+		request.Header.Set("Content-Type", c.media)
+	}
 	response, err := f.client.Do(request)
 	if err != nil {
 		return nil, callError(err)

@@ -103,12 +103,7 @@ func (r *Revocation) askOCSP(ctx context.Context, address string, of subject) (*
 	body, err := r.fetcher.fetch(ctx, call{
 		method:  http.MethodPost,
 		address: address,
-		header: http.Header{
-			"Content-Type": {"application/ocsp-request"},
-			// Not sent: it lets net/http ask again when an idle connection turns
-			// out to be closed, as it does for GET.
-			"Idempotency-Key": {},
-		},
+		media:   "application/ocsp-request",
 		body:    request,
 		limit:   maxOCSPAnswer,
 		timeout: ocspTimeout,

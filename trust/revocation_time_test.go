@@ -212,6 +212,20 @@ func TestOlderAnswerDoesNotReplaceANewerOne(t *testing.T) {
 	}
 }
 
+// But a revocation counts, however old the answer is in which it stands.
+func TestOlderAnswerThatRevokesCounts(t *testing.T) {
+	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
+		r, chain := p.inMemory(RequireRevocation), p.chain()
+		mustPass(t, r.Check(t.Context(), chain))
+		p.service.Revoke(chain.Leaf(), ocsp.KeyCompromise)
+		p.service.Tamper(testca.Tampering{OCSP: func(a *testca.OCSPAnswer) { a.ThisUpdate = a.ThisUpdate.AddDate(0, 0, -1) }})
+		time.Sleep(answerLife / 2)
+		r.Check(t.Context(), chain) // has it asked again, and does not wait for the answer
+		synctest.Wait()
+		mustBeRevoked(t, r.Check(t.Context(), chain), "says OCSP")
+	})
+}
+
 func TestOCSPIsTriedAgainAfterAListHadToDo(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, p *pki) {
 		p.without(http.MethodPost)
@@ -339,6 +353,25 @@ func TestUnusableAnswerIsRemembered(t *testing.T) {
 		mustBeRevoked(t, r.Check(t.Context(), chain), "says OCSP")
 		if p.log.count("WARN a chain is let through") != 1 || r.Stats().LetThrough != 101 {
 			t.Errorf("counted %+v, and the log says %q", r.Stats(), p.log.messages)
+		}
+	})
+}
+
+func TestEachSpellWithoutAnAnswerIsLogged(t *testing.T) {
+	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
+		r, chain := p.inMemory(PreferRevocation), p.chain()
+		for spell := range 3 {
+			p.without(http.MethodPost)
+			for range 5 {
+				mustPass(t, r.Check(t.Context(), chain))
+				time.Sleep(time.Minute)
+			}
+			if n := p.log.count("WARN a chain is let through"); n != spell+1 {
+				t.Errorf("%d warnings after %d spells", n, spell+1)
+			}
+			p.behind(nil)
+			mustPass(t, r.Check(t.Context(), chain))
+			time.Sleep(answerLife)
 		}
 	})
 }

@@ -289,9 +289,9 @@ func TestCrash(t *testing.T) {
 	clocks := []clock{{party: who.consumer}, {party: who.consumer, ahead: leeway}}
 	s := serve(t, dir)
 	used := slowlyUsed(t, s, clocks)
-	for range 2 {
+	for _, lost := range []string{"", "replay/replay.life"} { // the latter by a power cut
 		used = append(used, killedInUse(t, s, clocks)...)
-		leave(t, filepath.Join(dir, "data"))
+		leave(t, filepath.Join(dir, "data"), lost)
 		s = serve(t, dir)
 		if err := unsure(s.send(t, clocks[0].request())); err != nil {
 			t.Errorf("a new assertion right after a crash: %v", err)
@@ -353,9 +353,14 @@ func killedInUse(t *testing.T, s *server, clocks []clock) []*isharetest.Request 
 }
 
 // leave puts into the data folder what a crash at a bad moment, or a full disk, may
-// leave.
-func leave(t *testing.T, data string) {
+// leave, and takes out what it may take.
+func leave(t *testing.T, data, lost string) {
 	t.Helper()
+	if lost != "" {
+		if err := os.Remove(filepath.Join(data, filepath.FromSlash(lost))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, name := range []string{"replay/replay.hand-over", "replay/replay.hand-over.new", "replay/replay.life.new", "keys/.new-ABCDEFGH"} {
 		write(t, filepath.Join(data, filepath.FromSlash(name)), "waybill re")
 	}

@@ -59,7 +59,7 @@ func (c *command) sandbox() *cli.Command {
 // printNext prints commands that work when pasted into a second terminal in the
 // same folder.
 func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
-	self := selfCommand()
+	self, state := selfCommand(), s.State()
 	seal := func(p sandbox.Participant) string {
 		return fmt.Sprintf("--audience %s --client-id %s --key %s --certificates %s",
 			s.Provider.ID, p.ID, quote(p.KeyFile), quote(p.ChainFile))
@@ -71,7 +71,8 @@ func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
 	}
 	_, err := io.WriteString(c.out, strings.Join([]string{
 		"",
-		"The sandbox is ready: provider " + string(s.Provider.ID) + " at " + s.URL + ". Ctrl-C stops it.",
+		fmt.Sprintf("The sandbox is ready: provider %s at %s, registry %s at %s. Ctrl-C stops it.",
+			s.Provider.ID, s.URL, state.Registry.ID, state.Registry.URL),
 		"Try these in a second terminal, in this folder:",
 		"",
 		"# 1. Get a token.",
@@ -83,13 +84,13 @@ func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
 		"# 3. See why a consumer whose compliance has ended is refused.",
 		self + " assertion " + seal(s.Former) + " | " + self + " explain --config " + quote(s.ConfigFile),
 		"",
-		"# 4. Suspend the consumer. Within " + s.Freshness().String() + " the provider notices: try 1 again.",
+		"# 4. Suspend the consumer, and try 1 again: the provider notices within " + s.Freshness().String() + ".",
 		change + " set " + s.Consumer.Folder + ".standing suspended",
 		"",
-		"# 5. See what else can be changed: revoke a certificate, have the registry fail, or lie.",
+		"# 5. See what else can be changed: certificates, the trusted list, how registry and OCSP answer.",
 		change + " show",
 		"",
-		"# 6. Put everything back.",
+		"# 6. Put everything back, which the provider notices as well.",
 		change + " reset",
 		"",
 	}, "\n")+"\n")

@@ -85,8 +85,13 @@ func TestStopDrains(t *testing.T) {
 	// The server says 100 when its handler begins to read the body.
 	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: provider.example\r\nContent-Type: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
 		request.Path, isharetest.MediaType, len(form))
-	if answer, err := http.ReadResponse(answers, nil); err != nil || answer.StatusCode != http.StatusContinue {
-		t.Fatalf("%v, %v", answer, err)
+	answer, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close() //nolint:errcheck // it has none
+	if answer.StatusCode != http.StatusContinue {
+		t.Fatalf("%v", answer)
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.stop() }()
@@ -100,7 +105,7 @@ func TestStopDrains(t *testing.T) {
 	if _, err := io.WriteString(conn, form); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := http.ReadResponse(answers, nil)
+	answer, err = http.ReadResponse(answers, nil)
 	if err != nil || answer.StatusCode != http.StatusOK {
 		t.Fatalf("the request under way: %v, %v", answer, err)
 	}

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -65,7 +66,7 @@ func TestDescriptionIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startNewborn(t)
-	if _, _, got := get(t, s.described, s.url+"/openapi.json"); string(got) != string(want) {
+	if _, _, got := get(t, s.described, s.url+"/openapi.json"); !bytes.Equal(got, want) {
 		t.Errorf("served: %.80s", got)
 	}
 }

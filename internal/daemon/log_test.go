@@ -149,7 +149,7 @@ func assertionSecrets(t *testing.T, r *isharetest.Request) []string {
 	secrets := []string{signed, fmt.Sprint(r.Assertion.Payload.Get("jti"))}
 	signature, err := base64.RawURLEncoding.DecodeString(compact[strings.LastIndexByte(compact, '.')+1:])
 	if err == nil {
-		secrets = append(secrets, base64.StdEncoding.EncodeToString(signature), hex.EncodeToString(signature), fmt.Sprint(signature))
+		secrets = append(secrets, base64.StdEncoding.EncodeToString(signature), hex.EncodeToString(signature), fmt.Sprintf("%d", signature))
 	}
 	return secrets
 }

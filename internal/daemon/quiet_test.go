@@ -20,14 +20,14 @@ import (
 
 // bystander is everything that a server could be made to call: its registry, and
 // the OCSP responder and the lists that certificates name. It counts connections.
-func bystander(t *testing.T) (base string, calls *atomic.Int64) {
+func bystander(t *testing.T) (string, *atomic.Int64) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	calls = &atomic.Int64{}
+	calls := &atomic.Int64{}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -90,7 +90,7 @@ data: data
 	registered, stranger := maker(seal(ca, "NTRNL-10000001")), maker(seal(other, "NTRNL-10000001"))
 	target := d.url + "/connect/token"
 	send := func(compact string) int {
-		response, err := http.PostForm(target, url.Values{ //nolint:noctx // the address of a server of this test
+		response, err := http.PostForm(target, url.Values{
 			"grant_type": {"client_credentials"}, "scope": {"iSHARE"}, "client_id": {string(id)},
 			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {compact},
 		})

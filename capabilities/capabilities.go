@@ -1,0 +1,139 @@
+// Package capabilities answers GET /capabilities: it says, in a JWT signed with the
+// party's seal, which services the party offers (iSHARE 3.0, capabilities).
+//
+// Without a token it lists the public services, and the JWT has no audience. With a valid token it
+// lists the restricted ones too, and the audience is the caller's client_id. An Authorization
+// header that is not Bearer gets 400, and a bad token 401.
+package capabilities
+
+import (
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
+)
+
+// Path is where iSHARE puts the endpoint.
+const Path = "/capabilities"
+
+// Config is what [New] works with.
+type Config struct {
+	// Party is our identifier: iss and sub of the JWT.
+	Party ishare.PartyID
+	// Key and Certificates are our seal, leaf first.
+	Key          crypto.Signer
+	Certificates []*x509.Certificate
+	// Algorithm is RS256 unless set.
+	Algorithm jws.Algorithm
+
+	// URL is the base address by which clients reach us. It must be configured: were it taken
+	// from the Host header, a stranger could have us sign that our token endpoint is theirs.
+	URL *url.URL
+
+	// Checker checks the tokens of those who ask for restricted services.
+	Checker guard.Checker
+
+	// Public are services that everybody may know of, Restricted those that only bearers of a
+	// token may. The token endpoint and this endpoint are public services by themselves.
+	Public, Restricted []Service
+
+	Log *slog.Logger
+}
+
+// New checks the configuration, makes a signature for a try, and returns the handler. It answers
+// whatever path it is mounted on.
+func New(c Config) (http.Handler, error) {
+	h, err := newHandler(c)
+	if err != nil {
+		return nil, fmt.Errorf("capabilities: %w", err)
+	}
+	return h, nil
+}
+
+func newHandler(c Config) (http.Handler, error) {
+	if c.Checker == nil || c.Log == nil {
+		return nil, errors.New("the fields Checker and Log must be set")
+	}
+	if _, err := ishare.ParsePartyID(string(c.Party)); err != nil {
+		return nil, fmt.Errorf("own party: %w", err)
+	}
+	if c.Algorithm == "" {
+		c.Algorithm = jws.RS256
+	}
+	o, err := newOffer(c)
+	if err != nil {
+		return nil, err
+	}
+	h := &handler{log: c.Log, speaker: speaker{config: c, offer: o}}
+	if _, err := h.speaker.public(); err != nil {
+		return nil, err
+	}
+	guarded := guard.Optional(c.Checker, ishare.ScopeISHARE)(http.HandlerFunc(h.answer))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			writeJSON(w, http.StatusMethodNotAllowed, refusal{ishare.CodeInvalidRequest, "capabilities are asked for with GET"})
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	}), nil
+}
+
+type handler struct {
+	log     *slog.Logger
+	speaker speaker
+}
+
+// body is the answer of iSHARE 3.0. The 2.x framework called the member capabilities_token.
+type body struct {
+	Token string `json:"capabilitiesToken"`
+}
+
+type refusal struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
+	token, err := h.sign(r)
+	if err != nil { // a key in hardware that is out of reach
+		h.log.ErrorContext(r.Context(), "capabilities could not be signed", slog.Any("error", err))
+		w.Header().Set("Retry-After", "1")
+		writeJSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be signed at this time"})
+		return
+	}
+	writeJSON(w, http.StatusOK, body{token})
+}
+
+func (h *handler) sign(r *http.Request) (string, error) {
+	if caller, ok := guard.Caller(r.Context()); ok {
+		return h.speaker.restricted(caller.Client)
+	}
+	return h.speaker.public()
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	b, err := json.Marshal(body)
+	if err != nil { // strings only: cannot fail
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client may be gone
+}

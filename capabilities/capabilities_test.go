@@ -1,0 +1,437 @@
+package capabilities_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/capabilities"
+	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/tokenendpoint"
+)
+
+const (
+	provider = ishare.PartyID("did:ishare:EU.NL.NTRNL-10000000")
+	consumer = ishare.PartyID("did:ishare:EU.NL.NTRNL-10000001")
+	alias    = ishare.PartyID("EU.EORI.NL000000001")
+	address  = "https://provider.example/base"
+)
+
+// seal is made once, because its key takes time.
+var seal = sync.OnceValue(func() *isharetest.Party { return isharetest.NewCA().Party(provider, "Some Provider") })
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func newIssuer(tb testing.TB) *accesstoken.Issuer {
+	tb.Helper()
+	keys, err := accesstoken.OpenKeys(tb.TempDir(), slog.New(slog.DiscardHandler))
+	check(tb, err)
+	issuer, err := accesstoken.New(accesstoken.Config{Party: provider, Lifetime: time.Hour, Keys: keys})
+	check(tb, err)
+	return issuer
+}
+
+func token(tb testing.TB, issuer *accesstoken.Issuer, scope ...string) string {
+	tb.Helper()
+	token, _, err := issuer.Issue(tb.Context(), accesstoken.Claims{Party: consumer, Client: alias, Scope: scope, Thumbprint: strings.Repeat("ab", 32)})
+	check(tb, err)
+	return token
+}
+
+func config(tb testing.TB, issuer *accesstoken.Issuer) capabilities.Config {
+	tb.Helper()
+	base, err := url.Parse(address)
+	check(tb, err)
+	return capabilities.Config{
+		Party: provider, Key: seal().Key, Certificates: seal().Certificates, URL: base, Checker: issuer,
+		Public:     []capabilities.Service{{Identifier: "weather", EndpointURL: "https://weather.example/v1", Status: "deprecated"}},
+		Restricted: []capabilities.Service{{Identifier: "orders", Title: "Orders", EndpointURL: "/orders", EndpointDescription: "/openapi.json", Type: "dataspace-defined", Methods: []string{"GET"}}},
+		Log:        slog.New(slog.DiscardHandler),
+	}
+}
+
+func newHandler(tb testing.TB, c capabilities.Config) http.Handler {
+	tb.Helper()
+	h, err := capabilities.New(c)
+	check(tb, err)
+	return h
+}
+
+func ask(h http.Handler, method string, authorization ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "http://evil.example/capabilities", nil)
+	if len(authorization) > 0 {
+		r.Header["Authorization"] = authorization
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// payload verifies the signature of an answer and returns what is signed.
+func payload(tb testing.TB, w *httptest.ResponseRecorder) map[string]any {
+	tb.Helper()
+	if w.Code != http.StatusOK {
+		tb.Fatalf("%d %s", w.Code, w.Body)
+	}
+	var body struct {
+		Token string `json:"capabilitiesToken"`
+	}
+	check(tb, json.Unmarshal(w.Body.Bytes(), &body, json.RejectUnknownMembers(true)))
+	signed, err := jws.Split(body.Token)
+	check(tb, err)
+	key, ok := seal().Certificates[0].PublicKey.(*rsa.PublicKey)
+	if !ok {
+		tb.Fatal("not an RSA key")
+	}
+	check(tb, signed.Verify(jws.RS256, key))
+	var claims map[string]any
+	check(tb, json.Unmarshal(signed.Payload(), &claims))
+	return claims
+}
+
+// service is a complete one, as it stands in the JWT, with changes to what a service has by default.
+func service(identifier, address string, changes map[string]any) map[string]any {
+	version := "1.0"
+	if changes["serviceType"] == "framework-defined" {
+		version = "3.0"
+	}
+	s := map[string]any{
+		"identifier": identifier, "title": identifier, "description": "", "endpointURL": address,
+		"tokenEndpoint": "https://provider.example/base/connect/token", "status": "active", "serviceType": "self-defined",
+		"version": map[string]any{
+			"compliesWithFrameworkVersions": []any{"3.0"}, "compliesWithDataspaceVersions": []any{}, "capabilityVersion": version,
+		},
+		"methods": []any{},
+	}
+	maps.Copy(s, changes)
+	return s
+}
+
+func publicServices() []any {
+	return []any{
+		service("request-oauth-token", address+"/connect/token", map[string]any{
+			"title": "Access token", "description": "Gives an access token to a participant that signs for it.",
+			"serviceType": "framework-defined", "methods": []any{"POST"},
+		}),
+		service("get-capabilities-token", address+"/capabilities", map[string]any{
+			"title": "Capabilities", "description": "Says which services this party offers.",
+			"serviceType": "framework-defined", "methods": []any{"GET"},
+		}),
+		service("weather", "https://weather.example/v1", map[string]any{"status": "deprecated"}),
+	}
+}
+
+// What a stranger sees has no audience and nothing restricted.
+func TestPublic(t *testing.T) {
+	h := newHandler(t, config(t, newIssuer(t)))
+	before := time.Now().Unix()
+	w := ask(h, http.MethodGet)
+	claims := payload(t, w)
+	iat, _ := claims["iat"].(float64)
+	if int64(iat) < before-5 || claims["exp"] != iat+30 || claims["jti"] == "" {
+		t.Errorf("%v", claims)
+	}
+	want := map[string]any{
+		"iss": string(provider), "sub": string(provider), "iat": claims["iat"], "exp": claims["exp"], "jti": claims["jti"],
+		"capabilitiesInfo": map[string]any{"publicServices": publicServices()},
+	}
+	if diff := cmp.Diff(want, claims); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store", "Pragma": "no-cache"} {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A bearer of a token sees the restricted services too, in a JWT for it alone.
+func TestRestricted(t *testing.T) {
+	issuer := newIssuer(t)
+	h := newHandler(t, config(t, issuer))
+	bearer := "Bearer " + token(t, issuer, "iSHARE")
+	first, second := payload(t, ask(h, http.MethodGet, bearer)), payload(t, ask(h, http.MethodGet, bearer))
+	orders := service("orders", address+"/orders", map[string]any{
+		"title": "Orders", "endpointDescription": address + "/openapi.json", "serviceType": "dataspace-defined", "methods": []any{"GET"},
+	})
+	want := map[string]any{
+		"iss": string(provider), "sub": string(provider), "aud": string(alias), "iat": first["iat"], "exp": first["exp"], "jti": first["jti"],
+		"capabilitiesInfo": map[string]any{"publicServices": publicServices(), "restrictedServices": []any{orders}},
+	}
+	if diff := cmp.Diff(want, first); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if first["jti"] == second["jti"] {
+		t.Error("one jti for two answers to one receiver")
+	}
+	c := config(t, issuer)
+	c.Restricted = nil
+	info, ok := payload(t, ask(newHandler(t, c), http.MethodGet, bearer))["capabilitiesInfo"].(map[string]any)
+	if list, isList := info["restrictedServices"].([]any); !ok || !isList || len(list) != 0 {
+		t.Errorf("without restricted services: %v", info)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	issuer := newIssuer(t)
+	h := newHandler(t, config(t, issuer))
+	good := token(t, issuer, "iSHARE")
+	for _, c := range []struct {
+		name, method  string
+		authorization []string
+		status        int
+	}{
+		{"not Bearer", "GET", []string{"Basic eDp5"}, 400},
+		{"empty header", "GET", []string{""}, 400},
+		{"two headers", "GET", []string{"Bearer " + good, "Bearer " + good}, 400},
+		{"bad token", "GET", []string{"Bearer x"}, 401},
+		{"tampered", "GET", []string{"Bearer " + good[:len(good)-4] + "AAAA"}, 401},
+		{"of another server", "GET", []string{"Bearer " + token(t, newIssuer(t), "iSHARE")}, 401},
+		{"without iSHARE", "GET", []string{"Bearer " + token(t, issuer, "orders")}, 403},
+		{"POST", "POST", nil, 405},
+		{"PUT with a token", "PUT", []string{"Bearer " + good}, 405},
+	} {
+		w := ask(h, c.method, c.authorization...)
+		if w.Code != c.status || strings.Contains(w.Body.String(), "capabilitiesToken") || !strings.Contains(w.Body.String(), `"error_description"`) {
+			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
+		}
+		if c.status == http.StatusMethodNotAllowed && w.Header().Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: Allow %q", c.name, w.Header().Get("Allow"))
+		}
+		if c.status == http.StatusUnauthorized && !strings.Contains(w.Header().Get("WWW-Authenticate"), "invalid_token") {
+			t.Errorf("%s: WWW-Authenticate %q", c.name, w.Header().Get("WWW-Authenticate"))
+		}
+	}
+	if w := ask(h, http.MethodHead); w.Code != http.StatusOK {
+		t.Errorf("HEAD: %d", w.Code)
+	}
+}
+
+func TestExpiredToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := newIssuer(t)
+		h := newHandler(t, config(t, issuer))
+		bearer := "Bearer " + token(t, issuer, "iSHARE")
+		time.Sleep(time.Hour + 10*time.Minute)
+		if w := ask(h, http.MethodGet, bearer); w.Code != http.StatusUnauthorized {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// counting is a key that notes how often it signs, and fails on demand.
+type counting struct {
+	crypto.Signer
+	signed atomic.Int64
+	broken atomic.Bool
+}
+
+func (c *counting) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if c.broken.Load() {
+		return nil, errors.New("the token was pulled out of slot 7")
+	}
+	c.signed.Add(1)
+	return c.Signer.Sign(rand, digest, opts)
+}
+
+// However many strangers ask, we sign every five seconds at most, and what they get has 25 seconds
+// left to live.
+func TestStrangersCannotMakeUsSign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := &counting{Signer: seal().Key}
+		c := config(t, newIssuer(t))
+		c.Key = key
+		h := newHandler(t, c)
+		for range 20 {
+			var group sync.WaitGroup
+			for range 50 {
+				group.Go(func() { ask(h, http.MethodGet) })
+			}
+			group.Wait()
+			claims := payload(t, ask(h, http.MethodGet))
+			if exp, _ := claims["exp"].(float64); int64(exp)-time.Now().Unix() < 25 {
+				t.Errorf("%d s left", int64(exp)-time.Now().Unix())
+			}
+			time.Sleep(time.Second)
+		}
+		if got := key.signed.Load(); got != 4 {
+			t.Errorf("%d signatures in 20 seconds", got)
+		}
+	})
+}
+
+func TestKeyOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := newIssuer(t)
+		key := &counting{Signer: seal().Key}
+		c := config(t, issuer)
+		var log bytes.Buffer
+		c.Key, c.Log = key, slog.New(slog.NewTextHandler(&log, nil))
+		h := newHandler(t, c)
+		key.broken.Store(true)
+		time.Sleep(5 * time.Second)
+		for _, authorization := range [][]string{nil, {"Bearer " + token(t, issuer, "iSHARE")}} {
+			w := ask(h, http.MethodGet, authorization...)
+			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "slot") {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		}
+		if !strings.Contains(log.String(), "slot 7") {
+			t.Errorf("log: %s", &log)
+		}
+		key.broken.Store(false)
+		payload(t, ask(h, http.MethodGet))
+	})
+}
+
+func TestBadConfigurations(t *testing.T) {
+	issuer := newIssuer(t)
+	parse := func(text string) *url.URL {
+		u, err := url.Parse(text)
+		check(t, err)
+		return u
+	}
+	service := func(change func(*capabilities.Service)) []capabilities.Service {
+		s := capabilities.Service{Identifier: "a", EndpointURL: "/a"}
+		change(&s)
+		return []capabilities.Service{s}
+	}
+	for name, change := range map[string]func(*capabilities.Config){
+		"no checker":       func(c *capabilities.Config) { c.Checker = nil },
+		"no log":           func(c *capabilities.Config) { c.Log = nil },
+		"no party":         func(c *capabilities.Config) { c.Party = "" },
+		"no key":           func(c *capabilities.Config) { c.Key = nil },
+		"no certificate":   func(c *capabilities.Config) { c.Certificates = nil },
+		"no URL":           func(c *capabilities.Config) { c.URL = nil },
+		"relative URL":     func(c *capabilities.Config) { c.URL = parse("/x") },
+		"URL with a query": func(c *capabilities.Config) { c.URL = parse("https://x/?y") },
+		"other algorithm":  func(c *capabilities.Config) { c.Algorithm = "ES256" },
+		"no identifier":    func(c *capabilities.Config) { c.Public = service(func(s *capabilities.Service) { s.Identifier = "" }) },
+		"no endpoint":      func(c *capabilities.Config) { c.Public = service(func(s *capabilities.Service) { s.EndpointURL = "" }) },
+		"endpoint nowhere": func(c *capabilities.Config) {
+			c.Public = service(func(s *capabilities.Service) { s.EndpointURL = "orders" })
+		},
+		"endpoint no host": func(c *capabilities.Config) {
+			c.Public = service(func(s *capabilities.Service) { s.EndpointURL = "//x/y" })
+		},
+		"token endpoint": func(c *capabilities.Config) {
+			c.Public = service(func(s *capabilities.Service) { s.TokenEndpoint = "ftp://x" })
+		},
+		"description": func(c *capabilities.Config) {
+			c.Public = service(func(s *capabilities.Service) { s.EndpointDescription = "see below" })
+		},
+		"status": func(c *capabilities.Config) {
+			c.Public = service(func(s *capabilities.Service) { s.Status = "Active" })
+		},
+		"type": func(c *capabilities.Config) {
+			c.Restricted = service(func(s *capabilities.Service) { s.Type = "other" })
+		},
+		"public twice":  func(c *capabilities.Config) { c.Public = append(c.Public, c.Public...) },
+		"in both lists": func(c *capabilities.Config) { c.Restricted = c.Public },
+		"there by itself": func(c *capabilities.Config) {
+			c.Public = service(func(s *capabilities.Service) { s.Identifier = "request-oauth-token" })
+		},
+		"capabilities too": func(c *capabilities.Config) {
+			c.Restricted = service(func(s *capabilities.Service) { s.Identifier = "get-capabilities-token" })
+		},
+		"key of another":    func(c *capabilities.Config) { c.Certificates = c.Certificates[1:] },
+		"user in the URL":   func(c *capabilities.Config) { c.URL = parse("https://u@x/") },
+		"URL without host":  func(c *capabilities.Config) { c.URL = parse("https:///x") },
+		"URL of other kind": func(c *capabilities.Config) { c.URL = parse("ws://x") },
+	} {
+		c := config(t, issuer)
+		change(&c)
+		if h, err := capabilities.New(c); err == nil || h != nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// A configuration is not written to.
+func TestConfigurationIsLeftAlone(t *testing.T) {
+	c := config(t, newIssuer(t))
+	newHandler(t, c)
+	if c.Public[0].Title != "" || c.Restricted[0].EndpointURL != "/orders" {
+		t.Errorf("%+v %+v", c.Public, c.Restricted)
+	}
+}
+
+// A client that knows only our address finds our token endpoint.
+func TestDiscovery(t *testing.T) {
+	var handler http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	defer server.Close()
+	c := config(t, newIssuer(t))
+	var err error
+	c.URL, err = url.Parse(server.URL)
+	check(t, err)
+	handler = newHandler(t, c)
+	got, err := client.Discover(t.Context(), client.Config{Server: server.URL, Audience: provider})
+	if err != nil || got != server.URL+tokenendpoint.Path {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// The members of services are those of the published example.
+func TestShapeOfThePublishedExample(t *testing.T) {
+	data, err := os.ReadFile("../../shared/vectors/v3.0-openapi-capabilities-token.jwt")
+	if err != nil {
+		t.Skip("the published vectors are not here")
+	}
+	signed, err := jws.Split(strings.TrimSpace(string(data)))
+	check(t, err)
+	type shape struct {
+		Info struct {
+			Public     []map[string]any `json:"publicServices"`
+			Restricted []map[string]any `json:"restrictedServices"`
+		} `json:"capabilities_info"` // the example's spelling
+	}
+	var published shape
+	check(t, json.Unmarshal(signed.Payload(), &published))
+	issuer := newIssuer(t)
+	info, ok := payload(t, ask(newHandler(t, config(t, issuer)), http.MethodGet, "Bearer "+token(t, issuer, "iSHARE")))["capabilitiesInfo"].(map[string]any)
+	if !ok {
+		t.Fatal("no capabilitiesInfo")
+	}
+	for list, services := range map[string][]map[string]any{"publicServices": published.Info.Public, "restrictedServices": published.Info.Restricted} {
+		ours, _ := info[list].([]any)
+		if len(ours) == 0 || len(services) == 0 {
+			t.Fatalf("%s: %v, %v", list, ours, services)
+		}
+		one, _ := ours[0].(map[string]any)
+		for name := range services[0] {
+			if name == "descriptionURL" { // endpointDescription in the text of 3.0
+				continue
+			}
+			if _, there := one[name]; !there {
+				t.Errorf("%s lacks %s", list, name)
+			}
+		}
+	}
+}

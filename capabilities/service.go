@@ -1,0 +1,133 @@
+package capabilities
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// A Service is one of the services that a party offers. Only Identifier and EndpointURL must be
+// set.
+type Service struct {
+	Identifier          string   `json:"identifier"` // unique among our services
+	Title               string   `json:"title"`      // empty: the identifier
+	Description         string   `json:"description"`
+	EndpointDescription string   `json:"endpointDescription,omitempty"` // the address of its documentation
+	EndpointURL         string   `json:"endpointURL"`                   // an address, or a path on this server
+	TokenEndpoint       string   `json:"tokenEndpoint"`                 // where to get a token for it; empty: here
+	Status              string   `json:"status"`                        // active or deprecated; empty: active
+	Type                string   `json:"serviceType"`                   // framework-defined, dataspace-defined or self-defined; empty: the last
+	Version             Version  `json:"version"`
+	Methods             []string `json:"methods"` // of HTTP
+}
+
+// A Version says what a service complies with.
+type Version struct {
+	Frameworks []string `json:"compliesWithFrameworkVersions"` // empty: 3.0
+	Dataspaces []string `json:"compliesWithDataspaceVersions"`
+	Capability string   `json:"capabilityVersion"` // of the service itself; empty: 1.0
+}
+
+const (
+	frameworkVersion = "3.0"
+	tokenPath        = "/connect/token" // where iSHARE puts the token endpoint
+)
+
+// The services that the framework defines and that every provider has. Their identifiers are the
+// operationIds of its OpenAPI description.
+func frameworkDefined() []Service {
+	version := Version{Frameworks: []string{frameworkVersion}, Capability: frameworkVersion}
+	return []Service{
+		{
+			Identifier: "request-oauth-token", Title: "Access token",
+			Description: "Gives an access token to a participant that signs for it.",
+			EndpointURL: tokenPath, Type: "framework-defined", Version: version, Methods: []string{http.MethodPost},
+		},
+		{
+			Identifier: "get-capabilities-token", Title: "Capabilities",
+			Description: "Says which services this party offers.",
+			EndpointURL: Path, Type: "framework-defined", Version: version, Methods: []string{http.MethodGet},
+		},
+	}
+}
+
+// An offer is our services, complete.
+type offer struct{ public, restricted []Service }
+
+func newOffer(c Config) (offer, error) {
+	base, err := baseOf(c.URL)
+	if err != nil {
+		return offer{}, err
+	}
+	o := offer{public: slices.Concat(frameworkDefined(), c.Public), restricted: slices.Clone(c.Restricted)}
+	seen := map[string]bool{}
+	for _, list := range [][]Service{o.public, o.restricted} {
+		for i := range list {
+			if err := list[i].complete(base); err != nil {
+				return offer{}, fmt.Errorf("service %q: %w", list[i].Identifier, err)
+			}
+			if seen[list[i].Identifier] {
+				return offer{}, fmt.Errorf("service %q is there twice, or is there by itself", list[i].Identifier)
+			}
+			seen[list[i].Identifier] = true
+		}
+	}
+	return o, nil
+}
+
+// baseOf gives the address without a slash at its end.
+func baseOf(u *url.URL) (string, error) {
+	if u == nil || !isAddress(u) || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", errors.New("want the URL by which clients reach us, without user, query and fragment")
+	}
+	return strings.TrimSuffix(u.String(), "/"), nil
+}
+
+func isAddress(u *url.URL) bool {
+	return u.Hostname() != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+// complete fills in what is empty, and refuses what makes no sense.
+func (s *Service) complete(base string) error {
+	if s.Identifier == "" {
+		return errors.New("it has no identifier")
+	}
+	s.Title = cmp.Or(s.Title, s.Identifier)
+	s.Status = cmp.Or(s.Status, "active")
+	s.Type = cmp.Or(s.Type, "self-defined")
+	s.TokenEndpoint = cmp.Or(s.TokenEndpoint, tokenPath)
+	s.Version.Capability = cmp.Or(s.Version.Capability, "1.0")
+	if len(s.Version.Frameworks) == 0 {
+		s.Version.Frameworks = []string{frameworkVersion}
+	}
+	switch {
+	case !slices.Contains([]string{"active", "deprecated"}, s.Status):
+		return errors.New("want a status that is active or deprecated")
+	case !slices.Contains([]string{"framework-defined", "dataspace-defined", "self-defined"}, s.Type):
+		return errors.New("want a type that is framework-defined, dataspace-defined or self-defined")
+	}
+	return errors.Join(
+		resolve("endpoint URL", &s.EndpointURL, base),
+		resolve("token endpoint", &s.TokenEndpoint, base),
+		resolve("endpoint description", &s.EndpointDescription, base),
+	)
+}
+
+// resolve puts the base before a path. Only the description may be missing.
+func resolve(what string, address *string, base string) error {
+	if strings.HasPrefix(*address, "/") && !strings.HasPrefix(*address, "//") {
+		*address = base + *address
+	}
+	u, err := url.Parse(*address)
+	switch {
+	case *address == "" && what == "endpoint description":
+		return nil
+	case err != nil || !isAddress(u):
+		return fmt.Errorf("want an %s that is an http or https URL, or a path on this server", what)
+	}
+	return nil
+}
