@@ -340,6 +340,11 @@ func TestDelegatedResponderIsHeldAgainstItsList(t *testing.T) {
 	p.service.Reinstate(responder.Certificate())
 	p.without(http.MethodGet)
 	mustBeUnavailable(t, p.revocation(RequireRevocation).Check(t.Context(), chain), "the responder's own certificate: CRL at")
+
+	template = p.ca.ResponderTemplate() // exempt
+	template.CRLDistributionPoints = responder.Certificate().CRLDistributionPoints
+	responder = p.signed(testca.Issuing, template)
+	mustPass(t, p.revocation(RequireRevocation).Check(t.Context(), chain))
 }
 
 // respond makes a front that answers OCSP itself.
@@ -440,7 +445,11 @@ func TestNamesNeither(t *testing.T) {
 	p := servedPKI(t, func(c *testca.Config) { c.OCSPURL, c.CRLURL = "", "" })
 	chain := p.chain()
 	r := p.revocation(RequireRevocation)
-	mustBeUnavailable(t, r.Check(t.Context(), chain), "x5c[0]: the certificate names neither an OCSP responder nor a revocation list")
+	err := r.Check(t.Context(), chain)
+	mustBeUnavailable(t, err, "x5c[0]: the certificate names neither an OCSP responder nor a revocation list")
+	if outage, ok := errors.AsType[*ishare.Outage](err); !ok || outage.RetryAfter != maxRetryAfter {
+		t.Errorf("%v is worth trying again", err)
+	}
 	if stats := r.Stats(); stats.Undecided != 1 || stats.LetThrough != 0 {
 		t.Errorf("counted %+v", stats)
 	}
@@ -482,6 +491,21 @@ func TestSourcesAreTriedInTheirOrder(t *testing.T) {
 	mustPass(t, p.revocation(RequireRevocation).Check(t.Context(), chain))
 	if p.asked(http.MethodPost) != 2 || p.asked(http.MethodGet) != 1 {
 		t.Error("the second list was not asked for after every responder")
+	}
+}
+
+func TestFewSourcesAreTried(t *testing.T) {
+	p := servedPKI(t, nil).pinned()
+	p.behind(func(http.Handler) http.Handler { return http.NotFoundHandler() })
+	seal := p.seal(func(c *x509.Certificate) {
+		for range 10 {
+			c.OCSPServer = append(c.OCSPServer, c.OCSPServer[0])
+			c.CRLDistributionPoints = append(c.CRLDistributionPoints, c.CRLDistributionPoints[0]+"?"+strings.Repeat("1", len(c.OCSPServer)))
+		}
+	})
+	mustBeUnavailable(t, p.revocation(RequireRevocation).Check(t.Context(), p.chainOf(seal)), "404")
+	if p.asked(http.MethodPost) != maxSources || p.asked(http.MethodGet) != maxSources {
+		t.Errorf("%d responders and %d lists were asked", p.asked(http.MethodPost), p.asked(http.MethodGet))
 	}
 }
 

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -134,6 +135,37 @@ func TestAnswerEndsWithTheRespondersCertificate(t *testing.T) {
 		mustPass(t, r.Check(t.Context(), chain))
 		time.Sleep(10*time.Minute + time.Second)
 		mustBeUnavailable(t, r.Check(t.Context(), chain), "not valid at this time")
+	})
+}
+
+func TestAnswerEndsWithTheListThatTheRespondersCertificateIsNotOn(t *testing.T) {
+	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
+		template := p.ca.ResponderTemplate()
+		template.ExtraExtensions = nil
+		template.CRLDistributionPoints = []string{p.list}
+		responder := p.signed(testca.Issuing, template)
+		p.service.Tamper(testca.Tampering{
+			OCSP: func(a *testca.OCSPAnswer) { a.SignWith(responder) },
+			List: func(l *testca.ListAnswer) { l.NextUpdate = l.ThisUpdate.Add(10 * time.Minute) },
+		})
+		r, chain := p.inMemory(RequireRevocation), p.chain()
+		mustPass(t, r.Check(t.Context(), chain))
+		p.service.Revoke(responder.Certificate(), ocsp.KeyCompromise)
+		time.Sleep(10 * time.Minute)
+		mustBeUnavailable(t, r.Check(t.Context(), chain), "the responder's own certificate is revoked")
+	})
+}
+
+func TestLongListIsUsedForADay(t *testing.T) {
+	inBubble(t, withoutOCSP, func(t *testing.T, p *pki) {
+		p.service.Tamper(testca.Tampering{List: func(l *testca.ListAnswer) { l.NextUpdate = l.ThisUpdate.AddDate(0, 0, 30) }})
+		r, chain := p.inMemory(RequireRevocation), p.chain()
+		mustPass(t, r.Check(t.Context(), chain))
+		p.without(http.MethodGet)
+		time.Sleep(maxLife - time.Second)
+		mustPass(t, r.Check(t.Context(), chain))
+		time.Sleep(time.Second)
+		mustBeUnavailable(t, r.Check(t.Context(), chain), "500")
 	})
 }
 
@@ -391,6 +423,33 @@ func TestSlowResponder(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 	})
+}
+
+// What is known already needs no waiting for the rest.
+func TestRevokedIssuerNeedsNoAnswerAboutTheLeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPKI(t, "http://status.test", withoutLists)
+		r := p.inMemory(RequireRevocation)
+		p.service.Revoke(p.issuer(), ocsp.CACompromise)
+		mustBeRevoked(t, r.Check(t.Context(), p.chain()), "x5c[1]")
+		p.behind(hang)
+		begin := time.Now()
+		mustBeRevoked(t, r.Check(t.Context(), p.chain()), "x5c[1]")
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+func TestFailureIsForgottenWithTheOneItComesFrom(t *testing.T) {
+	now := time.Now()
+	for _, inner := range []time.Duration{-time.Second, 10 * time.Millisecond, time.Hour} {
+		cause := fmt.Errorf("CRL: %w", &failure{cause: &unreachableError{errLeftAlone}, until: now.Add(inner)})
+		want := now.Add(min(inner, unreachableMemory))
+		if got := newFailure(cause, now).until; !got.Equal(want) {
+			t.Errorf("remembered for %s, want %s", got.Sub(now), want.Sub(now))
+		}
+	}
 }
 
 func TestNobodyWaitsForASlowListForever(t *testing.T) {

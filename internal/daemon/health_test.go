@@ -89,7 +89,7 @@ func TestStopDrains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close() //nolint:errcheck // it has none
+	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusContinue {
 		t.Fatalf("%v", answer)
 	}
