@@ -63,11 +63,11 @@ func (p *patientWriter) readBy(deadline time.Time) {
 	}
 }
 
-// end sets deadlines for what is left to the server after the handler: to write what is
-// buffered, and to read what is left of the body.
+// end sets deadlines for what is left to the server after the handler: to read what is left of
+// the body, and then to write what is buffered.
 func (p *patientWriter) end() {
-	_ = p.deadlines.SetWriteDeadline(time.Now().Add(stall))
 	p.readBy(time.Now().Add(stall))
+	_ = p.deadlines.SetWriteDeadline(time.Now().Add(2 * stall))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
@@ -75,6 +75,12 @@ func (p *patientWriter) end() {
 
 // Unwrap is what [http.ResponseController] looks for, to upgrade.
 func (p *patientWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// take puts the request's body under our deadlines.
+func (p *patientWriter) take(r *http.Request) {
+	p.readBy(time.Now().Add(silence)) // also for the server, which reads what the upstream does not want
+	r.Body = &body{r.Body, p}
+}
 
 // A body is what a client sends. Its errors are the client's, and not the upstream's.
 type body struct {

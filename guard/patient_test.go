@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,18 +24,22 @@ type hall struct {
 
 func newHall(t *testing.T, http2 bool, upstream http.HandlerFunc) *hall {
 	t.Helper()
+	return newHallTo(t, http2, transportTo(t, serve(t, &http.Server{Handler: upstream})))
+}
+
+func newHallTo(t *testing.T, http2 bool, transport http.RoundTripper) *hall {
+	t.Helper()
 	h := &hall{house: newHouse(t)}
-	behind := serve(t, &http.Server{Handler: upstream})
 	proxy, err := guard.NewProxy(guard.ProxyConfig{
-		Checker: h, Log: quiet, Transport: transportTo(t, behind), Routes: []guard.Route{routeTo(t, "/", "http://upstream")},
+		Checker: h, Log: quiet, Transport: transport, Routes: []guard.Route{routeTo(t, "/", "http://upstream")},
 	})
 	check(t, err)
 	server := &http.Server{Handler: proxy, ReadTimeout: 15 * time.Second, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	server.Protocols = protocols(http2)
 	h.front = serve(t, server)
-	transport := transportTo(t, h.front)
-	transport.Protocols = protocols(http2)
-	h.client = &http.Client{Transport: transport}
+	toProxy := transportTo(t, h.front)
+	toProxy.Protocols = protocols(http2)
+	h.client = &http.Client{Transport: toProxy}
 	return h
 }
 
@@ -140,6 +145,8 @@ func TestClientThatTakesNothing(t *testing.T) {
 		ended := make(chan struct{})
 		h := newHall(t, http2, func(w http.ResponseWriter, r *http.Request) {
 			defer close(ended)
+			http.NewResponseController(w).Flush()
+			time.Sleep(time.Second) // the proxy has passed the header on, and is at rest
 			start := time.Now()
 			for r.Context().Err() == nil {
 				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
@@ -204,4 +211,42 @@ func TestDeadlinesHoldForTheNextRequest(t *testing.T) {
 			t.Errorf("the connection was held for %v", held)
 		}
 	})
+}
+
+// A client that begins a body and sends no more does not hold connections for ever: neither when
+// the upstream waits for the rest nor when it is gone.
+func TestClientThatSendsNoMore(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		transport func(t *testing.T) http.RoundTripper
+		held      time.Duration
+		status    string
+	}{
+		{"upstream waits", func(t *testing.T) http.RoundTripper {
+			t.Helper()
+			return transportTo(t, serve(t, &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+			})}))
+		}, 11 * time.Minute, "400"},
+		{"upstream gone", func(*testing.T) http.RoundTripper { return failing{errors.New("gone")} }, time.Minute, "502"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHallTo(t, false, c.transport(t))
+				conn, err := h.front.dial(t.Context(), "", "")
+				check(t, err)
+				defer conn.Close()
+				start := time.Now()
+				_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nAuthorization: Bearer "+h.token(t, "iSHARE")+"\r\n\r\nbeginning")
+				check(t, err)
+				got, _ := io.ReadAll(conn)
+				if !strings.HasPrefix(string(got), "HTTP/1.1 "+c.status) {
+					t.Errorf("%q", got)
+				}
+				if held := time.Since(start); held > c.held {
+					t.Errorf("the connection was held for %v", held)
+				}
+			})
+		})
+	}
 }

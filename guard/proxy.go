@@ -171,7 +171,7 @@ func (p *Proxy) takeBody(patient *patientWriter, r *http.Request) {
 	if p.config.MaxBody != 0 {
 		r.Body = http.MaxBytesReader(patient, r.Body, p.config.MaxBody)
 	}
-	r.Body = &body{r.Body, patient}
+	patient.take(r)
 }
 
 func badPath(why string) *refusal {

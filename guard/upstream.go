@@ -105,7 +105,7 @@ func failure(err error) *refusal {
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return tooLarge()
-	case errors.As(err, new(*bodyError)):
+	case errors.As(err, new(*bodyError)), errors.Is(err, context.Canceled): // the latter may come first, for the same reason
 		return brokenBody()
 	case errors.As(err, &dial) && dial.Op == "dial": // be it that it took too long
 		return outOfReach()

@@ -406,6 +406,7 @@ func TestSearch(t *testing.T) {
 		{s, "?name=*Consumer", 7, 7},
 		{s, "?name=Sandbox*Consumer", 1, 1},
 		{s, "?name=Sandbox", 0, 0},
+		{s, "?name=Sandbox+Consumer*Consumer", 0, 0},
 		{s, "?page=2&pageSize=4", 4, 9},
 		{s, "?page=3&pageSize=4", 1, 9},
 		{s, "?page=1000&pageSize=100", 0, 9},

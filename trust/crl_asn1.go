@@ -16,9 +16,9 @@ import (
 // A signedList is a revocation list as it stands on the wire (RFC 5280 section
 // 5.1), and a wireList its middle part, read as far as it always is.
 //
-// x509.ParseRevocationList makes some values of Go of every entry, two times over: it needs 480
-// MB for the largest list that is fetched, and two seconds. The entries are left
-// as they are here, and read when they are looked for.
+// x509.ParseRevocationList makes Go values of every entry, twice over, and
+// allocates 480 MB for the largest list that is fetched. Here the entries are left as
+// they are, and read when they are looked for.
 type (
 	signedList struct {
 		List      asn1.RawValue

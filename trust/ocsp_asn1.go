@@ -16,11 +16,11 @@ import (
 // The answer of an OCSP responder as it stands on the wire (RFC 6960 section
 // 4.2.1).
 //
-// golang.org/x/crypto/ocsp, which makes our questions, reads answers too, and is not used for it:
-// it compares serial numbers and not issuers, verifies with the key of an
-// enclosed certificate before it knows whose that is, leaves everything else about
-// that certificate unchecked, and refuses a CA that encloses its own certificate,
-// as EJBCA does (golang/go#59641, #81395).
+// golang.org/x/crypto/ocsp makes our questions and reads no answers for us. It
+// compares serial numbers and not issuers, verifies with the key of an enclosed
+// certificate before it knows whose that is, leaves everything else about that
+// certificate unchecked, and refuses a CA that encloses its own (golang/go#59641,
+// #81395).
 type (
 	ocspAnswer struct {
 		Status asn1.Enumerated
