@@ -258,6 +258,7 @@ func TestForwardAuthForNginx(t *testing.T) {
 		{"not Bearer, exact", "Basic eDp5", "?status=exact", 400},
 		{"narrow", "Bearer " + h.token(t, "iSHARE"), "?scope=orders", 403},
 		{"one of two scopes", "Bearer " + h.token(t, "iSHARE", "orders"), "?scope=orders&scope=invoices", 403},
+		{"the other of two scopes", "Bearer " + h.token(t, "iSHARE", "orders"), "?scope=invoices&scope=orders", 403},
 		{"one of two scopes in one", "Bearer " + h.token(t, "iSHARE", "orders"), "?scope=orders%20invoices", 403},
 		{"both scopes", "Bearer " + h.token(t, "iSHARE", "orders", "invoices"), "?scope=orders+invoices&scope=iSHARE", 200},
 	} {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -189,7 +193,7 @@ func (c clock) served(t *testing.T, s *server) (*isharetest.Request, *isharetest
 	for late := time.After(longEnough); ; {
 		r := c.request()
 		a := s.send(t, r)
-		if a.Status == 200 {
+		if a.Status == http.StatusOK {
 			return r, a
 		}
 		if err := unsure(a); err != nil {
@@ -390,6 +394,64 @@ func TestSharedKeys(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, fmt.Sprint(data), "keys")); err == nil {
 			t.Errorf("server %s has keys of its own", data)
 		}
+	}
+}
+
+// A stop lets the request under way finish, and what that uses up is not forgotten.
+func TestStopFinishesWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	dir, who := newProvider(t)
+	s := serve(t, dir)
+	client := clock{party: who.consumer}
+	client.served(t, s)
+	r := client.request()
+	form := r.Body()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(longEnough)); err != nil {
+		t.Fatal(err)
+	}
+	// The server says 100 when its handler begins to read the body.
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: provider.example\r\nContent-Type: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
+		r.Path, isharetest.MediaType, len(form))
+	answers := bufio.NewReader(conn)
+	status := func() int {
+		t.Helper()
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	if got := status(); got != http.StatusContinue {
+		t.Fatalf("status %d", got)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.await(t, "nobody else gets in", func() bool {
+		other, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err == nil {
+			other.Close()
+		}
+		return err != nil
+	})
+	if _, err := io.WriteString(conn, form); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(); got != http.StatusOK {
+		t.Errorf("the request under way: status %d", got)
+	}
+	s.wait(t)
+	if s.result != nil {
+		t.Errorf("it ended with %v; the log:\n%s", s.result, s.log)
+	}
+	if err := serve(t, dir).send(t, r).Meets(ishare.JTIReplayed); err != nil {
+		t.Errorf("the assertion of the request under way, after a restart: %v", err)
 	}
 }
 

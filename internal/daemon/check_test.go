@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 )
@@ -75,6 +77,25 @@ func TestCheckLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	look()
+}
+
+// Keys that are due to be replaced are left to the server: a key that another account
+// makes, such as root's, is one that the server cannot read.
+func TestCheckMakesNoKey(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	synctest.Test(t, func(t *testing.T) { // where it is the year 2000
+		if _, err := accesstoken.OpenKeys(filepath.Join(dir, "data", "keys"), discard); err != nil {
+			t.Fatal(err)
+		}
+	})
+	before := tree(t, dir)
+	if c := daemon.Check(parse(t, dir)); len(c.Problems) > 0 {
+		t.Errorf("problems: %s", told(c.Problems))
+	}
+	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
 }
 
 // A file from the future means that this machine's clock is behind.
