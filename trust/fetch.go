@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,13 @@ type call struct {
 	timeout time.Duration // from the first byte sent to the last one read
 }
 
+// circuit names the address whose failures count together. The query is left out: an
+// authority that writes something else in it for each certificate would not be spared.
+func (c call) circuit() string {
+	address, _, _ := strings.Cut(c.address, "?")
+	return address
+}
+
 // An unreachableError says that an address gave no answer at all, and may be
 // well again in a moment.
 type unreachableError struct{ cause error }
@@ -75,11 +83,11 @@ func (f *fetcher) fetch(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.circuits.admit(u.Host, time.Now()); err != nil {
+	if err := f.circuits.admit(c.circuit(), time.Now()); err != nil {
 		return nil, err
 	}
 	body, err := f.send(ctx, u, c)
-	f.circuits.report(u.Host, err, time.Now())
+	f.circuits.report(c.circuit(), err, time.Now())
 	return body, err
 }
 

@@ -8,23 +8,26 @@ import (
 	"time"
 )
 
-// A host that failed this often in a row is left alone for a moment, and then
-// gets one call at a time until one succeeds. The moment is short, because a host
+// An address that failed this often in a row is left alone for a moment, and then
+// gets one call at a time until one succeeds. The moment is short, because an address
 // that is well again should be used again; one call in it hurts nobody.
 const (
 	circuitFailures = 3
 	circuitPause    = time.Second
 )
 
-// maxCircuits bounds how many failing hosts are remembered.
+// maxCircuits bounds how many failing addresses are remembered.
 const maxCircuits = 1024
 
-var errLeftAlone = errors.New("the host is left alone for a moment")
+var errLeftAlone = errors.New("the address is left alone for a moment")
 
-// circuits remembers which hosts are failing. The zero circuits is ready to use.
+// circuits remembers which addresses are failing. The zero circuits is ready to use.
+//
+// It does not judge by the host: many authorities have their responder and their lists on
+// one, and while the one fails the other may have to do.
 type circuits struct {
 	mu      sync.Mutex
-	failing map[string]*circuit // by host and port
+	failing map[string]*circuit // by address, see call.circuit
 }
 
 type circuit struct {
@@ -36,11 +39,11 @@ type circuit struct {
 
 func (c *circuit) open() bool { return c.failures >= circuitFailures }
 
-// admit says whether the host may be called now. Whoever is admitted reports.
-func (c *circuits) admit(host string, now time.Time) error {
+// admit says whether the address may be called now. Whoever is admitted reports.
+func (c *circuits) admit(address string, now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	state := c.failing[host]
+	state := c.failing[address]
 	if state == nil || !state.open() {
 		return nil
 	}
@@ -52,17 +55,17 @@ func (c *circuits) admit(host string, now time.Time) error {
 	return nil
 }
 
-// report tells how the call went. A host that answers, however wrongly, is alive.
-func (c *circuits) report(host string, err error, now time.Time) {
+// report tells how the call went. An address that answers, however wrongly, is alive.
+func (c *circuits) report(address string, err error, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !errors.As(err, new(*unreachableError)) {
-		delete(c.failing, host)
+		delete(c.failing, address)
 		return
 	}
-	state := c.failing[host]
+	state := c.failing[address]
 	if state == nil {
-		state = c.remember(host, now)
+		state = c.remember(address, now)
 	}
 	state.failures++
 	state.cause = err
@@ -70,9 +73,9 @@ func (c *circuits) report(host string, err error, now time.Time) {
 	state.probing = false
 }
 
-// remember makes room for another failing host, by forgetting those that would
+// remember makes room for another failing address, by forgetting those that would
 // be called again anyway.
-func (c *circuits) remember(host string, now time.Time) *circuit {
+func (c *circuits) remember(address string, now time.Time) *circuit {
 	if len(c.failing) >= maxCircuits {
 		maps.DeleteFunc(c.failing, func(_ string, other *circuit) bool {
 			return !other.probing && now.After(other.until)
@@ -80,16 +83,16 @@ func (c *circuits) remember(host string, now time.Time) *circuit {
 	}
 	state := &circuit{}
 	if len(c.failing) >= maxCircuits {
-		return state // a host too many is simply called each time
+		return state // an address too many is simply called each time
 	}
 	if c.failing == nil {
 		c.failing = map[string]*circuit{}
 	}
-	c.failing[host] = state
+	c.failing[address] = state
 	return state
 }
 
-// open counts the hosts that are left alone.
+// open counts the addresses that are left alone.
 func (c *circuits) open() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -82,9 +82,9 @@ func TestOnlyPublicAddresses(t *testing.T) {
 	}
 }
 
-// A certificate that names a private address does not have its host left alone, and
-// is not asked about again every second.
-func TestPrivateAddressIsNoFailureOfItsHost(t *testing.T) {
+// An address that must not be called does not count as failing, so that its certificate is
+// not asked about again every second.
+func TestPrivateAddressIsNoFailure(t *testing.T) {
 	server := httptest.NewServer(body(nil))
 	defer server.Close()
 	f := newFetcher(false)
@@ -181,7 +181,7 @@ func TestCircuit(t *testing.T) {
 			t.Error("not left alone")
 		}
 		if c.admit("b", time.Now()) != nil {
-			t.Error("another host is left alone")
+			t.Error("another address is left alone")
 		}
 		time.Sleep(circuitPause)
 		if !admitted() {
@@ -211,7 +211,19 @@ func TestCircuit(t *testing.T) {
 	})
 }
 
-func TestFailingHostsAreBounded(t *testing.T) {
+func TestWhatFailsTogether(t *testing.T) {
+	name := func(address string) string { return call{address: address}.circuit() }
+	if name("http://a/list?ca=1") != name("http://a/list?ca=2") {
+		t.Error("a query keeps an address from being spared")
+	}
+	for _, other := range []string{"http://a/ocsp", "http://a:8080/list", "http://b/list", "https://a/list"} {
+		if name(other) == name("http://a/list") {
+			t.Errorf("%s fails with http://a/list", other)
+		}
+	}
+}
+
+func TestFailingAddressesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c circuits
 		down := &unreachableError{errors.New("down")}
@@ -219,12 +231,12 @@ func TestFailingHostsAreBounded(t *testing.T) {
 			c.report(fmt.Sprint(i), down, time.Now())
 		}
 		if len(c.failing) > maxCircuits {
-			t.Errorf("%d hosts are remembered", len(c.failing))
+			t.Errorf("%d addresses are remembered", len(c.failing))
 		}
 		time.Sleep(2 * circuitPause)
 		c.report("new", down, time.Now())
 		if len(c.failing) != 1 {
-			t.Errorf("%d hosts are remembered after the pause", len(c.failing))
+			t.Errorf("%d addresses are remembered after the pause", len(c.failing))
 		}
 	})
 }

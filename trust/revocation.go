@@ -73,8 +73,8 @@ const (
 //
 // However many checks wait, a question is under way once. It belongs to none of
 // them, and goes on when one gives up. A failure is remembered for 1 s when nobody
-// was reached and for 10 s when the answer was no good; a host that failed three times
-// in a row is tried once a second.
+// was reached and for 10 s when the answer was no good; an address that failed three
+// times in a row is tried once a second.
 //
 // # What it believes
 //

@@ -20,7 +20,7 @@ type RevocationStats struct {
 	KnownCertificates int    // certificates in memory, now
 	KnownLists        int    // revocation lists in memory, now
 	ListBytes         uint64 // memory held by revocation lists, about
-	OpenCircuits      int    // hosts that are left alone, now
+	OpenCircuits      int    // addresses that are left alone, now
 }
 
 type counters struct {

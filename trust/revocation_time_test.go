@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"testing"
@@ -317,6 +318,22 @@ func TestDeadResponderIsSpared(t *testing.T) {
 		if stats := r.Stats(); stats.OpenCircuits != 0 {
 			t.Errorf("counted %+v", stats)
 		}
+	})
+}
+
+// Many authorities have their responder and their lists on one host.
+func TestDeadResponderDoesNotRestTheListOfItsHost(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, p *pki) {
+		p.without(http.MethodPost)
+		r := p.inMemory(RequireRevocation)
+		for range circuitFailures {
+			withoutList := p.seal(func(c *x509.Certificate) { c.CRLDistributionPoints = nil })
+			mustBeUnavailable(t, r.Check(t.Context(), p.chainOf(withoutList)), "500")
+		}
+		if stats := r.Stats(); stats.OpenCircuits != 1 {
+			t.Errorf("counted %+v", stats)
+		}
+		mustPass(t, r.Check(t.Context(), p.chain()))
 	})
 }
 
