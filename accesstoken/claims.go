@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -33,9 +32,12 @@ func (c *Claims) encode() ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	thumbprint, err := hex.DecodeString(c.Thumbprint)
+	if scope, err := ishare.ParseScope(c.Scope.String()); err != nil || !slices.Equal(scope, c.Scope) {
+		return nil, errScope
+	}
+	thumbprint, err := decodeThumbprint(c.Thumbprint)
 	if err != nil {
-		return nil, fmt.Errorf("thumbprint: %w", err)
+		return nil, err
 	}
 	return json.Marshal(claimSet{
 		Issuer: string(c.Issuer), Subject: string(c.Party), Audience: string(c.Issuer),
@@ -63,7 +65,7 @@ func decodeClaims(payload []byte) (*Claims, error) {
 		return nil, errScope
 	}
 	thumbprint, err := strictBase64.DecodeString(set.Thumbprint)
-	if err != nil {
+	if err != nil || len(thumbprint) != sha256.Size {
 		return nil, errThumbprint
 	}
 	c := &Claims{
@@ -84,19 +86,22 @@ var (
 	errThumbprint = errors.New("the certificate thumbprint is not a SHA-256")
 )
 
-// check holds of every token's claims, issued or accepted. Its errors are fixed
-// sentences without any value.
+// decodeThumbprint reads what [ishare.Thumbprint] writes.
+func decodeThumbprint(text string) ([]byte, error) {
+	sum, err := hex.DecodeString(text)
+	if err != nil || len(sum) != sha256.Size || hex.EncodeToString(sum) != text {
+		return nil, errThumbprint
+	}
+	return sum, nil
+}
+
+// check is what is asked of the claims of every token, issued or accepted, besides the form of
+// scope and thumbprint. Its errors are fixed sentences without any value.
 func (c *Claims) check() error {
 	for _, id := range [...]ishare.PartyID{c.Issuer, c.Party, c.Client} {
 		if _, err := ishare.ParsePartyID(string(id)); err != nil {
 			return errParty
 		}
-	}
-	if scope, err := ishare.ParseScope(c.Scope.String()); err != nil || !slices.Equal(scope, c.Scope) {
-		return errScope
-	}
-	if sum, err := hex.DecodeString(c.Thumbprint); err != nil || len(sum) != sha256.Size || hex.EncodeToString(sum) != c.Thumbprint {
-		return errThumbprint
 	}
 	if c.ID == "" {
 		return errors.New("the token id is empty")

@@ -35,8 +35,8 @@
 // An opaque token is a compact JWE (RFC 7516) with the header members alg "dir",
 // enc "A256GCM" and kid; a JWT is a compact JWS (RFC 7515) with alg "ES256", typ
 // "at+jwt" and kid. No other algorithm and no other header member exists here: a
-// header that says more, such as zip, crit or jwk, is refused before any key is
-// looked for.
+// header that says more, such as zip, crit or jwk, or the same in other bytes, is
+// refused before any key is looked for.
 //
 // A token has one spelling. Go's base64 decoder skips line breaks and
 // forgives stray bits in the last character, and go-jose takes any text as the

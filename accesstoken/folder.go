@@ -2,16 +2,18 @@ package accesstoken
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 const (
@@ -20,12 +22,8 @@ const (
 
 	keyFileSuffix = ".jwk"
 
-	// temporaryPrefix starts the names of files being written. Like
-	// every name that starts with a dot, readers pass it over.
-	temporaryPrefix = ".new-"
-
-	// temporaryLife is how long such a file may exist, by the clock of the file
-	// system. One that is older was left by a crash.
+	// temporaryLife is how long a file that is being written may exist, by the clock
+	// of the file system. One that is older was left by a crash.
 	temporaryLife = time.Hour
 )
 
@@ -164,52 +162,14 @@ func (f *folder) readFile(name string) (data []byte, problem, err error) {
 }
 
 // add makes a key and gives its file the name, if the name is free: of all
-// servers that try at the same moment, one wins, and the others find its key.
-// The file appears under its name whole and on disk, or not at all.
-func (f *folder) add(name keyName, now time.Time) (err error) {
+// servers that try at the same moment, one wins, and the others find its key. It is on disk
+// when add returns: no token may be sealed with a key that a power cut can take away.
+func (f *folder) add(name keyName, now time.Time) error {
 	data, err := newKeyFile(name.use, now)
 	if err != nil {
 		return err
 	}
-	temporary := temporaryPrefix + rand.Text()
-	if err := f.write(temporary, data); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.remove(temporary)) }()
-	// A hard link, other than a rename, never replaces a file.
-	if err := f.root.Link(temporary, name.String()); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("naming a new key (the folder's file system must have hard links): %w", err)
-	}
-	return f.sync()
-}
-
-func (f *folder) write(name string, data []byte) error {
-	file, err := f.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	err = errors.Join(err, file.Close())
-	if err != nil {
-		err = errors.Join(err, f.remove(name))
-	}
-	return err
-}
-
-// sync makes new names last: no token may be sealed with a key that a power cut
-// can take away. Windows cannot and need not do it.
-func (f *folder) sync() error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	dir, err := f.root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.Create(filepath.Join(f.root.Name(), name.String()), data)
 }
 
 // remove removes a file, which another server may have done already.
@@ -227,7 +187,7 @@ func (f *folder) sweep(now time.Time) error {
 		return err
 	}
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), temporaryPrefix) {
+		if !strings.HasPrefix(entry.Name(), durable.TemporaryPrefix) {
 			continue
 		}
 		info, statErr := entry.Info()

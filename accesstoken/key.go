@@ -1,7 +1,6 @@
 package accesstoken
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -145,39 +144,8 @@ func sound(secret *ecdsa.PrivateKey) bool {
 	return err == nil && derived.PublicKey.Equal(&secret.PublicKey)
 }
 
-// A sealer makes opaque tokens: JWE with direct encryption. go-jose's Encrypter
-// keeps nothing between calls under alg "dir", so one serves all goroutines.
-type sealer struct {
-	secret    []byte
-	encrypter jose.Encrypter
-}
-
-func newSealer(kid string, secret []byte) (*sealer, error) {
-	encrypter, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: secret, KeyID: kid}, nil)
-	if err != nil {
-		return nil, fmt.Errorf("sealing key: %w", err)
-	}
-	return &sealer{secret: bytes.Clone(secret), encrypter: encrypter}, nil
-}
-
-func (s *sealer) seal(payload []byte) (string, error) {
-	object, err := s.encrypter.Encrypt(payload)
-	if err != nil {
-		return "", fmt.Errorf("sealing: %w", err)
-	}
-	return object.CompactSerialize()
-}
-
-func (s *sealer) open(token string) ([]byte, error) {
-	object, err := jose.ParseEncryptedCompact(token, []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
-	if err != nil {
-		return nil, err
-	}
-	return object.Decrypt(s.secret)
-}
-
 // A signer makes JWTs: JWS with ES256. Its go-jose Signer keeps nothing between
-// calls either.
+// calls, so one serves all goroutines.
 type signer struct {
 	public *ecdsa.PublicKey
 	signer jose.Signer

@@ -18,6 +18,8 @@ import (
 
 	jose "github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 // names lists the files of a folder.
@@ -537,7 +539,7 @@ func TestOpenKeysRefuses(t *testing.T) {
 func TestLeftOversOfACrash(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
 	openKeys(t, dir)
-	for name, age := range map[string]time.Duration{temporaryPrefix + "old": 2 * temporaryLife, temporaryPrefix + "young": 0} {
+	for name, age := range map[string]time.Duration{durable.TemporaryPrefix + "old": 2 * temporaryLife, durable.TemporaryPrefix + "young": 0} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(`{"kty":"oct"`), 0o600); err != nil {
 			t.Fatal(err)

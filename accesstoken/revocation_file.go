@@ -8,12 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 // The files of the store. The lock stays when the process ends, and means nothing
@@ -21,7 +22,6 @@ import (
 const (
 	revocationsFile    = "revocations"
 	revocationsLock    = "revocations.lock"
-	revocationsNew     = "revocations.new"     // a file that is still being written
 	revocationsDamaged = "revocations.damaged" // what could not be read, for a person to look at
 )
 
@@ -86,7 +86,7 @@ func (j *journal) read(now time.Time) (*revokedSet, error) {
 	found.put(everyone(), reach{through: now.Unix(), until: keepUntil(now.Add(MaxLifetime))})
 	// A copy: until the new file takes its place, the damaged one must stand where the
 	// next start finds it.
-	return found, writeDurably(j.path(revocationsDamaged), data)
+	return found, durable.Replace(j.path(revocationsDamaged), data)
 }
 
 // add puts one revocation at the end of the file and waits for the disk. A nil journal
@@ -119,19 +119,12 @@ func (j *journal) abandon() error {
 	return file.Close()
 }
 
-// rewrite replaces the file, so that whenever the power fails the old one is there or
-// the new one, whole.
+// rewrite replaces the file, and has it ready for additions.
 func (j *journal) rewrite(all *revokedSet) error {
 	if err := j.abandon(); err != nil {
 		return err
 	}
-	if err := writeDurably(j.path(revocationsNew), encodeRevocations(all)); err != nil {
-		return err
-	}
-	if err := os.Rename(j.path(revocationsNew), j.path(revocationsFile)); err != nil {
-		return err
-	}
-	if err := syncFolder(j.dir); err != nil {
+	if err := durable.Replace(j.path(revocationsFile), encodeRevocations(all)); err != nil {
 		return err
 	}
 	file, err := os.OpenFile(j.path(revocationsFile), os.O_WRONLY|os.O_APPEND, 0)
@@ -150,33 +143,6 @@ func (j *journal) close() error {
 }
 
 func (j *journal) path(name string) string { return filepath.Join(j.dir, name) }
-
-// writeDurably writes a file that only its owner can read, in the place of any that is
-// there, and waits for the disk.
-func writeDurably(path string, data []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
-}
-
-// syncFolder makes new names durable. Windows cannot do it, and writes them through by
-// itself.
-func syncFolder(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // The file is lines of text, of which the first says what it is and in which version. A
 // revocation is one line: its mark, its reach, and a sum against damage (not against

@@ -1,8 +1,6 @@
 package accesstoken
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"maps"
 	"math"
@@ -40,7 +38,8 @@ func (m mark) check() error {
 		_, err := ishare.ParsePartyID(m.value)
 		return err
 	case certificateMark:
-		return checkThumbprint(m.value)
+		_, err := decodeThumbprint(m.value)
+		return err
 	case everyoneMark:
 		if m == everyone() {
 			return nil
@@ -52,13 +51,6 @@ func (m mark) check() error {
 func checkTokenID(id string) error {
 	if id == "" || len(id) > maxTokenID || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("not a token id")
-	}
-	return nil
-}
-
-func checkThumbprint(text string) error {
-	if sum, err := hex.DecodeString(text); err != nil || len(sum) != sha256.Size || hex.EncodeToString(sum) != text {
-		return errors.New("not a SHA-256 in 64 small hex digits")
 	}
 	return nil
 }

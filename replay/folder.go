@@ -6,12 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 // The files of a store. The lock stays when the process ends, and means nothing then:
@@ -20,7 +21,6 @@ const (
 	lockFile     = "replay.lock"
 	lifeFile     = "replay.life"
 	handOverFile = "replay.hand-over"
-	newSuffix    = ".new" // a file that is still being written
 )
 
 // ErrInUse says that a store of this or another process has the folder. Processes that
@@ -74,7 +74,7 @@ func (f *folder) read() past {
 // anybody is answered. Whichever of the two a power cut loses before that, the folder
 // still tells the truth: nothing has been used yet.
 func (f *folder) begin(l life) error {
-	if err := f.replace(lifeFile, l.encode()); err != nil {
+	if err := durable.Replace(f.path(lifeFile), l.encode()); err != nil {
 		return err
 	}
 	mark, err := os.OpenFile(f.path(lifeFile), os.O_WRONLY, 0)
@@ -83,12 +83,7 @@ func (f *folder) begin(l life) error {
 	}
 	f.mark, f.leeway = mark, l.leeway
 	f.reached.Store(l.reach)
-	for _, name := range []string{handOverFile, handOverFile + newSuffix} {
-		if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return syncDir(f.dir)
+	return durable.Remove(f.path(handOverFile))
 }
 
 // raise notes that a pair issued before the second reach is about to be used. The
@@ -129,10 +124,7 @@ func (f *folder) handOver(h handOver) error {
 	if err := f.mark.Sync(); err != nil {
 		return err
 	}
-	if err := f.replace(handOverFile, h.encode()); err != nil {
-		return err
-	}
-	return syncDir(f.dir)
+	return durable.Replace(f.path(handOverFile), h.encode())
 }
 
 // close lets go of the folder.
@@ -144,43 +136,4 @@ func (f *folder) close() error {
 	return errors.Join(err, f.lock.Unlock())
 }
 
-// replace writes a file so that, whenever the power fails, the old one is there or the
-// new one, whole. Which of them, syncDir settles.
-func (f *folder) replace(name string, data []byte) error {
-	temp := f.path(name + newSuffix)
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := writeNew(temp, data); err != nil {
-		return err
-	}
-	return os.Rename(temp, f.path(name))
-}
-
 func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
-
-// writeNew writes a file that only its owner can read, and waits for the disk.
-func writeNew(path string, data []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
-}
-
-// syncDir makes new, renamed and removed names durable. Windows cannot do it, and
-// writes them through by itself.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

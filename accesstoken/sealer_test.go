@@ -1,0 +1,204 @@
+package accesstoken
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	jose "github.com/go-jose/go-jose/v4"
+)
+
+// openAsGoJose is the other implementation of open.
+func openAsGoJose(secret []byte, token string) ([]byte, error) {
+	object, err := jose.ParseEncryptedCompact(token, []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
+	if err != nil {
+		return nil, err
+	}
+	return object.Decrypt(secret)
+}
+
+// A spelling is how somebody who has the key may write a token.
+type spelling struct {
+	header, encryptedKey, payload string
+
+	border int    // bytes of the tag that stand at the end of the ciphertext, or the other way round
+	at     int    // a place in the text, counted from its end when it is negative
+	out    int    // bytes that are taken out there
+	in     string // and what is put in
+}
+
+func (s spelling) token(gcm cipher.AEAD) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	header, nonce := encode([]byte(s.header)), make([]byte, gcm.NonceSize())
+	sealed := gcm.Seal(nil, nonce, []byte(s.payload), []byte(header))
+	border := min(max(len(sealed)-gcm.Overhead()+s.border, 0), len(sealed))
+	text := strings.Join([]string{header, s.encryptedKey, encode(nonce), encode(sealed[:border]), encode(sealed[border:])}, ".")
+	at := s.at
+	if at < 0 {
+		at += len(text)
+	}
+	at = min(max(at, 0), len(text))
+	return text[:at] + s.in + text[min(max(at+s.out, at), len(text)):]
+}
+
+// A workshop has a sealer, and its key for other tools.
+type workshop struct {
+	*sealer
+	ref    keyRef
+	secret []byte
+	gcm    cipher.AEAD
+	header string
+}
+
+func newWorkshop(tb testing.TB) *workshop {
+	tb.Helper()
+	w := &workshop{ref: keyRef{sealing, "kid"}, secret: make([]byte, sealingKeySize)}
+	w.header = sealedHeaderStart + w.ref.kid + sealedHeaderEnd
+	block, err := aes.NewCipher(w.secret)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if w.gcm, err = cipher.NewGCM(block); err != nil {
+		tb.Fatal(err)
+	}
+	if w.sealer, err = newSealer(w.ref.kid, w.secret); err != nil {
+		tb.Fatal(err)
+	}
+	return w
+}
+
+// oddSpellings are of authentic tokens, which go-jose opens.
+func (w *workshop) oddSpellings() map[string]spelling {
+	with := func(change spelling) spelling {
+		if change.header == "" {
+			change.header = w.header
+		}
+		if change.payload == "" {
+			change.payload = "pay"
+		}
+		return change
+	}
+	return map[string]spelling{
+		"another kid":                   with(spelling{header: sealedHeaderStart + "kit" + sealedHeaderEnd}),
+		"no kid":                        with(spelling{header: `{"alg":"dir","enc":"A256GCM"}`}),
+		"a member more":                 with(spelling{header: sealedHeaderStart + `kid","typ":"JWT"}`}),
+		"a blank in the header":         with(spelling{header: strings.Replace(w.header, ":", ": ", 1)}),
+		"members in another order":      with(spelling{header: `{"enc":"A256GCM","alg":"dir","kid":"kid"}`}),
+		"an escape in the header":       with(spelling{header: strings.Replace(w.header, "dir", `\u0064ir`, 1)}),
+		"an encrypted key":              with(spelling{encryptedKey: "AAAA"}),
+		"a byte of the text in the tag": with(spelling{border: -1}),
+		"no ciphertext":                 with(spelling{border: -3}),
+		"a line break in the header":    with(spelling{at: 5, in: "\n"}),
+		"a line break in the nonce":     with(spelling{at: len(w.sealer.header) + 5, in: "\n"}),
+		"a carriage return in the tag":  with(spelling{at: -5, in: "\r"}),
+		"a line break for a character":  with(spelling{payload: "pa", at: -23, in: "\n"}),
+		"a line break at the end":       with(spelling{at: 1 << 10, in: "\r\n"}),
+	}
+}
+
+// What go-jose is more lenient about is refused before the key decides.
+func TestOpenTakesOneSpelling(t *testing.T) {
+	w := newWorkshop(t)
+	right := spelling{header: w.header, payload: "pay"}.token(w.gcm)
+	if payload, err := w.open(right); err != nil || string(payload) != "pay" {
+		t.Fatalf("open = %q, %v", payload, err)
+	}
+	for name, s := range w.oddSpellings() {
+		token := s.token(w.gcm)
+		if payload, err := openAsGoJose(w.secret, token); err != nil || string(payload) != s.payload {
+			t.Errorf("%s: go-jose: %q, %v; the case shows nothing", name, payload, err)
+		}
+		if payload, err := w.open(token); err == nil || payload != nil {
+			t.Errorf("%s: open(%q) = %q", name, token, payload)
+		}
+	}
+}
+
+// What ours opens is what the guard before it lets pass, what names its key and what go-jose opens:
+// no more, no less, and to the same payload.
+func FuzzOpen(f *testing.F) {
+	w := newWorkshop(f)
+	add := func(s spelling) { f.Add(s.header, s.encryptedKey, s.payload, s.border, s.at, s.out, s.in) }
+	for _, s := range w.oddSpellings() {
+		add(s)
+	}
+	for n := range 6 {
+		right := spelling{header: w.header, payload: "payload"[:n]}
+		add(right)
+		for _, border := range []int{1, 16} {
+			moved := right
+			moved.border = border
+			add(moved)
+		}
+		// The last characters of ciphertext and tag have bits that say nothing.
+		for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=.\né" {
+			for _, at := range []int{-1, -24} {
+				changed := right
+				changed.at, changed.out, changed.in = at, 1, string(c)
+				add(changed)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, header, encryptedKey, payload string, border, at, out int, in string) {
+		token := spelling{header, encryptedKey, payload, border, at, out, in}.token(w.gcm)
+		if len(token) > MaxLength {
+			return
+		}
+		ref, err := inspect(token)
+		theirs, theirErr := openAsGoJose(w.secret, token)
+		good := err == nil && ref == w.ref && theirErr == nil
+		got, err := w.open(token)
+		if (err == nil) != good || good && !bytes.Equal(got, theirs) {
+			t.Errorf("open(%q) = %q, %v; the guard names %+v, go-jose says %q, %v", token, got, err, ref, theirs, theirErr)
+		}
+	})
+}
+
+// A token cannot be moved to another key of the same ring, by changing its header or by sealing
+// it under a wrong name.
+func TestTokenUnderTheNameOfAnotherKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	keys := openKeys(t, dir)
+	if err := testFolder(t, dir).add(keyName{sealing, 2}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.tend(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	issuer := newIssuer(t, Opaque, keys)
+	payload := newMint(t, issuer).payload(nil)
+	ring := keys.set.Load().ages[sealing]
+	for n, k := range ring {
+		token, err := k.seal([]byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		accept(t, issuer, token)
+		other := ring[1-n]
+		elsewhere, err := other.seal([]byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		header, _, _ := strings.Cut(elsewhere, ".")
+		_, rest, _ := strings.Cut(token, ".")
+		refuse(t, issuer, header+"."+rest, ErrInvalid)
+		var jwk jose.JSONWebKey
+		if err := jwk.UnmarshalJSON(k.file); err != nil {
+			t.Fatal(err)
+		}
+		secret, _ := jwk.Key.([]byte)
+		misnamed, err := newSealer(other.kid, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, err = misnamed.seal([]byte(payload)); err != nil {
+			t.Fatal(err)
+		}
+		refuse(t, issuer, token, ErrInvalid)
+	}
+}
