@@ -90,8 +90,13 @@ func newProvider(t *testing.T) (string, *cast) {
 // test ends.
 func serve(t *testing.T, dir string, environ ...string) *server {
 	t.Helper()
-	s := &server{log: &transcript{}, ended: make(chan struct{})}
-	s.cmd = exec.Command("waybill", "serve", "--config", filepath.Join(dir, "waybill.yaml"))
+	return startServer(t, exec.Command("waybill", "serve", "--config", filepath.Join(dir, "waybill.yaml")), environ)
+}
+
+// startServer starts a process that serves.
+func startServer(t *testing.T, cmd *exec.Cmd, environ []string) *server {
+	t.Helper()
+	s := &server{cmd: cmd, log: &transcript{}, ended: make(chan struct{})}
 	s.cmd.Env = append(os.Environ(), environ...)
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {

@@ -22,16 +22,21 @@ func (c *command) serve() *cli.Command {
 		Name:  "serve",
 		Usage: "run the server that a configuration describes",
 		Description: "Logs JSON to standard error. SIGHUP reloads the configuration; a bad one leaves the old one in use and\n" +
-			"says why. SIGINT and SIGTERM stop the server after the requests under way.",
-		Flags: []cli.Flag{configFlag()},
+			"says why. SIGINT and SIGTERM stop the server after the requests under way.\n\n" +
+			"--protect puts a program behind access tokens: requests with a good one are passed on to it, with header\n" +
+			"fields that say who calls. Its address must be reachable through this server only.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "protect", Usage: "pass requests with an access token on to `URL`, short for a route with the path /"},
+		},
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			// Caught from here on: a SIGHUP that comes during the start must not end it.
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
 			defer signal.Stop(hangups)
 			log := slog.New(slog.NewJSONHandler(c.err, nil))
-			path := cmd.String("config")
-			cfg, err := config.Load(path, os.Environ())
+			load := loader(cmd.String("config"), cmd.String("protect"))
+			cfg, err := load()
 			if err != nil {
 				return err
 			}
@@ -43,13 +48,27 @@ func (c *command) serve() *cli.Command {
 				slog.String("party", string(cfg.Party.ID)))
 			go func() {
 				for hangup(ctx, hangups) {
-					reload(ctx, d, path, log)
+					reload(ctx, d, load, log)
 				}
 			}()
 			err = d.Run(ctx)
 			log.InfoContext(ctx, "stopped")
 			return err
 		},
+	}
+}
+
+// loader reads the configuration, with a program to protect besides when there is one.
+func loader(path, protect string) func() (*config.Config, error) {
+	return func() (*config.Config, error) {
+		cfg, err := config.Load(path, os.Environ())
+		if err != nil || protect == "" {
+			return cfg, err
+		}
+		if err := cfg.Protect(protect); err != nil {
+			return nil, usagef("--protect: %w", err)
+		}
+		return cfg, nil
 	}
 }
 
@@ -64,8 +83,8 @@ func hangup(ctx context.Context, hangups <-chan os.Signal) bool {
 }
 
 // reload exchanges the configuration.
-func reload(ctx context.Context, d *daemon.Daemon, path string, log *slog.Logger) {
-	cfg, err := config.Load(path, os.Environ())
+func reload(ctx context.Context, d *daemon.Daemon, load func() (*config.Config, error), log *slog.Logger) {
+	cfg, err := load()
 	if err == nil {
 		err = d.Reload(ctx, cfg)
 	}

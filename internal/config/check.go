@@ -20,7 +20,7 @@ func (c *Config) complete() {
 
 // check finds what is wrong between keys.
 func (c *Config) check() []Problem {
-	return slices.Concat(c.checkParticipants(), c.checkListeners(), c.checkTokens(), c.checkRoutes())
+	return slices.Concat(c.checkParticipants(), c.checkListeners(), c.checkSecret(), c.checkTokens(), c.checkRoutes())
 }
 
 func (c *Config) checkParticipants() []Problem {
@@ -48,6 +48,22 @@ func (c *Config) checkListeners() []Problem {
 		return nil
 	}
 	return []Problem{c.Problem("listen.internal", "is the same as listen.public", "Give it an address that the public does not reach.")}
+}
+
+// minSecret is the least number of characters that cannot be guessed.
+const minSecret = 16
+
+// checkSecret makes sure that a header field can carry it.
+func (c *Config) checkSecret() []Problem {
+	secret := c.Listen.Secret.Reveal()
+	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
+	if secret == "" || len(secret) >= minSecret && !strings.ContainsFunc(secret, unfit) {
+		return nil
+	}
+	return []Problem{{
+		File: "$" + envSecret, Key: "listen.internal", Message: fmt.Sprintf("want a secret of at least %d printable ASCII characters, without blanks", minSecret),
+		Mend: "Make one with openssl rand -hex 32.",
+	}}
 }
 
 // checkTokens keeps to whole seconds because expires_in does (RFC 6749 section 5.1).
@@ -80,10 +96,28 @@ func (c *Config) checkRoutes() []Problem {
 	return problems
 }
 
+// Protect adds a route that puts an upstream behind tokens for every path that is not our own and
+// that no other route takes. The error is an [*Error], or says what is wrong with the address.
+func (c *Config) Protect(upstream string) error {
+	route := Route{Path: "/", Scope: ishare.Scope{ishare.ScopeISHARE}}
+	if err := route.Upstream.UnmarshalText([]byte(upstream)); err != nil {
+		return err
+	}
+	c.Routes = append(slices.Clone(c.Routes), route)
+	if problems := c.checkRoutes(); len(problems) > 0 {
+		return &Error{problems}
+	}
+	return nil
+}
+
+// OwnPaths are the paths at which Waybill itself answers on the public listener.
+func OwnPaths() []string {
+	return []string{"/connect/token", "/capabilities", "/openapi.json", "/.well-known/oauth-authorization-server", "/.well-known/jwks.json"}
+}
+
 // badRoute says why a path cannot be routed; empty when it can. An empty path has
 // been reported as absent.
 func badRoute(p string) string {
-	own := []string{"/connect/token", "/capabilities", "/openapi.json", "/.well-known/oauth-authorization-server", "/.well-known/jwks.json"}
 	switch {
 	case p == "":
 		return ""
@@ -93,7 +127,7 @@ func badRoute(p string) string {
 		return "want a path without { } ? # % \\ and blanks"
 	case path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/":
 		return "want a path without . and .. and double slashes"
-	case slices.Contains(own, p):
+	case slices.Contains(OwnPaths(), p):
 		return "Waybill itself answers at this path"
 	}
 	return ""

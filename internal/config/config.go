@@ -27,6 +27,7 @@ type Config struct {
 	Scopes       map[ScopeName]string `yaml:"scopes"` // scope values known besides iSHARE, and what they are for
 	Policy       Policy               `yaml:"policy"`
 	Routes       []Route              `yaml:"routes"`
+	Capabilities Capabilities         `yaml:"capabilities"`
 
 	places places
 }
@@ -45,7 +46,8 @@ type Listen struct {
 	Public   Address  `yaml:"public" default:"127.0.0.1:8080"`
 	TLS      *TLS     `yaml:"tls"` // nil: plain HTTP, behind a proxy
 	Internal Address  `yaml:"internal" default:"127.0.0.1:9090"`
-	URL      Endpoint `yaml:"url"` // by which clients reach us; absent: as each request says
+	URL      Endpoint `yaml:"url"` // by which clients reach us; absent: as each request says, and in what we sign the address of Public
+	Secret   Secret   `yaml:"-"`   // for introspection and revocation; only ever from the environment
 }
 
 // TLS names the certificate of the public listener.
@@ -95,7 +97,30 @@ type Policy struct {
 
 // Route puts an upstream behind tokens.
 type Route struct {
-	Path     string       `yaml:"path" required:"true"` // prefix, beginning and ending as http.ServeMux has it
+	Path     string       `yaml:"path" required:"true"` // it takes this path and every path below
 	Upstream Upstream     `yaml:"upstream" required:"true"`
 	Scope    ishare.Scope `yaml:"scope" default:"iSHARE"`
+}
+
+// Capabilities are the services that we tell of, besides those that the framework defines.
+type Capabilities struct {
+	Public     []Service `yaml:"public"`     // to everybody
+	Restricted []Service `yaml:"restricted"` // to those with a token
+}
+
+// Service is a service that we offer. What the keys mean, and what stands for one that is absent, is
+// told at capabilities.Service.
+type Service struct {
+	Identifier          string        `yaml:"identifier" required:"true"`
+	Title               string        `yaml:"title"`
+	Description         string        `yaml:"description"`
+	EndpointDescription string        `yaml:"endpoint_description"`
+	EndpointURL         string        `yaml:"endpoint_url" required:"true"`
+	TokenEndpoint       string        `yaml:"token_endpoint"`
+	Status              ServiceStatus `yaml:"status"`
+	Type                ServiceType   `yaml:"type"`
+	FrameworkVersions   []string      `yaml:"framework_versions"`
+	DataspaceVersions   []string      `yaml:"dataspace_versions"`
+	Version             string        `yaml:"version"`
+	Methods             []string      `yaml:"methods"`
 }

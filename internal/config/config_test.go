@@ -60,6 +60,21 @@ routes:
   - {path: /api/, upstream: "http://127.0.0.1:8081", scope: iSHARE orders}
   - path: /
     upstream: http://backend:3000/base
+capabilities:
+  public: [{identifier: timetable, endpoint_url: /timetable}]
+  restricted:
+    - identifier: orders
+      title: Orders
+      description: Read orders
+      endpoint_description: https://provider.example/orders.json
+      endpoint_url: https://provider.example/orders
+      token_endpoint: https://tokens.example/connect/token
+      status: deprecated
+      type: dataspace-defined
+      framework_versions: ["3.0"]
+      dataspace_versions: ["1.2"]
+      version: "2.0"
+      methods: [GET, POST]
 `
 )
 
@@ -87,6 +102,15 @@ func fullConfig(t *testing.T) *Config {
 			Leeway: 20 * time.Second, ExtraHeaderParameters: ExtraHeadersAllow,
 		},
 		Routes: []Route{{Path: "/api/", Scope: ishare.Scope{"iSHARE", "orders"}}, {Path: "/", Scope: ishare.Scope{"iSHARE"}}},
+		Capabilities: Capabilities{
+			Public: []Service{{Identifier: "timetable", EndpointURL: "/timetable"}},
+			Restricted: []Service{{
+				Identifier: "orders", Title: "Orders", Description: "Read orders",
+				EndpointDescription: "https://provider.example/orders.json", EndpointURL: "https://provider.example/orders",
+				TokenEndpoint: "https://tokens.example/connect/token", Status: ServiceDeprecated, Type: DataspaceDefined,
+				FrameworkVersions: []string{"3.0"}, DataspaceVersions: []string{"1.2"}, Version: "2.0", Methods: []string{"GET", "POST"},
+			}},
+		},
 	}
 	for text, u := range map[string]interface{ UnmarshalText([]byte) error }{
 		"https://provider.example":     &c.Listen.URL,
@@ -192,6 +216,10 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_POLICY_LEEWAY=20s",
 		"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow",
 		`WAYBILL_ROUTES=[{path: /api/, upstream: "http://127.0.0.1:8081", scope: iSHARE orders}, {path: /, upstream: "http://backend:3000/base"}]`,
+		"WAYBILL_CAPABILITIES_PUBLIC=[{identifier: timetable, endpoint_url: /timetable}]",
+		`WAYBILL_CAPABILITIES_RESTRICTED=[{identifier: orders, title: Orders, description: Read orders, status: deprecated, type: dataspace-defined, ` +
+			`endpoint_description: "https://provider.example/orders.json", endpoint_url: "https://provider.example/orders", ` +
+			`token_endpoint: "https://tokens.example/connect/token", framework_versions: ["3.0"], dataspace_versions: ["1.2"], version: "2.0", methods: [GET, POST]}]`,
 	}
 	var names []string
 	for key := range keys("", reflect.TypeFor[Config]()) {
@@ -204,7 +232,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("the test leaves out %v", names)
 	}
 	other := strings.NewReplacer("NTRNL-1", "NTRNL-2", ".pem", ".p12", "443", "444", "1m", "2m", "2h", "3h", "30m", "40m", "prefer", "off",
-		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "/api/", "/other/").Replace(full)
+		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "/api/", "/other/", "timetable", "map", "GET", "PUT").Replace(full)
 	for name, text := range map[string]string{"alone": "", "over the file": full, "over another file": other} {
 		if d := diff(fullConfig(t), mustParse(t, text, environ...)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
@@ -272,8 +300,8 @@ func TestProblems(t *testing.T) {
 		{"registry over plain HTTP", instead("file: parties.yaml", "registry: {id: did:x:1, url: http://h}"), "participants.registry.url: want https", 0},
 		{"registry with a query", instead("file: parties.yaml", "registry: {id: did:x:1, url: 'https://h?a=b'}"), "want a URL without query", 0},
 		{"registry with a password", instead("file: parties.yaml", "registry: {id: did:x:1, url: 'https://user:pa55word@h'}"), "want a URL without user and password", 0},
-		{"registry by FTP", instead("file: parties.yaml", "registry: {id: did:x:1, url: ftp://h}"), "want a URL such as https://registry.example", 0},
-		{"registry without a host", instead("file: parties.yaml", "registry: {id: did:x:1, url: 'https://'}"), "want a URL such as https://registry.example", 0},
+		{"registry by FTP", instead("file: parties.yaml", "registry: {id: did:x:1, url: ftp://h}"), "want a URL such as https://example.com", 0},
+		{"registry without a host", instead("file: parties.yaml", "registry: {id: did:x:1, url: 'https://'}"), "want a URL such as https://example.com", 0},
 		{"no anchor", instead("[root.pem]", "[]"), "trust.anchors: want at least one", 0},
 		{"empty anchor", instead("[root.pem]", "['']"), "trust.anchors[0]: want the file of a certificate", 0},
 		{"SHA-1", instead("root.pem", "'"+fingerprint[:59]+"'"), "trust.anchors[0]: want a SHA-256 fingerprint", 0},
@@ -288,6 +316,8 @@ func TestProblems(t *testing.T) {
 		{"scope with a quote", with("scopes: {'a\"': c}\n"), "malformed scope", 0},
 		{"iSHARE as a scope", with("scopes: {iSHARE: c}\n"), "scopes.iSHARE: iSHARE is always known; remove it", 0},
 		{"empty role", with("policy: {roles: ['']}\n"), "policy.roles[0]: want text, got nothing", 0},
+		{"service without an address", with("capabilities: {public: [{identifier: a}]}\n"), "waybill.yaml:4:25: capabilities.public[0].endpoint_url: is required", 0},
+		{"service of a strange type", with("capabilities: {restricted: [{identifier: a, endpoint_url: /, type: own}]}\n"), "capabilities.restricted[0].type: want self-defined or", 0},
 		{"route scope unknown", with("routes: [{path: /, upstream: http://h, scope: iSHARE orders}]\n"), `waybill.yaml:4:40: routes[0].scope: no client can get the scope "orders". Add it to scopes.`, 0},
 		{"route path relative", with("routes: [{path: api, upstream: http://h}]\n"), "routes[0].path: want a path that begins with a slash", 0},
 		{"route path with dots", with("routes: [{path: /a/../b, upstream: http://h}]\n"), "routes[0].path: want a path without . and ..", 0},
@@ -347,21 +377,24 @@ $WAYBILL_POLICY_LEEWAY: policy.leeway: want a duration from 0s to 1m, got 1h0m0s
 func TestProblemsOfTheEnvironment(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
-		"WAYBILL_PARTY_ID=nobody":                     "$WAYBILL_PARTY_ID: party.id: not a party identifier",
-		"WAYBILL_PARTY_ALSO_KNOWN_AS=did:x:1,,EU":     "$WAYBILL_PARTY_ALSO_KNOWN_AS: party.also_known_as[1]: not a party identifier: empty",
-		"WAYBILL_ROUTES=[{path: /}]":                  "$WAYBILL_ROUTES: routes[0].upstream: is required",
-		"WAYBILL_ROUTES=[{path: /":                    "$WAYBILL_ROUTES: routes: want YAML on one line: while parsing a flow mapping",
-		"WAYBILL_ROUTES=/":                            "$WAYBILL_ROUTES: routes: want a list, got one value",
-		"WAYBILL_SCOPES=orders":                       "$WAYBILL_SCOPES: scopes: want keys with values, got one value",
-		"WAYBILL_SCOPES={a: b, a: c}":                 "$WAYBILL_SCOPES: scopes.a: given twice",
-		"WAYBILL_LISTEN_TLS_KEY=k.pem":                "$WAYBILL_LISTEN_TLS_KEY: listen.tls.certificate: is required",
-		"WAYBILL_TRUST_REVOCATION=~":                  `$WAYBILL_TRUST_REVOCATION: trust.revocation: want require or prefer or off, got "~"`,
-		"WAYBILL_PARTICIPANTS_REGISTRY_URL=https://h": "$WAYBILL_PARTICIPANTS_REGISTRY_URL: participants.registry: participants.file is given as well",
-		"WAYBILL_TRUST_ANCHOR=root.pem":               "$WAYBILL_TRUST_ANCHOR: no key has this name. Did you mean WAYBILL_TRUST_ANCHORS?",
-		"WAYBILL_TOKENS_EXPIRE_AFTER=1h":              "$WAYBILL_TOKENS_EXPIRE_AFTER: no key has this name",
-		"WAYBILL_PARTY_KEY_PASSWORDS=pa55word":        "$WAYBILL_PARTY_KEY_PASSWORDS: no key has this name. Did you mean WAYBILL_PARTY_KEY_PASSWORD?",
-		"WAYBILL_PARTY_KEY_PASSWORD_FILE=/nowhere/pw": "$WAYBILL_PARTY_KEY_PASSWORD_FILE: the file of the password cannot be read",
-		"WAYBILL_STATE=redis://:pa55word@h:port":      "$WAYBILL_STATE: state: want memory",
+		"WAYBILL_PARTY_ID=nobody":                           "$WAYBILL_PARTY_ID: party.id: not a party identifier",
+		"WAYBILL_PARTY_ALSO_KNOWN_AS=did:x:1,,EU":           "$WAYBILL_PARTY_ALSO_KNOWN_AS: party.also_known_as[1]: not a party identifier: empty",
+		"WAYBILL_ROUTES=[{path: /}]":                        "$WAYBILL_ROUTES: routes[0].upstream: is required",
+		"WAYBILL_ROUTES=[{path: /":                          "$WAYBILL_ROUTES: routes: want YAML on one line: while parsing a flow mapping",
+		"WAYBILL_ROUTES=/":                                  "$WAYBILL_ROUTES: routes: want a list, got one value",
+		"WAYBILL_SCOPES=orders":                             "$WAYBILL_SCOPES: scopes: want keys with values, got one value",
+		"WAYBILL_SCOPES={a: b, a: c}":                       "$WAYBILL_SCOPES: scopes.a: given twice",
+		"WAYBILL_LISTEN_TLS_KEY=k.pem":                      "$WAYBILL_LISTEN_TLS_KEY: listen.tls.certificate: is required",
+		"WAYBILL_TRUST_REVOCATION=~":                        `$WAYBILL_TRUST_REVOCATION: trust.revocation: want require or prefer or off, got "~"`,
+		"WAYBILL_PARTICIPANTS_REGISTRY_URL=https://h":       "$WAYBILL_PARTICIPANTS_REGISTRY_URL: participants.registry: participants.file is given as well",
+		"WAYBILL_TRUST_ANCHOR=root.pem":                     "$WAYBILL_TRUST_ANCHOR: no key has this name. Did you mean WAYBILL_TRUST_ANCHORS?",
+		"WAYBILL_TOKENS_EXPIRE_AFTER=1h":                    "$WAYBILL_TOKENS_EXPIRE_AFTER: no key has this name",
+		"WAYBILL_PARTY_KEY_PASSWORDS=pa55word":              "$WAYBILL_PARTY_KEY_PASSWORDS: no key has this name. Did you mean WAYBILL_PARTY_KEY_PASSWORD?",
+		"WAYBILL_PARTY_KEY_PASSWORD_FILE=/nowhere/pw":       "$WAYBILL_PARTY_KEY_PASSWORD_FILE: the file cannot be read",
+		"WAYBILL_PARTY_KEY_PASSWORD_FILE=/dev/null":         "$WAYBILL_PARTY_KEY_PASSWORD_FILE: the file is empty",
+		"WAYBILL_LISTEN_INTERNAL_SECRET=pa55word":           "$WAYBILL_LISTEN_INTERNAL_SECRET: listen.internal: want a secret of at least 16 printable ASCII characters, without blanks. Make one",
+		"WAYBILL_LISTEN_INTERNAL_SECRET=pa55word with more": "$WAYBILL_LISTEN_INTERNAL_SECRET: listen.internal: want a secret of",
+		"WAYBILL_STATE=redis://:pa55word@h:port":            "$WAYBILL_STATE: state: want memory",
 	}
 	for variable, want := range cases {
 		t.Run(variable, func(t *testing.T) {
@@ -438,7 +471,7 @@ func TestPassword(t *testing.T) {
 	if len(problems) != 1 || !strings.Contains(problems[0].Message, "set as well") {
 		t.Errorf("problems %v", problems)
 	}
-	huge := write("huge", strings.Repeat("x", maxPasswordFile+1))
+	huge := write("huge", strings.Repeat("x", maxSecretFile+1))
 	if problems := problemsOf(t, least, "WAYBILL_PARTY_KEY_PASSWORD_FILE="+huge); len(problems) != 1 {
 		t.Errorf("problems %v", problems)
 	}
@@ -446,7 +479,7 @@ func TestPassword(t *testing.T) {
 
 func TestSecretsHideThemselves(t *testing.T) {
 	t.Parallel()
-	c := mustParse(t, full, "WAYBILL_PARTY_KEY_PASSWORD=pa55word")
+	c := mustParse(t, full, "WAYBILL_PARTY_KEY_PASSWORD=pa55word", "WAYBILL_LISTEN_INTERNAL_SECRET=pa55word-pa55word")
 	var log strings.Builder
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	logger.Info("read", "config", c, "state", c.State, "password", c.Party.Password, "party", c.Party)
@@ -540,13 +573,13 @@ func TestInspect(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	t.Parallel()
 	var got []string
-	for _, p := range mustParse(t, strings.Replace(full, "party-key.pem", "pkcs11:object=seal", 1)).Unsupported() {
+	for _, p := range mustParse(t, full).Unsupported() {
 		got = append(got, p.Key)
 		if p.Line == 0 || p.Mend == "" {
 			t.Errorf("problem without line or mend: %+v", p)
 		}
 	}
-	want := []string{"party.key", "state", "routes"}
+	want := []string{"state"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -628,4 +661,31 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The page about the configuration shows every key, and can be used as it is.
+func TestDocumentedConfiguration(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, _ := strings.Cut(rest, "```")
+	c := mustParse(t, text)
+	for key := range keys("", reflect.TypeFor[Config]()) {
+		if _, ok := c.places[key]; !ok && key != "participants.file" {
+			t.Errorf("the page leaves out %s", key)
+		}
+	}
+	for service := range reflect.TypeFor[Service]().Fields() {
+		if _, ok := c.places["capabilities.restricted[0]."+keyName(service)]; !ok {
+			t.Errorf("the page leaves out %s of a service", keyName(service))
+		}
+	}
+	for _, variable := range []string{envPassword, envPassword + fileSuffix, envSecret, envSecret + fileSuffix} {
+		if !strings.Contains(string(page), "`"+variable+"`") {
+			t.Errorf("the page leaves out %s", variable)
+		}
+	}
 }

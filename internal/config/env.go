@@ -12,13 +12,14 @@ import (
 
 // Names of the environment variables that are not keys of the file.
 const (
-	envPrefix       = "WAYBILL_"
-	envPassword     = "WAYBILL_PARTY_KEY_PASSWORD"
-	envPasswordFile = "WAYBILL_PARTY_KEY_PASSWORD_FILE"
+	envPrefix   = "WAYBILL_"
+	envPassword = "WAYBILL_PARTY_KEY_PASSWORD"
+	envSecret   = "WAYBILL_LISTEN_INTERNAL_SECRET"
+	fileSuffix  = "_FILE" // behind the name of either: the file that holds it
 )
 
-// maxPasswordFile is how much of a password file is accepted, in bytes.
-const maxPasswordFile = 4096
+// maxSecretFile is how much of the file of a secret is accepted, in bytes.
+const maxSecretFile = 4096
 
 // environment picks the variables that begin with the prefix.
 func environment(environ []string) map[string]string {
@@ -90,31 +91,35 @@ func textNode(text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 }
 
-// password takes the password of PKCS#12 from the environment, or from the file that
-// the environment names: never from the configuration file, which is passed around.
-func (d *decoder) password() Secret {
-	text, path := d.env[envPassword], d.env[envPasswordFile]
+// secret takes a secret from a variable of the environment, or from the file that another variable
+// names: never from the configuration file, which is passed around.
+func (d *decoder) secret(name string) Secret {
+	text, path := d.env[name], d.env[name+fileSuffix]
 	if path == "" {
 		return Secret{text}
 	}
-	d.variable = envPasswordFile
+	d.variable = name + fileSuffix
 	defer func() { d.variable = "" }()
 	if text != "" {
-		d.refuse("", nil, envPassword+" is set as well", "Unset one of them.")
+		d.refuse("", nil, name+" is set as well", "Unset one of them.")
 	}
 	data, err := os.ReadFile(string(Path(path).from(d.base)))
-	if err != nil || len(data) > maxPasswordFile {
-		d.refuse("", nil, fmt.Sprintf("the file of the password cannot be read, or is over %d bytes", maxPasswordFile), "Check the path and its permissions.")
+	if err != nil || len(data) > maxSecretFile {
+		d.refuse("", nil, fmt.Sprintf("the file cannot be read, or is over %d bytes", maxSecretFile), "Check the path and its permissions.")
 		return Secret{}
 	}
-	return Secret{strings.TrimRight(string(data), "\r\n")}
+	text = strings.TrimRight(string(data), "\r\n")
+	if text == "" { // or a file that was never filled would switch off what it is for
+		d.refuse("", nil, "the file is empty", "Fill it, or unset the variable.")
+	}
+	return Secret{text}
 }
 
 // strangers finds variables that look like keys and are none. Not every unknown one
 // does: in Kubernetes a service named waybill puts WAYBILL_PORT and a dozen others
 // into every container.
 func (d *decoder) strangers() {
-	known := []string{envPassword, envPasswordFile}
+	known := []string{envPassword, envPassword + fileSuffix, envSecret, envSecret + fileSuffix}
 	sections := make(map[string]bool)
 	for path := range keys("", reflect.TypeFor[Config]()) {
 		known = append(known, envName(path))

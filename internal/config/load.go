@@ -80,7 +80,7 @@ func interpret(file string, data []byte, environ []string) (*Config, []Problem) 
 	if len(d.problems) == 0 {
 		d.section("", root, reflect.ValueOf(c).Elem())
 		d.strangers()
-		c.Party.Password = d.password()
+		c.Party.Password, c.Listen.Secret = d.secret(envPassword), d.secret(envSecret)
 		c.complete()
 		d.problems = append(d.problems, c.check()...)
 	}

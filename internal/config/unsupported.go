@@ -1,7 +1,5 @@
 package config
 
-import "strings"
-
 // Unsupported finds keys that this version reads and cannot honour. Whoever starts a
 // server must refuse them: a check that an operator asked for and does not get is
 // worse than no server. An entry goes when what it names is built.
@@ -10,9 +8,7 @@ func (c *Config) Unsupported() []Problem {
 		key, what, mend string
 		asked           bool
 	}{
-		{"party.key", "a key in hardware", "Give a file, PEM or PKCS#12.", strings.HasPrefix(string(c.Party.Key), pkcs11Scheme)},
 		{"state", "state outside this process", "Set state to memory, and run one replica.", !c.State.Memory()},
-		{"routes", "the reverse proxy", "Remove it.", len(c.Routes) > 0},
 	}
 	var problems []Problem
 	for _, l := range lacking {

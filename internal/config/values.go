@@ -108,7 +108,7 @@ func parseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("want a URL such as https://registry.example")
+		return nil, errors.New("want a URL such as https://example.com")
 	case u.User != nil:
 		return nil, errors.New("want a URL without user and password")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
@@ -291,3 +291,40 @@ func (v RegistryVersion) String() string { return word(v) }
 
 // UnmarshalText reads the word.
 func (v *RegistryVersion) UnmarshalText(text []byte) error { return setWord(v, text) }
+
+// ServiceStatus says whether a service should be used by those who begin.
+type ServiceStatus uint8
+
+// The states of services.
+const (
+	ServiceActive ServiceStatus = iota
+	ServiceDeprecated
+)
+
+func (ServiceStatus) words() []string { return []string{"active", "deprecated"} }
+
+// String is the word in the configuration.
+func (s ServiceStatus) String() string { return word(s) }
+
+// UnmarshalText reads the word.
+func (s *ServiceStatus) UnmarshalText(text []byte) error { return setWord(s, text) }
+
+// ServiceType says who defines what a service does.
+type ServiceType uint8
+
+// The types of services.
+const (
+	SelfDefined ServiceType = iota
+	DataspaceDefined
+	FrameworkDefined
+)
+
+func (ServiceType) words() []string {
+	return []string{"self-defined", "dataspace-defined", "framework-defined"}
+}
+
+// String is the word in the configuration.
+func (t ServiceType) String() string { return word(t) }
+
+// UnmarshalText reads the word.
+func (t *ServiceType) UnmarshalText(text []byte) error { return setWord(t, text) }

@@ -31,7 +31,7 @@ type Checkup struct {
 // that is absent is not looked at.
 func Check(cfg *config.Config) *Checkup {
 	c := &Checkup{Config: cfg, Problems: cfg.Unsupported()}
-	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.registry} {
+	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.routes, c.capabilities, c.internal, c.revocation, c.registry} {
 		look()
 	}
 	return c
@@ -41,6 +41,10 @@ func (c *Checkup) add(key string, err error, mend string) {
 	if err != nil {
 		c.Problems = append(c.Problems, c.Config.Problem(key, err.Error(), mend))
 	}
+}
+
+func (c *Checkup) warn(key, message, mend string) {
+	c.Warnings = append(c.Warnings, c.Config.Problem(key, message, mend))
 }
 
 // files sorts what is wrong with a key and its certificates.
@@ -127,8 +131,8 @@ func (c *Checkup) standing(party *ishare.Party) {
 	if err := party.Compliant(time.Now()); err != nil {
 		c.add("party.id", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
 	}
-	seal, problems := keyfile.ReadSeal(sealFiles(c.Config), time.Now())
-	if problems.Err() == nil && !party.Certified(ishare.Thumbprint(seal.Certificates[0].Raw), time.Now()) {
+	seal, ok := c.readSeal()
+	if ok && !party.Certified(ishare.Thumbprint(seal.Certificates[0].Raw), time.Now()) {
 		c.add("party.certificates", errors.New("the registry does not have this certificate for us"), "Register the certificate with your registrar.")
 	}
 }

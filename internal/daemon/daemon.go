@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waybill-token/waybill/internal/config"
-	"github.com/waybill-token/waybill/replay"
 )
 
 // Bounds on what a connection may cost. A token request takes milliseconds; a
@@ -46,7 +44,7 @@ type Options struct {
 // A Daemon is a server that listens. Requests are answered while [Daemon.Run] runs.
 type Daemon struct {
 	options  Options
-	store    *replay.Memory
+	memory   *memory
 	current  atomic.Pointer[service]
 	public   net.Listener
 	internal net.Listener
@@ -64,28 +62,18 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, er
 	return d, nil
 }
 
-func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
-	var err error
-	d.store, err = replay.Open(replay.Config{
-		Dir:     filepath.Join(string(cfg.Data), "replay"),
-		Leeway:  cfg.Policy.Leeway,
-		Newborn: d.options.Newborn,
-	})
-	if err != nil {
-		return fmt.Errorf("replay memory: %w", err)
+func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
+	if d.memory, err = openMemory(cfg, d.options.Newborn); err != nil {
+		return err
 	}
-	s, err := newService(cfg, d.store, d.options)
+	if err := d.listen(ctx, cfg); err != nil {
+		return err
+	}
+	s, err := d.newService(cfg)
 	if err != nil {
 		return err
 	}
 	d.current.Store(s)
-	var lc net.ListenConfig
-	if d.public, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Public)); err != nil {
-		return fmt.Errorf("listen.public: %w", err)
-	}
-	if d.internal, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Internal)); err != nil {
-		return fmt.Errorf("listen.internal: %w", err)
-	}
 	if s.certificate != nil {
 		d.public = tls.NewListener(d.public, &tls.Config{
 			MinVersion: tls.VersionTLS12,
@@ -95,9 +83,17 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
 			},
 		})
 	}
-	if doubt := d.store.Doubt(); doubt != nil {
-		d.options.Log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used",
-			slog.Any("reason", doubt), slog.Time("issued_before", d.store.VouchesFrom()))
+	d.memory.tellDoubts(ctx, d.options.Log)
+	return nil
+}
+
+func (d *Daemon) listen(ctx context.Context, cfg *config.Config) (err error) {
+	var lc net.ListenConfig
+	if d.public, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Public)); err != nil {
+		return fmt.Errorf("listen.public: %w", err)
+	}
+	if d.internal, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Internal)); err != nil {
+		return fmt.Errorf("listen.internal: %w", err)
 	}
 	return nil
 }
@@ -105,7 +101,7 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
 // PublicAddr is the address on which the token endpoint is served.
 func (d *Daemon) PublicAddr() net.Addr { return d.public.Addr() }
 
-// InternalAddr is the address on which health is served.
+// InternalAddr is the address on which health, forward-auth, introspection and revocation are served.
 func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 
 // Reload exchanges everything but the addresses, the data folder and the leeway,
@@ -115,7 +111,7 @@ func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 	if keys := restartNeeded(d.current.Load().config, cfg); len(keys) > 0 {
 		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
 	}
-	s, err := newService(cfg, d.store, d.options)
+	s, err := d.newService(cfg)
 	if err != nil {
 		return err
 	}
@@ -154,7 +150,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// HTTP/2 is negotiated by the TLS listener; see the configuration of d.public.
 	servers := []*http.Server{
 		d.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.current.Load().public.ServeHTTP(w, r) })),
-		d.server(d.health()),
+		d.server(d.internals()),
 	}
 	for i, listener := range []net.Listener{d.public, d.internal} {
 		group.Go(func() error {
@@ -219,8 +215,8 @@ func (d *Daemon) drain(ctx context.Context, servers []*http.Server) error {
 	return errors.Join(errs...)
 }
 
-// close gives back what open took, the replay memory last: until it is closed, a
-// pair that was answered with yes is in the hand-over.
+// close gives back what open took, the memory last: until it is closed, a pair that
+// was answered with yes is in the hand-over.
 func (d *Daemon) close() error {
 	var errs []error
 	if s := d.current.Load(); s != nil {
@@ -234,8 +230,8 @@ func (d *Daemon) close() error {
 			errs = append(errs, err)
 		}
 	}
-	if d.store != nil {
-		errs = append(errs, d.store.Close())
+	if d.memory != nil {
+		errs = append(errs, d.memory.close())
 	}
 	return errors.Join(errs...)
 }

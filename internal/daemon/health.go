@@ -16,29 +16,24 @@ type readiness struct {
 	Problems []string  `json:"problems,omitempty"` // what an operator should see to
 }
 
-// health serves /livez (the process answers) and /readyz (it may be sent
-// requests). They are for the internal listener.
-func (d *Daemon) health() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, struct {
-			Live bool `json:"live"`
-		}{true})
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		state := d.readiness()
-		b, err := json.Marshal(state)
-		if err != nil {
-			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		if !state.Ready {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_, _ = w.Write(b) // the caller may be gone
-	})
-	return mux
+func live(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, struct {
+		Live bool `json:"live"`
+	}{true})
+}
+
+func (d *Daemon) ready(w http.ResponseWriter, _ *http.Request) {
+	state := d.readiness()
+	b, err := json.Marshal(state)
+	if err != nil {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if !state.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = w.Write(b) // the caller may be gone
 }
 
 func (d *Daemon) readiness() readiness {

@@ -159,6 +159,7 @@ func TestWrongMethodIsDescribed(t *testing.T) {
 	s := startNewborn(t)
 	for path, allow := range map[string]string{
 		"/connect/token":                          "POST",
+		"/capabilities":                           "GET, HEAD",
 		"/openapi.json":                           "GET, HEAD",
 		"/.well-known/jwks.json":                  "GET, HEAD",
 		"/.well-known/oauth-authorization-server": "GET, HEAD",
@@ -179,8 +180,8 @@ func TestListenersServeTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := startNewborn(t)
 	for base, paths := range map[string][]string{
-		s.url:      {"/livez", "/readyz", "/metrics", "/introspect", "/debug/pprof/", "/"},
-		s.internal: {"/connect/token", "/openapi.json", "/.well-known/jwks.json", "/"},
+		s.url:      {"/livez", "/readyz", "/metrics", "/introspect", "/revoke", "/auth", "/auth/", "/debug/pprof/", "/"},
+		s.internal: {"/connect/token", "/capabilities", "/openapi.json", "/.well-known/jwks.json", "/"},
 	} {
 		for _, path := range paths {
 			if status, _, _ := get(t, plain(t), base+path); status != http.StatusNotFound {

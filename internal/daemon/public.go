@@ -4,12 +4,15 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/waybill-token/waybill/capabilities"
+	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/tokenendpoint"
@@ -25,6 +28,34 @@ const (
 	keySetPath   = "/.well-known/jwks.json"
 	openAPIPath  = "/openapi.json"
 )
+
+// newPublic makes what the public listener serves. It listens on the address.
+func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (http.Handler, error) {
+	endpoint, err := s.newEndpoint()
+	if err != nil {
+		return nil, err
+	}
+	offer, err := capabilities.New(offered(s.config, ownURL(s.config, address.String()), s.seal, s.issuer, s.log))
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(tokenendpoint.Path, endpoint)
+	mux.Handle(capabilities.Path, offer)
+	mux.HandleFunc("GET "+metadataPath, s.metadata)
+	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { writeRaw(w, s.keys.PublicJWKS()) })
+	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { writeRaw(w, openAPI) })
+	protect := guard.Require(s.issuer, ishare.ScopeISHARE)
+	for pattern, handler := range secured {
+		mux.Handle(pattern, protect(handler))
+	}
+	if len(s.config.Routes) == 0 {
+		return mux, nil
+	}
+	proxy := routed(s.config, s.issuer, s.log)
+	proxy.Own = mux
+	return guard.NewProxy(proxy)
+}
 
 // metadata is the authorization server metadata of RFC 8414 section 2.
 type metadata struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -17,12 +18,10 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
-	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
-	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -31,53 +30,58 @@ import (
 // a reload makes another.
 type service struct {
 	config      *config.Config
+	log         *slog.Logger
+	memory      *memory
+	seal        *keyfile.Pair
 	from        *sources
 	keys        *accesstoken.KeyRing
+	issuer      *accesstoken.Issuer
 	public      http.Handler
+	desks       http.Handler     // introspection, revocation and forward-auth
+	verbatim    http.Handler     // forward-auth for a proxy that appends the client's path
 	certificate *tls.Certificate // nil: plain HTTP
 }
 
-func newService(cfg *config.Config, store replay.Store, options Options) (*service, error) {
+func (d *Daemon) newService(cfg *config.Config) (*service, error) {
 	if problems := cfg.Unsupported(); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	s := &service{config: cfg}
-	if err := s.open(store, options); err != nil {
+	s := &service{config: cfg, log: d.options.Log, memory: d.memory}
+	if err := s.open(d.public.Addr(), d.options.Secured); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-func (s *service) open(store replay.Store, options Options) (err error) {
-	if _, problems := keyfile.ReadSeal(sealFiles(s.config), time.Now()); problems.Err() != nil {
+func (s *service) open(address net.Addr, secured map[string]http.Handler) (err error) {
+	var problems keyfile.Problems
+	if s.seal, problems = keyfile.ReadSeal(sealFiles(s.config), time.Now()); problems.Err() != nil {
 		return fmt.Errorf("party: %w", problems.Err())
 	}
-	if s.from, err = openSources(s.config, options.Log); err != nil {
+	if s.from, err = openSources(s.config, s.log); err != nil {
 		return err
 	}
 	if s.certificate, err = tlsCertificate(s.config); err != nil {
 		return err
 	}
-	issuer, err := s.newIssuer(options.Log)
-	if err != nil {
+	if err := s.openIssuer(); err != nil {
 		return err
 	}
-	endpoint, err := s.newEndpoint(issuer, store, options.Log)
-	if err != nil {
+	if err := s.openDesks(); err != nil {
 		return err
 	}
-	s.public = s.routes(endpoint, issuer, options.Secured)
-	return nil
+	s.public, err = s.newPublic(address, secured)
+	return err
 }
 
-func (s *service) newEndpoint(issuer *accesstoken.Issuer, store replay.Store, log *slog.Logger) (*tokenendpoint.Handler, error) {
+func (s *service) newEndpoint() (*tokenendpoint.Handler, error) {
 	judgement := s.from.judgement()
-	judgement.Replay = store
+	judgement.Replay = s.memory.used
 	verifier, err := assertion.NewVerifier(judgement)
 	if err != nil {
 		return nil, err
 	}
-	config := tokenendpoint.Config{Verifier: verifier, Issuer: issuer, Scopes: s.scopes(), Log: log}
+	config := tokenendpoint.Config{Verifier: verifier, Issuer: s.issuer, Scopes: s.scopes(), Log: s.log}
 	if s.from.list != nil {
 		config.Verifier = listedVerifier{verifier, s.from.list}
 	}
@@ -160,18 +164,18 @@ func tlsFiles(cfg *config.Config) keyfile.Files {
 	return keyfile.Files{Key: string(cfg.Listen.TLS.Key), Certificates: string(cfg.Listen.TLS.Certificate)}
 }
 
-func (s *service) newIssuer(log *slog.Logger) (*accesstoken.Issuer, error) {
-	keys, err := accesstoken.OpenKeys(keysFolder(s.config), log)
-	if err != nil {
-		return nil, fmt.Errorf("token keys: %w", err)
+func (s *service) openIssuer() (err error) {
+	if s.keys, err = accesstoken.OpenKeys(keysFolder(s.config), s.log); err != nil {
+		return fmt.Errorf("token keys: %w", err)
 	}
-	s.keys = keys
-	return accesstoken.New(accesstoken.Config{
+	s.issuer, err = accesstoken.New(accesstoken.Config{
 		Party:    s.config.Party.ID,
 		Format:   accesstoken.Format(s.config.Tokens.Format.String()),
 		Lifetime: s.config.Tokens.Lifetime,
-		Keys:     keys,
+		Keys:     s.keys,
+		Revoked:  s.memory.revoked,
 	})
+	return err
 }
 
 // scopes are the values that may be asked for, iSHARE first.
@@ -181,19 +185,6 @@ func (s *service) scopes() []string {
 		scopes = append(scopes, string(name))
 	}
 	return scopes
-}
-
-func (s *service) routes(endpoint http.Handler, checker guard.Checker, secured map[string]http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(tokenendpoint.Path, endpoint)
-	mux.HandleFunc("GET "+metadataPath, s.metadata)
-	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { writeRaw(w, s.keys.PublicJWKS()) })
-	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { writeRaw(w, openAPI) })
-	protect := guard.Require(checker, ishare.ScopeISHARE)
-	for pattern, handler := range secured {
-		mux.Handle(pattern, protect(handler))
-	}
-	return mux
 }
 
 // run does what goes on besides answering, until ctx is done.

@@ -1,0 +1,91 @@
+package daemon
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/capabilities"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// nobody is a [guard.Checker] for handlers that are made for a try.
+type nobody struct{}
+
+// Check knows no token.
+func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
+	return nil, accesstoken.ErrInvalid
+}
+
+func (c *Checkup) routes() {
+	if len(c.Config.Routes) == 0 {
+		return
+	}
+	_, err := guard.NewProxy(routed(c.Config, nobody{}, slog.New(slog.DiscardHandler)))
+	c.add("routes", err, "")
+}
+
+// capabilities signs them for a try.
+func (c *Checkup) capabilities() {
+	if c.Config.Listen.URL.Host == "" {
+		c.warn("listen.url", fmt.Sprintf("is absent, so our capabilities tell clients to come to %s", ownURL(c.Config, string(c.Config.Listen.Public))),
+			"Set it to the address by which clients reach this server.")
+	}
+	seal, ok := c.readSeal()
+	if !ok || c.Config.Party.ID == "" {
+		return // told elsewhere
+	}
+	offer := offered(c.Config, ownURL(c.Config, string(c.Config.Listen.Public)), seal, nobody{}, slog.New(slog.DiscardHandler))
+	_, err := capabilities.New(offer)
+	c.add("capabilities", err, "")
+}
+
+func (c *Checkup) readSeal() (*keyfile.Pair, bool) {
+	if c.Config.Party.Key == "" {
+		return nil, false
+	}
+	seal, problems := keyfile.ReadSeal(sealFiles(c.Config), time.Now())
+	return seal, problems.Err() == nil
+}
+
+// internal: whoever reaches that listener can read and revoke tokens.
+func (c *Checkup) internal() {
+	host, _, err := net.SplitHostPort(string(c.Config.Listen.Internal))
+	if err != nil || c.Config.Listen.Secret.Reveal() != "" {
+		return
+	}
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		c.warn("listen.internal", "whoever reaches it can ask what an access token says, and revoke tokens", "Set WAYBILL_LISTEN_INTERNAL_SECRET, or see that nobody else reaches it.")
+	}
+}
+
+// revocation: clients often have their seals from the CA that ours is from.
+func (c *Checkup) revocation() {
+	seal, ok := c.readSeal()
+	anchors, err := trust.LoadAnchors(anchorItems(c.Config.Trust.Anchors))
+	if !ok || err != nil || c.Config.Trust.Revocation != config.RevocationRequire {
+		return
+	}
+	for _, certificate := range seal.Certificates {
+		if _, anchored := anchors[trust.FingerprintOf(certificate)]; anchored {
+			return
+		}
+		if silent(certificate) {
+			c.warn("trust.revocation", fmt.Sprintf("the certificate of %q, which our own chain holds, names nobody to ask whether it is revoked: a client whose chain holds it gets no token", certificate.Subject),
+				"Anchor the CA that it issues with, or set prefer.")
+		}
+	}
+}
+
+// silent reports whether a certificate names neither OCSP nor a revocation list.
+func silent(c *x509.Certificate) bool {
+	return len(c.OCSPServer) == 0 && len(c.CRLDistributionPoints) == 0
+}

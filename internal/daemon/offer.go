@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+
+	"github.com/waybill-token/waybill/capabilities"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/keyfile"
+)
+
+// routed is what the configuration says of the programs behind us.
+func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) guard.ProxyConfig {
+	proxy := guard.ProxyConfig{OwnPaths: config.OwnPaths(), Checker: checker, Log: log}
+	for i := range cfg.Routes {
+		r := &cfg.Routes[i]
+		proxy.Routes = append(proxy.Routes, guard.Route{Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope})
+	}
+	return proxy
+}
+
+// offered is what the configuration says of our services.
+func offered(cfg *config.Config, base *url.URL, seal *keyfile.Pair, checker guard.Checker, log *slog.Logger) capabilities.Config {
+	return capabilities.Config{
+		Party: cfg.Party.ID, Key: seal.Signer(), Certificates: seal.Certificates,
+		URL: base, Checker: checker, Log: log,
+		Public: services(cfg.Capabilities.Public), Restricted: services(cfg.Capabilities.Restricted),
+	}
+}
+
+// ownURL is the base address that we name in what we sign. It is never what a
+// request says: a stranger would have us sign that our token endpoint is theirs.
+// When it is not configured it is the address where we listen; where that is every
+// address of the machine, it serves clients on the machine only.
+func ownURL(cfg *config.Config, address string) *url.URL {
+	if cfg.Listen.URL.Host != "" {
+		return &cfg.Listen.URL.URL
+	}
+	u := &url.URL{Scheme: "http", Host: address}
+	if cfg.Listen.TLS != nil {
+		u.Scheme = "https"
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	if everywhere := u.Hostname() == "" || err == nil && ip.IsUnspecified(); everywhere {
+		u.Host = net.JoinHostPort("localhost", u.Port())
+	}
+	return u
+}
+
+func services(list []config.Service) []capabilities.Service {
+	offer := make([]capabilities.Service, 0, len(list))
+	for _, s := range list {
+		offer = append(offer, capabilities.Service{
+			Identifier: s.Identifier, Title: s.Title, Description: s.Description,
+			EndpointDescription: s.EndpointDescription, EndpointURL: s.EndpointURL, TokenEndpoint: s.TokenEndpoint,
+			Status: s.Status.String(), Type: s.Type.String(), Methods: s.Methods,
+			Version: capabilities.Version{Frameworks: s.FrameworkVersions, Dataspaces: s.DataspaceVersions, Capability: s.Version},
+		})
+	}
+	return offer
+}
