@@ -107,10 +107,6 @@ func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// one returns the parameter that must be there.
-func one(f form.Form, name string) (string, error) {
-	if value := f.Get(name); value != "" {
-		return value, nil
-	}
-	return "", ishare.RequestMissingParameter.Because("the parameter %s is missing or empty", name)
-}
+// value is a parameter without blanks around it: what is read from a file often has a line feed
+// behind it, with which a token would be none, and its revocation would revoke nothing.
+func value(f form.Form, name string) string { return strings.TrimSpace(f.Get(name)) }

@@ -86,7 +86,7 @@ func TestIntrospection(t *testing.T) {
 			"iss": string(provider), "aud": string(provider), "iat": float64(now), "exp": float64(now + 3600), "jti": claims.ID,
 			"ishare_certificate_thumbprint": certificate,
 		}
-		for _, body := range []string{form("token", token), form("token", token, "token_type_hint", "refresh_token", "unknown", "x")} {
+		for _, body := range []string{form("token", token), form("token", token, "token_type_hint", "refresh_token", "unknown", "x"), form("token", token+"\n")} {
 			w := post(d.introspection, body)
 			if diff := cmp.Diff(want, decode(t, w)); diff != "" || w.Code != http.StatusOK {
 				t.Errorf("%d (-want +got):\n%s", w.Code, diff)
@@ -122,6 +122,7 @@ func TestRevocation(t *testing.T) {
 		sibling bool // another token of the party is revoked too
 	}{
 		{"token", func(token string, _ *accesstoken.Claims) string { return form("token", token) }, false},
+		{"token from a file", func(token string, _ *accesstoken.Claims) string { return form("token", token+"\r\n") }, false},
 		{"token with a hint", func(token string, _ *accesstoken.Claims) string {
 			return form("token", token, "token_type_hint", "refresh_token")
 		}, false},

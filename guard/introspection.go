@@ -48,9 +48,9 @@ type introspection struct {
 }
 
 func (d *desk) introspect(w http.ResponseWriter, r *http.Request, f form.Form) error {
-	token, err := one(f, "token")
-	if err != nil {
-		return err
+	token := value(f, "token")
+	if token == "" {
+		return ishare.RequestMissingParameter.Because("the parameter token is missing or empty")
 	}
 	c, err := d.config.Checker.Check(r.Context(), token)
 	switch {

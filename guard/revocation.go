@@ -74,7 +74,7 @@ func refusedRevocation(err error) error {
 func (d *desk) asked(r *http.Request, f form.Form) (*accesstoken.Revocation, error) {
 	var names []string
 	for _, name := range []string{"token", "token_id", "party_id", "certificate"} {
-		if f.Get(name) != "" {
+		if value(f, name) != "" {
 			names = append(names, name)
 		}
 	}
@@ -84,10 +84,10 @@ func (d *desk) asked(r *http.Request, f form.Form) (*accesstoken.Revocation, err
 	case len(names) > 1:
 		return nil, ishare.RequestMalformed.Because("there are both %s and %s; revoke one thing at a time", names[0], names[1])
 	case names[0] == "token":
-		return d.tokenAsked(r, f.Get("token"))
+		return d.tokenAsked(r, value(f, "token"))
 	}
 	return &accesstoken.Revocation{
-		TokenID: f.Get("token_id"), Party: ishare.PartyID(f.Get("party_id")), Thumbprint: thumbprint(f.Get("certificate")),
+		TokenID: value(f, "token_id"), Party: ishare.PartyID(value(f, "party_id")), Thumbprint: thumbprint(value(f, "certificate")),
 	}, nil
 }
 
