@@ -19,7 +19,8 @@ type ForwardAuthConfig struct {
 
 	// Verbatim is for a proxy that puts the client's path and query behind ours, such as
 	// Envoy: what stands in the URL is then the client's and decides nothing, and refusals
-	// have their own status. Mount it on /auth/, with the slash.
+	// have their own status. Mount it where nobody arrives by a slip: at /auth/, a slash too many
+	// in what a proxy asks would take back the scope that it demands.
 	Verbatim bool
 }
 

@@ -69,7 +69,7 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 	if err := d.listen(ctx, cfg); err != nil {
 		return err
 	}
-	s, err := d.newService(cfg)
+	s, err := d.newService(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 	if keys := restartNeeded(d.current.Load().config, cfg); len(keys) > 0 {
 		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
 	}
-	s, err := d.newService(cfg)
+	s, err := d.newService(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (s *server) admits(t *testing.T, token string) bool {
 	} else if string(body) != `{"active":false}` {
 		t.Errorf("introspection says %q", body)
 	}
-	for _, asked := range []string{s.url + "/who", s.url + "/capabilities", s.internal + "/auth", s.internal + "/auth/"} {
+	for _, asked := range []string{s.url + "/who", s.url + "/capabilities", s.internal + "/auth", s.internal + "/envoy/"} {
 		if status, _, body := get(t, plain(t), asked, "Authorization", "Bearer "+token); status != want {
 			t.Errorf("%s: status %d, %s; introspection says %t", asked, status, body, active)
 		}
@@ -152,7 +152,7 @@ func TestForwardAuthAtAnyPath(t *testing.T) {
 	t.Parallel()
 	s := startNewborn(t)
 	token := s.token(t)
-	for _, path := range []string{"/auth/", "/auth/orders?scope=none", "/auth//orders", "/auth/../livez", "/auth/%2e%2e/livez", "/auth/.", "/auth/a/../../readyz"} {
+	for _, path := range []string{"/envoy/", "/envoy/orders?scope=none", "/envoy//orders", "/envoy/../livez", "/envoy/%2e%2e/livez", "/envoy/.", "/envoy/a/../../readyz"} {
 		for authorization, want := range map[string]int{"Bearer " + token: http.StatusOK, "Bearer x": http.StatusUnauthorized, "Basic eDp5": http.StatusBadRequest} {
 			conn := dial(t, s.InternalAddr())
 			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: internal\r\nAuthorization: %s\r\nConnection: close\r\n\r\n", path, authorization)

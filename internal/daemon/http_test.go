@@ -180,8 +180,8 @@ func TestListenersServeTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := startNewborn(t)
 	for base, paths := range map[string][]string{
-		s.url:      {"/livez", "/readyz", "/metrics", "/introspect", "/revoke", "/auth", "/auth/", "/debug/pprof/", "/"},
-		s.internal: {"/connect/token", "/capabilities", "/openapi.json", "/.well-known/jwks.json", "/"},
+		s.url:      {"/livez", "/readyz", "/metrics", "/introspect", "/revoke", "/auth", "/envoy/", "/debug/pprof/", "/"},
+		s.internal: {"/connect/token", "/capabilities", "/openapi.json", "/.well-known/jwks.json", "/auth/", "/auth/orders", "/envoy", "/"},
 	} {
 		for _, path := range paths {
 			if status, _, _ := get(t, plain(t), base+path); status != http.StatusNotFound {

@@ -11,7 +11,7 @@ const (
 	livePath          = "/livez"
 	readyPath         = "/readyz"
 	authPath          = "/auth"
-	verbatimPath      = "/auth/" // and below, where the rest of the path is the client's
+	verbatimPath      = "/envoy/" // and below, where the rest of the path is the client's
 	introspectionPath = "/introspect"
 	revocationPath    = "/revoke"
 )
