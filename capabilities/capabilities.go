@@ -14,11 +14,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"strconv"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 )
@@ -82,7 +80,7 @@ func newHandler(c Config) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			writeJSON(w, http.StatusMethodNotAllowed, refusal{ishare.CodeInvalidRequest, "capabilities are asked for with GET"})
+			respond.JSON(w, http.StatusMethodNotAllowed, refusal{ishare.CodeInvalidRequest, "capabilities are asked for with GET"})
 			return
 		}
 		guarded.ServeHTTP(w, r)
@@ -109,10 +107,10 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	if err != nil { // a key in hardware that is out of reach
 		h.log.ErrorContext(r.Context(), "capabilities could not be signed", slog.Any("error", err))
 		w.Header().Set("Retry-After", "1")
-		writeJSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be signed at this time"})
+		respond.JSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be signed at this time"})
 		return
 	}
-	writeJSON(w, http.StatusOK, body{token})
+	respond.JSON(w, http.StatusOK, body{token})
 }
 
 func (h *handler) sign(r *http.Request) (string, error) {
@@ -120,20 +118,4 @@ func (h *handler) sign(r *http.Request) (string, error) {
 		return h.speaker.restricted(caller.Client)
 	}
 	return h.speaker.public()
-}
-
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	b, err := json.Marshal(body)
-	if err != nil { // strings only: cannot fail
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(status)
-	_, _ = w.Write(b) // the client may be gone
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -92,15 +93,15 @@ func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var rejection *ishare.Rejection
 	switch {
 	case errors.Is(err, errBrowser):
-		writeJSON(w, http.StatusForbidden, errorBody{ishare.CodeInvalidRequest, err.Error()})
+		respond.JSON(w, http.StatusForbidden, errorBody{ishare.CodeInvalidRequest, err.Error()})
 	case errors.Is(err, errUnauthorized):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="internal"`)
-		writeJSON(w, http.StatusUnauthorized, errorBody{ishare.CodeInvalidClient, err.Error()})
+		respond.JSON(w, http.StatusUnauthorized, errorBody{ishare.CodeInvalidClient, err.Error()})
 	case errors.As(err, &rejection):
 		if rejection.Rule == ishare.RequestMethod {
 			w.Header().Set("Allow", http.MethodPost)
 		}
-		writeJSON(w, rejection.Rule.Status, errorBody{rejection.Rule.Code, rejection.Description()})
+		respond.JSON(w, rejection.Rule.Status, errorBody{rejection.Rule.Code, rejection.Description()})
 	default:
 		d.config.Log.ErrorContext(r.Context(), "a request about access tokens failed", slog.String("path", r.URL.Path), slog.Any("error", err))
 		unavailable(err).write(w)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -55,9 +56,9 @@ func (d *desk) introspect(w http.ResponseWriter, r *http.Request, f form.Form) e
 	c, err := d.config.Checker.Check(r.Context(), token)
 	switch {
 	case err == nil:
-		writeJSON(w, http.StatusOK, describe(c))
+		respond.JSON(w, http.StatusOK, describe(c))
 	case isBad(err):
-		writeJSON(w, http.StatusOK, inactive{})
+		respond.JSON(w, http.StatusOK, inactive{})
 	default:
 		return err
 	}

@@ -2,11 +2,9 @@ package guard
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json"
-
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -83,22 +81,5 @@ func (f *refusal) write(w http.ResponseWriter) {
 	if body.Error == "" {
 		body = errorBody{ishare.CodeInvalidRequest, "the request carries no access token"}
 	}
-	writeJSON(w, f.status, body)
-}
-
-// writeJSON writes an answer that nobody may keep.
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	b, err := json.Marshal(body)
-	if err != nil { // strings, numbers and booleans: cannot fail
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(status)
-	_, _ = w.Write(b) // the client may be gone
+	respond.JSON(w, f.status, body)
 }

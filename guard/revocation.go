@@ -8,6 +8,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -55,9 +56,7 @@ func (d *desk) revoke(w http.ResponseWriter, r *http.Request, f form.Form, revoc
 			slog.String("token_id", asked.TokenID), slog.String("party", string(asked.Party)),
 			slog.String("certificate", asked.Thumbprint), slog.String("remote", r.RemoteAddr))
 	}
-	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
+	respond.ForbidCaching(w.Header())
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

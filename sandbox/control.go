@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -67,7 +68,7 @@ func (s *Sandbox) tellState(w http.ResponseWriter) {
 		refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	send(w, http.StatusOK, body)
+	respond.Encoded(w, http.StatusOK, body)
 }
 
 func (s *Sandbox) turnSwitch(w http.ResponseWriter, r *http.Request) {

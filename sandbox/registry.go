@@ -16,6 +16,7 @@ import (
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
@@ -207,7 +208,7 @@ func (g *registry) say(w http.ResponseWriter, r *http.Request, a answer, m misch
 	if m.body != nil {
 		body = m.body(body)
 	}
-	send(w, http.StatusOK, body)
+	respond.Encoded(w, http.StatusOK, body)
 }
 
 func (g *registry) sign(a answer, audience ishare.PartyID, m mischief) (string, error) {
@@ -239,23 +240,8 @@ func (g *registry) run(ctx context.Context) error { return g.keys.Run(ctx) }
 
 // refuse answers with an error in the form that tokens are refused in.
 func refuse(w http.ResponseWriter, status int, why string) {
-	body, err := json.Marshal(struct {
+	respond.JSON(w, status, struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 	}{http.StatusText(status), why})
-	if err != nil { // two strings: cannot fail
-		body = nil
-	}
-	send(w, status, body)
-}
-
-// send answers with JSON that must not be kept.
-func send(w http.ResponseWriter, status int, body []byte) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // the caller may be gone
 }

@@ -7,8 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -29,7 +28,7 @@ func writeToken(w http.ResponseWriter, g *grant) {
 	if granted := g.claims.Scope.String(); granted != g.asked {
 		body.Scope = granted
 	}
-	writeJSON(w, http.StatusOK, body)
+	respond.JSON(w, http.StatusOK, body)
 }
 
 // errorBody is the answer of RFC 6749 section 5.2.
@@ -65,21 +64,5 @@ func retrySeconds(d time.Duration) int {
 }
 
 func writeRule(w http.ResponseWriter, rule *ishare.Rule, description string) {
-	writeJSON(w, rule.Status, errorBody{Error: rule.Code, Description: description})
-}
-
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	header := w.Header()
-	header["Content-Type"] = []string{"application/json"}
-	header["Cache-Control"] = []string{"no-store"} // RFC 6749 section 5.1
-	header["Pragma"] = []string{"no-cache"}
-	header["X-Content-Type-Options"] = []string{"nosniff"}
-	b, err := json.Marshal(body)
-	if err != nil { // strings and numbers only: cannot fail
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	header["Content-Length"] = []string{strconv.Itoa(len(b))}
-	w.WriteHeader(status)
-	_, _ = w.Write(b) // the client may be gone
+	respond.JSON(w, rule.Status, errorBody{Error: rule.Code, Description: description})
 }
