@@ -36,9 +36,9 @@ type Config struct {
 type Party struct {
 	ID           ishare.PartyID   `yaml:"id" required:"true"`
 	AlsoKnownAs  []ishare.PartyID `yaml:"also_known_as"`
-	Key          Path             `yaml:"key" required:"true"` // PEM or PKCS#12
+	Key          Path             `yaml:"key" required:"true"` // PEM, PKCS#12, or the pkcs11: URI of a key in hardware
 	Certificates Path             `yaml:"certificates"`        // leaf first; empty: in the key's file
-	Password     Secret           `yaml:"-"`                   // of PKCS#12; only ever from the environment
+	Password     Secret           `yaml:"-"`                   // of PKCS#12 or hardware; only ever from the environment
 }
 
 // Listen says where to listen.

@@ -25,16 +25,26 @@ type Checkup struct {
 	Config   *config.Config
 	Problems []config.Problem // the server would not start, or not work
 	Warnings []config.Problem // it would, and an operator should know
+
+	pair *keyfile.Pair // our seal; nil when it cannot be used
 }
 
 // Check looks at everything at once. The configuration may be incomplete: a key
 // that is absent is not looked at.
 func Check(cfg *config.Config) *Checkup {
 	c := &Checkup{Config: cfg, Problems: cfg.Unsupported()}
+	defer c.close()
 	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.routes, c.capabilities, c.internal, c.revocation, c.registry} {
 		look()
 	}
 	return c
+}
+
+// close gives up a key in hardware.
+func (c *Checkup) close() {
+	if c.pair != nil {
+		c.add("party.key", c.pair.Close(), "")
+	}
 }
 
 func (c *Checkup) add(key string, err error, mend string) {
@@ -63,7 +73,8 @@ func (c *Checkup) seal() {
 	if c.Config.Party.Key == "" {
 		return
 	}
-	_, problems := keyfile.ReadSeal(sealFiles(c.Config), time.Now())
+	var problems keyfile.Problems
+	c.pair, problems = keyfile.ReadSeal(sealFiles(c.Config), time.Now())
 	c.files("party.key", problems)
 }
 
@@ -131,8 +142,7 @@ func (c *Checkup) standing(party *ishare.Party) {
 	if err := party.Compliant(time.Now()); err != nil {
 		c.add("party.id", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
 	}
-	seal, ok := c.readSeal()
-	if ok && !party.Certified(ishare.Thumbprint(seal.Certificates[0].Raw), time.Now()) {
+	if c.pair != nil && !party.Certified(ishare.Thumbprint(c.pair.Certificates[0].Raw), time.Now()) {
 		c.add("party.certificates", errors.New("the registry does not have this certificate for us"), "Register the certificate with your registrar.")
 	}
 }

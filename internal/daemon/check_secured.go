@@ -7,13 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
-	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -39,21 +37,12 @@ func (c *Checkup) capabilities() {
 		c.warn("listen.url", fmt.Sprintf("is absent, so our capabilities tell clients to come to %s", ownURL(c.Config, string(c.Config.Listen.Public))),
 			"Set it to the address by which clients reach this server.")
 	}
-	seal, ok := c.readSeal()
-	if !ok || c.Config.Party.ID == "" {
+	if c.pair == nil || c.Config.Party.ID == "" {
 		return // told elsewhere
 	}
-	offer := offered(c.Config, ownURL(c.Config, string(c.Config.Listen.Public)), seal, nobody{}, slog.New(slog.DiscardHandler))
+	offer := offered(c.Config, ownURL(c.Config, string(c.Config.Listen.Public)), c.pair, nobody{}, slog.New(slog.DiscardHandler))
 	_, err := capabilities.New(offer)
 	c.add("capabilities", err, "")
-}
-
-func (c *Checkup) readSeal() (*keyfile.Pair, bool) {
-	if c.Config.Party.Key == "" {
-		return nil, false
-	}
-	seal, problems := keyfile.ReadSeal(sealFiles(c.Config), time.Now())
-	return seal, problems.Err() == nil
 }
 
 // internal: whoever reaches that listener can read and revoke tokens.
@@ -69,12 +58,11 @@ func (c *Checkup) internal() {
 
 // revocation: clients often have their seals from the CA that ours is from.
 func (c *Checkup) revocation() {
-	seal, ok := c.readSeal()
 	anchors, err := trust.LoadAnchors(anchorItems(c.Config.Trust.Anchors))
-	if !ok || err != nil || c.Config.Trust.Revocation != config.RevocationRequire {
+	if c.pair == nil || err != nil || c.Config.Trust.Revocation != config.RevocationRequire {
 		return
 	}
-	for _, certificate := range seal.Certificates {
+	for _, certificate := range c.pair.Certificates {
 		if _, anchored := anchors[trust.FingerprintOf(certificate)]; anchored {
 			return
 		}

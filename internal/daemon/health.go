@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-json-experiment/json"
+	"github.com/waybill-token/waybill/internal/respond"
 )
 
 // readiness is the answer of /readyz.
@@ -17,23 +17,18 @@ type readiness struct {
 }
 
 func live(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, struct {
+	respond.JSON(w, http.StatusOK, struct {
 		Live bool `json:"live"`
 	}{true})
 }
 
 func (d *Daemon) ready(w http.ResponseWriter, _ *http.Request) {
 	state := d.readiness()
-	b, err := json.Marshal(state)
-	if err != nil {
-		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
+	status := http.StatusOK
 	if !state.Ready {
-		w.WriteHeader(http.StatusServiceUnavailable)
+		status = http.StatusServiceUnavailable
 	}
-	_, _ = w.Write(b) // the caller may be gone
+	respond.JSON(w, status, state)
 }
 
 func (d *Daemon) readiness() readiness {

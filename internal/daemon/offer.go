@@ -45,7 +45,7 @@ func ownURL(cfg *config.Config, address string) *url.URL {
 	}
 	ip, err := netip.ParseAddr(u.Hostname())
 	if everywhere := u.Hostname() == "" || err == nil && ip.IsUnspecified(); everywhere {
-		u.Host = net.JoinHostPort("localhost", u.Port())
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
 	}
 	return u
 }

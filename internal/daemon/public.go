@@ -7,12 +7,10 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strconv"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/tokenendpoint"
@@ -43,8 +41,8 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 	mux.Handle(tokenendpoint.Path, endpoint)
 	mux.Handle(capabilities.Path, offer)
 	mux.HandleFunc("GET "+metadataPath, s.metadata)
-	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { writeRaw(w, s.keys.PublicJWKS()) })
-	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { writeRaw(w, openAPI) })
+	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
+	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })
 	protect := guard.Require(s.issuer, ishare.ScopeISHARE)
 	for pattern, handler := range secured {
 		mux.Handle(pattern, protect(handler))
@@ -85,7 +83,7 @@ func baseURL(configured string, r *http.Request) string {
 
 func (s *service) metadata(w http.ResponseWriter, r *http.Request) {
 	base := baseURL(s.config.Listen.URL.String(), r)
-	writeJSON(w, metadata{
+	respond.JSON(w, http.StatusOK, metadata{
 		Issuer:         base,
 		TokenEndpoint:  base + tokenendpoint.Path,
 		JWKSURI:        base + keySetPath,
@@ -99,29 +97,11 @@ func (s *service) metadata(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func writeJSON(w http.ResponseWriter, body any) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
-		return
-	}
-	writeRaw(w, b)
-}
-
-func writeRaw(w http.ResponseWriter, b []byte) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	_, _ = w.Write(b) // the client may be gone
-}
-
 // uncached makes the ban on caching explicit in every answer, as iSHARE asks. A
 // handler may say otherwise.
 func uncached(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set("Pragma", "no-cache")
+		respond.ForbidCaching(w.Header())
 		next.ServeHTTP(w, r)
 	})
 }
@@ -152,16 +132,8 @@ func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
 
 func writeFault(w http.ResponseWriter, correlation string) {
 	fault := ishare.Internal.Because("%s; correlation id %s", ishare.Internal.Sentence, correlation)
-	b, err := json.Marshal(struct {
+	respond.JSON(w, fault.Rule.Status, struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 	}{fault.Rule.Code, fault.Description()})
-	if err != nil { // two strings: cannot fail
-		b = nil
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(fault.Rule.Status)
-	_, _ = w.Write(b) // the client may be gone
 }

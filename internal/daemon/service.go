@@ -197,8 +197,12 @@ func (s *service) run(ctx context.Context) error {
 
 // close gives up what the service asks of others.
 func (s *service) close() error {
-	if s.from == nil {
-		return nil
+	var errs []error
+	if s.from != nil {
+		errs = append(errs, s.from.close())
 	}
-	return s.from.close()
+	if s.seal != nil {
+		errs = append(errs, s.seal.Close())
+	}
+	return errors.Join(errs...)
 }

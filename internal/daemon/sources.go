@@ -27,6 +27,7 @@ type sources struct {
 
 	revocation *trust.Revocation // nil: nobody is asked
 
+	seal   *keyfile.Pair         // for remote
 	file   *registry.File        // one of file and
 	remote *registry.Remote      // remote is set
 	cache  *registry.Cache       // of remote
@@ -94,17 +95,17 @@ func (s *sources) openParticipants() (err error) {
 
 func (s *sources) newRemote() (*registry.Remote, error) {
 	cfg := s.config
-	seal, problems := keyfile.ReadSeal(sealFiles(cfg), time.Now())
-	if err := problems.Err(); err != nil {
-		return nil, err
+	var problems keyfile.Problems
+	if s.seal, problems = keyfile.ReadSeal(sealFiles(cfg), time.Now()); problems.Err() != nil {
+		return nil, problems.Err()
 	}
 	return registry.NewRemote(registry.RemoteConfig{
 		ID:           cfg.Participants.Registry.ID,
 		URL:          cfg.Participants.Registry.URL.String(),
 		Version:      registry.Version(cfg.Participants.Registry.Version.String()),
 		Party:        s.audience(),
-		Key:          seal.Signer(),
-		Certificates: seal.Certificates,
+		Key:          s.seal.Signer(),
+		Certificates: s.seal.Certificates,
 		Trust:        s.own,
 		Revocation:   s.revocationChecker(),
 		Leeway:       cfg.Policy.Leeway,
@@ -184,6 +185,9 @@ func (s *sources) close() error {
 	}
 	if s.remote != nil {
 		errs = append(errs, s.remote.Close())
+	}
+	if s.seal != nil {
+		errs = append(errs, s.seal.Close())
 	}
 	if s.revocation != nil {
 		s.revocation.Close()

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 
@@ -26,6 +27,15 @@ type contents struct {
 	trouble     []Problem // with the file as a whole
 	keyTrouble  []Problem // keys that cannot be used
 	certTrouble []Problem // certificates that cannot be used
+	warnings    []Problem // that do not keep it from being used
+	closer      io.Closer // nil: there is nothing to close
+}
+
+// close is for contents that are not used after all.
+func (c *contents) close() {
+	if c.closer != nil {
+		_ = c.closer.Close() // nothing has been done that could be lost
+	}
 }
 
 func (c *contents) holdsKey() bool { return len(c.keys)+len(c.keyTrouble) > 0 }

@@ -23,9 +23,11 @@ const maxFileSize = 1 << 20
 // Files names the files of a key and its certificates. Each may be PEM, PKCS#12
 // in any of its old and new encodings, or DER.
 type Files struct {
-	Key          string // the private key; PKCS#12 and PEM may hold the certificates too
+	// Key is the file of the private key; PKCS#12 and PEM may hold the certificates
+	// too. For a seal it may be the PKCS#11 URI of a key in hardware (RFC 7512).
+	Key          string
 	Certificates string // leaf first; empty: they are in the key's file
-	Password     string // of PKCS#12
+	Password     string // of PKCS#12, or the PIN of the hardware
 }
 
 // A Pair is a private key and the certificates that belong to it, leaf first. The
@@ -33,10 +35,22 @@ type Files struct {
 type Pair struct {
 	Certificates []*x509.Certificate
 	key          crypto.Signer
+	closer       io.Closer // nil: there is nothing to close
 }
 
-// Signer signs with the private key.
+// Signer signs with the private key. That of a key in hardware is an [io.Closer]
+// too.
 func (p *Pair) Signer() crypto.Signer { return p.key }
+
+// Close ends the session with a key in hardware, which then no longer signs. When
+// it is not called, the garbage collector does it some time after the last use. A
+// key from a file has nothing to close.
+func (p *Pair) Close() error {
+	if p.closer == nil {
+		return nil
+	}
+	return p.closer.Close()
+}
 
 // TLS gives the pair to a TLS server or client.
 func (p *Pair) TLS() tls.Certificate {
@@ -96,6 +110,12 @@ func ReadSeal(files Files, at time.Time) (*Pair, Problems) {
 // and need not reach the root. It finds all problems at once. The pair is nil
 // unless they are all warnings.
 func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
+	if IsURI(files.Key) {
+		return nil, Problems{{
+			File: "PKCS#11 URI", Message: "a key in hardware is supported for the seal only",
+			Mend: "Give the file of a key for TLS.",
+		}}
+	}
 	return inspect(files, func(s *subject) []Problem {
 		return slices.Concat(s.match(), s.order(), s.validity(at))
 	})
@@ -104,7 +124,7 @@ func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 // inspect reads the files and, when there are a key and certificates in them, checks
 // these.
 func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
-	keyFile := open(files.Key, files.Password)
+	keyFile := openKey(files)
 	certFile := keyFile
 	if files.Certificates != "" && files.Certificates != files.Key {
 		certFile = open(files.Certificates, files.Password)
@@ -115,42 +135,62 @@ func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
 		problems = append(problems, noCerts...)
 	}
 	if len(problems) > 0 {
+		keyFile.close()
 		return nil, problems
 	}
 	s := newSubject(key, certs, certFile.unordered)
 	s.keyFile, s.certFile = keyFile.path, certFile.path
-	problems = append(check(s), permissions(keyFile)...)
+	problems = append(check(s), keyFile.warnings...)
 	if certFile != keyFile {
-		problems = append(problems, permissions(certFile)...)
+		problems = append(problems, certFile.warnings...)
 	}
 	if Problems(problems).Err() != nil {
+		keyFile.close()
 		return nil, problems
 	}
-	return &Pair{Certificates: s.chain, key: key}, problems
+	return &Pair{Certificates: s.chain, key: key, closer: keyFile.closer}, problems
+}
+
+func openKey(files Files) *contents {
+	if IsURI(files.Key) {
+		return openURI(files.Key, files.Password)
+	}
+	return open(files.Key, files.Password)
 }
 
 // open reads one file, whatever it holds.
 func open(path, password string) *contents {
 	c := &contents{path: path}
-	file, err := os.Open(path)
-	if err != nil {
-		c.trouble = []Problem{unreadable(path, err)}
+	data, trouble := c.read(maxFileSize)
+	if trouble != nil {
+		c.trouble = trouble
 		return c
+	}
+	c.parse(data, password)
+	if c.holdsKey() {
+		c.warnings = permissions(c, "private key")
+	}
+	return c
+}
+
+// read gives the bytes of the file, of which there may be so many.
+func (c *contents) read(limit int64) ([]byte, []Problem) {
+	file, err := os.Open(c.path)
+	if err != nil {
+		return nil, []Problem{unreadable(c.path, err)}
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	if info, err := file.Stat(); err == nil {
 		c.mode = info.Mode()
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
 	switch {
 	case err != nil:
-		c.trouble = []Problem{unreadable(path, err)}
-	case len(data) > maxFileSize:
-		c.trouble = []Problem{c.problem(nil, "Check that this is the right file.", "the file is over 1 MiB, which no key or chain is")}
-	default:
-		c.parse(data, password)
+		return nil, []Problem{unreadable(c.path, err)}
+	case int64(len(data)) > limit:
+		return nil, []Problem{c.problem(nil, "Check that this is the right file.", "the file is over %d KiB, more than what it should hold", limit>>10)}
 	}
-	return c
+	return data, nil
 }
 
 // unreadable leaves out the path that the system's error repeats.
@@ -166,16 +206,16 @@ func unreadable(path string, err error) Problem {
 	return Problem{File: path, Message: "the file cannot be read: " + cause.Error(), Mend: mend, Cause: err}
 }
 
-// permissions warns of a private key that every account of the machine can read.
+// permissions warns of a secret that every account of the machine can read.
 // Windows has no such bits.
-func permissions(c *contents) []Problem {
+func permissions(c *contents, secret string) []Problem {
 	const othersMayRead = 0o004
-	if runtime.GOOS == "windows" || !c.holdsKey() || c.mode&othersMayRead == 0 {
+	if runtime.GOOS == "windows" || c.mode&othersMayRead == 0 {
 		return nil
 	}
 	return []Problem{{
 		File: c.path, Warning: true,
-		Message: fmt.Sprintf("every account of this machine can read the private key (mode %04o)", c.mode.Perm()),
+		Message: fmt.Sprintf("every account of this machine can read the %s (mode %04o)", secret, c.mode.Perm()),
 		Mend:    fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", shellQuote(c.path)),
 	}}
 }

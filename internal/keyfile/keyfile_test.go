@@ -225,7 +225,7 @@ func TestProblemsOfFiles(t *testing.T) {
 		{name: "trusted certificate", key: key, certs: block("TRUSTED CERTIFICATE", []byte{0x30, 0}), message: "TRUSTED CERTIFICATE", mend: "openssl x509"},
 		{name: "empty", certs: chain, message: "neither PEM nor PKCS#12", mend: "PEM"},
 		{name: "text", key: []byte("hello\n"), certs: chain, message: "neither PEM nor PKCS#12", mend: "PEM"},
-		{name: "huge", key: make([]byte, maxFileSize+1), certs: chain, message: "over 1 MiB", mend: "right file"},
+		{name: "huge", key: make([]byte, maxFileSize+1), certs: chain, message: "over 1024 KiB", mend: "right file"},
 		{name: "no password", key: p12, message: "has a password, and none is given", mend: "WAYBILL_PARTY_KEY_PASSWORD_FILE"},
 		{name: "wrong password", key: p12, password: "Tr0ub4dor", message: "does not open", mend: "WAYBILL_PARTY_KEY_PASSWORD"},
 		{name: "PKCS#12 without a key", key: unsealed, message: "private key missing", mend: "openssl pkcs12"},
