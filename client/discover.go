@@ -22,6 +22,12 @@ const tokenService = "request-oauth-token"
 // maxCapabilities bounds the answer in bytes: some hundred services.
 const maxCapabilities = 1 << 20
 
+// ErrNoEndpoint is wrapped by what [Discover] returns when it has learned nothing:
+// the server is out of reach, or says nothing of a token endpoint that could be
+// understood. Then the fixed place of iSHARE, /connect/token below the base URL,
+// is the one to try.
+var ErrNoEndpoint = errors.New("the server does not say where its token endpoint is")
+
 // Discover asks the server's /capabilities where its token endpoint is. It uses
 // Server, Audience and Transport of the configuration:
 //
@@ -31,8 +37,12 @@ const maxCapabilities = 1 << 20
 // the service request-oauth-token, or the one tokenEndpoint that the services
 // name; services that are deprecated do not count. When they name several, the
 // fixed place /connect/token is taken if it is one of them, and otherwise the
-// error lists them. When they name none, it is the fixed place. One attempt is
-// made, of at most ten seconds; at most 1 MiB is read.
+// error lists them. When they name none, it is the fixed place.
+//
+// A server without capabilities that can be read is asked for its metadata as an
+// authorization server (RFC 8414), whose issuer must be Server. Without these
+// too, the error wraps [ErrNoEndpoint]. One attempt is made of each, of at most ten
+// seconds; at most 1 MiB is read.
 //
 // The signature of the capabilities is not verified, since that takes a
 // Participant Registry, which takes a token. They are a hint, as good as the
@@ -52,33 +62,47 @@ func Discover(ctx context.Context, c Config) (string, error) {
 	if _, err := ishare.ParsePartyID(string(c.Audience)); err != nil {
 		return "", fmt.Errorf("client: Audience: %w", err)
 	}
-	a, err := fetchCapabilities(ctx, c.Transport, base)
+	if c.Transport == nil {
+		own := newTransport()
+		defer own.CloseIdleConnections()
+		c.Transport = own
+	}
+	info, err := fetchCapabilities(ctx, &c, base)
+	if err == nil {
+		var found findings
+		found.walk(info)
+		return found.choose(base)
+	}
+	if errors.As(err, new(*unreachableError)) {
+		return "", fmt.Errorf("client: %w: %w", ErrNoEndpoint, err)
+	}
+	m, noMetadata := fetchMetadata(ctx, &c, base)
+	if noMetadata != nil {
+		return "", fmt.Errorf("client: %w: %w; %w", ErrNoEndpoint, err, noMetadata)
+	}
+	return accept("the metadata", m.TokenEndpoint, base)
+}
+
+func fetchCapabilities(ctx context.Context, c *Config, base *url.URL) (any, error) {
+	place := base.JoinPath("capabilities").String()
+	a, err := fetch(ctx, c.Transport, place)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	info, err := a.capabilities(c.Audience)
 	if err != nil {
-		return "", fmt.Errorf("client: %s: %w", capabilitiesURL(base), err)
+		return nil, fmt.Errorf("%s: %w", place, err)
 	}
-	var found findings
-	found.walk(info)
-	return found.choose(base)
+	return info, nil
 }
 
-func capabilitiesURL(base *url.URL) string { return base.JoinPath("capabilities").String() }
-
-func fetchCapabilities(ctx context.Context, transport http.RoundTripper, base *url.URL) (*answer, error) {
-	if transport == nil {
-		own := newTransport()
-		defer own.CloseIdleConnections()
-		transport = own
-	}
+// fetch gets JSON from the place, whatever the status.
+func fetch(ctx context.Context, transport http.RoundTripper, place string) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	place := capabilitiesURL(base)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place, http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("client: capabilities: %w", err)
+		return nil, fmt.Errorf("%s: %w", place, err)
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "waybill")
@@ -177,18 +201,18 @@ func (f *findings) choose(base *url.URL) (string, error) {
 		return "", fmt.Errorf("client: the capabilities name several token endpoints, set TokenEndpoint to one: %s",
 			clean(strings.Join(candidates, " "), "", 500))
 	}
-	return accept(candidates[0], base)
+	return accept("the capabilities", candidates[0], base)
 }
 
 // accept holds a named endpoint to the rules for a configured one. A remote server
 // cannot send assertions to a loopback address in plain http.
-func accept(candidate string, base *url.URL) (string, error) {
-	u, err := parseURL("the token endpoint that the capabilities name", candidate)
+func accept(source, candidate string, base *url.URL) (string, error) {
+	u, err := parseURL("the token endpoint in "+source, candidate)
 	if err != nil {
 		return "", err
 	}
 	if u.Scheme != "https" && !isLoopback(base.Hostname()) {
-		return "", errors.New("client: the token endpoint that the capabilities name is not https: " + clean(u.Host, "", 80))
+		return "", fmt.Errorf("client: the token endpoint in %s is not https: %s", source, clean(u.Host, "", 80))
 	}
 	return u.String(), nil
 }

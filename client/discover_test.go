@@ -99,8 +99,43 @@ func TestDiscoverErrors(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got, err := discover(t, test.answer); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("%q, %v; want an error with %q", got, err, test.want)
+			got, err := discover(t, test.answer)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !errors.Is(err, client.ErrNoEndpoint) {
+				t.Errorf("%q, %v; want ErrNoEndpoint with %q", got, err, test.want)
+			}
+		})
+	}
+}
+
+// A server that has no capabilities may have metadata.
+func TestDiscoverFromMetadata(t *testing.T) {
+	tests := []struct{ name, server, metadata, want string }{
+		{"plain", "https://provider.example", `{"issuer":"https://provider.example","token_endpoint":"https://auth.example/token","x":1}`, "https://auth.example/token"},
+		{"slash", "https://provider.example/", `{"issuer":"https://provider.example","token_endpoint":"https://auth.example/token"}`, "https://auth.example/token"},
+		{"path", "https://provider.example/a%2fb/c", `{"issuer":"https://provider.example/a%2fb/c","token_endpoint":"https://auth.example/token"}`, "https://auth.example/token"},
+		{"another issuer", "https://provider.example", `{"issuer":"https://other.example","token_endpoint":"https://auth.example/token"}`, `the metadata are those of "https://other.example"`},
+		{"nothing", "https://provider.example", `{"issuer":"https://provider.example"}`, "name no token endpoint"},
+		{"of another kind", "https://provider.example", `{"issuer":"https://provider.example","token_endpoint":{}}`, "not one JSON object"},
+		{"no metadata", "https://provider.example", ``, "capabilities: the server answered 404; https://provider.example/.well-known/oauth-authorization-server: the server answered 404"},
+		{"plain http", "https://provider.example", `{"issuer":"https://provider.example","token_endpoint":"http://127.0.0.1/token"}`, "the token endpoint in the metadata is not https: 127.0.0.1"},
+		{"credentials", "https://provider.example", `{"issuer":"https://provider.example","token_endpoint":"https://a:b@auth.example"}`, "credentials"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			if test.metadata != "" {
+				place := "/.well-known/oauth-authorization-server"
+				mux.Handle("GET "+place, jsonAnswer(200, test.metadata))
+				mux.Handle("GET "+place+"/a%2fb/c", jsonAnswer(200, test.metadata))
+			}
+			got, err := client.Discover(t.Context(), client.Config{Server: test.server, Audience: provider, Transport: &inMemory{handler: mux}})
+			switch {
+			case strings.HasPrefix(test.want, "https://"):
+				if err != nil || got != test.want {
+					t.Errorf("got %q, %v; want %s", got, err, test.want)
+				}
+			case err == nil || !strings.Contains(err.Error(), test.want):
+				t.Errorf("got %q, %v; want an error with %q", got, err, test.want)
 			}
 		})
 	}

@@ -12,6 +12,10 @@
 //	…
 //	response, err := c.HTTPClient().Get("https://provider.example/orders")
 //
+// [LoadKey] reads key and chain from PEM or PKCS#12; any other [crypto.Signer] with an
+// RSA key serves as well, such as one in hardware. [Discover] finds the token
+// endpoint of a server that has it in another place than iSHARE puts it.
+//
 // [Client.Token] gives the token itself, [Client.TokenSource] is the same for
 // golang.org/x/oauth2, and [Client.HTTPClient] adds it to requests.
 //

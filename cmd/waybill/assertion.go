@@ -19,6 +19,7 @@ func (c *command) assertion() *cli.Command {
 			if err != nil {
 				return err
 			}
+			defer s.close()
 			compact, err := s.maker.Make(s.audience)
 			if err != nil {
 				return err

@@ -39,6 +39,23 @@ func TestServeProtect(t *testing.T) {
 	judge("after a reload")
 }
 
+// The short form needs no file: the environment can say everything.
+func TestServeFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	dir, who := newProvider(t)
+	cmd := exec.Command("waybill", "serve", "--protect", "http://127.0.0.1:1")
+	cmd.Dir = dir
+	s := startServer(t, cmd, []string{
+		"WAYBILL_PARTY_ID=" + providerID, "WAYBILL_PARTY_KEY=provider-key.pem", "WAYBILL_PARTY_CERTIFICATES=provider.pem",
+		"WAYBILL_LISTEN_PUBLIC=127.0.0.1:0", "WAYBILL_LISTEN_INTERNAL=127.0.0.1:0", "WAYBILL_PARTICIPANTS_FILE=parties.json",
+		"WAYBILL_TRUST_ANCHORS=root.pem", "WAYBILL_TRUST_REVOCATION=off", "WAYBILL_POLICY_LEEWAY=2s",
+	})
+	_, answer := clock{party: who.consumer}.served(t, s)
+	if status, body := s.get(t, "/orders", answer.AccessToken); status != http.StatusBadGateway {
+		t.Errorf("status %d, %q", status, body)
+	}
+}
+
 // get asks for a path of the public listener.
 func (s *server) get(t *testing.T, path, token string) (status int, body string) {
 	t.Helper()

@@ -97,7 +97,6 @@ func (c *command) root() *cli.Command {
 		Writer:                        c.out,
 		ErrWriter:                     c.err,
 		HideHelpCommand:               true,
-		DisableSliceFlagSeparator:     true, // names of files may hold commas
 		ExitErrHandler:                func(context.Context, *cli.Command, error) {},
 		OnUsageError:                  onUsageError,
 		Commands:                      []*cli.Command{c.serve(), c.check(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.version()},
@@ -106,6 +105,7 @@ func (c *command) root() *cli.Command {
 	}
 	for _, sub := range root.Commands {
 		sub.OnUsageError = onUsageError
+		sub.DisableSliceFlagSeparator = true // names of files may hold commas
 		if sub.ArgsUsage == "" {
 			sub.ArgsUsage = " "
 			sub.ArgValidator = noArguments

@@ -29,10 +29,15 @@ const longEnough = time.Minute
 //	waitfor FILE REGEXP  wait until the file matches
 //	serving FILE         wait until this log of waybill serve says where; set URL and INTERNAL
 //	pasted N STATUS      run the command that the sandbox has printed into the file out under this number
+//	api [ENDPOINT]       start an API of somebody else's, whose capabilities name this token endpoint; set API
 func TestScript(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, scripts("testdata/script"))
+}
+
+func scripts(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setUp,
@@ -43,8 +48,9 @@ func TestScript(t *testing.T) {
 			"waitfor": cmdWaitFor,
 			"serving": cmdServing,
 			"pasted":  cmdPasted,
+			"api":     cmdAPI,
 		},
-	})
+	}
 }
 
 func setUp(env *testscript.Env) error {
@@ -68,12 +74,24 @@ func setUp(env *testscript.Env) error {
 	return nil
 }
 
-// condition knows whether no folder is closed to whoever runs this.
+// condition knows whether no folder is closed to whoever runs this, whether this is
+// the build that reads keys in hardware, and whether a program is there that tests
+// need: service:curl.
 func condition(name string) (bool, error) {
-	if name != "root" {
+	program, isService := strings.CutPrefix(name, "service:")
+	switch {
+	case name == "root":
+		return os.Geteuid() == 0, nil
+	case name == "pkcs11":
+		return readsHardware, nil
+	case !isService:
 		return false, fmt.Errorf("there is no condition %s", name)
 	}
-	return os.Geteuid() == 0, nil
+	_, err := exec.LookPath(program)
+	if err != nil && os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
+		return false, fmt.Errorf("WAYBILL_TEST_SERVICES=require: %w", err)
+	}
+	return err == nil, nil
 }
 
 // check fails the script unless a command ended with the status.

@@ -23,7 +23,9 @@ func sealFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "audience", Usage: "party identifier `ID` of the server", Required: true},
 		&cli.StringFlag{Name: "client-id", Usage: "your own party identifier `ID`", Required: true},
-		&cli.StringFlag{Name: "key", Usage: "private key `FILE` of your seal: PEM, or PKCS#12 with its password in " + passwordVariable, Required: true},
+		&cli.StringFlag{Name: "key", Usage: "private `KEY` of your seal: a file, PEM or PKCS#12, or the pkcs11: URI of a key in hardware", Required: true},
+		&cli.StringFlag{Name: "key-password-file", Usage: "`FILE` that holds the password of PKCS#12, or the PIN of the hardware; otherwise taken from " +
+			passwordVariable + " or from the file that " + passwordVariable + "_FILE names"},
 		&cli.StringFlag{Name: "certificates", Usage: "certificate chain `FILE` of your seal, leaf first; not needed with PKCS#12"},
 		&cli.StringFlag{Name: "alg", Usage: "signature `ALGORITHM`: RS256, RS384 or RS512", Value: string(jws.RS256)},
 	}
@@ -33,10 +35,14 @@ func sealFlags() []cli.Flag {
 type signatory struct {
 	maker    assertion.Maker
 	audience ishare.PartyID
+	seal     *keyfile.Pair
 }
 
+// close ends the session with a key in hardware.
+func (s *signatory) close() { _ = s.seal.Close() }
+
 // signatory reads the flags and the files they name. Warnings about the files go
-// to the error stream.
+// to the error stream. It has to be closed.
 func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
 	audience, err := ishare.ParsePartyID(cmd.String("audience"))
 	if err != nil {
@@ -50,7 +56,7 @@ func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
 	if err != nil {
 		return nil, usagef("--alg: %w", err)
 	}
-	password, err := c.password()
+	password, err := c.password(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -64,19 +70,36 @@ func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
 	}
 	return &signatory{
 		audience: audience,
+		seal:     pair,
 		maker:    assertion.Maker{ClientID: clientID, Key: pair.Signer(), Certificates: pair.Certificates, Algorithm: alg},
 	}, nil
 }
 
-// password is that of a PKCS#12 file, from where a configuration takes it too.
-func (c *command) password() (string, error) {
-	path := c.getenv(passwordVariable + "_FILE")
-	if path == "" {
-		return c.getenv(passwordVariable), nil
+// maxPasswordFile is how much of a password file is accepted, in bytes.
+const maxPasswordFile = 4096
+
+// password comes from the flag, or else from where a configuration takes it too. It
+// is no flag itself: every account of the machine can read a command line.
+func (c *command) password(cmd *cli.Command) (string, error) {
+	text, named := c.getenv(passwordVariable), c.getenv(passwordVariable+"_FILE")
+	switch path := cmd.String("key-password-file"); {
+	case path != "":
+		return readPassword("--key-password-file", path)
+	case text != "" && named != "":
+		return "", usagef("%s is set, and so is %[1]s_FILE: unset one of them", passwordVariable)
+	case named != "":
+		return readPassword(passwordVariable+"_FILE", named)
 	}
+	return text, nil
+}
+
+func readPassword(source, path string) (string, error) {
 	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("%s_FILE: %w", passwordVariable, err)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", source, err)
+	case len(b) > maxPasswordFile:
+		return "", fmt.Errorf("%s: %s holds over %d bytes, which is no password", source, path, maxPasswordFile)
 	}
 	return strings.TrimRight(string(b), "\r\n"), nil
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func configFlag() cli.Flag {
-	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`", Required: true}
+	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`; without one, the environment must say everything"}
 }
 
 func (c *command) serve() *cli.Command {
@@ -62,6 +62,9 @@ func (c *command) serve() *cli.Command {
 func loader(path, protect string) func() (*config.Config, error) {
 	return func() (*config.Config, error) {
 		cfg, err := config.Load(path, os.Environ())
+		if err != nil && path == "" {
+			return nil, hintedError{err, "Name a file with --config."}
+		}
 		if err != nil || protect == "" {
 			return cfg, err
 		}

@@ -2,84 +2,169 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"os"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/urfave/cli/v3"
+	"golang.org/x/oauth2"
 
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
 // tokenFlags say where a token comes from.
 func tokenFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "server", Usage: "base `URL` of the server; its token endpoint is at /connect/token below it", Required: true},
+		&cli.StringFlag{Name: "server", Usage: "base `URL` of the server, which says where its token endpoint is; else it is at " + tokenendpoint.Path + " below it"},
+		&cli.StringFlag{Name: "token-endpoint", Usage: "`URL` of the token endpoint; then the server is not asked where it is"},
 		&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for: values separated by spaces", Value: ishare.ScopeISHARE},
 	}, sealFlags()...)
 }
 
-// client makes the token client that the flags describe.
-func (c *command) client(cmd *cli.Command) (*client.Client, error) {
+// A tokenClient is a client that the flags describe. It has to be closed.
+type tokenClient struct {
+	*client.Client
+
+	signatory *signatory
+}
+
+func (t *tokenClient) close() {
+	_ = t.Close() // which never fails
+	t.signatory.close()
+}
+
+// client reads the flags, and asks the server where its token endpoint is unless
+// they say so.
+func (c *command) client(ctx context.Context, cmd *cli.Command) (*tokenClient, error) {
 	s, err := c.signatory(cmd)
 	if err != nil {
 		return nil, err
+	}
+	tokens, err := c.clientOf(ctx, cmd, s)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return &tokenClient{tokens, s}, nil
+}
+
+func (c *command) clientOf(ctx context.Context, cmd *cli.Command, s *signatory) (*client.Client, error) {
+	config := client.Config{
+		Server: cmd.String("server"), TokenEndpoint: cmd.String("token-endpoint"), Audience: s.audience, ClientID: s.maker.ClientID,
+		Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm,
 	}
 	scope, err := ishare.ParseScope(cmd.String("scope"))
 	if err != nil {
 		return nil, usagef("--scope: %w", err)
 	}
-	tokens, err := client.New(client.Config{
-		Server: cmd.String("server"), Audience: s.audience, ClientID: s.maker.ClientID,
-		Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm, Scope: scope,
-	})
-	if err != nil {
-		return nil, usageError{err}
+	config.Scope = scope
+	switch {
+	case config.Server == "" && config.TokenEndpoint == "":
+		return nil, usagef("neither --server nor --token-endpoint is given")
+	case config.TokenEndpoint == "" && strings.HasSuffix(strings.TrimRight(config.Server, "/"), tokenendpoint.Path):
+		config.TokenEndpoint = config.Server // what it is called matters little
 	}
-	return tokens, nil
+	tokens, err := client.New(config)
+	switch {
+	case err != nil:
+		return nil, usageError{err}
+	case config.TokenEndpoint != "":
+		return tokens, nil
+	}
+	config.TokenEndpoint = c.discover(ctx, config)
+	return client.New(config)
+}
+
+// discover asks the server for its token endpoint; it is empty when the server does
+// not say, or names one to which an assertion must not go. A person is told of the
+// latter, and of an endpoint at another host: whoever answers there gets an assertion.
+func (c *command) discover(ctx context.Context, config client.Config) string {
+	endpoint, err := client.Discover(ctx, config)
+	switch {
+	case errors.Is(err, client.ErrNoEndpoint):
+		return ""
+	case err != nil:
+		fmt.Fprintf(c.err, "note: %v; %s below --server is asked instead, and --token-endpoint can name another\n", err, tokenendpoint.Path)
+		return ""
+	case hostOf(endpoint) != hostOf(config.Server):
+		fmt.Fprintf(c.err, "note: the server says that its token endpoint is %s, at another host\n", endpoint)
+	}
+	return endpoint
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
 }
 
 func (c *command) token() *cli.Command {
 	return &cli.Command{
 		Name:  "token",
 		Usage: "get an access token from a server and print it",
-		Flags: append(tokenFlags(), &cli.StringFlag{
-			Name: "output", Usage: "`FORMAT`: token or json", Value: "token",
-			Validator: oneOf("token", "json"),
-		}),
-		Action: func(ctx context.Context, cmd *cli.Command) error {
-			tokens, err := c.client(cmd)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = tokens.Close() }()
-			token, err := tokens.Token(ctx)
-			if err != nil {
-				return err
-			}
-			if cmd.String("output") == "token" {
-				_, err = fmt.Fprintln(c.out, token.AccessToken)
-				return err
-			}
-			b, err := json.Marshal(struct {
-				AccessToken string `json:"access_token"`
-				TokenType   string `json:"token_type"`
-				ExpiresIn   int64  `json:"expires_in"`
-				Expires     string `json:"expires"`
-			}{token.AccessToken, token.Type(), int64(time.Until(token.Expiry).Round(time.Second).Seconds()), token.Expiry.UTC().Format(time.RFC3339)})
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.out, "%s\n", b)
-			return err
-		},
+		Description: "The output curl is one line for a POSIX shell, which calls the URL with the token; options of curl can\n" +
+			"be put behind it. printf, which is part of the shell, hands the token to curl: on curl's own command line,\n" +
+			"every account of the machine could read it in the list of processes. The history of the shell keeps it, though.\n" +
+			"It needs curl 7.55 or later.",
+		Flags: append(tokenFlags(),
+			&cli.StringFlag{
+				Name: "output", Usage: "`FORMAT`: token, json or curl", Value: "token",
+				Validator: oneOf("token", "json", "curl"),
+			},
+			&cli.StringFlag{Name: "url", Usage: "`URL` for curl to call (default: that of --server)"}),
+		Action: c.runToken,
 	}
+}
+
+func (c *command) runToken(ctx context.Context, cmd *cli.Command) error {
+	target, err := curlTarget(cmd)
+	if err != nil {
+		return err
+	}
+	tokens, err := c.client(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer tokens.close()
+	token, err := tokens.Token(ctx)
+	if err != nil {
+		return err
+	}
+	line := token.AccessToken
+	switch cmd.String("output") {
+	case "json":
+		line, err = tokenJSON(token)
+	case "curl":
+		line = curlLine(token.AccessToken, target)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, line)
+	return err
+}
+
+func tokenJSON(token *oauth2.Token) (string, error) {
+	scope, _ := token.Extra("scope").(string)
+	b, err := json.Marshal(struct {
+		AccessToken string `json:"access_token"`
+		TokenType   string `json:"token_type"`
+		ExpiresIn   int64  `json:"expires_in"`
+		Scope       string `json:"scope"`
+		Expires     string `json:"expires"`
+	}{
+		token.AccessToken, token.Type(), int64(time.Until(token.Expiry).Round(time.Second).Seconds()),
+		scope, token.Expiry.UTC().Format(time.RFC3339),
+	})
+	return string(b), err
 }
 
 // oneOf is a validator of flags with few values.
@@ -90,66 +175,4 @@ func oneOf(values ...string) func(string) error {
 		}
 		return fmt.Errorf("%q is none of %s", s, strings.Join(values, ", "))
 	}
-}
-
-func (c *command) request() *cli.Command {
-	return &cli.Command{
-		Name:      "request",
-		Usage:     "get an access token and call a secured endpoint with it",
-		ArgsUsage: "METHOD URL",
-		Description: "Prints the body of the answer; its status goes to standard error. Exits with 1 when the status is\n" +
-			"400 or above.",
-		Flags: append(tokenFlags(),
-			&cli.StringFlag{Name: "data", Usage: "body to send: text, or @`FILE`"},
-			&cli.StringFlag{Name: "content-type", Usage: "media `TYPE` of the body", Value: "application/json"}),
-		Action: c.runRequest,
-	}
-}
-
-func (c *command) runRequest(ctx context.Context, cmd *cli.Command) error {
-	if cmd.Args().Len() != 2 {
-		return usagef("request takes a method and a URL")
-	}
-	body, err := requestBody(cmd.String("data"))
-	if err != nil {
-		return err
-	}
-	r, err := http.NewRequestWithContext(ctx, strings.ToUpper(cmd.Args().Get(0)), cmd.Args().Get(1), body)
-	if err != nil {
-		return usageError{err}
-	}
-	if cmd.IsSet("data") {
-		r.Header.Set("Content-Type", cmd.String("content-type"))
-	}
-	tokens, err := c.client(cmd)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tokens.Close() }()
-	answer, err := tokens.HTTPClient().Do(r)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	fmt.Fprintln(c.err, answer.Proto, answer.Status)
-	if _, err := io.Copy(c.out, answer.Body); err != nil {
-		return err
-	}
-	if answer.StatusCode >= http.StatusBadRequest {
-		return errNo
-	}
-	return nil
-}
-
-// requestBody is text, or the content of the file that is named behind an @.
-func requestBody(data string) (io.Reader, error) {
-	name, ok := strings.CutPrefix(data, "@")
-	if !ok {
-		return strings.NewReader(data), nil
-	}
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
-	return strings.NewReader(string(b)), nil
 }
