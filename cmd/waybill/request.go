@@ -22,7 +22,6 @@ func (c *command) request() *cli.Command {
 		Name:      "request",
 		Usage:     "get an access token and call a secured endpoint with it",
 		ArgsUsage: "METHOD URL",
-		// A header may hold commas.
 		Description: "Prints the body of the answer; its status goes to standard error. Exits with 1 when the status is\n" +
 			"400 or above.",
 		Flags: append(tokenFlags(),
