@@ -221,7 +221,7 @@ func (r *Revocation) refuse(i int, v verdict) error {
 
 // doWithout is what the mode says when the status of a certificate is missing.
 func (r *Revocation) doWithout(missing error, statuses []*status, now time.Time) error {
-	if r.mode == PreferRevocation {
+	if r.mode == PreferRevocation && !r.workers.ended() { // or closing would let everybody through
 		r.counters.letThrough.Add(1)
 		r.tellLetThrough(missing, statuses, now)
 		return nil

@@ -174,6 +174,12 @@ func (w *workers) start(f func(context.Context)) bool {
 	return true
 }
 
+func (w *workers) ended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stopped
+}
+
 func (w *workers) stop() {
 	w.mu.Lock()
 	w.stopped = true

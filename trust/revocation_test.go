@@ -509,6 +509,34 @@ func TestFewSourcesAreTried(t *testing.T) {
 	}
 }
 
+// A check that is under way when the Revocation is closed has no answer, which is no reason to let
+// anybody through.
+func TestCloseLetsNobodyThrough(t *testing.T) {
+	p := servedPKI(t, nil).pinned()
+	arrived := make(chan struct{}, 1)
+	p.behind(func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body) // or the server does not notice that the caller leaves
+			select {
+			case arrived <- struct{}{}:
+			default:
+			}
+			<-r.Context().Done()
+		})
+	})
+	r := p.revocation(PreferRevocation)
+	chain := p.chain()
+	waiting := make(chan error, 1)
+	go func() { waiting <- r.Check(t.Context(), chain) }()
+	<-arrived
+	r.Close()
+	for when, err := range map[string]error{"under way": <-waiting, "afterwards": r.Check(t.Context(), chain)} {
+		if _, ok := errors.AsType[*ishare.Outage](err); !ok {
+			t.Errorf("%s: %v, want an outage", when, err)
+		}
+	}
+}
+
 func TestCheckOfAGivenUpRequest(t *testing.T) {
 	p := servedPKI(t, nil).pinned()
 	arrived, release := make(chan struct{}), make(chan struct{})

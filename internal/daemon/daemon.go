@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -104,8 +105,9 @@ func (d *Daemon) PublicAddr() net.Addr { return d.public.Addr() }
 // InternalAddr is the address on which health, forward-auth, introspection and revocation are served.
 func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 
-// Reload exchanges everything but the addresses, the data folder and the leeway,
-// for which a restart is needed. On an error the old configuration stays in use.
+// Reload exchanges everything but the addresses, whether they speak TLS, the data
+// folder and the leeway, for which a restart is needed. Requests under way are
+// answered by the configuration that they began with. On an error the old configuration stays in use.
 // Run must be running.
 func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 	if keys := restartNeeded(d.current.Load().config, cfg); len(keys) > 0 {
@@ -147,11 +149,10 @@ func restartNeeded(old, now *config.Config) []string {
 // the replay memory over, and returns nil. It must be called once.
 func (d *Daemon) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
+	// What requests need lasts until they are answered.
+	needed, end := context.WithCancel(context.WithoutCancel(ctx))
 	// HTTP/2 is negotiated by the TLS listener; see the configuration of d.public.
-	servers := []*http.Server{
-		d.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.current.Load().public.ServeHTTP(w, r) })),
-		d.server(d.internals()),
-	}
+	servers := []*http.Server{d.server(http.HandlerFunc(d.answer)), d.server(d.internals())}
 	for i, listener := range []net.Listener{d.public, d.internal} {
 		group.Go(func() error {
 			if err := servers[i].Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -160,28 +161,41 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	group.Go(func() error { return d.background(running) })
+	group.Go(func() error { return d.background(needed) })
 	group.Go(func() error {
+		defer end()
 		<-running.Done()
-		return d.drain(context.WithoutCancel(running), servers)
+		d.drain(context.WithoutCancel(running), servers)
+		return nil
 	})
 	return errors.Join(group.Wait(), d.close())
+}
+
+// answer has the current service answer a request of the public listener.
+func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
+	d.current.Load().public.ServeHTTP(w, r)
 }
 
 // background runs what the current service does besides answering, and exchanges
 // the service when a reload says so.
 func (d *Daemon) background(ctx context.Context) error {
+	var retiring sync.WaitGroup
+	defer retiring.Wait()
 	for {
+		s := d.current.Load()
 		serviceCtx, stop := context.WithCancel(ctx)
 		done := make(chan error, 1)
-		go func() { done <- d.current.Load().run(serviceCtx) }()
+		go func() { done <- s.run(serviceCtx) }()
 		select {
 		case next := <-d.reloads:
-			old := d.current.Swap(next)
-			stop()
-			if err := errors.Join(<-done, old.close()); err != nil {
-				d.options.Log.WarnContext(ctx, "the configuration before did not stop cleanly", slog.Any("error", err))
-			}
+			d.current.Store(next)
+			retiring.Go(func() {
+				s.retire()
+				stop()
+				if err := errors.Join(<-done, s.close()); err != nil {
+					d.options.Log.WarnContext(ctx, "the configuration before did not stop cleanly", slog.Any("error", err))
+				}
+			})
 		case err := <-done:
 			stop()
 			return err
@@ -198,21 +212,22 @@ func (d *Daemon) server(handler http.Handler) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(d.options.Log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true, // which answers without the header fields of ours
 	}
 }
 
-// drain stops taking requests and waits for those under way.
-func (d *Daemon) drain(ctx context.Context, servers []*http.Server) error {
+// drain stops taking requests, waits for those under way, and cuts off what takes too
+// long: a stream through a route can be without end.
+func (d *Daemon) drain(ctx context.Context, servers []*http.Server) {
 	d.draining.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	var errs []error
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("stopping: %w", err), s.Close())
+			d.options.Log.WarnContext(ctx, "requests under way were cut off", slog.Any("error", errors.Join(err, s.Close())))
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // close gives back what open took, the memory last: until it is closed, a pair that

@@ -38,8 +38,8 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle(tokenendpoint.Path, endpoint)
-	mux.Handle(capabilities.Path, offer)
+	mux.Handle(tokenendpoint.Path, s.needing(endpoint))
+	mux.Handle(capabilities.Path, s.needing(offer))
 	mux.HandleFunc("GET "+metadataPath, s.metadata)
 	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
 	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })

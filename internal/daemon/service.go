@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,13 +41,16 @@ type service struct {
 	desks       http.Handler     // introspection, revocation and forward-auth
 	verbatim    http.Handler     // forward-auth for a proxy that appends the client's path
 	certificate *tls.Certificate // nil: plain HTTP
+
+	using     sync.RWMutex // read-locked by requests that need what close gives up
+	successor http.Handler // answers when the service has retired
 }
 
 func (d *Daemon) newService(cfg *config.Config) (*service, error) {
 	if problems := cfg.Unsupported(); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	s := &service{config: cfg, log: d.options.Log, memory: d.memory}
+	s := &service{config: cfg, log: d.options.Log, memory: d.memory, successor: http.HandlerFunc(d.answer)}
 	if err := s.open(d.public.Addr(), d.options.Secured); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -194,6 +198,22 @@ func (s *service) run(ctx context.Context) error {
 	group.Go(func() error { return s.keys.Run(ctx) })
 	return group.Wait()
 }
+
+// needing makes a handler that uses what close gives up.
+func (s *service) needing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.using.TryRLock() { // retired since the request was given to it
+			s.successor.ServeHTTP(w, r)
+			return
+		}
+		defer s.using.RUnlock()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// retire waits for the requests under way that need the service. There must be a
+// successor. It is called once, and before close.
+func (s *service) retire() { s.using.Lock() }
 
 // close gives up what the service asks of others.
 func (s *service) close() error {
