@@ -54,5 +54,7 @@
 // were issued so far to a party or to the holder of a certificate. Only this is remembered,
 // and only until the tokens have expired: see [Revocations]. A checker that fails makes
 // [Issuer.Check] fail, with neither [ErrInvalid] nor [ErrExpired], so that nobody is let in.
-// A token that was issued in the second of the revocation counts as issued before it.
+// A token that was issued in the second of the revocation counts as issued before it. One that
+// was issued while the clock ran ahead, before it was set back, seems newer than a revocation: withdraw
+// it by its ID.
 package accesstoken

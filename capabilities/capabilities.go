@@ -4,6 +4,9 @@
 // Without a token it lists the public services, and the JWT has no audience. With a valid token it
 // lists the restricted ones too, and the audience is the caller's client_id. An Authorization
 // header that is not Bearer gets 400, and a bad token 401.
+//
+// The key makes one signature at a time for this, however many ask. Who would have to wait for more
+// than a second gets 503 and Retry-After, and so does everybody in the second after the key failed.
 package capabilities
 
 import (
@@ -72,8 +75,8 @@ func newHandler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{log: c.Log, speaker: speaker{config: c, offer: o}}
-	if _, err := h.speaker.public(); err != nil {
+	h := &handler{log: c.Log, speaker: newSpeaker(c, o)}
+	if _, err := h.speaker.renew(); err != nil {
 		return nil, err
 	}
 	guarded := guard.Optional(c.Checker, ishare.ScopeISHARE)(http.HandlerFunc(h.answer))
@@ -89,7 +92,7 @@ func newHandler(c Config) (http.Handler, error) {
 
 type handler struct {
 	log     *slog.Logger
-	speaker speaker
+	speaker *speaker
 }
 
 // body is the answer of iSHARE 3.0. The 2.x framework called the member capabilities_token.
@@ -104,7 +107,7 @@ type refusal struct {
 
 func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
-	if err != nil { // a key in hardware that is out of reach
+	if err != nil { // a key in hardware that is out of reach or slow, or a client that has left
 		h.log.ErrorContext(r.Context(), "capabilities could not be signed", slog.Any("error", err))
 		w.Header().Set("Retry-After", "1")
 		respond.JSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be signed at this time"})
@@ -115,7 +118,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) sign(r *http.Request) (string, error) {
 	if caller, ok := guard.Caller(r.Context()); ok {
-		return h.speaker.restricted(caller.Client)
+		return h.speaker.restricted(r.Context(), caller.Client)
 	}
-	return h.speaker.public()
+	return h.speaker.public(r.Context())
 }

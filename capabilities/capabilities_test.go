@@ -2,9 +2,11 @@ package capabilities_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -12,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -245,14 +248,17 @@ func TestExpiredToken(t *testing.T) {
 	})
 }
 
-// counting is a key that notes how often it signs, and fails on demand.
+// counting is a key that notes how often it signs, takes its time, and fails on demand.
 type counting struct {
 	crypto.Signer
-	signed atomic.Int64
-	broken atomic.Bool
+	delay         time.Duration
+	tried, signed atomic.Int64
+	broken        atomic.Bool
 }
 
 func (c *counting) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	c.tried.Add(1)
+	time.Sleep(c.delay)
 	if c.broken.Load() {
 		return nil, errors.New("the token was pulled out of slot 7")
 	}
@@ -306,7 +312,136 @@ func TestKeyOutOfReach(t *testing.T) {
 			t.Errorf("log: %s", &log)
 		}
 		key.broken.Store(false)
+		time.Sleep(time.Second)
 		payload(t, ask(h, http.MethodGet))
+	})
+}
+
+// crowd asks at once, and returns the answers in the order in which they come: status and time.
+func crowd(tb testing.TB, size int, h http.Handler, authorization ...string) []string {
+	tb.Helper()
+	answers, start := make(chan string, size), time.Now()
+	for range size {
+		go func() {
+			w := ask(h, http.MethodGet, authorization...)
+			if w.Code == http.StatusServiceUnavailable && w.Header().Get("Retry-After") != "1" {
+				tb.Errorf("Retry-After %q", w.Header().Get("Retry-After"))
+			}
+			answers <- fmt.Sprint(w.Code, " after ", time.Since(start))
+		}()
+	}
+	var all []string
+	for range size {
+		all = append(all, <-answers)
+	}
+	return all
+}
+
+// One attempt is made for all strangers, and none for a second after it failed.
+func TestStrangersAtAFailingKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := newIssuer(t)
+		key := &counting{Signer: seal().Key}
+		c := config(t, issuer)
+		c.Key = key
+		h := newHandler(t, c)
+		bearer := "Bearer " + token(t, issuer, "iSHARE")
+		key.delay = 100 * time.Millisecond
+		key.broken.Store(true)
+		time.Sleep(5 * time.Second)
+		for _, want := range []struct {
+			answer string
+			tried  int64
+		}{
+			{"503 after 100ms", 2}, {"503 after 0s", 2}, {"503 after 100ms", 3}, // the first was that of New
+		} {
+			if diff := cmp.Diff(slices.Repeat([]string{want.answer}, 60), crowd(t, 60, h)); diff != "" || key.tried.Load() != want.tried {
+				t.Errorf("%d attempts, want %d (-want +got):\n%s", key.tried.Load(), want.tried, diff)
+			}
+			if w := ask(h, http.MethodGet, bearer); w.Code != http.StatusServiceUnavailable || key.tried.Load() != want.tried {
+				t.Errorf("with a token: %d after %d attempts", w.Code, key.tried.Load())
+			}
+			time.Sleep(600 * time.Millisecond)
+		}
+	})
+}
+
+// Whoever leaves does not wait, nor take the answer from those who stay.
+func TestClientThatLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := newIssuer(t)
+		key := &counting{Signer: seal().Key}
+		c := config(t, issuer)
+		c.Key = key
+		h := newHandler(t, c)
+		key.delay = 100 * time.Millisecond
+		time.Sleep(5 * time.Second)
+		start := time.Now()
+		var group sync.WaitGroup
+		for _, authorization := range []string{"", "Bearer " + token(t, issuer, "iSHARE")} {
+			group.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				defer cancel()
+				r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/capabilities", nil)
+				if authorization != "" {
+					synctest.Wait() // until the other one signs
+					r.Header.Set("Authorization", authorization)
+				}
+				h.ServeHTTP(httptest.NewRecorder(), r)
+				if took := time.Since(start); took != 10*time.Millisecond {
+					t.Errorf("%q waited for %s", authorization, took)
+				}
+			})
+		}
+		group.Wait()
+		if diff := cmp.Diff([]string{"200 after 90ms", "200 after 90ms"}, crowd(t, 2, h)); diff != "" || key.signed.Load() != 2 {
+			t.Errorf("%d signatures (-want +got):\n%s", key.signed.Load(), diff)
+		}
+	})
+}
+
+// Bearers of tokens use the key one at a time, and wait for a second at most. Strangers need not wait
+// for them.
+func TestManyBearersAtASlowKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := newIssuer(t)
+		key := &counting{Signer: seal().Key}
+		c := config(t, issuer)
+		c.Key = key
+		h := newHandler(t, c)
+		key.delay = 300 * time.Millisecond
+		bearer := "Bearer " + token(t, issuer, "iSHARE")
+		strangers := make(chan []string)
+		go func() {
+			time.Sleep(time.Millisecond)
+			strangers <- crowd(t, 1, h)
+		}()
+		want := slices.Concat(
+			[]string{"200 after 300ms", "200 after 600ms", "200 after 900ms"},
+			slices.Repeat([]string{"503 after 1s"}, 16), []string{"200 after 1.2s"},
+		)
+		if diff := cmp.Diff(want, crowd(t, 20, h, bearer)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if got := <-strangers; got[0] != "200 after 0s" {
+			t.Errorf("a stranger: %s", got)
+		}
+	})
+}
+
+// A signature that takes longer than anybody waits is there for those who ask next.
+func TestKeySlowerThanPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := &counting{Signer: seal().Key, delay: 2500 * time.Millisecond}
+		c := config(t, newIssuer(t))
+		c.Key = key
+		h := newHandler(t, c)
+		time.Sleep(2500 * time.Millisecond)
+		for _, want := range []string{"503 after 1s", "503 after 1s", "200 after 500ms", "200 after 0s"} {
+			if got := crowd(t, 1, h); got[0] != want {
+				t.Errorf("%s, want %s", got[0], want)
+			}
+		}
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/waybill-token/waybill/ishare"
 )
 
 // A Service is one of the services that a party offers. Only Identifier and EndpointURL must be
@@ -32,10 +34,7 @@ type Version struct {
 	Capability string   `json:"capabilityVersion"` // of the service itself; empty: 1.0
 }
 
-const (
-	frameworkVersion = "3.0"
-	tokenPath        = "/connect/token" // where iSHARE puts the token endpoint
-)
+const frameworkVersion = "3.0"
 
 // The services that the framework defines and that every provider has. Their identifiers are the
 // operationIds of its OpenAPI description.
@@ -45,7 +44,7 @@ func frameworkDefined() []Service {
 		{
 			Identifier: "request-oauth-token", Title: "Access token",
 			Description: "Gives an access token to a participant that signs for it.",
-			EndpointURL: tokenPath, Type: "framework-defined", Version: version, Methods: []string{http.MethodPost},
+			EndpointURL: ishare.TokenPath, Type: "framework-defined", Version: version, Methods: []string{http.MethodPost},
 		},
 		{
 			Identifier: "get-capabilities-token", Title: "Capabilities",
@@ -99,7 +98,7 @@ func (s *Service) complete(base string) error {
 	s.Title = cmp.Or(s.Title, s.Identifier)
 	s.Status = cmp.Or(s.Status, "active")
 	s.Type = cmp.Or(s.Type, "self-defined")
-	s.TokenEndpoint = cmp.Or(s.TokenEndpoint, tokenPath)
+	s.TokenEndpoint = cmp.Or(s.TokenEndpoint, ishare.TokenPath)
 	s.Version.Capability = cmp.Or(s.Version.Capability, "1.0")
 	if len(s.Version.Frameworks) == 0 {
 		s.Version.Frameworks = []string{frameworkVersion}

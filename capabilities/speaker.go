@@ -1,12 +1,15 @@
 package capabilities
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
@@ -20,16 +23,39 @@ const (
 	// millisecond, or much longer in hardware, and any stranger can ask for it. It leaves the
 	// last of them 25 seconds to read it.
 	reuse = 5 * time.Second
+
+	// pause follows a signature that failed. A key in hardware that is out of reach may take
+	// seconds to fail, and it is the one that we need to ask a registry.
+	pause = time.Second
+
+	// patience is how long a request waits for others.
+	patience = time.Second
 )
 
-// A speaker signs what we offer.
+var errLate = errors.New("the key is slow, or too many want a signature")
+
+// A speaker signs what we offer. Make it with newSpeaker.
 type speaker struct {
 	config Config
 	offer  offer
+	last   atomic.Pointer[spoken] // the public JWT; nil before the first
+	flight singleflight.Group     // on which strangers wait for the next, with one place in the line
 
-	mu    sync.Mutex // held while a public JWT is signed: one at a time is enough
-	last  string
-	since time.Time
+	// turn is full while we sign, and who wants to stands in line for it: no more than one
+	// signature of ours is ever in the way of what else the key is used for.
+	turn    chan struct{}
+	failure error // of the last signature, nil when it was good; for whoever has the turn
+	failed  time.Time
+}
+
+// spoken is a JWT, and when it was made by the clock on the wall.
+type spoken struct {
+	token string
+	at    time.Time
+}
+
+func newSpeaker(c Config, o offer) *speaker {
+	return &speaker{config: c, offer: o, turn: make(chan struct{}, 1)}
 }
 
 // claims are the payload of the JWT.
@@ -49,30 +75,70 @@ type info struct {
 }
 
 // public is the JWT for everybody.
-func (s *speaker) public() (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// An age below zero is a clock that was set back.
-	if age := time.Since(s.since); s.last != "" && 0 <= age && age < reuse {
-		return s.last, nil
+func (s *speaker) public(ctx context.Context) (string, error) {
+	if token := s.recent(); token != "" {
+		return token, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
+	defer cancel()
+	select {
+	case made := <-s.flight.DoChan("", func() (any, error) { return s.renew() }):
+		token, _ := made.Val.(string)
+		return token, made.Err
+	case <-ctx.Done():
+		return "", fmt.Errorf("waiting for a signature: %w", context.Cause(ctx))
+	}
+}
+
+// renew makes the public JWT, whoever still waits for it.
+func (s *speaker) renew() (string, error) {
+	s.turn <- struct{}{}
+	defer s.leave()
+	if token := s.recent(); token != "" { // of a flight that landed as this one began
+		return token, nil
 	}
 	now := time.Now()
 	token, err := s.sign("", info{Public: s.offer.public}, now)
-	if err != nil {
-		return "", err
+	if err == nil {
+		s.last.Store(&spoken{token, now.Round(0)}) // without the monotonic clock: what counts is the time in the JWT
 	}
-	// Without the monotonic clock: what counts is the time in the JWT.
-	s.last, s.since = token, now.Round(0)
-	return token, nil
+	return token, err
+}
+
+// recent is the public JWT, empty when a new one is due.
+func (s *speaker) recent() string {
+	last := s.last.Load()
+	if last == nil {
+		return ""
+	}
+	// An age below zero is a clock that was set back.
+	if age := time.Since(last.at); age < 0 || age >= reuse {
+		return ""
+	}
+	return last.token
 }
 
 // restricted is the JWT for a caller that has shown a token. It is made for every call, so that
 // no receiver sees a jti twice: whoever has a token is known, and can be made to stop.
-func (s *speaker) restricted(audience ishare.PartyID) (string, error) {
-	return s.sign(audience, info{Public: s.offer.public, Restricted: &s.offer.restricted}, time.Now())
+func (s *speaker) restricted(ctx context.Context, audience ishare.PartyID) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
+	defer cancel()
+	select {
+	case s.turn <- struct{}{}:
+		defer s.leave()
+		return s.sign(audience, info{Public: s.offer.public, Restricted: &s.offer.restricted}, time.Now())
+	case <-ctx.Done():
+		return "", fmt.Errorf("waiting to sign: %w", context.Cause(ctx))
+	}
 }
 
+func (s *speaker) leave() { <-s.turn }
+
+// sign needs the turn. For a while after a failure it fails without touching the key.
 func (s *speaker) sign(audience ishare.PartyID, what info, now time.Time) (string, error) {
+	if s.failure != nil && time.Since(s.failed) < pause {
+		return "", s.failure
+	}
 	payload, err := json.Marshal(claims{
 		Issuer: s.config.Party, Subject: s.config.Party, Audience: audience,
 		ID: rand.Text(), IssuedAt: now.Unix(), Expires: now.Add(lifetime).Unix(), Info: what,
@@ -80,5 +146,7 @@ func (s *speaker) sign(audience ishare.PartyID, what info, now time.Time) (strin
 	if err != nil {
 		return "", fmt.Errorf("payload: %w", err)
 	}
-	return jws.Sign(s.config.Algorithm, s.config.Key, s.config.Certificates, payload)
+	token, err := jws.Sign(s.config.Algorithm, s.config.Key, s.config.Certificates, payload)
+	s.failure, s.failed = err, time.Now()
+	return token, err
 }

@@ -3,13 +3,12 @@ package client
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
-)
 
-// tokenPath is where iSHARE puts the token endpoint (iSHARE 3.0, access token).
-const tokenPath = "/connect/token"
+	"github.com/waybill-token/waybill/internal/loopback"
+	"github.com/waybill-token/waybill/ishare"
+)
 
 // parseURL reads an address that assertions may be sent to. Its errors quote no
 // more of the address than scheme and host: the rest may hold a password.
@@ -32,19 +31,10 @@ func parseURL(field, s string) (*url.URL, error) {
 // checkOrigin admits https, and plain http to a loopback address, where nobody
 // is on the way (RFC 6749 section 3.2, RFC 6750 section 5.3).
 func checkOrigin(u *url.URL) error {
-	if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()) {
+	if u.Scheme == "https" || u.Scheme == "http" && loopback.Is(u.Hostname()) {
 		return nil
 	}
 	return fmt.Errorf("%s://%s is not https; plain http is accepted to a loopback address only", u.Scheme, u.Host)
-}
-
-// isLoopback takes localhost by its name, as RFC 6761 section 6.3 has it.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 func parseBase(s string) (*url.URL, error) {
@@ -52,13 +42,13 @@ func parseBase(s string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasSuffix(strings.TrimRight(u.Path, "/"), tokenPath) {
-		return nil, errors.New("client: Server ends in " + tokenPath + ": set TokenEndpoint to it, or Server to what stands before")
+	if strings.HasSuffix(strings.TrimRight(u.Path, "/"), ishare.TokenPath) {
+		return nil, errors.New("client: Server ends in " + ishare.TokenPath + ": set TokenEndpoint to it, or Server to what stands before")
 	}
 	return u, nil
 }
 
-func fixedPlace(base *url.URL) string { return base.JoinPath(tokenPath).String() }
+func fixedPlace(base *url.URL) string { return base.JoinPath(ishare.TokenPath).String() }
 
 // sameOrigin compares scheme, host and port (RFC 6454 section 5).
 func sameOrigin(a, b *url.URL) bool {

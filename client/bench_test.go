@@ -1,6 +1,8 @@
 package client_test
 
 import (
+	"net/url"
+	"strconv"
 	"testing"
 
 	"github.com/waybill-token/waybill/client"
@@ -41,5 +43,20 @@ func BenchmarkNewToken(b *testing.B) {
 			b.Fatal(err)
 		}
 		mustToken(b, c)
+	}
+}
+
+// BenchmarkDiscoverHostile reads capabilities that name as many token endpoints as fit: the work
+// must not grow with their square.
+func BenchmarkDiscoverHostile(b *testing.B) {
+	for _, count := range []int{3_000, 24_000} {
+		body, base := manyEndpoints(b, count), &url.URL{Scheme: "https", Host: "provider.example"}
+		b.Run(strconv.Itoa(count), func(b *testing.B) {
+			for b.Loop() {
+				if got, err := client.ReadCapabilities(body, provider, base); err == nil {
+					b.Fatalf("chose %q", got)
+				}
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 )
@@ -69,8 +71,7 @@ func Discover(ctx context.Context, c Config) (string, error) {
 	}
 	info, err := fetchCapabilities(ctx, &c, base)
 	if err == nil {
-		var found findings
-		found.walk(info)
+		found := find(info)
 		return found.choose(base)
 	}
 	if errors.As(err, new(*unreachableError)) {
@@ -151,14 +152,21 @@ func (a *answer) capabilities(issuer ishare.PartyID) (info any, err error) {
 	return claims.Info2, nil
 }
 
-// findings are the token endpoints that capabilities name.
+// findings are the token endpoints that capabilities name. A server can name some ten thousand in
+// what is read of its answer.
 type findings struct {
-	service []string // of the service that is the token endpoint
-	named   []string // by any service
+	service map[string]bool // of the service that is the token endpoint
+	named   map[string]bool // by any service
 }
 
-// walk looks at everything, as services stand at different depths in 2.x and 3.0.
-// The decoder has bounded the depth.
+// find looks at everything, as services stand at different depths in 2.x and 3.0.
+func find(info any) findings {
+	f := findings{make(map[string]bool), make(map[string]bool)}
+	f.walk(info)
+	return f
+}
+
+// walk ends, because the decoder has bounded the depth.
 func (f *findings) walk(v any) {
 	switch v := v.(type) {
 	case []any:
@@ -169,23 +177,23 @@ func (f *findings) walk(v any) {
 		if status, _ := v["status"].(string); strings.EqualFold(status, "deprecated") {
 			return
 		}
-		f.service = collect(f.service, v, v["identifier"] == tokenService, "endpointURL", "endpoint_url")
-		f.named = collect(f.named, v, true, "tokenEndpoint", "token_endpoint")
+		if v["identifier"] == tokenService {
+			collect(f.service, v, "endpointURL", "endpoint_url")
+		}
+		collect(f.named, v, "tokenEndpoint", "token_endpoint")
 		for _, member := range v {
 			f.walk(member)
 		}
 	}
 }
 
-// collect adds the texts that stand under the names, sorted and each once.
-func collect(list []string, object map[string]any, wanted bool, names ...string) []string {
+// collect adds the texts that stand under the names.
+func collect(set map[string]bool, object map[string]any, names ...string) {
 	for _, name := range names {
-		if s, ok := object[name].(string); ok && wanted && s != "" {
-			list = append(list, s)
+		if s, ok := object[name].(string); ok && s != "" {
+			set[s] = true
 		}
 	}
-	slices.Sort(list)
-	return slices.Compact(list)
 }
 
 func (f *findings) choose(base *url.URL) (string, error) {
@@ -194,14 +202,15 @@ func (f *findings) choose(base *url.URL) (string, error) {
 	if len(f.service) > 0 {
 		candidates = f.service
 	}
-	switch {
-	case len(candidates) == 0 || slices.Contains(candidates, fixed):
+	if len(candidates) == 0 || candidates[fixed] {
 		return fixed, nil
-	case len(candidates) > 1:
-		return "", fmt.Errorf("client: the capabilities name several token endpoints, set TokenEndpoint to one: %s",
-			clean(strings.Join(candidates, " "), "", 500))
 	}
-	return accept("the capabilities", candidates[0], base)
+	list := slices.Sorted(maps.Keys(candidates))
+	if len(list) > 1 {
+		return "", fmt.Errorf("client: the capabilities name several token endpoints, set TokenEndpoint to one: %s",
+			clean(strings.Join(list, " "), "", 500))
+	}
+	return accept("the capabilities", list[0], base)
 }
 
 // accept holds a named endpoint to the rules for a configured one. A remote server
@@ -211,7 +220,7 @@ func accept(source, candidate string, base *url.URL) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if u.Scheme != "https" && !isLoopback(base.Hostname()) {
+	if u.Scheme != "https" && !loopback.Is(base.Hostname()) {
 		return "", fmt.Errorf("client: the token endpoint in %s is not https: %s", source, clean(u.Host, "", 80))
 	}
 	return u.String(), nil

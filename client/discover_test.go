@@ -107,6 +107,29 @@ func TestDiscoverErrors(t *testing.T) {
 	}
 }
 
+// manyEndpoints are capabilities whose services name so many token endpoints, the last one first.
+func manyEndpoints(tb testing.TB, count int) []byte {
+	tb.Helper()
+	services := make([]string, count)
+	for i := range services {
+		services[i] = fmt.Sprintf(`{"tokenEndpoint":"%05d"}`, count-i)
+	}
+	compact := capabilitiesOf(tb, fmt.Sprintf(shape3, provider, provider, strings.Join(services, ",")))
+	return fmt.Appendf(nil, `{"capabilitiesToken":%q}`, compact)
+}
+
+// An answer as long as may be is read, and the error about it is short.
+func TestDiscoverManyEndpoints(t *testing.T) {
+	body := manyEndpoints(t, 28_000)
+	if len(body) < client.MaxCapabilities*9/10 || len(body) > client.MaxCapabilities {
+		t.Fatalf("%d bytes", len(body))
+	}
+	got, err := discover(t, jsonAnswer(200, string(body)))
+	if err == nil || !strings.Contains(err.Error(), "several token endpoints, set TokenEndpoint to one: 00001 00002 00003 ") || len(err.Error()) > 700 {
+		t.Errorf("%q, %.900v", got, err)
+	}
+}
+
 // A server that has no capabilities may have metadata.
 func TestDiscoverFromMetadata(t *testing.T) {
 	tests := []struct{ name, server, metadata, want string }{

@@ -50,8 +50,7 @@ func ReadCapabilities(body []byte, issuer ishare.PartyID, base *url.URL) (string
 	if err != nil {
 		return "", err
 	}
-	var found findings
-	found.walk(info)
+	found := find(info)
 	return found.choose(base)
 }
 

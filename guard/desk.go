@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -22,6 +23,11 @@ import (
 type DeskConfig struct {
 	Checker Checker
 	Log     *slog.Logger
+
+	// Canonical finds the canonical identifier of a party, for [NewRevocation]. An identifier that
+	// nobody is known by comes back as it is; an error means that nobody can tell at this time.
+	// Nil means that revocation takes every identifier as it is.
+	Canonical func(context.Context, ishare.PartyID) (ishare.PartyID, error)
 
 	// Secret must be sent as Authorization: Bearer … when it is not empty. Use one of at
 	// least 128 random bits when others can reach the internal listener.
@@ -104,8 +110,19 @@ func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		respond.JSON(w, rejection.Rule.Status, errorBody{rejection.Rule.Code, rejection.Description()})
 	default:
 		d.config.Log.ErrorContext(r.Context(), "a request about access tokens failed", slog.String("path", r.URL.Path), slog.Any("error", err))
-		unavailable(err).write(w)
+		outage(err).write(w)
 	}
+}
+
+// outage tells what could not be done.
+func outage(err error) *refusal {
+	switch {
+	case errors.Is(err, errNotKept):
+		return unavailable(errNotKept.Error())
+	case errors.Is(err, errNotResolved):
+		return unavailable(errNotResolved.Error())
+	}
+	return unchecked()
 }
 
 // value is a parameter without blanks around it: what is read from a file often has a line feed

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -167,6 +168,59 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
+// A party can be revoked by any of its identifiers, once it is known which is canonical: its tokens
+// name the canonical one and the one that it used. What is given is revoked whoever answers.
+func TestRevocationOfAPartyUnderAllItsNames(t *testing.T) {
+	const stranger = ishare.PartyID("urn:a")
+	for _, c := range []struct {
+		name      string
+		canonical func(context.Context, ishare.PartyID) (ishare.PartyID, error)
+		party     ishare.PartyID
+		status    int
+		revoked   []ishare.PartyID // who has used them as client_id
+	}{
+		{"nobody resolves", nil, alias, 200, []ishare.PartyID{alias}},
+		{"alias", resolve, alias, 200, []ishare.PartyID{alias, consumer}},
+		{"canonical", resolve, consumer, 200, []ishare.PartyID{alias, consumer}},
+		{"unknown", resolve, stranger, 200, nil},
+		{"out of reach", func(context.Context, ishare.PartyID) (ishare.PartyID, error) {
+			return "", errors.New("the registry is at secret.example")
+		}, alias, 503, []ishare.PartyID{alias}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t)
+			log, told := newLog()
+			revocation, err := guard.NewRevocation(guard.DeskConfig{Checker: h, Log: log, Canonical: c.canonical}, h.revocations)
+			check(t, err)
+			tokens := map[ishare.PartyID]string{}
+			for _, id := range []ishare.PartyID{alias, consumer} {
+				tokens[id], _, err = h.Issue(t.Context(), accesstoken.Claims{Party: consumer, Client: id, Scope: ishare.Scope{"iSHARE"}, Thumbprint: certificate})
+				check(t, err)
+			}
+			w := post(revocation, form("party_id", string(c.party)))
+			if w.Code != c.status || strings.Contains(w.Body.String(), "secret") {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			if c.status != http.StatusOK && (!strings.Contains(w.Body.String(), "only tokens with this identifier are revoked") || !strings.Contains(told.String(), "secret.example")) {
+				t.Errorf("%s, log: %s", w.Body, told)
+			}
+			for id, token := range tokens {
+				if _, err := h.Check(t.Context(), token); errors.Is(err, accesstoken.ErrRevoked) != slices.Contains(c.revoked, id) {
+					t.Errorf("the token of %s: %v", id, err)
+				}
+			}
+		})
+	}
+}
+
+// resolve knows the consumer only.
+func resolve(_ context.Context, id ishare.PartyID) (ishare.PartyID, error) {
+	if id == alias {
+		return consumer, nil
+	}
+	return id, nil
+}
+
 // RFC 7009 section 2.2: what is no token is no error.
 func TestRevocationOfNothing(t *testing.T) {
 	d := newDesks(t, "")
@@ -281,16 +335,23 @@ func TestDesksThatCannotKnow(t *testing.T) {
 	failing, err := guard.NewRevocation(guard.DeskConfig{Checker: h, Log: log}, fullStore{})
 	check(t, err)
 	token := h.token(t, "iSHARE")
-	for name, w := range map[string]*httptest.ResponseRecorder{
-		"introspection":          post(introspection, form("token", token)),
-		"revocation of a token":  post(unknowing, form("token", token)),
-		"revocation of a party":  post(unknowing, form("party_id", "urn:a")),
-		"revocation not kept":    post(failing, form("token", token)),
-		"certificate not kept":   post(failing, form("certificate", certificate)),
-		"revocation without end": post(failing, form("token_id", "A")),
+	for _, c := range []struct {
+		name  string
+		w     *httptest.ResponseRecorder
+		about string
+	}{
+		{"introspection", post(introspection, form("token", token)), "the token cannot be checked"},
+		{"revocation of a token", post(unknowing, form("token", token)), "the token cannot be checked"},
+		{"revocation of a party", post(unknowing, form("party_id", "urn:a")), "the revocation cannot be kept"},
+		{"revocation not kept", post(failing, form("token", token)), "the revocation cannot be kept"},
+		{"certificate not kept", post(failing, form("certificate", certificate)), "the revocation cannot be kept"},
+		{"revocation without end", post(failing, form("token_id", "A")), "the revocation cannot be kept"},
 	} {
-		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), "active") {
-			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		if c.w.Code != http.StatusServiceUnavailable || c.w.Header().Get("Retry-After") == "" || strings.Contains(c.w.Body.String(), "secret") || strings.Contains(c.w.Body.String(), "active") {
+			t.Errorf("%s: %d %s", c.name, c.w.Code, c.w.Body)
+		}
+		if body := c.w.Body.String(); !strings.Contains(body, c.about) || strings.Contains(body, "no connection") {
+			t.Errorf("%s: %s, want %q", c.name, body, c.about)
 		}
 	}
 	if text := told.String(); !strings.Contains(text, "no connection") || !strings.Contains(text, "the folder is gone") || strings.Contains(text, token[40:]) {

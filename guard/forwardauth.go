@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +47,7 @@ func NewForwardAuth(c ForwardAuthConfig) (http.Handler, error) {
 	if c.Checker == nil || c.Log == nil {
 		return nil, errors.New("guard: forward-auth: Checker and Log must be set")
 	}
+	c.Checker = LogOutages(c.Checker, c.Log)
 	return &forwardAuth{c}, nil
 }
 
@@ -62,7 +62,6 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	claims, refusal := admit(r, f.Checker, d.scopes)
 	if refusal != nil {
-		logOutage(r.Context(), f.Log, refusal)
 		if refusal.status == http.StatusBadRequest && !d.exact {
 			refusal.status = http.StatusUnauthorized
 		}
@@ -73,13 +72,6 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	identify(h, claims)
 	h["Cache-Control"] = []string{"no-store"}
 	w.WriteHeader(http.StatusOK)
-}
-
-// logOutage tells why a token could not be checked. A client's fault is not logged.
-func logOutage(ctx context.Context, log *slog.Logger, f *refusal) {
-	if f.cause != nil {
-		log.ErrorContext(ctx, "an access token could not be checked", slog.Any("error", f.cause))
-	}
 }
 
 func misasked(err error) *refusal {

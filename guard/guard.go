@@ -29,6 +29,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -38,6 +39,36 @@ import (
 // revoked: [*accesstoken.Issuer].
 type Checker interface {
 	Check(ctx context.Context, token string) (*accesstoken.Claims, error)
+}
+
+// ask is [Checker.Check]. A checker that says nothing, not even an error, cannot tell.
+func ask(ctx context.Context, checker Checker, token string) (*accesstoken.Claims, error) {
+	claims, err := checker.Check(ctx, token)
+	if claims == nil && err == nil {
+		err = errors.New("guard: the checker tells nothing about a token")
+	}
+	return claims, err
+}
+
+// LogOutages returns the checker as one that writes to a log, as an error, why it could not check a
+// token. What is wrong with a token is not logged. [NewForwardAuth] and [NewProxy] do this
+// with their own; for [Require] and [Optional], which have no log, it is yours to do:
+//
+//	protect := guard.Require(guard.LogOutages(tokens, log), "iSHARE")
+func LogOutages(checker Checker, log *slog.Logger) Checker { return &talkative{checker, log} }
+
+type talkative struct {
+	checker Checker
+	log     *slog.Logger
+}
+
+// Check implements [Checker].
+func (t *talkative) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
+	claims, err := ask(ctx, t.checker, token)
+	if err != nil && !isBad(err) {
+		t.log.ErrorContext(ctx, "an access token could not be checked", slog.Any("error", err))
+	}
+	return claims, err
 }
 
 type contextKey struct{}
@@ -61,7 +92,8 @@ func withCaller(r *http.Request, c *accesstoken.Claims) *http.Request {
 // Others get the answers of RFC 6750 section 3.1: 400 when the Authorization
 // header is of another scheme or there are several, 401 when the token is missing
 // or bad, 403 when it lacks a scope value; and 503 with Retry-After when the token
-// cannot be checked.
+// cannot be checked, about which [LogOutages] tells a log. Without a token the answer has no
+// body: there is no error yet.
 func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +129,7 @@ func admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Clai
 	if refusal != nil {
 		return nil, refusal
 	}
-	claims, err := checker.Check(r.Context(), token)
+	claims, err := ask(r.Context(), checker, token)
 	switch {
 	case errors.Is(err, accesstoken.ErrExpired):
 		return nil, invalidToken("the token has expired")
@@ -106,7 +138,7 @@ func admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Clai
 	case errors.Is(err, accesstoken.ErrInvalid):
 		return nil, invalidToken("the token is not one of this server's")
 	case err != nil:
-		return nil, unavailable(err)
+		return nil, unchecked()
 	}
 	for _, scope := range scopes {
 		if !claims.Scope.Has(scope) {

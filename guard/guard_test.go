@@ -3,6 +3,7 @@ package guard_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -56,13 +57,67 @@ func TestSilentRevocationsAreUnavailable(t *testing.T) {
 	}
 }
 
-func TestCauseIsLogged(t *testing.T) {
-	log, told := newLog()
-	auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: undecided{}, Log: log})
+// voiceless is a checker that neither vouches for a token nor says what is wrong.
+type voiceless struct{}
+
+func (voiceless) Check(context.Context, string) (*accesstoken.Claims, error) {
+	return nil, nil //nolint:nilnil // this is what it is about
+}
+
+func TestVoicelessIsUnavailable(t *testing.T) {
+	for _, way := range ways() {
+		if w := get(way.guard(t, voiceless{}, nil), "/orders", "x"); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s: %d %s", way.name, w.Code, w.Body)
+		}
+	}
+	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: voiceless{}, Log: quiet})
 	check(t, err)
-	get(auth, "/auth", "a-token")
-	if text := told.String(); !strings.Contains(text, "the folder is gone") || strings.Contains(text, "a-token") {
-		t.Errorf("log: %s", text)
+	revocation, err := guard.NewRevocation(guard.DeskConfig{Checker: voiceless{}, Log: quiet}, newHouse(t).revocations)
+	check(t, err)
+	for _, desk := range []http.Handler{introspection, revocation} {
+		if w := post(desk, form("token", "x")); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+}
+
+// Why a token could not be checked is logged, once, and what is wrong with a token is not.
+func TestOutagesAreLogged(t *testing.T) {
+	h := newHouse(t)
+	for _, way := range []struct {
+		name  string
+		guard func(guard.Checker, *slog.Logger) http.Handler
+	}{
+		{"middleware", func(c guard.Checker, log *slog.Logger) http.Handler {
+			return guard.Require(guard.LogOutages(c, log))(http.HandlerFunc(caller))
+		}},
+		{"optional middleware", func(c guard.Checker, log *slog.Logger) http.Handler {
+			return guard.Optional(guard.LogOutages(c, log))(http.HandlerFunc(caller))
+		}},
+		{"forward-auth", func(c guard.Checker, log *slog.Logger) http.Handler {
+			auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: c, Log: log})
+			check(t, err)
+			return auth
+		}},
+		{"proxy", func(c guard.Checker, log *slog.Logger) http.Handler {
+			return newProxy(t, nil, guard.ProxyConfig{Checker: c, Log: log, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
+		}},
+	} {
+		log, told := newLog()
+		for _, outage := range []guard.Checker{undecided{}, voiceless{}} {
+			get(way.guard(outage, log), "/auth", "a-token")
+		}
+		text := told.String()
+		if strings.Count(text, "could not be checked") != 2 || !strings.Contains(text, "the folder is gone") || strings.Contains(text, "a-token") {
+			t.Errorf("%s: log: %s", way.name, text)
+		}
+		log, told = newLog()
+		for _, token := range []string{"", "bad", newHouse(t).token(t, "iSHARE")} {
+			get(way.guard(h, log), "/auth", token)
+		}
+		if text := told.String(); strings.Contains(text, "ERROR") {
+			t.Errorf("%s: log: %s", way.name, text)
+		}
 	}
 }
 

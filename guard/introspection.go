@@ -53,7 +53,7 @@ func (d *desk) introspect(w http.ResponseWriter, r *http.Request, f form.Form) e
 	if token == "" {
 		return ishare.RequestMissingParameter.Because("the parameter token is missing or empty")
 	}
-	c, err := d.config.Checker.Check(r.Context(), token)
+	c, err := ask(r.Context(), d.config.Checker, token)
 	switch {
 	case err == nil:
 		respond.JSON(w, http.StatusOK, describe(c))

@@ -4,17 +4,23 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // A path is routed by one program and served by another, and whoever finds a spelling that they
 // read differently gets past the route. /public/%2e%2e/admin is below /public for
 // us and is /admin for a program that decodes first; /public/..;/admin is, for one that cuts
 // path parameters off. We do not guess how the upstream reads: what can be read in two
-// ways is refused, and what is left is passed on byte for byte.
+// ways is refused, and what is left is passed on as it is.
 
 // maxLayers is how often a path may be percent-encoded over and over.
 const maxLayers = 3
+
+// special are the characters that mean something in a path or end it.
+const special = `./\;?#`
 
 // A reading is a path that can be read in one way.
 type reading struct {
@@ -25,10 +31,10 @@ type reading struct {
 // readPath says what is suspicious about a path, in a sentence for the client.
 func readPath(u *url.URL) (r reading, suspicion string) {
 	text := u.EscapedPath()
-	if suspicion := suspectText(text); suspicion != "" {
-		return reading{}, suspicion
-	}
 	for layer := 0; ; layer++ {
+		if suspicion := suspectText(text); suspicion != "" {
+			return reading{}, suspicion
+		}
 		decoded, suspicion := decodeLayer(text)
 		switch {
 		case suspicion != "":
@@ -42,8 +48,7 @@ func readPath(u *url.URL) (r reading, suspicion string) {
 	}
 }
 
-// suspectText judges what stands in the path unencoded. Deeper layers hold nothing of this
-// kind: decodeLayer lets none of it appear.
+// suspectText judges what stands in a layer unencoded.
 func suspectText(text string) string {
 	switch {
 	case !strings.HasPrefix(text, "/"):
@@ -52,14 +57,27 @@ func suspectText(text string) string {
 		return "the path holds an empty segment"
 	case strings.Contains(text, ";"):
 		return "the path holds a semicolon"
+	case strings.ContainsFunc(text, isLookalike):
+		return "the path holds a character that some programs take for another"
 	}
 	for segment := range strings.SplitSeq(text[1:], "/") {
-		if segment != "" && strings.Trim(segment, ".") == "" {
-			return "the path holds a segment of dots"
+		if segment != "" && strings.TrimLeftFunc(segment, isDotOrBlank) == "" {
+			return "the path holds a segment of dots or blanks"
 		}
 	}
 	return ""
 }
+
+// isLookalike finds what is one of the characters that matter here, or holds one, for a program
+// that brings text into Unicode's form NFKC: a full-width slash, an ellipsis, a Greek question mark.
+func isLookalike(r rune) bool {
+	return r >= utf8.RuneSelf && strings.ContainsAny(norm.NFKC.String(string(r)), special+"%")
+}
+
+// isBlank finds blanks of every kind, and what cannot be seen at all.
+func isBlank(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
+
+func isDotOrBlank(r rune) bool { return r == '.' || isBlank(r) }
 
 // decodeLayer decodes percent-encoding once, and refuses what no client encodes but to hide it, or
 // what means something else decoded than encoded.
@@ -74,7 +92,7 @@ func decodeLayer(text string) (decoded, suspicion string) {
 			b.WriteByte(text[i])
 			continue
 		}
-		if c < ' ' || c == 0x7f || strings.IndexByte(`./\;?#`, c) >= 0 {
+		if c < ' ' || c == 0x7f || strings.IndexByte(special, c) >= 0 {
 			return "", fmt.Sprintf("the path holds the character %%%02X encoded", c)
 		}
 		b.WriteByte(c)
@@ -108,11 +126,12 @@ func digit(c byte) byte {
 }
 
 // loosen gives one text to all paths that are the same for some upstream: Windows passes over
-// case, and over dots and blanks at the end of a name.
+// case, and over dots and blanks at the end of a name; other programs cut off blanks on both sides, or
+// take full-width letters for the usual ones.
 func loosen(path string) string {
-	segments := strings.Split(strings.ToLower(strings.ToUpper(path)), "/")
+	segments := strings.Split(strings.ToLower(strings.ToUpper(norm.NFKC.String(path))), "/")
 	for i, segment := range segments {
-		segments[i] = strings.TrimRight(segment, ". ")
+		segments[i] = strings.TrimLeftFunc(strings.TrimRightFunc(segment, isDotOrBlank), isBlank)
 	}
 	return strings.Join(segments, "/")
 }

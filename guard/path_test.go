@@ -5,11 +5,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/waybill-token/waybill/accesstoken"
 )
@@ -28,6 +31,13 @@ func TestSuspiciousPaths(t *testing.T) {
 		"/api%00", "/api%0a", "/api%0d%0aX-Ishare-Party-Id:%20x", "/api%09", "/api%7f", "/api%1f", "/api%2500",
 		"/api%3fx", "/api%23x", "/api#x", "/admin%253f",
 		"/%c0%ae%c0%ae/admin", "/%c0%af", "/%e0%80%ae", "/%ff", "/a%25ff", "/%f0%82%82%ac",
+		// Segments of dots and blanks.
+		"/public/..%20/admin", "/public/.%20./admin", "/public/%20../admin", "/public/..%20%20/admin", "/public/%20/admin", "/public/.%20", "/%20",
+		"/public/..%2520/admin", "/public/.%252520./admin", "/public/..%C2%A0/admin", "/public/%E3%80%80../admin", "/public/..%E2%80%8B/admin", "/public/%C2%85/x",
+		// What becomes a dot, slash, backslash, semicolon, question mark, number sign or percent sign.
+		"/public/．．/admin", "/public/%EF%BC%8E%EF%BC%8E/admin", "/public/%25EF%25BC%258E./admin", "/public/․./admin", "/public/‥/admin", "/public/a…",
+		"/public/..／admin", "/public/x%EF%BC%8Fadmin", "/public/x＼admin", "/public/x﹨admin", "/public/x；admin", "/public/x;admin", "/public/x\u037eadmin",
+		"/admin？x", "/admin＃x", "/％2e％2e/admin", "/public/℀",
 	} {
 		r, err := http.NewRequest(http.MethodGet, "http://x/", nil)
 		if err != nil {
@@ -62,6 +72,8 @@ func TestPlainPaths(t *testing.T) {
 		"/a:b@c!$&'()*+,=~-_":            "/a:b@c!$&'()*+,=~-_",
 		"/%2A":                           "/*",
 		"/~user":                         "/~user",
+		"/a%20.b%20c":                    "/a .b c",
+		"/訂單/½/Ｗｉｄｅ":                     "/訂單/½/Ｗｉｄｅ",
 	} {
 		u, err := url.ParseRequestURI(text)
 		if err != nil {
@@ -93,7 +105,8 @@ func TestFind(t *testing.T) {
 		// What could be taken for another place.
 		"/ADMIN": "!", "/Admin/x": "!", "/admin.": "!", "/admin./x": "!", "/admin%20/x": "!", "/admin%20.": "!", "/api/V1": "!",
 		"/%2541dmin": "!", "/%2561dmin/x": "!", "/adm%C4%B1n": "!", // dotless i, whose capital is I
-		"/admin/X": "/admin", "/API2": "",
+		"/ａdmin": "!", "/adm%E2%93%98n/x": "!", "/admin%C2%A0/x": "!", "/%20admin": "!", "/%E3%80%80admin%E2%80%8B": "!",
+		"/admin/X": "/admin", "/API2": "", "/ａdministrator": "",
 	} {
 		u, err := url.ParseRequestURI(text)
 		if err != nil {
@@ -115,7 +128,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestPlacesThatAreTheSame(t *testing.T) {
-	for _, paths := range [][]string{{"/a", "/a"}, {"/a", "/a/"}, {"/a", "/A"}, {"/", ""}, {"/a.", "/a"}} {
+	for _, paths := range [][]string{{"/a", "/a"}, {"/a", "/a/"}, {"/a", "/A"}, {"/", ""}, {"/a.", "/a"}, {"/a", "/A/b"}, {"/a b", "/x", "/A B/c/d"}, {"/ａ/b/c", "/a"}} {
 		var list []*place
 		for _, p := range paths {
 			list = append(list, newPlace(p))
@@ -135,6 +148,8 @@ func TestBadRoutes(t *testing.T) {
 		"encoded":          {Path: "/a%20b", Upstream: upstream},
 		"query":            {Path: "/a?b", Upstream: upstream},
 		"semicolon":        {Path: "/a;b", Upstream: upstream},
+		"dots and blanks":  {Path: "/a/. .", Upstream: upstream},
+		"full-width slash": {Path: "/a／b", Upstream: upstream},
 		"no upstream":      {Path: "/a"},
 		"no host":          {Path: "/a", Upstream: &url.URL{Scheme: "http"}},
 		"other scheme":     {Path: "/a", Upstream: &url.URL{Scheme: "ftp", Host: "x"}},
@@ -171,6 +186,7 @@ func FuzzPath(f *testing.F) {
 	for _, seed := range []string{
 		"/", "/admin", "/ADMIN/x", "/api/%2e%2e/admin", "/api/..;/admin", "//admin", `/api\admin`, "/%252e%252e/admin",
 		"/api%2fv1", "/%C3%A9", "/%c0%ae", "/admin%20", "/10%25", "*", "http://x/admin", "/a%", "/connect/token/",
+		"/x/..%20/admin", "/x/%20.%2520./admin", "/．．／admin", "/%EF%BC%8E./admin", "/ａdmin", "/%E3%80%80admin",
 	} {
 		f.Add(seed)
 	}
@@ -203,7 +219,7 @@ func upstreamReadings(text string) []string {
 	for range 5 {
 		cut, _, _ := strings.Cut(text, ";")
 		cut, _, _ = strings.Cut(cut, "?")
-		for _, s := range []string{text, cut, strings.ReplaceAll(text, `\`, "/")} {
+		for _, s := range []string{text, cut, strings.ReplaceAll(text, `\`, "/"), norm.NFKC.String(text), trimmed(text)} {
 			folded := strings.TrimRight(strings.ToLower(strings.ToUpper(s)), ". ")
 			readings = append(readings, path.Clean("/"+folded), path.Clean("/"+strings.ReplaceAll(folded, "./", "/")))
 		}
@@ -214,6 +230,18 @@ func upstreamReadings(text string) []string {
 		text = decoded
 	}
 	return readings
+}
+
+// trimmed is for programs that trim each segment, and take two dots with a blank between for two dots.
+func trimmed(text string) string {
+	segments := strings.Split(text, "/")
+	for i, segment := range segments {
+		segments[i] = strings.TrimSpace(segment)
+		if strings.Trim(segment, ". ") == "" {
+			segments[i] = strings.ReplaceAll(segment, " ", "")
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 // What the upstream is sent is what was looked at.
@@ -232,7 +260,7 @@ func TestPathIsPassedOnAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
-		"/", "/api/x?y=1&y=2", "/%61dmin", "/a%20b?", "/%C3%A9", "/10%25?x=%zz&;=a;b&c", "/a:b@c!$&'()*+,=", "/x?access_token=y#z", "/%2A",
+		"/", "/api/x?y=1&y=2", "/%61dmin", "/a%20b?", "/%C3%A9", "/10%25?x=%zz&;=a;b&c", "/a:b@c!$&'()*+,=", "/x?access_token=y#z", "/%2A", "/x?é\xff|\"",
 	} {
 		r := httptest.NewRequest(http.MethodGet, "http://public.example/", nil)
 		if r.URL, err = url.ParseRequestURI(text); err != nil {
@@ -242,6 +270,22 @@ func TestPathIsPassedOnAsItIs(t *testing.T) {
 		proxy.ServeHTTP(httptest.NewRecorder(), r)
 		if got != text {
 			t.Errorf("%s became %s", text, got)
+		}
+	}
+}
+
+// What a URL may hold only encoded is encoded, once.
+func TestPathIsEncodedAnew(t *testing.T) {
+	for text, want := range map[string]string{`/a"b`: "/a%22b", "/a|b^c": "/a%7Cb%5Ec", "/é": "/%C3%A9", `/%61"%25`: "/a%22%25"} {
+		u, err := url.ParseRequestURI(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := &http.Request{Host: "x", URL: u, Header: http.Header{}}
+		out := in.Clone(t.Context())
+		rewrite(&httputil.ProxyRequest{In: in, Out: out}, Route{Upstream: &url.URL{Scheme: "http", Host: "y"}})
+		if got := out.URL.RequestURI(); got != want {
+			t.Errorf("%s became %s, want %s", text, got, want)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 // How long a client may do nothing when it is its turn. How long it takes for all of it is up to
 // the client.
 const (
-	stall   = time.Minute      // taking none of what it is sent
+	stall   = time.Minute      // taking no more than a part of what is written at once, which is up to bufferSize
 	silence = 10 * time.Minute // sending nothing of the body that it has begun
 )
 
@@ -23,6 +23,8 @@ type patientWriter struct {
 
 	mu    sync.Mutex
 	ended bool // the connection is the server's again
+
+	hijacked bool // nobody can be answered on it any more
 }
 
 // newPatientWriter lifts the deadlines. The client is known by now: it holds a good token. A
@@ -73,19 +75,24 @@ func (p *patientWriter) end() {
 	p.ended = true
 }
 
-// Unwrap is what [http.ResponseController] looks for, to upgrade.
-func (p *patientWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
-
 // take puts the request's body under our deadlines.
 func (p *patientWriter) take(r *http.Request) {
-	p.readBy(time.Now().Add(silence)) // also for the server, which reads what the upstream does not want
-	r.Body = &body{r.Body, p}
+	b := &body{r.Body, p, r.ProtoMajor == 1}
+	if b.guarded {
+		p.readBy(time.Now().Add(silence))
+	}
+	r.Body = b
 }
 
 // A body is what a client sends. Its errors are the client's, and not the upstream's.
 type body struct {
 	io.ReadCloser
 	patient *patientWriter
+
+	// guarded is for HTTP/1.1: there is a deadline also between our reads, since the server reads by
+	// itself what the upstream does not want. Over HTTP/2 it does not, and a deadline that passes
+	// while a slow upstream lets the client wait would end the body for good.
+	guarded bool
 }
 
 // Read implements [io.Reader].
@@ -93,8 +100,8 @@ func (b *body) Read(p []byte) (int, error) {
 	b.patient.readBy(time.Now().Add(silence))
 	n, err := b.ReadCloser.Read(p)
 	switch {
-	case errors.Is(err, io.EOF):
-		b.patient.readBy(time.Time{}) // the server listens on whether the client leaves
+	case errors.Is(err, io.EOF), err == nil && !b.guarded: // at the end, the server listens on whether the client leaves
+		b.patient.readBy(time.Time{})
 	case err != nil:
 		err = &bodyError{err}
 	}

@@ -2,10 +2,14 @@ package guard_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,6 +24,7 @@ type hall struct {
 	*house
 	front  *pipeNet
 	client *http.Client
+	log    *transcript // the proxy's and its server's
 }
 
 func newHall(t *testing.T, http2 bool, upstream http.HandlerFunc) *hall {
@@ -30,11 +35,14 @@ func newHall(t *testing.T, http2 bool, upstream http.HandlerFunc) *hall {
 func newHallTo(t *testing.T, http2 bool, transport http.RoundTripper) *hall {
 	t.Helper()
 	h := &hall{house: newHouse(t)}
+	var log *slog.Logger
+	log, h.log = newLog()
 	proxy, err := guard.NewProxy(guard.ProxyConfig{
-		Checker: h, Log: quiet, Transport: transport, Routes: []guard.Route{routeTo(t, "/", "http://upstream")},
+		Checker: h, Log: log, Transport: transport, Routes: []guard.Route{routeTo(t, "/", "http://upstream")},
 	})
 	check(t, err)
 	server := &http.Server{Handler: proxy, ReadTimeout: 15 * time.Second, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)
 	server.Protocols = protocols(http2)
 	h.front = serve(t, server)
 	toProxy := transportTo(t, h.front)
@@ -164,6 +172,121 @@ func TestClientThatTakesNothing(t *testing.T) {
 	})
 }
 
+// What a client must take to be sent more.
+func TestSlowReaders(t *testing.T) {
+	const size = 1 << 20
+	for _, c := range []struct {
+		rate int // in bytes a second
+		want int // in bytes, at least
+		err  error
+	}{
+		{1000, size, nil},
+		{600, size, nil},
+		{300, 0, io.ErrUnexpectedEOF},
+	} {
+		t.Run(fmt.Sprint(c.rate), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHall(t, false, func(w http.ResponseWriter, _ *http.Request) {
+					http.NewResponseController(w).Flush()
+					time.Sleep(time.Second) // the proxy has passed the header on, and is at rest
+					w.Write(make([]byte, size))
+				})
+				answer := h.do(t, http.MethodGet, nil)
+				defer answer.Body.Close()
+				n, err := io.Copy(io.Discard, slowly{answer.Body, c.rate})
+				if int(n) < c.want || !errors.Is(err, c.err) {
+					t.Errorf("%d bytes, %v", n, err)
+				}
+			})
+		})
+	}
+}
+
+// slowly reads so many bytes a second.
+type slowly struct {
+	io.Reader
+	rate int
+}
+
+func (s slowly) Read(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	return s.Reader.Read(p[:min(len(p), s.rate)])
+}
+
+// A flood is an upstream that switches to a WebSocket, sends as long as it is let, and tells for how
+// long that was.
+type flood chan time.Duration
+
+func (f flood) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
+	start := time.Now()
+	for err == nil {
+		_, err = conn.Write(make([]byte, 64<<10))
+	}
+	f <- time.Since(start)
+}
+
+// So is the client of a WebSocket, be it after the handshake or already in it; and it is not the
+// upstream's fault.
+func TestWebSocketClientThatTakesNothing(t *testing.T) {
+	for name, begin := range map[string]func(*testing.T, net.Conn, string){
+		"after the handshake": func(t *testing.T, conn net.Conn, token string) { openWebSocket(t, conn, token) },
+		"in the handshake":    askForWebSocket,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				held := make(flood, 1)
+				h := newHall(t, false, held.ServeHTTP)
+				conn, err := h.front.dial(t.Context(), "", "")
+				check(t, err)
+				defer conn.Close()
+				begin(t, conn, h.token(t, "iSHARE"))
+				select {
+				case got := <-held:
+					if got != time.Minute {
+						t.Errorf("the upstream was held for %v", got)
+					}
+				case <-time.After(time.Hour):
+					t.Error("the upstream is held still")
+				}
+				synctest.Wait()
+				if text := h.log.String(); strings.Contains(text, "out of reach") || strings.Contains(text, "hijacked") {
+					t.Errorf("log: %s", text)
+				}
+			})
+		})
+	}
+}
+
+// An upstream that is slow to take a body does not count against the client, who would send it.
+func TestUpstreamThatTakesItsTime(t *testing.T) {
+	const size = 16 << 20
+	overBoth(t, func(t *testing.T, http2 bool) {
+		h := newHall(t, http2, func(w http.ResponseWriter, r *http.Request) {
+			part := make([]byte, size/4)
+			n := 0
+			var err error
+			for range 4 {
+				time.Sleep(11 * time.Minute)
+				var read int
+				read, err = io.ReadFull(r.Body, part)
+				n += read
+			}
+			fmt.Fprint(w, n, err)
+		})
+		answer := h.do(t, http.MethodPost, bytes.NewReader(make([]byte, size)))
+		defer answer.Body.Close()
+		if got := readAll(t, answer.Body); got != fmt.Sprint(size, nil) {
+			t.Error(got)
+		}
+	})
+}
+
 // An upstream has its time to begin, and then no limit.
 func TestSlowUpstream(t *testing.T) {
 	for _, c := range []struct {
@@ -249,4 +372,42 @@ func TestClientThatSendsNoMore(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Over HTTP/1.1 there is a deadline also before and between the reads of the upstream: the server
+// itself reads what is left of a body before it answers.
+func TestDeadlineBetweenReads(t *testing.T) {
+	h := newHouse(t)
+	for major, want := range map[int]bool{1: true, 2: false} {
+		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		proxy := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			before := !w.deadline.IsZero()
+			io.ReadFull(r.Body, make([]byte, 1))
+			if between := !w.deadline.IsZero(); before != want || between != want {
+				t.Errorf("HTTP/%d: deadline before the first read: %v, after it: %v", major, before, between)
+			}
+			io.Copy(io.Discard, r.Body)
+			if !w.deadline.IsZero() {
+				t.Errorf("HTTP/%d: a deadline after the end", major)
+			}
+		}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{routeTo(t, "/", "http://upstream")}})
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body"))
+		r.ProtoMajor = major
+		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+		proxy.ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Errorf("HTTP/%d: %d", major, w.Code)
+		}
+	}
+}
+
+// timed remembers the deadline for reading.
+type timed struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (w *timed) SetReadDeadline(deadline time.Time) error {
+	w.deadline = deadline
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -21,7 +22,7 @@ type ProxyConfig struct {
 	Log     *slog.Logger
 
 	// Own answers what no route takes, and OwnPaths, which are its own whatever the routes
-	// say: each of these paths and every path below. A route with the path of one of them is
+	// say: each of these paths and every path below. A route to one of them is
 	// refused. Without Own, what no route takes is 404.
 	Own      http.Handler
 	OwnPaths []string
@@ -44,8 +45,9 @@ type ProxyConfig struct {
 //
 // # What an upstream gets
 //
-// The method, the path and query byte for byte, the body as it comes, and the
-// header without: X-Ishare-… as a client may have sent it, in any spelling; Authorization, since
+// The method and the query byte for byte, the path too unless it holds characters that a
+// URL may only hold encoded, such as é or |, with which it is encoded anew; the body as it comes; and
+// the header without: X-Ishare-… as a client may have sent it, in any spelling; Authorization, since
 // who reads the token can use it; what speaks of other proxies (Forwarded, X-Forwarded-…,
 // X-Real-Ip); what some frameworks take for the path (X-Original-Url, X-Rewrite-Url);
 // hop-by-hop fields, those that Connection lists included, and trailers.
@@ -57,18 +59,25 @@ type ProxyConfig struct {
 // # Paths
 //
 // A path that an upstream could read otherwise than we do is refused with 400, and never mended: with
-// segments of dots, empty segments, semicolons or backslashes; with a dot, slash, backslash,
+// segments of dots or blanks, empty segments, semicolons or backslashes; with a dot, slash, backslash,
 // semicolon, question mark, number sign or control character encoded, once or several times over;
-// that is not UTF-8; or that another route would take if case, or dots and blanks at the end of a
-// segment, made no difference.
+// with a character that Unicode's form NFKC makes one of these or a percent sign, such as
+// a full-width slash or an ellipsis; that is not UTF-8; or that another route would take if case,
+// the width of letters, blanks around a segment or dots at its end made no difference.
+//
+// 400 is also the answer to a query with a blank or a control character in it, and to a method that
+// is not a token of RFC 9110 section 5.6.2; 405 is that to CONNECT.
 //
 // # Time
 //
 // A request may take as long as client and upstream like, once it is let in: the deadlines of
 // the server are lifted, bodies of both directions flow as they come, and WebSockets work over
 // HTTP/1.1. Other upgrades are not passed on: h2c would be a tunnel past all of this.
-// [http.Server.Shutdown] does not wait for WebSockets. A client is cut off that takes nothing of
-// what it is sent for a minute, or sends nothing of a body that it has begun for ten.
+// [http.Server.Shutdown] does not wait for WebSockets.
+//
+// A client is cut off that takes less than 32 KiB in a minute while there is more for it, over
+// a WebSocket too, or that sends nothing for ten minutes of a body that it has begun. One that is
+// silent while nothing is asked of it stays.
 //
 // # Failures
 //
@@ -89,6 +98,7 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 	if c.AnswerTimeout < 0 || c.MaxBody < 0 {
 		return nil, errors.New("guard: proxy: AnswerTimeout and MaxBody must not be negative")
 	}
+	c.Checker = LogOutages(c.Checker, c.Log)
 	if c.AnswerTimeout == 0 {
 		c.AnswerTimeout = DefaultAnswerTimeout
 	}
@@ -128,13 +138,13 @@ func (p *Proxy) lay() error {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reading, suspicion := readPath(r.URL)
 	if suspicion != "" {
-		badPath(suspicion).write(w)
+		badRequest(suspicion).write(w)
 		return
 	}
 	place, err := p.places.find(reading)
 	switch {
 	case err != nil:
-		badPath(err.Error()).write(w)
+		badRequest(err.Error()).write(w)
 	case place == nil || place.proxy == nil:
 		p.config.Own.ServeHTTP(w, r)
 	default:
@@ -142,14 +152,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// pass lets a request through that has a good token.
-func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *place) {
+// judge decides whether a request may pass, and who calls.
+func (p *Proxy) judge(r *http.Request, to *place) (*accesstoken.Claims, *refusal) {
+	if refusal := judgeLine(r); refusal != nil {
+		return nil, refusal
+	}
 	claims, refusal := admit(r, p.config.Checker, to.route.Scope)
 	if refusal == nil && p.config.MaxBody != 0 && r.ContentLength > p.config.MaxBody {
 		refusal = tooLarge()
 	}
+	return claims, refusal
+}
+
+// pass lets a request through that has a good token.
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *place) {
+	claims, refusal := p.judge(r, to)
 	if refusal != nil {
-		logOutage(r.Context(), p.config.Log, refusal)
 		refusal.write(w)
 		return
 	}
@@ -172,10 +190,6 @@ func (p *Proxy) takeBody(patient *patientWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(patient, r.Body, p.config.MaxBody)
 	}
 	patient.take(r)
-}
-
-func badPath(why string) *refusal {
-	return &refusal{status: http.StatusBadRequest, code: ishare.CodeInvalidRequest, description: why}
 }
 
 func nothingHere() *refusal {

@@ -476,11 +476,16 @@ type webSocket struct {
 	buffered *bufio.Reader
 }
 
-func openWebSocket(t *testing.T, conn net.Conn, token string) *webSocket {
+func askForWebSocket(t *testing.T, conn net.Conn, token string) {
 	t.Helper()
 	_, err := io.WriteString(conn, "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Ishare-Party-Id: evil\r\nAuthorization: Bearer "+token+"\r\n\r\n")
 	check(t, err)
+}
+
+func openWebSocket(t *testing.T, conn net.Conn, token string) *webSocket {
+	t.Helper()
+	askForWebSocket(t, conn, token)
 	w := &webSocket{conn, bufio.NewReader(conn)}
 	answer, err := http.ReadResponse(w.buffered, nil)
 	check(t, err)
@@ -513,6 +518,39 @@ func TestWebSocket(t *testing.T) {
 	w.wantEcho(t, "GET /admin HTTP/1.1\r\n\r\n")
 	if status := s.raw(t, "GET /socket HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "", ""); status != http.StatusUnauthorized {
 		t.Errorf("without a token: %d", status)
+	}
+}
+
+// When the upstream ends its side, the client can still say something.
+func TestWebSocketThatEndsOnOneSide(t *testing.T) {
+	got := make(chan string, 1)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
+		if half, ok := conn.(*net.TCPConn); ok {
+			half.CloseWrite()
+		}
+		last, _ := io.ReadAll(buffered)
+		got <- string(last)
+	}))
+	defer upstream.Close()
+	s := newStage(t, false, func(c *guard.ProxyConfig) { c.Routes = []guard.Route{routeTo(t, "/", upstream.URL)} })
+	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
+	check(t, err)
+	defer conn.Close()
+	w := openWebSocket(t, conn, s.token(t, "iSHARE"))
+	if rest := readAll(t, w.buffered); rest != "" {
+		t.Errorf("the client gets %q", rest)
+	}
+	_, err = io.WriteString(conn, "last words")
+	check(t, err)
+	conn.Close()
+	if last := <-got; last != "last words" {
+		t.Errorf("the upstream gets %q", last)
 	}
 }
 

@@ -21,10 +21,9 @@ type refusal struct {
 	description string // in the alphabet of RFC 6749 section 5.2
 	bearer      bool   // it is one of RFC 6750 section 3, with a challenge
 	scope       string // what is demanded
-	cause       error  // for the log only
 }
 
-// missingToken challenges without an error code: RFC 6750 section 3.1.
+// missingToken challenges, and says nothing of an error: RFC 6750 section 3.1.
 func missingToken() *refusal {
 	return &refusal{status: http.StatusUnauthorized, bearer: true}
 }
@@ -44,11 +43,14 @@ func insufficientScope(scopes []string) *refusal {
 	}
 }
 
-func unavailable(cause error) *refusal {
-	return &refusal{
-		status: http.StatusServiceUnavailable, code: ishare.CodeTemporarilyUnavailable,
-		description: "the token cannot be checked at this time", cause: cause,
-	}
+func unavailable(description string) *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, code: ishare.CodeTemporarilyUnavailable, description: description}
+}
+
+func unchecked() *refusal { return unavailable("the token cannot be checked at this time") }
+
+func badRequest(why string) *refusal {
+	return &refusal{status: http.StatusBadRequest, code: ishare.CodeInvalidRequest, description: why}
 }
 
 // challenge is the value of WWW-Authenticate.
@@ -74,12 +76,17 @@ func (f *refusal) write(w http.ResponseWriter) {
 	if f.bearer {
 		h["Www-Authenticate"] = []string{f.challenge()}
 	}
-	if f.status == http.StatusServiceUnavailable {
+	switch f.status {
+	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", passedMethods)
 	}
-	body := errorBody{f.code, f.description}
-	if body.Error == "" {
-		body = errorBody{ishare.CodeInvalidRequest, "the request carries no access token"}
+	if f.code == "" {
+		respond.ForbidCaching(h)
+		h.Set("Content-Length", "0") // also to HEAD
+		w.WriteHeader(f.status)
+		return
 	}
-	respond.JSON(w, f.status, body)
+	respond.JSON(w, f.status, errorBody{f.code, f.description})
 }

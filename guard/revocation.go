@@ -2,6 +2,7 @@ package guard
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -17,8 +18,9 @@ import (
 //
 //	token        the token itself; token_type_hint beside it is ignored
 //	token_id     one token by its id, which is what the log has
-//	party_id     all tokens of a party that were issued so far; its canonical identifier, or
-//	             the client_id that it used
+//	party_id     all tokens that were issued so far to whoever used this identifier as
+//	             client_id, or has it as canonical identifier; and with [DeskConfig.Canonical]
+//	             all tokens of the party, whichever of its identifiers this is
 //	certificate  all tokens that were issued so far to the holder of the certificate with
 //	             this SHA-256 fingerprint, 64 hex digits with or without colons
 //
@@ -26,6 +28,10 @@ import (
 // no good or is none (RFC 7009 section 2.2): there is nothing left to revoke. When it comes, every later
 // check refuses the tokens. If the revocation cannot be kept, the answer is 503, and one
 // should try again.
+//
+// The answer is 503 also when the canonical identifier of a party cannot be found out at this time:
+// tokens that name the identifier as given are revoked then, and others of the party are not. Of
+// a party that is not known any more only its canonical identifier reaches every token.
 //
 // Unlike in the RFC, it is not the client but the server's operator who revokes, and any
 // token. To lock a party out, see to it first that it gets no new tokens.
@@ -49,24 +55,56 @@ func (d *desk) revoke(w http.ResponseWriter, r *http.Request, f form.Form, revoc
 		return err
 	}
 	if asked != nil {
-		if err := revocations.Revoke(r.Context(), *asked); err != nil {
-			return refusedRevocation(err)
+		if err := d.keep(r, *asked, revocations); err != nil {
+			return err
 		}
-		d.config.Log.InfoContext(r.Context(), "access tokens revoked",
-			slog.String("token_id", asked.TokenID), slog.String("party", string(asked.Party)),
-			slog.String("certificate", asked.Thumbprint), slog.String("remote", r.RemoteAddr))
+		if err := d.keepCanonical(r, asked.Party, revocations); err != nil {
+			return err
+		}
 	}
 	respond.ForbidCaching(w.Header())
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
+func (d *desk) keep(r *http.Request, revocation accesstoken.Revocation, revocations accesstoken.Revocations) error {
+	if err := revocations.Revoke(r.Context(), revocation); err != nil {
+		return refusedRevocation(err)
+	}
+	d.config.Log.InfoContext(r.Context(), "access tokens revoked",
+		slog.String("token_id", revocation.TokenID), slog.String("party", string(revocation.Party)),
+		slog.String("certificate", revocation.Thumbprint), slog.String("remote", r.RemoteAddr))
+	return nil
+}
+
+// keepCanonical revokes what a party got under other identifiers than this one. It comes second, so
+// that whoever cannot be asked does not keep us from the first.
+func (d *desk) keepCanonical(r *http.Request, id ishare.PartyID, revocations accesstoken.Revocations) error {
+	if id == "" || d.config.Canonical == nil {
+		return nil
+	}
+	canonical, err := d.config.Canonical(r.Context(), id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errNotResolved, err)
+	case canonical == id:
+		return nil
+	}
+	return d.keep(r, accesstoken.Revocation{Party: canonical}, revocations)
+}
+
+// Each is the sentence for the client.
+var (
+	errNotKept     = errors.New("the revocation cannot be kept at this time")
+	errNotResolved = errors.New("only tokens with this identifier are revoked: the canonical one of the party cannot be found out at this time")
+)
+
 // refusedRevocation tells a request that makes no sense from a store that fails.
 func refusedRevocation(err error) error {
 	if errors.Is(err, accesstoken.ErrRevocation) {
 		return ishare.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)
 	}
-	return err
+	return fmt.Errorf("%w: %w", errNotKept, err)
 }
 
 // asked is what to revoke, or nil when there is nothing left to revoke.
@@ -94,7 +132,7 @@ func (d *desk) asked(r *http.Request, f form.Form) (*accesstoken.Revocation, err
 func thumbprint(text string) string { return strings.ToLower(strings.ReplaceAll(text, ":", "")) }
 
 func (d *desk) tokenAsked(r *http.Request, token string) (*accesstoken.Revocation, error) {
-	c, err := d.config.Checker.Check(r.Context(), token)
+	c, err := ask(r.Context(), d.config.Checker, token)
 	switch {
 	case err == nil:
 		return &accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}, nil

@@ -65,17 +65,27 @@ func takes(place, path string) bool {
 // places are sorted, the longest first.
 type places []*place
 
-// newPlaces refuses places of which some upstream could take one for the other.
+// newPlaces refuses places of which some upstream could take one for the other, and routes to what
+// is the server's own.
 func newPlaces(list []*place) (places, error) {
 	slices.SortStableFunc(list, func(a, b *place) int { return cmp.Compare(len(b.path), len(a.path)) })
-	seen := map[string]*place{}
-	for _, p := range list {
-		if other := seen[p.loose]; other != nil {
-			return nil, fmt.Errorf("the paths %s/ and %s/ are the same, or differ only by case", other.path, p.path)
+	for i, p := range list {
+		for _, longer := range list[:i] {
+			if p.proxy == nil && longer.proxy != nil && takes(p.path, longer.path) {
+				return nil, fmt.Errorf("the path %s/ is the server's own, with all below", p.path)
+			}
+			if confusable(p, longer) || confusable(longer, p) {
+				return nil, fmt.Errorf("the paths %s/ and %s/ are the same, or would be if case made no difference", longer.path, p.path)
+			}
 		}
-		seen[p.loose] = p
 	}
 	return list, nil
+}
+
+// confusable reports whether two places are the same for some upstream, or one is below the other
+// only for some. Part of the latter could never be reached: find would refuse it.
+func confusable(a, b *place) bool {
+	return a.loose == b.loose || takes(a.loose, b.loose) != takes(a.path, b.path)
 }
 
 var errAmbiguous = errors.New("the path is spelt so that it could be taken for another")

@@ -55,7 +55,7 @@ func (p *Proxy) reverse(to Route) *httputil.ReverseProxy {
 // now, so that a client cannot have ours removed by listing them in Connection.
 func rewrite(pr *httputil.ProxyRequest, to Route) {
 	pr.SetURL(to.Upstream)
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // as it is: nothing here depends on it
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // as it is: judgeLine has seen it
 	pr.Out.Trailer = nil
 	scrub(pr.Out.Header)
 	keepWebSocketOnly(pr.Out.Header)
@@ -89,14 +89,16 @@ func answered(res *http.Response) error {
 
 // failed answers for an upstream that did not.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, to Route, err error) {
-	refusal := failure(err)
-	if r.Context().Err() != nil { // the client is gone
+	refusal, hijacked := failure(err), isHijacked(w)
+	if hijacked || r.Context().Err() != nil { // the client is gone
 		p.config.Log.DebugContext(r.Context(), "a client left", slog.String("route", to.Path), slog.Any("error", err))
 	} else if refusal.status >= http.StatusInternalServerError {
 		p.config.Log.WarnContext(r.Context(), "an upstream is out of reach",
 			slog.String("route", to.Path), slog.String("upstream", to.Upstream.String()), slog.Any("error", err))
 	}
-	refusal.write(w)
+	if !hijacked {
+		refusal.write(w)
+	}
 }
 
 func failure(err error) *refusal {

@@ -23,7 +23,7 @@ const (
 	GrantType     = "client_credentials"
 	AssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	MediaType     = "application/x-www-form-urlencoded"
-	TokenPath     = "/connect/token"
+	TokenPath     = ishare.TokenPath
 )
 
 // Signed stands in a parameter's value for the client assertion, which is signed

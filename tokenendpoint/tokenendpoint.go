@@ -23,7 +23,7 @@ import (
 const MaxBody = form.MaxBody
 
 // Path is where iSHARE puts the token endpoint.
-const Path = "/connect/token"
+const Path = ishare.TokenPath
 
 // A Verifier judges client assertions: [*assertion.Verifier].
 type Verifier interface {

@@ -27,7 +27,7 @@ func (c *command) check() *cli.Command {
 			}
 			found := &daemon.Checkup{}
 			if cfg.Data != "" { // which has a default: else nothing could be read
-				found = daemon.Check(cfg)
+				found = daemon.Check(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 			}
 			for _, p := range inFileOrder(append(problems, found.Problems...)) {
 				fmt.Fprintln(c.out, p)

@@ -2,11 +2,12 @@ package main
 
 import (
 	"cmp"
-	"net/netip"
 	"net/url"
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/waybill-token/waybill/internal/loopback"
 )
 
 // curlTarget is what a curl line calls; empty when none is asked for.
@@ -26,15 +27,10 @@ func curlTarget(cmd *cli.Command) (string, error) {
 		return "", usagef("--url is not a URL such as https://provider.example/orders")
 	case u.User != nil:
 		return "", usagef("--url holds credentials; the token is the only one that is sent")
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
 		return "", usagef("--url is not https, and who listens in has the token; plain http is accepted to a loopback address only")
 	}
 	return target, nil
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
 }
 
 // curlLine is a command that calls the target with the token, which does not appear

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -75,9 +73,6 @@ func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
 	}, nil
 }
 
-// maxPasswordFile is how much of a password file is accepted, in bytes.
-const maxPasswordFile = 4096
-
 // password comes from the flag, or else from where a configuration takes it too. It
 // is no flag itself: every account of the machine can read a command line.
 func (c *command) password(cmd *cli.Command) (string, error) {
@@ -94,12 +89,9 @@ func (c *command) password(cmd *cli.Command) (string, error) {
 }
 
 func readPassword(source, path string) (string, error) {
-	b, err := os.ReadFile(path)
-	switch {
-	case err != nil:
+	password, problems := keyfile.ReadSecret(path)
+	if err := problems.Err(); err != nil {
 		return "", fmt.Errorf("%s: %w", source, err)
-	case len(b) > maxPasswordFile:
-		return "", fmt.Errorf("%s: %s holds over %d bytes, which is no password", source, path, maxPasswordFile)
 	}
-	return strings.TrimRight(string(b), "\r\n"), nil
+	return password, nil
 }

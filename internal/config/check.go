@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,22 +73,13 @@ func (c *Config) checkTokens() []Problem {
 	return []Problem{c.Problem("tokens.lifetime", "want whole seconds", "")}
 }
 
+// checkRoutes leaves the paths to the proxy, which knows best what it cannot tell apart.
 func (c *Config) checkRoutes() []Problem {
 	var problems []Problem
-	first := make(map[string]int)
 	for i, r := range c.Routes {
-		key := fmt.Sprintf("routes[%d]", i)
-		if why := badRoute(r.Path); why != "" {
-			problems = append(problems, c.Problem(key+".path", why, ""))
-		}
-		if j, taken := first[r.Path]; taken && r.Path != "" {
-			problems = append(problems, c.Problem(key+".path", fmt.Sprintf("is the path of routes[%d] too", j), "Remove one of them."))
-		} else {
-			first[r.Path] = i
-		}
 		for _, value := range r.Scope {
 			if _, known := c.Scopes[ScopeName(value)]; !known && value != ishare.ScopeISHARE {
-				problems = append(problems, c.Problem(key+".scope", fmt.Sprintf("no client can get the scope %q", value), "Add it to scopes."))
+				problems = append(problems, c.Problem(fmt.Sprintf("routes[%d].scope", i), fmt.Sprintf("no client can get the scope %q", value), "Add it to scopes."))
 			}
 		}
 	}
@@ -97,38 +87,12 @@ func (c *Config) checkRoutes() []Problem {
 }
 
 // Protect adds a route that puts an upstream behind tokens for every path that is not our own and
-// that no other route takes. The error is an [*Error], or says what is wrong with the address.
+// that no other route takes. The error says what is wrong with the address.
 func (c *Config) Protect(upstream string) error {
 	route := Route{Path: "/", Scope: ishare.Scope{ishare.ScopeISHARE}}
 	if err := route.Upstream.UnmarshalText([]byte(upstream)); err != nil {
 		return err
 	}
 	c.Routes = append(slices.Clone(c.Routes), route)
-	if problems := c.checkRoutes(); len(problems) > 0 {
-		return &Error{problems}
-	}
 	return nil
-}
-
-// OwnPaths are the paths at which Waybill itself answers on the public listener.
-func OwnPaths() []string {
-	return []string{"/connect/token", "/capabilities", "/openapi.json", "/.well-known/oauth-authorization-server", "/.well-known/jwks.json"}
-}
-
-// badRoute says why a path cannot be routed; empty when it can. An empty path has
-// been reported as absent.
-func badRoute(p string) string {
-	switch {
-	case p == "":
-		return ""
-	case !strings.HasPrefix(p, "/"):
-		return "want a path that begins with a slash"
-	case strings.ContainsAny(p, "{}?#%\\ "):
-		return "want a path without { } ? # % \\ and blanks"
-	case path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/":
-		return "want a path without . and .. and double slashes"
-	case slices.Contains(OwnPaths(), p):
-		return "Waybill itself answers at this path"
-	}
-	return ""
 }

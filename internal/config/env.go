@@ -1,13 +1,13 @@
 package config
 
 import (
-	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/waybill-token/waybill/internal/keyfile"
 )
 
 // Names of the environment variables that are not keys of the file.
@@ -17,9 +17,6 @@ const (
 	envSecret   = "WAYBILL_LISTEN_INTERNAL_SECRET"
 	fileSuffix  = "_FILE" // behind the name of either: the file that holds it
 )
-
-// maxSecretFile is how much of the file of a secret is accepted, in bytes.
-const maxSecretFile = 4096
 
 // environment picks the variables that begin with the prefix.
 func environment(environ []string) map[string]string {
@@ -103,14 +100,9 @@ func (d *decoder) secret(name string) Secret {
 	if text != "" {
 		d.refuse("", nil, name+" is set as well", "Unset one of them.")
 	}
-	data, err := os.ReadFile(string(Path(path).from(d.base)))
-	if err != nil || len(data) > maxSecretFile {
-		d.refuse("", nil, fmt.Sprintf("the file cannot be read, or is over %d bytes", maxSecretFile), "Check the path and its permissions.")
-		return Secret{}
-	}
-	text = strings.TrimRight(string(data), "\r\n")
-	if text == "" { // or a file that was never filled would switch off what it is for
-		d.refuse("", nil, "the file is empty", "Fill it, or unset the variable.")
+	text, problems := keyfile.ReadSecret(string(Path(path).from(d.base)))
+	for _, p := range problems {
+		d.refuse("", nil, p.Message, p.Mend)
 	}
 	return Secret{text}
 }

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -20,11 +21,8 @@ import (
 // relative to its file, and has been joined with the folder of that.
 type Path string
 
-// pkcs11Scheme begins the URI of a key in hardware (RFC 7512).
-const pkcs11Scheme = "pkcs11:"
-
 func (p Path) from(base string) Path {
-	if p == "" || filepath.IsAbs(string(p)) || strings.HasPrefix(string(p), pkcs11Scheme) {
+	if p == "" || filepath.IsAbs(string(p)) || keyfile.IsURI(string(p)) {
 		return p
 	}
 	return Path(filepath.Join(base, string(p)))
@@ -81,7 +79,7 @@ func (e *Endpoint) UnmarshalText(text []byte) error {
 	switch {
 	case err != nil:
 		return err
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
 		return errors.New("want https; plain http is for loopback addresses only")
 	}
 	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
@@ -115,11 +113,6 @@ func parseURL(text string) (*url.URL, error) {
 		return nil, errors.New("want a URL without query and fragment")
 	}
 	return u, nil
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // State says where used assertions are remembered. The zero State is memory.

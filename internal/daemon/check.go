@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -32,9 +33,9 @@ type Checkup struct {
 // Check looks at everything at once. The configuration may be incomplete: a key
 // that is absent is not looked at.
 func Check(cfg *config.Config) *Checkup {
-	c := &Checkup{Config: cfg, Problems: cfg.Unsupported()}
+	c := &Checkup{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), routeProblems(cfg))}
 	defer c.close()
-	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.routes, c.capabilities, c.internal, c.revocation, c.registry} {
+	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.capabilities, c.internal, c.revocation, c.registry} {
 		look()
 	}
 	return c

@@ -1,35 +1,16 @@
 package daemon
 
 import (
-	"context"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 
-	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/capabilities"
-	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/trust"
 )
-
-// nobody is a [guard.Checker] for handlers that are made for a try.
-type nobody struct{}
-
-// Check knows no token.
-func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
-	return nil, accesstoken.ErrInvalid
-}
-
-func (c *Checkup) routes() {
-	if len(c.Config.Routes) == 0 {
-		return
-	}
-	_, err := guard.NewProxy(routed(c.Config, nobody{}, slog.New(slog.DiscardHandler)))
-	c.add("routes", err, "")
-}
 
 // capabilities signs them for a try.
 func (c *Checkup) capabilities() {
@@ -51,7 +32,7 @@ func (c *Checkup) internal() {
 	if err != nil || c.Config.Listen.Secret.Reveal() != "" {
 		return
 	}
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+	if !loopback.Is(host) {
 		c.warn("listen.internal", "whoever reaches it can ask what an access token says, and revoke tokens", "Set WAYBILL_LISTEN_INTERNAL_SECRET, or see that nobody else reaches it.")
 	}
 }

@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"bufio"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
@@ -92,6 +94,32 @@ func TestRevocation(t *testing.T) {
 	}
 	if s.admits(t, kept) {
 		t.Error("the party's token is good")
+	}
+}
+
+// A party is locked out by whatever it is known by, whichever of it the token was issued under.
+func TestRevocationByAlias(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{string(players().consumer.ID()), "EU.EORI.NL000000001"} {
+		s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, newHome(t)))
+		token := s.token(t)
+		if status, _, body := s.post(t, "/revoke", url.Values{"party_id": {id}}); status != http.StatusOK {
+			t.Errorf("%s: status %d, %s", id, status, body)
+		}
+		if s.admits(t, token) {
+			t.Errorf("%s: the token is good", id)
+		}
+	}
+}
+
+// What cannot be revoked whole is told.
+func TestRevocationWithoutRegistry(t *testing.T) {
+	t.Parallel()
+	registry := newHesitant(t)
+	registry.release()
+	s := start(t, daemon.Options{Newborn: true}, registry.config(t, newHome(t)))
+	if status, _, body := s.post(t, "/revoke", url.Values{"party_id": {"EU.EORI.NL000000001"}}); status != http.StatusServiceUnavailable {
+		t.Errorf("status %d, %s", status, body)
 	}
 }
 
@@ -218,7 +246,7 @@ func TestRoutes(t *testing.T) {
 	all, orders := newUpstream(t), newUpstream(t)
 	s := startNewborn(t, fmt.Sprintf("WAYBILL_ROUTES=[{path: /, upstream: %q}, {path: /orders, upstream: %q, scope: orders}]", all.URL, orders.URL))
 	token := s.token(t)
-	for _, path := range config.OwnPaths() {
+	for _, path := range daemon.OwnPaths() {
 		get(t, plain(t), s.url+path, "Authorization", "Bearer "+token)
 		get(t, plain(t), s.url+path+"/", "Authorization", "Bearer "+token)
 	}
@@ -259,8 +287,11 @@ func TestProtect(t *testing.T) {
 	if err := cfg.Protect(api.URL); err != nil {
 		t.Fatal(err)
 	}
-	if err := cfg.Protect(api.URL); err == nil {
-		t.Error("two routes take everything")
+	if err := cfg.Protect(api.URL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := daemon.Open(t.Context(), cfg, daemon.Options{Log: discard}); err == nil || !strings.Contains(err.Error(), "routes[1].path") {
+		t.Errorf("two routes take everything: %v", err)
 	}
 	cfg = parse(t, newHome(t))
 	if err := cfg.Protect(api.URL); err != nil {
@@ -272,6 +303,25 @@ func TestProtect(t *testing.T) {
 	}
 	if status, _, _ := get(t, plain(t), s.url+"/x", "Authorization", "Bearer "+s.token(t)); status != http.StatusOK || len(api.requests()) != 1 {
 		t.Errorf("status %d", status)
+	}
+}
+
+// What the proxy refuses is told by place, all of it at once, by check and by whoever starts a server.
+func TestRoutesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	cfg := parse(t, newHome(t), "WAYBILL_ROUTES="+`[{path: /a, upstream: "http://h"}, {path: /A/, upstream: "http://h"}, {path: /connect/token, upstream: "http://h"},
+		{path: /connect/token/x, upstream: "http://h"}, {path: /Capabilities/x, upstream: "http://h"}, {path: b, upstream: "http://h"}, {path: /a;b, upstream: "http://h"}, {path: /c/../d, upstream: "http://h"}, {path: /e, upstream: "http://h"}]`)
+	var places []string
+	for _, p := range daemon.Check(cfg).Problems {
+		places = append(places, p.Key)
+	}
+	want := []string{"routes[1].path", "routes[2].path", "routes[3].path", "routes[4].path", "routes[5].path", "routes[6].path", "routes[7].path"}
+	if diff := cmp.Diff(want, places); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	_, err := daemon.Open(t.Context(), cfg, daemon.Options{Log: discard})
+	if problems, ok := errors.AsType[*config.Error](err); !ok || len(problems.Problems) != len(want) {
+		t.Errorf("Open: %v", err)
 	}
 }
 
@@ -441,7 +491,6 @@ func TestCheckSecured(t *testing.T) {
 		environ       []string
 		problem, warn string
 	}{
-		{[]string{"WAYBILL_ROUTES=[{path: /a, upstream: 'http://h'}, {path: /A, upstream: 'http://h'}]"}, "routes: ", ""},
 		{[]string{"WAYBILL_CAPABILITIES_PUBLIC=[{identifier: a, endpoint_url: nowhere}]"}, "capabilities: ", ""},
 		{[]string{"WAYBILL_CAPABILITIES_PUBLIC=[{identifier: a, endpoint_url: /}, {identifier: a, endpoint_url: /}]"}, "there twice", ""},
 		{[]string{"WAYBILL_LISTEN_URL=", "WAYBILL_LISTEN_PUBLIC=127.0.0.1:0"}, "", "listen.url: is absent"},

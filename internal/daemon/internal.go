@@ -43,7 +43,7 @@ func (s *service) openDesks() (err error) {
 	if s.verbatim, err = guard.NewForwardAuth(auth); err != nil {
 		return err
 	}
-	desk := guard.DeskConfig{Checker: s.issuer, Log: s.log, Secret: s.config.Listen.Secret.Reveal()}
+	desk := guard.DeskConfig{Checker: s.issuer, Log: s.log, Secret: s.config.Listen.Secret.Reveal(), Canonical: s.from.canonical}
 	introspection, err := guard.NewIntrospection(desk)
 	if err != nil {
 		return err

@@ -1,25 +1,60 @@
 package daemon
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/tokenendpoint"
 )
+
+// ownPaths are the paths at which we answer ourselves on the public listener.
+func ownPaths() []string {
+	return []string{tokenendpoint.Path, capabilities.Path, metadataPath, keySetPath, openAPIPath}
+}
 
 // routed is what the configuration says of the programs behind us.
 func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) guard.ProxyConfig {
-	proxy := guard.ProxyConfig{OwnPaths: config.OwnPaths(), Checker: checker, Log: log}
+	proxy := guard.ProxyConfig{OwnPaths: ownPaths(), Checker: checker, Log: log}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		proxy.Routes = append(proxy.Routes, guard.Route{Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope})
 	}
 	return proxy
+}
+
+// routeProblems says which routes the proxy refuses, by themselves or beside those before them.
+func routeProblems(cfg *config.Config) []config.Problem {
+	var problems []config.Problem
+	proxy := routed(cfg, nobody{}, slog.New(slog.DiscardHandler))
+	all := proxy.Routes
+	proxy.Routes = nil
+	for i, r := range all {
+		good := proxy.Routes
+		proxy.Routes = append(slices.Clone(good), r)
+		if _, err := guard.NewProxy(proxy); err != nil && r.Path != "" { // an absent path is told elsewhere
+			problems = append(problems, cfg.Problem(fmt.Sprintf("routes[%d].path", i), err.Error(), ""))
+			proxy.Routes = good
+		}
+	}
+	return problems
+}
+
+// nobody is a [guard.Checker] for handlers that are made for a try.
+type nobody struct{}
+
+// Check knows no token.
+func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
+	return nil, accesstoken.ErrInvalid
 }
 
 // offered is what the configuration says of our services.

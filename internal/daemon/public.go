@@ -43,7 +43,7 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 	mux.HandleFunc("GET "+metadataPath, s.metadata)
 	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
 	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })
-	protect := guard.Require(s.issuer, ishare.ScopeISHARE)
+	protect := guard.Require(guard.LogOutages(s.issuer, s.log), ishare.ScopeISHARE)
 	for pattern, handler := range secured {
 		mux.Handle(pattern, protect(handler))
 	}

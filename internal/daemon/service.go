@@ -47,7 +47,7 @@ type service struct {
 }
 
 func (d *Daemon) newService(cfg *config.Config) (*service, error) {
-	if problems := cfg.Unsupported(); len(problems) > 0 {
+	if problems := slices.Concat(cfg.Unsupported(), routeProblems(cfg)); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
 	s := &service{config: cfg, log: d.options.Log, memory: d.memory, successor: http.HandlerFunc(d.answer)}

@@ -147,6 +147,18 @@ func (s *sources) parties() assertion.PartySource {
 	return s.cache
 }
 
+// canonical finds the canonical identifier of a party, by any that it is known by.
+func (s *sources) canonical(ctx context.Context, id ishare.PartyID) (ishare.PartyID, error) {
+	party, err := s.parties().Party(ctx, id)
+	switch {
+	case errors.Is(err, ishare.ErrUnknownParty):
+		return id, nil
+	case err != nil:
+		return "", err
+	}
+	return party.ID, nil
+}
+
 // judgement is what the configuration says about judging assertions.
 func (s *sources) judgement() assertion.Config {
 	cfg := s.config

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"errors"
 	"io"
-	"strings"
 )
 
 // A hardwareKey is a private key that stays in a token. Close gives up the session
@@ -13,9 +12,6 @@ type hardwareKey interface {
 	crypto.Signer
 	io.Closer
 }
-
-// maxPIN is how much of a file of a PIN is accepted, in bytes.
-const maxPIN = 4096
 
 // pinPlaces is where a PIN is taken from.
 const pinPlaces = "pin-source=file:/path in the URI, or in WAYBILL_PARTY_KEY_PASSWORD or the file that WAYBILL_PARTY_KEY_PASSWORD_FILE names"
@@ -61,13 +57,9 @@ func (c *contents) pin(u *keyURI, password string) (string, []Problem) {
 		return "", []Problem{c.problem(nil, "Remove one of them.", "the PIN is given twice: by pin-source, and as the password of the key")}
 	}
 	file := &contents{path: u.pinSource}
-	data, trouble := file.read(maxPIN)
+	pin, trouble := file.secret()
 	if trouble != nil {
 		return "", trouble
-	}
-	pin := strings.TrimRight(string(data), "\r\n")
-	if pin == "" {
-		return "", []Problem{file.problem(nil, "Write the PIN of the token into it.", "the file of the PIN is empty")}
 	}
 	c.warnings = permissions(file, "PIN of the token")
 	return pin, nil

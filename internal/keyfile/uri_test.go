@@ -112,8 +112,8 @@ func TestPINSources(t *testing.T) {
 	cases := []struct{ name, key, password, message, mend string }{
 		{"twice", uri(place(t, "pin", []byte("1234\n"))), "5678", "the PIN is given twice", "Remove one"},
 		{"missing", uri(filepath.Join(t.TempDir(), "none")), "", "cannot be read", "Check the path"},
-		{"empty", uri(place(t, "pin", []byte("\n"))), "", "file of the PIN is empty", "PIN"},
-		{"huge", uri(place(t, "pin", make([]byte, maxPIN+1))), "", "over 4 KiB", "right file"},
+		{"empty", uri(place(t, "pin", []byte("\n"))), "", "the file is empty", "Write the secret into it"},
+		{"huge", uri(place(t, "pin", make([]byte, maxSecret+1))), "", "over 4 KiB", "right file"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
