@@ -69,6 +69,7 @@ type Registry struct {
 	ID      ishare.PartyID  `yaml:"id" required:"true"`
 	URL     Endpoint        `yaml:"url" required:"true"`
 	Version RegistryVersion `yaml:"version"`
+	Seals   []Fingerprint   `yaml:"seals"` // by which it may sign; absent: any that names ID
 }
 
 // Trust says whom to trust.

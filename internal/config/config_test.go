@@ -40,7 +40,7 @@ listen:
   internal: "[::1]:9091"
   url: https://provider.example/
 participants:
-  registry: {id: did:ishare:EU.NL.NTRNL-10000001, url: https://registry.example/api, version: 3.0}
+  registry: {id: did:ishare:EU.NL.NTRNL-10000001, url: https://registry.example/api, version: 3.0, seals: [` + fingerprint + `]}
   cache: 1m
   max_stale: 2h
 trust:
@@ -87,8 +87,11 @@ func fullConfig(t *testing.T) *Config {
 		},
 		Listen: Listen{Public: "0.0.0.0:443", TLS: &TLS{Certificate: "/conf/tls.pem", Key: "/conf/tls-key.pem"}, Internal: "[::1]:9091"},
 		Participants: Participants{
-			Registry: &Registry{ID: "did:ishare:EU.NL.NTRNL-10000001", Version: Registry3},
-			Cache:    time.Minute, MaxStale: 2 * time.Hour,
+			Registry: &Registry{
+				ID: "did:ishare:EU.NL.NTRNL-10000001", Version: Registry3,
+				Seals: []Fingerprint{Fingerprint(strings.ToLower(strings.ReplaceAll(fingerprint, ":", "")))},
+			},
+			Cache: time.Minute, MaxStale: 2 * time.Hour,
 		},
 		Trust: Trust{
 			Anchors:     []Anchor{{File: "/conf/root.pem"}, {Fingerprint: strings.ToLower(strings.ReplaceAll(fingerprint, ":", ""))}},
@@ -198,6 +201,7 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_PARTICIPANTS_REGISTRY_ID=did:ishare:EU.NL.NTRNL-10000001",
 		"WAYBILL_PARTICIPANTS_REGISTRY_URL=https://registry.example/api",
 		"WAYBILL_PARTICIPANTS_REGISTRY_VERSION=3.0",
+		"WAYBILL_PARTICIPANTS_REGISTRY_SEALS=" + fingerprint,
 		"WAYBILL_PARTICIPANTS_CACHE=1m",
 		"WAYBILL_PARTICIPANTS_MAX_STALE=2h",
 		"WAYBILL_TRUST_ANCHORS=root.pem," + fingerprint,
@@ -316,6 +320,8 @@ func TestProblems(t *testing.T) {
 		{"scope with a quote", with("scopes: {'a\"': c}\n"), "malformed scope", 0},
 		{"iSHARE as a scope", with("scopes: {iSHARE: c}\n"), "scopes.iSHARE: iSHARE is always known; remove it", 0},
 		{"empty role", with("policy: {roles: ['']}\n"), "policy.roles[0]: want text, got nothing", 0},
+		{"seal that is a file", instead("file: parties.yaml", "registry: {id: did:x:1, url: https://h, seals: [seal.pem]}"), "participants.registry.seals[0]: want a SHA-256 fingerprint (64 hex digits)", 0},
+		{"seal by SHA-1", instead("file: parties.yaml", "registry: {id: did:x:1, url: https://h, seals: ["+fingerprint[:59]+"]}"), "participants.registry.seals[0]: want a SHA-256 fingerprint (64 hex digits); this has the length of SHA-1", 0},
 		{"service without an address", with("capabilities: {public: [{identifier: a}]}\n"), "waybill.yaml:4:25: capabilities.public[0].endpoint_url: is required", 0},
 		{"service of a strange type", with("capabilities: {restricted: [{identifier: a, endpoint_url: /, type: own}]}\n"), "capabilities.restricted[0].type: want self-defined or", 0},
 		{"route scope unknown", with("routes: [{path: /, upstream: http://h, scope: iSHARE orders}]\n"), `waybill.yaml:4:40: routes[0].scope: no client can get the scope "orders". Add it to scopes.`, 0},

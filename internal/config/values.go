@@ -179,6 +179,22 @@ func parseAnchor(text, base string) (Anchor, error) {
 	return Anchor{File: Path(text).from(base)}, nil
 }
 
+// A Fingerprint is the SHA-256 of a certificate, in the form of [ishare.Thumbprint].
+type Fingerprint string
+
+// UnmarshalText reads a fingerprint, with or without colons.
+func (f *Fingerprint) UnmarshalText(text []byte) error {
+	anchor, err := parseAnchor(string(text), "")
+	switch {
+	case err != nil:
+		return err
+	case anchor.Fingerprint == "":
+		return errors.New("want a SHA-256 fingerprint (64 hex digits)")
+	}
+	*f = Fingerprint(anchor.Fingerprint)
+	return nil
+}
+
 // A ScopeName is one scope value.
 type ScopeName string
 

@@ -106,11 +106,20 @@ func (s *sources) newRemote() (*registry.Remote, error) {
 		Party:        s.audience(),
 		Key:          s.seal.Signer(),
 		Certificates: s.seal.Certificates,
+		Seals:        seals(cfg.Participants.Registry),
 		Trust:        s.own,
 		Revocation:   s.revocationChecker(),
 		Leeway:       cfg.Policy.Leeway,
 		Log:          s.log,
 	})
+}
+
+func seals(r *config.Registry) []string {
+	var list []string
+	for _, f := range r.Seals {
+		list = append(list, string(f))
+	}
+	return list
 }
 
 func (s *sources) openTrustedList() (err error) {
