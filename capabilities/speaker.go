@@ -5,11 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
@@ -39,7 +39,8 @@ type speaker struct {
 	config Config
 	offer  offer
 	last   atomic.Pointer[spoken] // the public JWT; nil before the first
-	flight singleflight.Group     // on which strangers wait for the next, with one place in the line
+	mu     sync.Mutex             // guards flight
+	flight *flight                // on which strangers wait for the next; nil when none is under way
 
 	// turn is full while we sign, and who wants to stands in line for it: no more than one
 	// signature of ours is ever in the way of what else the key is used for.
@@ -81,13 +82,40 @@ func (s *speaker) public(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
 	defer cancel()
+	next := s.board()
 	select {
-	case made := <-s.flight.DoChan("", func() (any, error) { return s.renew() }):
-		token, _ := made.Val.(string)
-		return token, made.Err
+	case <-next.landed:
+		return next.token, next.err
 	case <-ctx.Done():
 		return "", fmt.Errorf("waiting for a signature: %w", context.Cause(ctx))
 	}
+}
+
+// A flight brings the next public JWT to all who wait for it. However many give up waiting, it holds
+// nothing of them.
+type flight struct {
+	landed chan struct{} // closed when the rest can be read
+	token  string
+	err    error
+}
+
+// board gives the flight under way, or begins one.
+func (s *speaker) board() *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flight == nil {
+		s.flight = &flight{landed: make(chan struct{})}
+		go s.fly(s.flight)
+	}
+	return s.flight
+}
+
+func (s *speaker) fly(f *flight) {
+	f.token, f.err = s.renew()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flight = nil
+	close(f.landed)
 }
 
 // renew makes the public JWT, whoever still waits for it.

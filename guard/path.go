@@ -3,6 +3,7 @@ package guard
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -57,6 +58,10 @@ func suspectText(text string) string {
 		return "the path holds an empty segment"
 	case strings.Contains(text, ";"):
 		return "the path holds a semicolon"
+	case unicodeEscape.MatchString(text):
+		return "the path holds a character encoded with %u"
+	case strings.Contains(text, ":$"):
+		return "the path names a stream of a file"
 	case strings.ContainsFunc(text, isLookalike):
 		return "the path holds a character that some programs take for another"
 	}
@@ -67,6 +72,10 @@ func suspectText(text string) string {
 	}
 	return ""
 }
+
+// unicodeEscape is how JavaScript's escape writes a character, and some servers read it. It was no
+// percent-encoding in the layer above.
+var unicodeEscape = regexp.MustCompile(`(?i)%u[0-9a-f]{4}`)
 
 // isLookalike finds what is one of the characters that matter here, or holds one, for a program
 // that brings text into Unicode's form NFKC: a full-width slash, an ellipsis, a Greek question mark.
@@ -126,10 +135,16 @@ func digit(c byte) byte {
 }
 
 // loosen gives one text to all paths that are the same for some upstream: Windows passes over
-// case, and over dots and blanks at the end of a name; other programs cut off blanks on both sides, or
-// take full-width letters for the usual ones.
+// case, and over dots and blanks at the end of a name; other programs cut off blanks on both sides,
+// pass over what cannot be seen, or take full-width letters for the usual ones.
 func loosen(path string) string {
-	segments := strings.Split(strings.ToLower(strings.ToUpper(norm.NFKC.String(path))), "/")
+	seen := strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, path)
+	segments := strings.Split(strings.ToLower(strings.ToUpper(norm.NFKC.String(seen))), "/")
 	for i, segment := range segments {
 		segments[i] = strings.TrimLeftFunc(strings.TrimRightFunc(segment, isDotOrBlank), isBlank)
 	}

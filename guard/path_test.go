@@ -37,6 +37,7 @@ func TestSuspiciousPaths(t *testing.T) {
 		// What becomes a dot, slash, backslash, semicolon, question mark, number sign or percent sign.
 		"/public/．．/admin", "/public/%EF%BC%8E%EF%BC%8E/admin", "/public/%25EF%25BC%258E./admin", "/public/․./admin", "/public/‥/admin", "/public/a…",
 		"/public/..／admin", "/public/x%EF%BC%8Fadmin", "/public/x＼admin", "/public/x﹨admin", "/public/x；admin", "/public/x;admin", "/public/x\u037eadmin",
+		"/public/%25u002e%25u002e/admin", "/%25U0061dmin", "/admin::$INDEX_ALLOCATION/x", "/secret.txt::$DATA", "/secret.txt:%24DATA",
 		"/admin？x", "/admin＃x", "/％2e％2e/admin", "/public/℀",
 	} {
 		r, err := http.NewRequest(http.MethodGet, "http://x/", nil)
@@ -105,7 +106,7 @@ func TestFind(t *testing.T) {
 		// What could be taken for another place.
 		"/ADMIN": "!", "/Admin/x": "!", "/admin.": "!", "/admin./x": "!", "/admin%20/x": "!", "/admin%20.": "!", "/api/V1": "!",
 		"/%2541dmin": "!", "/%2561dmin/x": "!", "/adm%C4%B1n": "!", // dotless i, whose capital is I
-		"/ａdmin": "!", "/adm%E2%93%98n/x": "!", "/admin%C2%A0/x": "!", "/%20admin": "!", "/%E3%80%80admin%E2%80%8B": "!",
+		"/ａdmin": "!", "/adm%E2%93%98n/x": "!", "/admin%C2%A0/x": "!", "/%20admin": "!", "/%E3%80%80admin%E2%80%8B": "!", "/ad%E2%80%8Cmin": "!", "/ad%C2%ADmin/x": "!",
 		"/admin/X": "/admin", "/API2": "", "/ａdministrator": "",
 	} {
 		u, err := url.ParseRequestURI(text)
@@ -148,6 +149,8 @@ func TestBadRoutes(t *testing.T) {
 		"encoded":          {Path: "/a%20b", Upstream: upstream},
 		"query":            {Path: "/a?b", Upstream: upstream},
 		"semicolon":        {Path: "/a;b", Upstream: upstream},
+		"wildcard":         {Path: "/orders/*", Upstream: upstream},
+		"variable":         {Path: "/orders/{id}", Upstream: upstream},
 		"dots and blanks":  {Path: "/a/. .", Upstream: upstream},
 		"full-width slash": {Path: "/a／b", Upstream: upstream},
 		"no upstream":      {Path: "/a"},

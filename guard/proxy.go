@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -115,17 +116,29 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 	return p, nil
 }
 
+// CloseIdleConnections closes connections to upstreams that nobody uses, and those in use when
+// they are free again. It is for a proxy that gets no more requests.
+func (p *Proxy) CloseIdleConnections() {
+	if t, ok := p.config.Transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
 // lay makes the places of the configuration.
 func (p *Proxy) lay() error {
-	var list []*place
+	var own []*place
 	for _, path := range p.config.OwnPaths {
-		list = append(list, newPlace(path))
+		own = append(own, newPlace(path))
 	}
+	list := slices.Clone(own)
 	for _, r := range p.config.Routes {
 		if err := r.check(); err != nil {
 			return err
 		}
 		routed := newPlace(r.Path)
+		if slices.ContainsFunc(own, func(o *place) bool { return takes(o.loose, routed.loose) }) {
+			return fmt.Errorf("path %s: the server itself answers there", r.Path)
+		}
 		routed.route, routed.proxy = r, p.reverse(r)
 		list = append(list, routed)
 	}
@@ -136,6 +149,10 @@ func (p *Proxy) lay() error {
 
 // ServeHTTP passes a request on, or refuses it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodConnect {
+		noTunnel().write(w)
+		return
+	}
 	reading, suspicion := readPath(r.URL)
 	if suspicion != "" {
 		badRequest(suspicion).write(w)

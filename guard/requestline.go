@@ -14,8 +14,6 @@ func judgeLine(r *http.Request) *refusal {
 	switch {
 	case !isToken(r.Method):
 		return badRequest("the method is not a token of HTTP")
-	case r.Method == http.MethodConnect:
-		return noTunnel()
 	case strings.ContainsFunc(r.URL.RawQuery, breaksLine):
 		return badRequest("the query holds a blank or a control character")
 	}

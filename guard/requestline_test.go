@@ -33,7 +33,6 @@ func TestRequestLine(t *testing.T) {
 		{"GÉT", "", 400},
 		{"GET\r\n", "", 400},
 		{"GET:", "", 400},
-		{"CONNECT", "", 405},
 	} {
 		h := newHouse(t)
 		log, told := newLog()

@@ -33,6 +33,8 @@ func (r Route) check() error {
 	switch {
 	case suspicion != "":
 		return fmt.Errorf("path %q: %s", r.Path, suspicion)
+	case strings.ContainsAny(r.Path, "*{}"):
+		return fmt.Errorf("path %q: a route takes everything below its path; leave the wildcard out", r.Path)
 	case reading.plain != r.Path || strings.Contains(r.Path, "%"):
 		return fmt.Errorf("path %q: want it without percent-encoding", r.Path)
 	case r.Upstream == nil || r.Upstream.Host == "" || r.Upstream.Scheme != "http" && r.Upstream.Scheme != "https":
@@ -65,15 +67,11 @@ func takes(place, path string) bool {
 // places are sorted, the longest first.
 type places []*place
 
-// newPlaces refuses places of which some upstream could take one for the other, and routes to what
-// is the server's own.
+// newPlaces refuses places of which some upstream could take one for the other.
 func newPlaces(list []*place) (places, error) {
 	slices.SortStableFunc(list, func(a, b *place) int { return cmp.Compare(len(b.path), len(a.path)) })
 	for i, p := range list {
 		for _, longer := range list[:i] {
-			if p.proxy == nil && longer.proxy != nil && takes(p.path, longer.path) {
-				return nil, fmt.Errorf("the path %s/ is the server's own, with all below", p.path)
-			}
 			if confusable(p, longer) || confusable(longer, p) {
 				return nil, fmt.Errorf("the paths %s/ and %s/ are the same, or would be if case made no difference", longer.path, p.path)
 			}

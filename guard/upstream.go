@@ -77,8 +77,6 @@ func keepWebSocketOnly(h http.Header) {
 // answered looks at what an upstream answers before the client gets it.
 func answered(res *http.Response) error {
 	switch {
-	case res.StatusCode == http.StatusSwitchingProtocols && res.Request.Header.Get("Upgrade") == "":
-		return errors.New("the upstream switches protocols without being asked to")
 	case res.StatusCode == http.StatusSwitchingProtocols, res.StatusCode == http.StatusNotModified:
 	case len(res.Header.Values("Cache-Control")) == 0:
 		res.Header.Set("Cache-Control", "no-store") // iSHARE: caching is made explicit

@@ -137,3 +137,18 @@ func (f *folder) close() error {
 }
 
 func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
+
+// InUse reports whether a store has the folder, of this process or another. It leaves
+// nothing behind.
+func InUse(dir string) bool {
+	path := filepath.Join(dir, lockFile)
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	lock := flock.New(path)
+	free, err := lock.TryLock()
+	if free {
+		err = lock.Unlock()
+	}
+	return err == nil && !free
+}

@@ -29,6 +29,10 @@ func (c *command) check() *cli.Command {
 			if cfg.Data != "" { // which has a default: else nothing could be read
 				found = daemon.Check(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 			}
+			// What stands for a refused value was not asked for.
+			found.Problems = slices.DeleteFunc(found.Problems, func(p config.Problem) bool {
+				return slices.ContainsFunc(problems, func(refused config.Problem) bool { return refused.Key == p.Key })
+			})
 			for _, p := range inFileOrder(append(problems, found.Problems...)) {
 				fmt.Fprintln(c.out, p)
 			}

@@ -392,6 +392,8 @@ func TestProblemsOfTheEnvironment(t *testing.T) {
 		"WAYBILL_PARTY_KEY_PASSWORDS=pa55word":              "$WAYBILL_PARTY_KEY_PASSWORDS: no key has this name. Did you mean WAYBILL_PARTY_KEY_PASSWORD?",
 		"WAYBILL_PARTY_KEY_PASSWORD_FILE=/nowhere/pw":       "$WAYBILL_PARTY_KEY_PASSWORD_FILE: the file cannot be read",
 		"WAYBILL_PARTY_KEY_PASSWORD_FILE=/dev/null":         "$WAYBILL_PARTY_KEY_PASSWORD_FILE: the file is empty",
+		"WAYBILL_TOKENS={format: jwt}":                      "$WAYBILL_TOKENS: no key has this name. It is a section; set its keys one by one.",
+		"WAYBILL_LISTEN_TLS={key: k.pem}":                   "$WAYBILL_LISTEN_TLS: no key has this name. It is a section",
 		"WAYBILL_LISTEN_INTERNAL_SECRET=pa55word":           "$WAYBILL_LISTEN_INTERNAL_SECRET: listen.internal: want a secret of at least 16 printable ASCII characters, without blanks. Make one",
 		"WAYBILL_LISTEN_INTERNAL_SECRET=pa55word with more": "$WAYBILL_LISTEN_INTERNAL_SECRET: listen.internal: want a secret of",
 		"WAYBILL_STATE=redis://:pa55word@h:port":            "$WAYBILL_STATE: state: want memory",

@@ -115,15 +115,20 @@ func (d *decoder) strangers() {
 	sections := make(map[string]bool)
 	for path := range keys("", reflect.TypeFor[Config]()) {
 		known = append(known, envName(path))
-		if section, _, ok := strings.Cut(path, "."); ok {
-			sections[envName(section)+"_"] = true
+		for i, r := range path {
+			if r == '.' {
+				sections[envName(path[:i])+"_"] = true
+			}
 		}
 	}
-	for name := range d.env {
-		if slices.Contains(known, name) {
+	for name, value := range d.env {
+		if slices.Contains(known, name) || value == "" {
 			continue
 		}
 		mend := suggest(name, known)
+		if sections[name+"_"] {
+			mend = "It is a section; set its keys one by one."
+		}
 		for section := range sections {
 			if mend == "" && strings.HasPrefix(name, section) {
 				mend = "Unset it, or correct its name."

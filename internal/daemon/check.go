@@ -17,6 +17,7 @@ import (
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -148,8 +149,13 @@ func (c *Checkup) standing(party *ishare.Party) {
 	}
 }
 
-// addresses takes each address for a moment.
+// addresses takes each address for a moment, unless the server is running: then it has
+// them itself, and what is checked is the configuration that it is to read next.
 func (c *Checkup) addresses() {
+	if replay.InUse(replayFolder(c.Config)) {
+		c.warn("data", "a server is running with this folder, so its addresses were not tried", "")
+		return
+	}
 	for key, address := range map[string]config.Address{
 		"listen.public": c.Config.Listen.Public, "listen.internal": c.Config.Listen.Internal,
 	} {

@@ -28,13 +28,18 @@ func (c *Checkup) capabilities() {
 
 // internal: whoever reaches that listener can read and revoke tokens.
 func (c *Checkup) internal() {
-	host, _, err := net.SplitHostPort(string(c.Config.Listen.Internal))
-	if err != nil || c.Config.Listen.Secret.Reveal() != "" {
-		return
+	if isOpen(c.Config) {
+		c.warn("listen.internal", openInternal, "Set WAYBILL_LISTEN_INTERNAL_SECRET, or see that nobody else reaches it.")
 	}
-	if !loopback.Is(host) {
-		c.warn("listen.internal", "whoever reaches it can ask what an access token says, and revoke tokens", "Set WAYBILL_LISTEN_INTERNAL_SECRET, or see that nobody else reaches it.")
-	}
+}
+
+const openInternal = "whoever reaches it can ask what an access token says, and revoke tokens"
+
+// isOpen reports whether others than this machine may reach the internal listener, and need
+// no secret.
+func isOpen(cfg *config.Config) bool {
+	host, _, err := net.SplitHostPort(string(cfg.Listen.Internal))
+	return err == nil && cfg.Listen.Secret.Reveal() == "" && !loopback.Is(host)
 }
 
 // revocation: clients often have their seals from the CA that ours is from.

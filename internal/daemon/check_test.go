@@ -79,6 +79,22 @@ func TestCheckLeavesNothing(t *testing.T) {
 	look()
 }
 
+// Beside a running server, its next configuration can be checked.
+func TestCheckBesideTheServer(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	s := start(t, daemon.Options{}, parse(t, dir))
+	addresses := []string{"WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_LISTEN_PUBLIC=" + s.PublicAddr().String(), "WAYBILL_LISTEN_INTERNAL=" + s.InternalAddr().String()}
+	c := daemon.Check(parse(t, dir, addresses...))
+	if len(c.Problems) > 0 || len(c.Warnings) != 1 || !strings.Contains(told(c.Warnings), "a server is running with this folder") {
+		t.Errorf("problems: %s\nwarnings: %s", told(c.Problems), told(c.Warnings))
+	}
+	c = daemon.Check(parse(t, dir, append(addresses, "WAYBILL_DATA=elsewhere")...))
+	if len(c.Problems) != 2 || !strings.Contains(told(c.Problems), "in use") {
+		t.Errorf("with another folder: %s", told(c.Problems))
+	}
+}
+
 // Keys that are due to be replaced are left to the server: a key that another account
 // makes, such as root's, is one that the server cannot read.
 func TestCheckMakesNoKey(t *testing.T) {

@@ -29,6 +29,7 @@ const (
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 	drainTimeout   = 15 * time.Second
+	closeTimeout   = 5 * time.Second
 )
 
 // Options are what a daemon is given besides its configuration.
@@ -85,6 +86,9 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 		})
 	}
 	d.memory.tellDoubts(ctx, d.options.Log)
+	if isOpen(cfg) {
+		d.options.Log.WarnContext(ctx, "the internal listener is open: "+openInternal, slog.String("listen", d.internal.Addr().String()))
+	}
 	return nil
 }
 
@@ -180,7 +184,11 @@ func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
 // the service when a reload says so.
 func (d *Daemon) background(ctx context.Context) error {
 	var retiring sync.WaitGroup
-	defer retiring.Wait()
+	defer func() {
+		if err := soon(func() error { retiring.Wait(); return nil }); err != nil {
+			d.options.Log.WarnContext(ctx, "an earlier configuration did not stop", slog.Any("error", err))
+		}
+	}()
 	for {
 		s := d.current.Load()
 		serviceCtx, stop := context.WithCancel(ctx)
@@ -235,7 +243,7 @@ func (d *Daemon) drain(ctx context.Context, servers []*http.Server) {
 func (d *Daemon) close() error {
 	var errs []error
 	if s := d.current.Load(); s != nil {
-		errs = append(errs, s.close())
+		errs = append(errs, soon(s.close))
 	}
 	for _, l := range []net.Listener{d.public, d.internal} {
 		if l == nil {
@@ -249,4 +257,17 @@ func (d *Daemon) close() error {
 		errs = append(errs, d.memory.close())
 	}
 	return errors.Join(errs...)
+}
+
+// soon does not wait without end for what may hang in the library of a key in hardware:
+// what comes after it, above all the hand-over, must not be lost with it.
+func soon(what func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- what() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closeTimeout):
+		return fmt.Errorf("not closed within %s", closeTimeout)
+	}
 }

@@ -12,7 +12,7 @@ import (
 type readiness struct {
 	Ready    bool      `json:"ready"`
 	Parties  int       `json:"parties"`
-	Loaded   time.Time `json:"parties_loaded"`
+	Loaded   time.Time `json:"parties_loaded,omitzero"`
 	Problems []string  `json:"problems,omitempty"` // what an operator should see to
 }
 
@@ -35,6 +35,9 @@ func (d *Daemon) readiness() readiness {
 	current := d.current.Load()
 	state := current.from.readiness()
 	state.Ready = !d.draining.Load()
+	if from := d.memory.used.VouchesFrom(); d.memory.used.Doubt() != nil && time.Now().Before(from) {
+		state.Problems = append(state.Problems, "state: assertions issued before "+from.UTC().Format(time.RFC3339)+" get no token, as they may have been used")
+	}
 	if err := current.keys.Problem(); err != nil {
 		state.Problems = append(state.Problems, "tokens.keys: "+err.Error())
 	}

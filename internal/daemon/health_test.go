@@ -49,6 +49,15 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A server that cannot vouch yet is ready: most of its clients are well served in a moment.
+func TestHealthOfAFirstStart(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Options{}, parse(t, newHome(t)))
+	if status, r := s.ready(t); status != http.StatusOK || !r.Ready || len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], "state: ") {
+		t.Errorf("/readyz: status %d, %+v", status, r)
+	}
+}
+
 // A broken file of participants leaves the records of before in use, and shows.
 func TestBrokenParticipantsShow(t *testing.T) {
 	t.Parallel()

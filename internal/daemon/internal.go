@@ -55,7 +55,9 @@ func (s *service) openDesks() (err error) {
 	mux := http.NewServeMux()
 	mux.Handle(authPath, forwardAuth)
 	mux.Handle(introspectionPath, introspection)
-	mux.Handle(revocationPath, revocation)
+	mux.Handle(revocationPath, s.needing(revocation, desksOf))
 	s.desks = mux
 	return nil
 }
+
+func desksOf(s *service) http.Handler { return s.desks }

@@ -21,7 +21,7 @@ type memory struct {
 
 func openMemory(cfg *config.Config, newborn bool) (*memory, error) {
 	used, err := replay.Open(replay.Config{
-		Dir:     filepath.Join(string(cfg.Data), "replay"),
+		Dir:     replayFolder(cfg),
 		Leeway:  cfg.Policy.Leeway,
 		Newborn: newborn,
 	})
@@ -34,6 +34,8 @@ func openMemory(cfg *config.Config, newborn bool) (*memory, error) {
 	}
 	return &memory{used, revoked}, nil
 }
+
+func replayFolder(cfg *config.Config) string { return filepath.Join(string(cfg.Data), "replay") }
 
 // tellDoubts logs what was lost, and what it costs.
 func (m *memory) tellDoubts(ctx context.Context, log *slog.Logger) {

@@ -39,9 +39,12 @@ func routeProblems(cfg *config.Config) []config.Problem {
 	all := proxy.Routes
 	proxy.Routes = nil
 	for i, r := range all {
+		if r.Path == "" || r.Upstream.Host == "" { // told elsewhere
+			continue
+		}
 		good := proxy.Routes
 		proxy.Routes = append(slices.Clone(good), r)
-		if _, err := guard.NewProxy(proxy); err != nil && r.Path != "" { // an absent path is told elsewhere
+		if _, err := guard.NewProxy(proxy); err != nil {
 			problems = append(problems, cfg.Problem(fmt.Sprintf("routes[%d].path", i), err.Error(), ""))
 			proxy.Routes = good
 		}

@@ -38,8 +38,8 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle(tokenendpoint.Path, s.needing(endpoint))
-	mux.Handle(capabilities.Path, s.needing(offer))
+	mux.Handle(tokenendpoint.Path, s.needing(endpoint, publicOf))
+	mux.Handle(capabilities.Path, s.needing(offer, publicOf))
 	mux.HandleFunc("GET "+metadataPath, s.metadata)
 	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
 	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })
@@ -52,8 +52,11 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 	}
 	proxy := routed(s.config, s.issuer, s.log)
 	proxy.Own = mux
-	return guard.NewProxy(proxy)
+	s.proxy, err = guard.NewProxy(proxy)
+	return s.proxy, err
 }
+
+func publicOf(s *service) http.Handler { return s.public }
 
 // metadata is the authorization server metadata of RFC 8414 section 2.
 type metadata struct {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
@@ -41,16 +42,17 @@ type service struct {
 	desks       http.Handler     // introspection, revocation and forward-auth
 	verbatim    http.Handler     // forward-auth for a proxy that appends the client's path
 	certificate *tls.Certificate // nil: plain HTTP
+	proxy       *guard.Proxy     // nil: there are no routes
 
-	using     sync.RWMutex // read-locked by requests that need what close gives up
-	successor http.Handler // answers when the service has retired
+	using   sync.RWMutex    // read-locked by requests that need what close gives up
+	current func() *service // answers when this one has retired
 }
 
 func (d *Daemon) newService(cfg *config.Config) (*service, error) {
 	if problems := slices.Concat(cfg.Unsupported(), routeProblems(cfg)); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	s := &service{config: cfg, log: d.options.Log, memory: d.memory, successor: http.HandlerFunc(d.answer)}
+	s := &service{config: cfg, log: d.options.Log, memory: d.memory, current: d.current.Load}
 	if err := s.open(d.public.Addr(), d.options.Secured); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -199,11 +201,12 @@ func (s *service) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// needing makes a handler that uses what close gives up.
-func (s *service) needing(next http.Handler) http.Handler {
+// needing makes a handler that uses what close gives up. The same handler of the service
+// that is current then answers when this one has retired.
+func (s *service) needing(next http.Handler, same func(*service) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.using.TryRLock() { // retired since the request was given to it
-			s.successor.ServeHTTP(w, r)
+			same(s.current()).ServeHTTP(w, r)
 			return
 		}
 		defer s.using.RUnlock()
@@ -223,6 +226,9 @@ func (s *service) close() error {
 	}
 	if s.seal != nil {
 		errs = append(errs, s.seal.Close())
+	}
+	if s.proxy != nil {
+		s.proxy.CloseIdleConnections()
 	}
 	return errors.Join(errs...)
 }

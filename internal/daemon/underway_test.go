@@ -1,13 +1,18 @@
 package daemon_test
 
 import (
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
@@ -137,4 +142,86 @@ func TestStopCutsStreamsOff(t *testing.T) {
 	if told := s.log.records(t, "requests under way were cut off"); len(told) != 1 {
 		t.Errorf("the log says %v", told)
 	}
+}
+
+// A revocation that waits for the registry is not answered by a server that gives up the way to it.
+func TestRevocationUnderWayFinishes(t *testing.T) {
+	t.Parallel()
+	registry := newHesitant(t)
+	defer registry.release()
+	dir := newHome(t)
+	s := start(t, daemon.Options{Newborn: true}, registry.config(t, dir))
+	answered := make(chan int, 1)
+	go func() {
+		status, _, _ := s.post(t, "/revoke", url.Values{"party_id": {"EU.EORI.NL000000001"}})
+		answered <- status
+	}()
+	<-registry.asked
+	if err := s.Reload(t.Context(), registry.config(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case status := <-answered:
+		t.Errorf("answered before the registry: status %d", status)
+	default:
+		registry.release()
+		if status := <-answered; status != http.StatusServiceUnavailable {
+			t.Errorf("status %d", status)
+		}
+	}
+	if strings.Contains(s.log.String(), "closed") {
+		t.Errorf("the log blames the server:\n%s", s.log)
+	}
+}
+
+// A server that exchanges its configuration or stops keeps no connection to an upstream.
+func TestConnectionsToUpstreamsAreGivenUp(t *testing.T) {
+	t.Parallel()
+	var open atomic.Int64
+	program := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	program.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		case http.StateActive, http.StateIdle, http.StateHijacked:
+		}
+	}
+	program.Start()
+	t.Cleanup(program.Close)
+	dir, routes := newHome(t), "WAYBILL_ROUTES=[{path: /, upstream: '"+program.URL+"'}]"
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, routes))
+	visit := func() {
+		if status, _, _ := get(t, plain(t), s.url+"/x", "Authorization", "Bearer "+s.token(t)); status != http.StatusOK {
+			t.Errorf("status %d", status)
+		}
+		if open.Load() != 1 {
+			t.Errorf("%d connections", open.Load())
+		}
+	}
+	visit()
+	if err := s.Reload(t.Context(), parse(t, dir, routes)); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(t, "no connection after a reload", func() bool { return open.Load() == 0 })
+	visit()
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(t, "no connection after a stop", func() bool { return open.Load() == 0 })
+}
+
+// What hangs is not waited for without end.
+func TestSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if err := daemon.Soon(func() error { return io.EOF }); !errors.Is(err, io.EOF) {
+			t.Errorf("%v", err)
+		}
+		hanging := make(chan struct{})
+		if err := daemon.Soon(func() error { <-hanging; return nil }); err == nil {
+			t.Error("no error")
+		}
+		close(hanging)
+	})
 }
