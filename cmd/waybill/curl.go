@@ -34,11 +34,11 @@ func curlTarget(cmd *cli.Command) (string, error) {
 }
 
 // curlLine is a command that calls the target with the token, which does not appear
-// in the list of processes.
+// in the list of processes. It fails when the call does, and shows why.
 func curlLine(token, target string) string {
 	var globbing string
 	if strings.ContainsAny(target, "[]{}") { // of which curl would make several URLs
 		globbing = "--globoff "
 	}
-	return `printf 'Authorization: Bearer %s\n' ` + quote(token) + " | curl --header @- " + globbing + quote(target)
+	return `printf 'Authorization: Bearer %s\n' ` + quote(token) + " | curl --silent --show-error --fail-with-body --header @- " + globbing + quote(target)
 }

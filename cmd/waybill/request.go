@@ -70,6 +70,9 @@ func (c *command) newRequest(ctx context.Context, cmd *cli.Command) (*http.Reque
 	if err != nil {
 		return nil, usageError{err}
 	}
+	if r.URL.Scheme != "https" && r.URL.Scheme != "http" || r.URL.Hostname() == "" {
+		return nil, usagef("want an absolute URL such as https://provider.example/orders")
+	}
 	if cmd.IsSet("data") {
 		r.Header.Set("Content-Type", cmd.String("content-type"))
 	}

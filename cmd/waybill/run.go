@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -96,11 +97,13 @@ func (c *command) root() *cli.Command {
 		Reader:                        c.in,
 		Writer:                        c.out,
 		ErrWriter:                     c.err,
-		HideHelpCommand:               true,
+		HideHelpCommand:               true,   // there is one below, which refuses in the words of the others
+		StopOnNthArg:                  new(1), // what stands behind a word that is no command is not judged
+		Flags:                         []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true}},
 		ExitErrHandler:                func(context.Context, *cli.Command, error) {},
 		OnUsageError:                  onUsageError,
-		Commands:                      []*cli.Command{c.serve(), c.check(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.version()},
-		Action:                        noSuchCommand,
+		Commands:                      []*cli.Command{c.serve(), c.check(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.version(), c.help()},
+		Action:                        withoutCommand,
 		CustomRootCommandHelpTemplate: "",
 	}
 	for _, sub := range root.Commands {
@@ -123,9 +126,38 @@ func noArguments(_ context.Context, cmd *cli.Command) error {
 	return nil
 }
 
-func noSuchCommand(_ context.Context, cmd *cli.Command) error {
-	if name := cmd.Args().First(); name != "" {
-		return usageError{hintedError{fmt.Errorf("there is no command %q", name), "Run waybill --help for the list."}}
+// withoutCommand is what the program does when its first argument is no command.
+func withoutCommand(ctx context.Context, cmd *cli.Command) error {
+	switch {
+	case cmd.Args().Present():
+		return noSuchCommand(cmd.Args().First())
+	case cmd.Bool("version"):
+		return cmd.Command("version").Action(ctx, cmd)
 	}
 	return cli.ShowRootCommandHelp(cmd)
+}
+
+func noSuchCommand(name string) error {
+	return usageError{hintedError{fmt.Errorf("there is no command %q", name), "Run waybill --help for the list."}}
+}
+
+func (c *command) help() *cli.Command {
+	return &cli.Command{
+		Name:      "help",
+		Usage:     "show what a command does and takes",
+		ArgsUsage: "[COMMAND]",
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			about, above := cmd.Root(), cmd.Root()
+			for i, name := range cmd.Args().Slice() {
+				above, about = about, about.Command(name)
+				if about == nil {
+					return noSuchCommand(strings.Join(cmd.Args().Slice()[:i+1], " "))
+				}
+			}
+			if about == cmd.Root() {
+				return cli.ShowRootCommandHelp(about)
+			}
+			return cli.ShowCommandHelp(ctx, above, about.Name)
+		},
+	}
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,7 +48,7 @@ func (c *command) sandbox() *cli.Command {
 				Framework: sandbox.Framework(cmd.String("framework")),
 			})
 			if err != nil {
-				return err
+				return elsewhere(err, cmd.String("listen"))
 			}
 			if err := c.printNext(s, cmd.String("dir")); err != nil {
 				return err
@@ -54,6 +56,20 @@ func (c *command) sandbox() *cli.Command {
 			return s.Run(ctx)
 		},
 	}
+}
+
+// elsewhere adds a hint to the error of an address that is not to be had. The other
+// addresses either give way to free ones or say themselves what to do.
+func elsewhere(err error, address string) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "listen" || op.Addr == nil {
+		return err
+	}
+	_, wanted, _ := net.SplitHostPort(address)
+	if _, port, _ := net.SplitHostPort(op.Addr.String()); port != wanted {
+		return err
+	}
+	return hintedError{err, "Name another address with --listen, such as 127.0.0.1:9080; 127.0.0.1:0 is one that is free."}
 }
 
 // printNext prints commands that work when pasted into a second terminal in the

@@ -30,6 +30,9 @@ func (c *command) serve() *cli.Command {
 			&cli.StringFlag{Name: "protect", Usage: "pass requests with an access token on to `URL`, short for a route with the path /"},
 		},
 		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if cmd.IsSet("protect") && cmd.String("protect") == "" { // as a variable that is not set makes it
+				return usagef("--protect: want a URL such as http://127.0.0.1:3000")
+			}
 			// Caught from here on: a SIGHUP that comes during the start must not end it.
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)

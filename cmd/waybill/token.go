@@ -113,7 +113,7 @@ func (c *command) token() *cli.Command {
 		Description: "The output curl is one line for a POSIX shell, which calls the URL with the token; options of curl can\n" +
 			"be put behind it. printf, which is part of the shell, hands the token to curl: on curl's own command line,\n" +
 			"every account of the machine could read it in the list of processes. The history of the shell keeps it, though.\n" +
-			"It needs curl 7.55 or later.",
+			"The line fails when the status is 400 or above. It needs curl 7.76 or later.",
 		Flags: append(tokenFlags(),
 			&cli.StringFlag{
 				Name: "output", Usage: "`FORMAT`: token, json or curl", Value: "token",

@@ -22,7 +22,7 @@ const (
 	maxChain = 10
 
 	// renewalTime is how long before the end of a certificate it is time to act: a new
-	// one has to be ordered, and registered with the Participant Registry.
+	// one has to be ordered and, for a seal, registered with the Participant Registry.
 	renewalTime = 30 * 24 * time.Hour
 )
 
@@ -199,9 +199,14 @@ func (s *subject) complete() []Problem {
 	}}
 }
 
-// validity checks the dates of every certificate.
-func (s *subject) validity(at time.Time) []Problem {
-	const renew = "Renew the certificate, and register the new one with the Participant Registry."
+// What to do when a certificate ends. Only seals are registered.
+const (
+	renewSeal = "Renew the certificate, and register the new one with the Participant Registry."
+	renewTLS  = "Renew the certificate, put the new one in its place, and reload the server (SIGHUP)."
+)
+
+// validity checks the dates of every certificate. Renew is the mend.
+func (s *subject) validity(at time.Time, renew string) []Problem {
 	var problems []Problem
 	for i, c := range s.chain {
 		problem := Problem{File: s.certFile, Mend: renew}

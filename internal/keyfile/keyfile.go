@@ -102,7 +102,7 @@ func (e problemError) Unwrap() error { return e.Cause }
 // unless they are all warnings.
 func ReadSeal(files Files, at time.Time) (*Pair, Problems) {
 	return inspect(files, func(s *subject) []Problem {
-		return slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(at), s.usage())
+		return slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(at, renewSeal), s.usage())
 	})
 }
 
@@ -117,7 +117,7 @@ func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 		}}
 	}
 	return inspect(files, func(s *subject) []Problem {
-		return slices.Concat(s.match(), s.order(), s.validity(at))
+		return slices.Concat(s.match(), s.order(), s.validity(at, renewTLS))
 	})
 }
 

@@ -317,7 +317,7 @@ func TestChecks(t *testing.T) {
 		{name: "no root", certs: c[:3], message: `ends with "Test Sub CA", whose issuer, "CN=Test Root,C=NL"`, mend: "up to the root", warning: true},
 		{name: "expired", certs: issue(expired), message: `"Old Party" expired on 2026-06-01 11:00:00 UTC`, mend: "Renew"},
 		{name: "not yet valid", certs: issue(early), message: `"Early Party" is not valid before 2026-06-01 13:00:00 UTC`, mend: "clock"},
-		{name: "ends soon", certs: issue(ending), message: `"Ending Party" expires on 2026-06-30 12:00:00 UTC`, mend: "Renew", warning: true},
+		{name: "ends soon", certs: issue(ending), message: `"Ending Party" expires on 2026-06-30 12:00:00 UTC`, mend: "Participant Registry", warning: true},
 		{name: "not for signing", certs: issue(encipher), message: "not meant for signing", mend: "electronic seal"},
 	}
 	for _, test := range cases {
@@ -355,7 +355,7 @@ func TestAuthorityThatEndsSoon(t *testing.T) {
 		root := *testPKI().root.cert
 		root.NotAfter = now.AddDate(0, 0, 1)
 		s := &subject{certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &root}}
-		if problems := s.validity(now); len(problems) > 0 {
+		if problems := s.validity(now, renewSeal); len(problems) > 0 {
 			t.Errorf("problems %v", problems)
 		}
 	})
@@ -364,7 +364,7 @@ func TestAuthorityThatEndsSoon(t *testing.T) {
 		root := *testPKI().root.cert
 		root.NotAfter = now.Add(-time.Second)
 		s := &subject{certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &root}}
-		wantProblem(t, s.validity(now), `"Test Root" expired on`, "Renew", false)
+		wantProblem(t, s.validity(now, renewSeal), `"Test Root" expired on`, "Renew", false)
 	})
 }
 
@@ -496,6 +496,9 @@ func TestReadTLS(t *testing.T) {
 	if _, problems = ReadTLS(files, now.AddDate(2, 0, 0)); len(problems) < 2 || !strings.Contains(problems.Err().Error(), "expired") {
 		t.Errorf("problems %v do not tell that it expired", problems)
 	}
+	files.Key = place(t, "tls-key.pem", keyPEM(key))
+	_, problems = ReadTLS(files, leaf.NotAfter.Add(-time.Hour))
+	wantProblem(t, problems, `"www.example" expires on`, "Renew the certificate, put the new one in its place", true)
 }
 
 // The key's old form, SEC 1, is what `openssl ecparam -genkey` writes.
@@ -541,7 +544,7 @@ func FuzzParse(f *testing.F) {
 		}
 		if len(problems) == 0 && key.Public() != nil {
 			s := newSubject(key, certs, false)
-			problems = slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(now), s.usage())
+			problems = slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(now, renewSeal), s.usage())
 			if len(problems) == 0 && !s.ofKey(s.chain[0]) {
 				t.Error("key and leaf do not belong together")
 			}

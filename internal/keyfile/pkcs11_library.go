@@ -73,6 +73,7 @@ func (lib *library) find(u *keyURI) (uint, error) {
 		case err != nil: // being taken out, or not the one
 		case u.means(slot, &info):
 			found = append(found, slot)
+		case info.Label == "" && info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0: // SoftHSM always has one to spare
 		default:
 			others = append(others, fmt.Sprintf("%q", info.Label))
 		}

@@ -327,6 +327,9 @@ func TestProblemsOfHardware(t *testing.T) {
 			}
 			wantProblem(t, problems, c.message, c.mend, false)
 			discreet(t, problems, c.password)
+			if strings.Contains(problems.Err().Error(), `""`) {
+				t.Errorf("%v names the slot that is free", problems)
+			}
 		})
 	}
 }
