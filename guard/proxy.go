@@ -63,8 +63,9 @@ type ProxyConfig struct {
 // segments of dots or blanks, empty segments, semicolons or backslashes; with a dot, slash, backslash,
 // semicolon, question mark, number sign or control character encoded, once or several times over;
 // with a character that Unicode's form NFKC makes one of these or a percent sign, such as
-// a full-width slash or an ellipsis; that is not UTF-8; or that another route would take if case,
-// the width of letters, blanks around a segment or dots at its end made no difference.
+// a full-width slash or an ellipsis; with a character written as %u0061 below the first encoding; that
+// names a stream of a file (:$); that is not UTF-8; or that another route would take if case, the
+// width of letters, what cannot be seen, blanks around a segment or dots at its end made no difference.
 //
 // 400 is also the answer to a query with a blank or a control character in it, and to a method that
 // is not a token of RFC 9110 section 5.6.2; 405 is that to CONNECT.
