@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -90,11 +91,19 @@ func TestPlainPaths(t *testing.T) {
 // The routes of these tests, and a path of our own.
 func somePlaces(tb testing.TB) places {
 	tb.Helper()
-	l, err := newPlaces([]*place{newPlace("/"), newPlace("/admin/"), newPlace("/api/v1"), newPlace("/api"), newPlace("/connect/token")})
+	l, err := placesOf("/", "/admin/", "/api/v1", "/api", "/connect/token")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return l
+}
+
+func placesOf(paths ...string) (l places, err error) {
+	for _, path := range paths {
+		err = errors.Join(err, l.add(newPlace(path)))
+	}
+	l.sort()
+	return l, err
 }
 
 func TestFind(t *testing.T) {
@@ -130,11 +139,7 @@ func TestFind(t *testing.T) {
 
 func TestPlacesThatAreTheSame(t *testing.T) {
 	for _, paths := range [][]string{{"/a", "/a"}, {"/a", "/a/"}, {"/a", "/A"}, {"/", ""}, {"/a.", "/a"}, {"/a", "/A/b"}, {"/a b", "/x", "/A B/c/d"}, {"/ａ/b/c", "/a"}} {
-		var list []*place
-		for _, p := range paths {
-			list = append(list, newPlace(p))
-		}
-		if _, err := newPlaces(list); err == nil {
+		if _, err := placesOf(paths...); err == nil {
 			t.Errorf("%q are accepted", paths)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -92,7 +91,8 @@ type Proxy struct {
 	buffers buffers
 }
 
-// NewProxy checks the configuration and returns a proxy for it.
+// NewProxy checks the configuration and returns a proxy for it. When routes cannot be used, the error
+// wraps [RouteErrors].
 func NewProxy(c ProxyConfig) (*Proxy, error) {
 	if c.Checker == nil || c.Log == nil || len(c.Routes) == 0 {
 		return nil, errors.New("guard: proxy: Checker and Log must be set, and one route at least")
@@ -127,25 +127,31 @@ func (p *Proxy) CloseIdleConnections() {
 
 // lay makes the places of the configuration.
 func (p *Proxy) lay() error {
-	var own []*place
+	var refused RouteErrors
 	for _, path := range p.config.OwnPaths {
-		own = append(own, newPlace(path))
-	}
-	list := slices.Clone(own)
-	for _, r := range p.config.Routes {
-		if err := r.check(); err != nil {
+		if err := p.places.add(newPlace(path)); err != nil {
 			return err
 		}
-		routed := newPlace(r.Path)
-		if slices.ContainsFunc(own, func(o *place) bool { return takes(o.loose, routed.loose) }) {
-			return fmt.Errorf("path %s: the server itself answers there", r.Path)
-		}
-		routed.route, routed.proxy = r, p.reverse(r)
-		list = append(list, routed)
 	}
-	var err error
-	p.places, err = newPlaces(list)
-	return err
+	for i, r := range p.config.Routes {
+		if err := p.layRoute(r); err != nil {
+			refused = append(refused, RouteError{Index: i, Err: err})
+		}
+	}
+	p.places.sort()
+	if len(refused) > 0 {
+		return refused
+	}
+	return nil
+}
+
+func (p *Proxy) layRoute(r Route) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	routed := newPlace(r.Path)
+	routed.route, routed.proxy = r, p.reverse(r)
+	return p.places.add(routed)
 }
 
 // ServeHTTP passes a request on, or refuses it.

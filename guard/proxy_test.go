@@ -616,3 +616,18 @@ func FuzzProxyHeaders(f *testing.F) {
 		}
 	})
 }
+
+// All routes that cannot be used are named at once, and a good one beside them is not.
+func TestRouteErrors(t *testing.T) {
+	_, err := guard.NewProxy(guard.ProxyConfig{Checker: newHouse(t), Log: quiet, OwnPaths: []string{"/own"}, Routes: []guard.Route{
+		routeTo(t, "/api", "http://x"), routeTo(t, "/API/", "http://x"), routeTo(t, "x", "http://x"), routeTo(t, "/own/x", "http://x"), routeTo(t, "/good", "http://x"),
+	}})
+	refused, _ := errors.AsType[guard.RouteErrors](err)
+	var indexes []int
+	for _, e := range refused {
+		indexes = append(indexes, e.Index)
+	}
+	if !slices.Equal(indexes, []int{1, 2, 3}) {
+		t.Errorf("%v: %v", indexes, err)
+	}
+}

@@ -45,6 +45,30 @@ func (r Route) check() error {
 	return nil
 }
 
+// A RouteError says why a route cannot be used, by itself or beside those before it.
+type RouteError struct {
+	Index int // in Routes of [ProxyConfig]
+	Err   error
+}
+
+// Error implements error.
+func (e RouteError) Error() string { return fmt.Sprintf("route %d: %v", e.Index, e.Err) }
+
+// Unwrap gives the reason.
+func (e RouteError) Unwrap() error { return e.Err }
+
+// RouteErrors are all routes of a [ProxyConfig] that cannot be used.
+type RouteErrors []RouteError
+
+// Error tells all of them, a line each.
+func (l RouteErrors) Error() string {
+	lines := make([]string, len(l))
+	for i, e := range l {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
 // A place is somewhere that requests go: to an upstream, or to the server itself.
 type place struct {
 	path  string // without a slash at the end: empty for the root
@@ -64,20 +88,26 @@ func takes(place, path string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// places are sorted, the longest first.
+// places are sorted, the longest first, before one is looked for.
 type places []*place
 
-// newPlaces refuses places of which some upstream could take one for the other.
-func newPlaces(list []*place) (places, error) {
-	slices.SortStableFunc(list, func(a, b *place) int { return cmp.Compare(len(b.path), len(a.path)) })
-	for i, p := range list {
-		for _, longer := range list[:i] {
-			if confusable(p, longer) || confusable(longer, p) {
-				return nil, fmt.Errorf("the paths %s/ and %s/ are the same, or would be if case made no difference", longer.path, p.path)
-			}
+// add refuses a place that some upstream could take for another, and a route to what is the
+// server's own.
+func (l *places) add(p *place) error {
+	for _, other := range *l {
+		switch {
+		case other.proxy == nil && p.proxy != nil && takes(other.loose, p.loose):
+			return fmt.Errorf("path %s: the server itself answers there", p.route.Path)
+		case confusable(p, other) || confusable(other, p):
+			return fmt.Errorf("the paths %s/ and %s/ are the same, or would be if case made no difference", other.path, p.path)
 		}
 	}
-	return list, nil
+	*l = append(*l, p)
+	return nil
+}
+
+func (l places) sort() {
+	slices.SortStableFunc(l, func(a, b *place) int { return cmp.Compare(len(b.path), len(a.path)) })
 }
 
 // confusable reports whether two places are the same for some upstream, or one is below the other

@@ -2,12 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
-	"slices"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/capabilities"
@@ -34,19 +34,12 @@ func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) guard.P
 
 // routeProblems says which routes the proxy refuses, by themselves or beside those before them.
 func routeProblems(cfg *config.Config) []config.Problem {
+	_, err := guard.NewProxy(routed(cfg, nobody{}, slog.New(slog.DiscardHandler)))
+	refused, _ := errors.AsType[guard.RouteErrors](err)
 	var problems []config.Problem
-	proxy := routed(cfg, nobody{}, slog.New(slog.DiscardHandler))
-	all := proxy.Routes
-	proxy.Routes = nil
-	for i, r := range all {
-		if r.Path == "" || r.Upstream.Host == "" { // told elsewhere
-			continue
-		}
-		good := proxy.Routes
-		proxy.Routes = append(slices.Clone(good), r)
-		if _, err := guard.NewProxy(proxy); err != nil {
-			problems = append(problems, cfg.Problem(fmt.Sprintf("routes[%d].path", i), err.Error(), ""))
-			proxy.Routes = good
+	for _, e := range refused {
+		if r := cfg.Routes[e.Index]; r.Path != "" && r.Upstream.Host != "" { // what is absent is told elsewhere
+			problems = append(problems, cfg.Problem(fmt.Sprintf("routes[%d].path", e.Index), e.Err.Error(), ""))
 		}
 	}
 	return problems
