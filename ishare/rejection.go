@@ -28,6 +28,13 @@ func (r *Rule) Because(format string, args ...any) *Rejection {
 	return &Rejection{Rule: r, Sentence: fmt.Sprintf(format, args...), Hint: r.Hint}
 }
 
+// WithHint replaces the rule's own hint by one that mends this case, and returns the
+// rejection.
+func (r *Rejection) WithHint(format string, args ...any) *Rejection {
+	r.Hint = fmt.Sprintf(format, args...)
+	return r
+}
+
 // From sets the private cause and returns the rejection.
 func (r *Rejection) From(cause error) *Rejection {
 	r.Cause = cause

@@ -38,6 +38,16 @@ func TestRejectionWithASentenceOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestRejectionWithAHintOfItsOwn(t *testing.T) {
+	rejection := ishare.ChainIssuer.Because("x5c[1] is not a CA").WithHint("Put %s behind the leaf.", "its issuer")
+	if want := "Put its issuer behind the leaf."; rejection.Hint != want {
+		t.Errorf("Hint = %q, want %q", rejection.Hint, want)
+	}
+	if rejection.Hint == ishare.ChainIssuer.Hint {
+		t.Error("the rule's own hint was changed")
+	}
+}
+
 func TestRejectionKeepsItsCausePrivate(t *testing.T) {
 	cause := fmt.Errorf("reading: %w", &fs.PathError{Op: "open", Path: "secret.pem", Err: io.ErrUnexpectedEOF})
 	rejection := ishare.JWTX5C.Reject().From(cause)

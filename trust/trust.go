@@ -108,6 +108,28 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 	return chain, nil
 }
 
+// Check judges a chain as a server would whose trust anchor is the last certificate of
+// it, and returns every rejection in the order of the catalogue, and not the first
+// alone: for whoever makes assertions, who wants to know before the server says so.
+func Check(certificates []*x509.Certificate, at time.Time) []*ishare.Rejection {
+	if len(certificates) == 0 {
+		return []*ishare.Rejection{ishare.JWTX5C.Reject()}
+	}
+	v := &Validator{}
+	v.SetAnchors(Anchors{FingerprintOf(certificates[len(certificates)-1]): ""})
+	trail := &ishare.Trail{}
+	if _, err := v.Validate(certificates, at, trail); err == nil {
+		return nil
+	}
+	var rejections []*ishare.Rejection
+	for _, rule := range ishare.Rules() {
+		if rejection, _ := trail.Outcome(rule); rejection != nil {
+			rejections = append(rejections, rejection)
+		}
+	}
+	return rejections
+}
+
 // anchorIndex finds the first anchor among the issuers, or -1. The leaf is no
 // issuer: the trusted list is of CAs, and pinning a leaf is what party records do.
 func anchorIndex(anchors Anchors, certificates []*x509.Certificate) int {

@@ -767,6 +767,30 @@ func onTemplate(f func(*x509.Certificate)) func(*testca.SealRequest) {
 	}
 }
 
+func TestCheckTellsEveryRejection(t *testing.T) {
+	ids := func(rejections []*ishare.Rejection) (list []string) {
+		for _, r := range rejections {
+			list = append(list, r.Rule.ID)
+		}
+		return list
+	}
+	bad := change(func(c *x509.Certificate) { c.KeyUsage, c.NotAfter = 0, time.Now().Add(-time.Hour) })
+	for name, test := range map[string]struct {
+		chain []*x509.Certificate
+		want  []string
+	}{
+		"a good seal":             {honest().Chain, nil},
+		"expired, without usage":  {bad, []string{"certificate.validity", "certificate.usage"}},
+		"a leaf alone":            {honest().Chain[:1], []string{"chain.untrusted"}},
+		"nothing":                 {nil, []string{"jwt.x5c"}},
+		"a key that is too small": {withKey(key(1024)), []string{"certificate.key"}},
+	} {
+		if diff := cmp.Diff(test.want, ids(trust.Check(test.chain, time.Now()))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestNoCertificates(t *testing.T) {
 	_, err := validator(t, level(testca.Root)).Validate(nil, time.Now(), nil)
 	if rejection := (*ishare.Rejection)(nil); !errors.As(err, &rejection) || rejection.Rule != ishare.JWTX5C {
