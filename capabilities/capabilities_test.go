@@ -211,7 +211,7 @@ func TestRefusals(t *testing.T) {
 		status        int
 	}{
 		{"not Bearer", "GET", []string{"Basic eDp5"}, 400},
-		{"empty header", "GET", []string{""}, 400},
+		{"Bearer without a token", "GET", []string{"Bearer "}, 400},
 		{"two headers", "GET", []string{"Bearer " + good, "Bearer " + good}, 400},
 		{"bad token", "GET", []string{"Bearer x"}, 401},
 		{"tampered", "GET", []string{"Bearer " + good[:len(good)-4] + "AAAA"}, 401},

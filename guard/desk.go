@@ -89,7 +89,7 @@ func (d *desk) authorized(h http.Header) bool {
 	if len(values) != 1 {
 		return false
 	}
-	scheme, secret, _ := strings.Cut(values[0], " ")
+	scheme, secret := splitCredentials(values[0])
 	got, want := sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(d.config.Secret))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }

@@ -285,7 +285,7 @@ func TestDesksWithASecret(t *testing.T) {
 		{"Authorization", "Bearer "},
 		{"Authorization", "Bearer wrong"},
 		{"Authorization", "Bearer a secret of the hous"},
-		{"Authorization", "Bearer a secret of the house "},
+		{"Authorization", "Bearer\ta secret of the house"},
 		{"Authorization", "Basic a secret of the house"},
 		{"Authorization", "a secret of the house"},
 		{"Authorization", "Bearer a secret of the house", "Authorization", "Bearer a secret of the house"},
@@ -297,7 +297,7 @@ func TestDesksWithASecret(t *testing.T) {
 			}
 		}
 	}
-	if w := post(d.introspection, form("token", token), "Authorization", "bearer a secret of the house"); !active(t, w) {
+	if w := post(d.introspection, form("token", token), "Authorization", "bearer   a secret of the house"); !active(t, w) {
 		t.Errorf("with the secret: %d %s", w.Code, w.Body)
 	}
 	if w := post(d.revocation, form("token", token), "Authorization", "Bearer a secret of the house"); w.Code != http.StatusOK {

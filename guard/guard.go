@@ -108,13 +108,13 @@ func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler 
 }
 
 // Optional is [Require] for what strangers may see too: a request without an
-// Authorization header is let in, and has no [Caller]. A bad token is refused all the
+// Authorization header, or with an empty one, is let in, and has no [Caller]. A bad token is refused all the
 // same, so that its bearer learns of it.
 func Optional(checker Checker, scopes ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		guarded := Require(checker, scopes...)(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if len(r.Header.Values("Authorization")) == 0 {
+			if unauthenticated(r.Header) {
 				next.ServeHTTP(w, r)
 				return
 			}

@@ -143,12 +143,12 @@ func TestOptional(t *testing.T) {
 	if w := get(handler, "/", h.token(t, "orders")); w.Code != http.StatusForbidden {
 		t.Errorf("with a narrow one: %d", w.Code)
 	}
-	for _, value := range []string{"Basic eDp5", ""} {
+	for value, want := range map[string]int{"Basic eDp5": http.StatusBadRequest, "Bearer": http.StatusBadRequest, "": http.StatusTeapot, " ": http.StatusTeapot} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header["Authorization"] = []string{value}
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
-		if w.Code != http.StatusBadRequest {
+		if w.Code != want {
 			t.Errorf("%q: %d", value, w.Code)
 		}
 	}

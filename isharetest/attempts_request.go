@@ -100,7 +100,6 @@ func duplicateParameters() []variant {
 	variants := []variant{
 		{name: "unknown parameter", about: "A parameter that means nothing to the server occurs twice.", edit: suffix("&state=1&state=2")},
 		{name: "another scope", about: "scope occurs twice, with different values.", edit: func(r *Request) { r.Form.Add("scope", "openid") }},
-		{name: "empty scope", about: "scope occurs twice, the first one empty.", edit: func(r *Request) { r.Form = append(Form{{"scope", ""}}, r.Form...) }},
 		{name: "encoded name", about: "scope occurs twice, once with its name percent-encoded.", edit: suffix("&%73cope=iSHARE")},
 	}
 	for _, name := range required() {

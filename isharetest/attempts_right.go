@@ -63,6 +63,13 @@ func rightForms() []variant {
 		{name: "additional parameters", about: "The form holds parameters that mean nothing to the server.", official: "additional parameters", edit: func(r *Request) {
 			r.Form = append(Form{{"resource", "https://example.org/"}}, append(r.Form, Parameter{"état", "é"}, Parameter{"empty", ""})...)
 		}},
+		{name: "parameters without a value", about: "scope and client_secret are there without a value, which is as if they were not.", edit: func(r *Request) {
+			r.Form = append(Form{{"scope", ""}}, append(r.Form, Parameter{"client_secret", ""}, Parameter{"client_secret", ""})...)
+		}},
+		{name: "several resources", about: "resource occurs twice, as RFC 8707 allows.", edit: func(r *Request) {
+			r.Form = append(r.Form, Parameter{"resource", "https://example.org/"}, Parameter{"resource", "https://example.org/orders"})
+		}},
+		{name: "empty Authorization", about: "The Authorization header is empty.", edit: func(r *Request) { r.Header.Set("Authorization", "") }},
 		{name: "parameters in another order", about: "The parameters stand in another order.", edit: func(r *Request) { slices.Reverse(r.Form) }},
 		{name: "media type with charset", about: "The media type has a charset and capitals.", edit: func(r *Request) {
 			r.Header.Set("Content-Type", "Application/X-WWW-Form-URLencoded; charset=UTF-8")

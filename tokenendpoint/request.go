@@ -27,7 +27,7 @@ type request struct {
 // asking is what the rules about parameters look at.
 type asking struct {
 	form          form.Form
-	authorization bool // the request has an Authorization header
+	authorization bool // the request has an Authorization header with a value
 	known         map[string]bool
 }
 
@@ -42,8 +42,8 @@ var parameterTests = []ishare.Test[asking]{
 
 // judge applies the rules about parameters.
 func (h *Handler) judge(r *http.Request, f form.Form) (*request, error) {
-	_, authorization := r.Header["Authorization"]
-	a := asking{form: f, authorization: authorization, known: h.scopes}
+	said := func(value string) bool { return strings.Trim(value, " \t") != "" }
+	a := asking{form: f, authorization: slices.ContainsFunc(r.Header.Values("Authorization"), said), known: h.scopes}
 	if err := ishare.Judge(nil, a, parameterTests); err != nil {
 		return nil, err
 	}
@@ -58,7 +58,6 @@ func (h *Handler) judge(r *http.Request, f form.Form) (*request, error) {
 	return &request{clientID: clientID, scope: scope, askedScope: f.Get("scope"), assertion: f.Get("client_assertion")}, nil
 }
 
-// allFiveArePresent: an empty parameter counts as absent (RFC 6749 section 3.2).
 func allFiveArePresent(a asking) *ishare.Rejection {
 	for _, name := range []string{"grant_type", "scope", "client_id", "client_assertion_type", "client_assertion"} {
 		if a.form.Get(name) == "" {
@@ -114,7 +113,7 @@ func nothingElseAuthenticates(a asking) *ishare.Rejection {
 	switch {
 	case a.authorization:
 		return ishare.RequestClientAuthentication.Because("the request carries an Authorization header besides the assertion")
-	case a.form.Has("client_secret"):
+	case a.form.Get("client_secret") != "":
 		return ishare.RequestClientAuthentication.Because("the request carries client_secret besides the assertion")
 	}
 	return nil

@@ -18,16 +18,20 @@ import (
 // MaxBody is the size in bytes of the largest body that is read.
 const MaxBody = 64 << 10
 
-// maxParameters bounds the work on a form. A token request has five parameters.
+// maxParameters bounds the work on a form, those without a value included. A token request has five.
 const maxParameters = 100
 
-// A Form is the parameters of a body, each name once.
+// repeatable is the one parameter that may occur several times: each names a place where the token
+// is to be used (RFC 8707 section 2). It means nothing here.
+const repeatable = "resource"
+
+// A Form is the parameters of a body that have a value, each name once. A parameter without a value is
+// treated as if it were omitted (RFC 6749 section 3.2).
 type Form []parameter
 
 type parameter struct{ name, value string }
 
-// Get returns the value of a parameter, and nothing when there is none: an empty
-// parameter counts as absent (RFC 6749 section 3.2).
+// Get returns the value of a parameter, and nothing when there is none.
 func (f Form) Get(name string) string {
 	for _, p := range f {
 		if p.name == name {
@@ -35,16 +39,6 @@ func (f Form) Get(name string) string {
 		}
 	}
 	return ""
-}
-
-// Has reports whether the parameter is there, be it empty.
-func (f Form) Has(name string) bool {
-	for _, p := range f {
-		if p.name == name {
-			return true
-		}
-	}
-	return false
 }
 
 // Read takes the form from the body of a POST, and never from the URL. An error is a
@@ -105,25 +99,28 @@ func readBody(r *http.Request) (string, error) {
 }
 
 // Parse takes a form apart in one pass. It is stricter than [url.ParseQuery] in that a
-// name occurs once and everything is UTF-8. An error is a [*ishare.Rejection].
+// name has a value once, but for resource, and everything is UTF-8. An error is a [*ishare.Rejection].
 func Parse(body string) (Form, error) {
-	f := make(Form, 0, 8)
+	f, count := make(Form, 0, 8), 0
 	for pair := range strings.SplitSeq(body, "&") {
 		if pair == "" {
 			continue
 		}
-		name, value, _ := strings.Cut(pair, "=")
-		p, err := decode(name, value)
-		if err != nil {
-			return nil, err
-		}
-		if f.Has(p.name) {
-			return nil, ishare.RequestDuplicateParameter.Because("the parameter %.40s occurs more than once", p.name)
-		}
-		if len(f) == maxParameters {
+		count++
+		if count > maxParameters {
 			return nil, ishare.RequestMalformed.Because("the form holds more than %d parameters", maxParameters)
 		}
-		f = append(f, p)
+		name, value, _ := strings.Cut(pair, "=")
+		p, err := decode(name, value)
+		switch {
+		case err != nil:
+			return nil, err
+		case p.value == "":
+		case f.Get(p.name) != "" && p.name != repeatable:
+			return nil, ishare.RequestDuplicateParameter.Because("the parameter %.40s occurs more than once", p.name)
+		default:
+			f = append(f, p)
+		}
 	}
 	return f, nil
 }
