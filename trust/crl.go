@@ -7,7 +7,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -113,15 +112,6 @@ func (e wireEntries) understood() error {
 		}
 		if _, err := entry.withdrawal(); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-func knowsCritical(extensions []pkix.Extension, known ...asn1.ObjectIdentifier) error {
-	for _, ext := range extensions {
-		if ext.Critical && !slices.ContainsFunc(known, ext.Id.Equal) {
-			return fmt.Errorf("there is the critical extension %s, which is not known here", ext.Id)
 		}
 	}
 	return nil

@@ -1,11 +1,9 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"time"
 
@@ -100,7 +98,7 @@ func leafMaySign(c candidate) *ishare.Rejection {
 // key of the anchor's choice, and not nine with the dearest keys that are allowed.
 func eachIsIssuedByTheNext(c candidate) *ishare.Rejection {
 	for i, cert := range c.certificates[:len(c.certificates)-1] {
-		if !bytes.Equal(cert.RawIssuer, c.certificates[i+1].RawSubject) {
+		if !sameName(cert.RawIssuer, c.certificates[i+1].RawSubject) {
 			return ishare.ChainOrder.Because("x5c[%d] names another issuer than x5c[%d]", i, i+1)
 		}
 	}
@@ -153,15 +151,13 @@ func issuerMayIssue(i int, issuer *x509.Certificate) *ishare.Rejection {
 	switch {
 	case !issuer.BasicConstraintsValid || !issuer.IsCA:
 		return ishare.ChainIssuer.Because("x5c[%d] is not a CA", i)
-	case issuer.KeyUsage&x509.KeyUsageCertSign == 0:
+	case !issuerMay(issuer, x509.KeyUsageCertSign):
 		return ishare.ChainIssuer.Because("the key usage of x5c[%d] lacks keyCertSign", i)
 	case issuer.MaxPathLen >= 0 && i-1 > issuer.MaxPathLen:
 		return ishare.ChainIssuer.Because("x5c[%d] allows %d CAs below it, and there are %d", i, issuer.MaxPathLen, i-1)
 	}
 	return nil
 }
-
-var oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
 
 // namesArePermitted leaves name constraints to crypto/x509. It is asked only for
 // chains that have some below or at their anchor, because it verifies every

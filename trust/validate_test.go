@@ -288,6 +288,7 @@ func TestChainsThatAreTrusted(t *testing.T) {
 		"issuer of 8192 bits":                    under(authority(root, odd(8192, 65537), nil)),
 		"ECDSA issuer":                           under(authority(root, curveKey(elliptic.P256()), nil)),
 		"issued by the root":                     under(root),
+		"an issuer without key usage":            under(issuing(func(c *x509.Certificate) { c.KeyUsage = 0 })),
 		"path length as it can be":               under(authority(root, key(2048), func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })),
 		"path length of one, with one": under(authority(
 			authority(root, key(2048), func(c *x509.Certificate) { c.MaxPathLen = 1 }), key(2048), nil)),
@@ -517,7 +518,6 @@ func TestIssuersThatAreRefused(t *testing.T) {
 		"a seal":               {under(honest()), "x5c[1] is not a CA"},
 		"no basic constraints": {under(issuing(func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA, c.MaxPathLen = false, false, 0 })), "x5c[1] is not a CA"},
 		"no keyCertSign":       {under(issuing(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })), "x5c[1] lacks keyCertSign"},
-		"no key usage":         {under(issuing(func(c *x509.Certificate) { c.KeyUsage = 0 })), "x5c[1] lacks keyCertSign"},
 		"path length zero, with a CA": {
 			under(authority(authority(root, key(2048), pathLength(0)), key(2048), nil)), "x5c[2] allows 0 CAs below it, and there are 1",
 		},
