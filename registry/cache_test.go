@@ -321,12 +321,14 @@ func TestCacheUsesStaleRecords(t *testing.T) {
 		if st.StaleUses != 60 || !st.StaleSince.Equal(began) || !errors.Is(st.Err, errBroken) || st.Failures == 0 {
 			t.Errorf("Stats = %+v", st)
 		}
+		synctest.Wait() // the log is told after the callers
 		if n := log.count("WARN a party record was not received"); n == 0 || n > 61 {
 			t.Errorf("%d lines in the log", n)
 		}
 		s.change(func(s *scripted) { s.err = nil })
 		time.Sleep(failureMemory)
 		mustParty(t, c, "a:b")
+		synctest.Wait()
 		if st := c.Stats(); st.Err != nil || !st.StaleSince.IsZero() || log.count("INFO party records are received again") != 1 {
 			t.Errorf("after the outage: %+v, %q", st, log.lines)
 		}
