@@ -1,9 +1,11 @@
 package assertion
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -34,7 +36,7 @@ type claimSet struct {
 func decodeClaims(token *jws.Token) (*claimSet, error) {
 	var c claimSet
 	if err := jws.UnmarshalObject(token.Payload(), &c); err != nil {
-		return nil, ishare.JWTPayload.Reject().From(err)
+		return nil, ishare.JWTPayload.Because("the payload %v", err).From(err)
 	}
 	return &c, nil
 }
@@ -102,46 +104,107 @@ func (v *Verifier) judgeClaims(c *claimSet, clientID ishare.PartyID, at time.Tim
 }
 
 func issIsClient(h hearing) *ishare.Rejection {
-	iss, ok := text(h.Iss)
+	iss, rejection := textOf(ishare.ClaimIss, "iss", h.Iss)
 	switch {
-	case !ok:
-		return ishare.ClaimIss.Because("iss is missing or not a string")
-	case iss != string(h.clientID) || iss == "":
-		return ishare.ClaimIss.Because("iss is not the client_id of the request")
+	case rejection != nil:
+		return rejection
+	case h.clientID == "": // nobody but an explanation comes without one: it takes iss for it
+		return ishare.ClaimIss.Because("iss is %s, which is not a party identifier", ishare.Quote(iss))
+	case iss != string(h.clientID):
+		return ishare.ClaimIss.Because("iss is %s, and client_id is %s", ishare.Quote(iss), ishare.Quote(string(h.clientID)))
 	}
 	return nil
 }
 
 func subIsIss(h hearing) *ishare.Rejection {
 	iss, _ := text(h.Iss)
-	sub, ok := text(h.Sub)
-	switch {
-	case !ok:
-		return ishare.ClaimSub.Because("sub is missing or not a string")
-	case sub != iss:
-		return ishare.ClaimSub.Because("sub is not the same as iss")
+	sub, rejection := textOf(ishare.ClaimSub, "sub", h.Sub)
+	if rejection == nil && sub != iss {
+		return ishare.ClaimSub.Because("sub is %s, and iss is %s", ishare.Quote(sub), ishare.Quote(iss))
 	}
-	return nil
+	return rejection
 }
 
 func audIsThisServer(h hearing) *ishare.Rejection {
-	aud, ok := text(h.Aud)
-	switch {
-	case h.Aud.Kind() == '[':
-		return ishare.ClaimAud.Because("aud is an array; it must be one string, because an assertion for several servers lets each pass as the client at the others")
-	case !ok:
-		return ishare.ClaimAud.Because("aud is missing or not a string")
-	case !slices.Contains(h.audience, ishare.PartyID(aud)):
-		return ishare.ClaimAud.Because("aud is %.100s; this server is %s", aud, h.audience[0])
+	mend := "Set aud to " + string(h.audience[0]) + ", the party identifier of this server, as one string."
+	if h.Aud.Kind() == '[' {
+		return ishare.ClaimAud.Because("aud is an array, %s; it must be one string, because an assertion for several servers lets each pass as the client at the others",
+			quoteArray(h.Aud)).WithHint("%s", mend+" Some libraries make an array even of one value: give them the text.")
 	}
-	return nil
+	aud, rejection := textOf(ishare.ClaimAud, "aud", h.Aud)
+	switch {
+	case rejection != nil:
+		return rejection.WithHint("%s", mend)
+	case slices.Contains(h.audience, ishare.PartyID(aud)):
+		return nil
+	case strings.Contains(aud, "://"):
+		mend += " iSHARE names a server by its party identifier, and never by a URL."
+	}
+	return ishare.ClaimAud.Because("aud is %s; this server is %s", ishare.Quote(aud), h.audience[0]).WithHint("%s", mend)
 }
 
 func jtiIsPresent(h hearing) *ishare.Rejection {
-	if jti, ok := text(h.JTI); !ok || jti == "" || len(jti) > maxJTI {
-		return ishare.ClaimJTI.Reject()
+	jti, rejection := textOf(ishare.ClaimJTI, "jti", h.JTI)
+	if rejection == nil && len(jti) > maxJTI {
+		return ishare.ClaimJTI.Because("jti has %d bytes, more than %d", len(jti), maxJTI).
+			WithHint("Set jti to a short random value, such as a UUID: it has 36 bytes.")
 	}
-	return nil
+	return rejection
+}
+
+// textOf refuses a claim that is missing, empty or not a string.
+func textOf(rule *ishare.Rule, name string, v jsontext.Value) (string, *ishare.Rejection) {
+	s, ok := text(v)
+	switch {
+	case v == nil:
+		return "", rule.Because("%s is missing", name)
+	case !ok:
+		return "", rule.Because("%s is %s, not a string", name, quoteJSON(v))
+	case s == "":
+		return "", rule.Because("%s is empty", name)
+	}
+	return s, nil
+}
+
+// quoteJSON shows a value of any kind, in few bytes.
+func quoteJSON(v jsontext.Value) string {
+	switch v.Kind() {
+	case '"':
+		s, _ := text(v)
+		return "the string " + ishare.Quote(s)
+	case '0':
+		return "the number " + strings.Trim(ishare.Quote(string(v)), "'")
+	case '[':
+		return "an array"
+	case '{':
+		return "an object"
+	}
+	return string(v) // null, true or false
+}
+
+// maxShown is how many entries of an array are shown.
+const maxShown = 3
+
+func quoteArray(v jsontext.Value) string {
+	var shown []string
+	d := jsontext.NewDecoder(bytes.NewReader(v))
+	_, err := d.ReadToken() // the bracket; all was read before, so that no error comes
+	for err == nil && d.PeekKind() != ']' {
+		if len(shown) == maxShown {
+			shown = append(shown, "...")
+			break
+		}
+		var entry jsontext.Value
+		if entry, err = d.ReadValue(); err != nil {
+			break
+		}
+		if s, ok := text(entry); ok {
+			shown = append(shown, ishare.Quote(s))
+		} else {
+			shown = append(shown, quoteJSON(entry))
+		}
+	}
+	return "[" + strings.Join(shown, ", ") + "]"
 }
 
 // numberOf refuses a time that is no number, or that is in milliseconds.
@@ -149,29 +212,55 @@ func numberOf(rule *ishare.Rule, name string, v jsontext.Value) (time.Time, *ish
 	f, ok := seconds(v)
 	switch {
 	case v == nil:
-		return time.Time{}, rule.Because("%s is missing", name)
+		return time.Time{}, rule.Because("%s is missing", name).
+			WithHint("Set %s to a time in seconds since 1970, as a JSON number.", name)
 	case !ok:
-		return time.Time{}, rule.Because("%s is not a number", name)
+		return time.Time{}, rule.Because("%s is %s, not a number of seconds", name, quoteJSON(v)).
+			WithHint("Set %s to a time in seconds since 1970, as a JSON number: without quotes.", name)
 	case f < 0:
-		return time.Time{}, rule.Because("%s is negative", name)
+		return time.Time{}, rule.Because("%s is negative: %.15g", name, f)
 	case f >= maxSeconds:
-		return time.Time{}, rule.Because("%s is in milliseconds; it must be in seconds", name)
+		return time.Time{}, rule.Because("%s is in milliseconds (%.15g); it must be in seconds", name, f).
+			WithHint("Divide by 1000 and drop the fraction, in iat, exp and nbf alike.")
 	}
 	return instant(f), nil
 }
 
-func iatHasCome(h hearing) *ishare.Rejection {
-	iat, rejection := numberOf(ishare.ClaimIat, "iat", h.Iat)
-	if rejection == nil && iat.After(h.at.Add(h.leeway)) {
-		return ishare.ClaimIat.Because("iat is %s in the future", iat.Sub(h.at).Round(time.Second))
+// ahead refuses a time that has not come.
+func (h *hearing) ahead(rule *ishare.Rule, name string, then time.Time) *ishare.Rejection {
+	early := then.Sub(h.at)
+	if early <= h.leeway {
+		return nil
+	}
+	rejection := rule.Because("%s is %s in the future: it says %s, and here it is %s", name, span(early), stamp(then), stamp(h.at))
+	if zone := early.Round(time.Hour); zone > 0 && zone <= 14*time.Hour && (early-zone).Abs() < time.Minute {
+		rejection.WithHint("Take the time in UTC: local time seems to have been taken for it. Unless the clock is wrong by %d hours.", zone/time.Hour)
 	}
 	return rejection
+}
+
+// span is a length of time as people say it: to the second, unless it is short.
+func span(d time.Duration) time.Duration {
+	if d < 10*time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(time.Second)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func iatHasCome(h hearing) *ishare.Rejection {
+	iat, rejection := numberOf(ishare.ClaimIat, "iat", h.Iat)
+	if rejection != nil {
+		return rejection
+	}
+	return h.ahead(ishare.ClaimIat, "iat", iat)
 }
 
 func expHasNotCome(h hearing) *ishare.Rejection {
 	exp, rejection := numberOf(ishare.ClaimExp, "exp", h.Exp)
 	if rejection == nil && !h.at.Before(exp.Add(h.leeway)) {
-		return ishare.ClaimExp.Because("the assertion expired %s ago", h.at.Sub(exp).Round(time.Second))
+		return ishare.ClaimExp.Because("the assertion expired %s ago: exp says %s, and here it is %s", span(h.at.Sub(exp)), stamp(exp), stamp(h.at))
 	}
 	return rejection
 }
@@ -181,8 +270,12 @@ func expHasNotCome(h hearing) *ishare.Rejection {
 func lifeIsThirtySeconds(h hearing) *ishare.Rejection {
 	iat, okIat := seconds(h.Iat)
 	exp, okExp := seconds(h.Exp)
-	if !okIat || !okExp || math.Round((exp-iat)*1000) != float64(Lifetime.Milliseconds()) {
-		return ishare.ClaimLifetime.Reject()
+	switch life := math.Round((exp-iat)*1000) / 1000; {
+	case !okIat || !okExp:
+		return ishare.ClaimLifetime.Because("iat or exp is missing or not a number")
+	case life != Lifetime.Seconds():
+		return ishare.ClaimLifetime.Because("exp is iat + %.15g seconds, and must be iat + %d", life, Lifetime/time.Second).
+			WithHint("Set exp to exactly iat + 30, whatever the library's default is, and both from one reading of the clock.")
 	}
 	return nil
 }
@@ -192,8 +285,8 @@ func nbfHasCome(h hearing) *ishare.Rejection {
 		return nil
 	}
 	nbf, rejection := numberOf(ishare.ClaimNbf, "nbf", h.Nbf)
-	if rejection == nil && nbf.After(h.at.Add(h.leeway)) {
-		return ishare.ClaimNbf.Because("nbf is %s in the future", nbf.Sub(h.at).Round(time.Second))
+	if rejection != nil {
+		return rejection.WithHint("%s", ishare.ClaimNbf.Hint)
 	}
-	return rejection
+	return h.ahead(ishare.ClaimNbf, "nbf", nbf)
 }

@@ -25,9 +25,22 @@ import (
 func split(compact string) (*jws.Token, error) {
 	token, err := jws.Split(compact)
 	if err != nil {
-		return nil, ishare.JWTCompact.Reject().From(err)
+		return nil, flawed(ishare.JWTCompact, "client_assertion is not a compact JWT: ", err)
 	}
 	return token, nil
+}
+
+// flawed refuses in the words of package jws.
+func flawed(rule *ishare.Rule, about string, err error) *ishare.Rejection {
+	flaw, ok := errors.AsType[*jws.Flaw](err)
+	if !ok {
+		return rule.Reject().From(err)
+	}
+	rejection := rule.Because("%s%s", about, flaw.Sentence)
+	if flaw.Hint != "" {
+		rejection.Hint = flaw.Hint
+	}
+	return rejection
 }
 
 // opened is a header that keeps the rules jwt.header to jwt.x5c.
@@ -66,12 +79,12 @@ func (v *Verifier) open(token *jws.Token, trail *ishare.Trail) (*opened, error) 
 func openHeader(token *jws.Token, trail *ishare.Trail) (*jws.Header, error) {
 	header, err := token.Header()
 	if errors.Is(err, jws.ErrCompact) {
-		rejection := ishare.JWTCompact.Reject().From(err)
+		rejection := flawed(ishare.JWTCompact, "client_assertion is not a compact JWT: ", err)
 		trail.Note(ishare.JWTCompact, rejection)
 		return nil, rejection
 	}
 	if err != nil {
-		rejection := ishare.JWTHeader.Reject().From(err)
+		rejection := flawed(ishare.JWTHeader, "", err)
 		trail.Note(ishare.JWTHeader, rejection)
 		return nil, rejection
 	}
@@ -80,23 +93,66 @@ func openHeader(token *jws.Token, trail *ishare.Trail) (*jws.Header, error) {
 }
 
 func algIsRSA(o opening) *ishare.Rejection {
-	name, ok := o.header.Text("alg")
-	if !ok {
-		return ishare.JWTAlg.Because("alg is missing or not a string")
+	name, rejection := o.textOf(ishare.JWTAlg, "alg")
+	if rejection != nil {
+		return rejection
 	}
 	alg, err := jws.ParseAlgorithm(name)
 	if err != nil {
-		return ishare.JWTAlg.Because("alg is %.20s, not RS256, RS384 or RS512", name)
+		return ishare.JWTAlg.Because("alg is %s, not RS256, RS384 or RS512", ishare.Quote(name)).WithHint("%s", algHint(name))
 	}
 	o.found.algorithm = alg
 	return nil
 }
 
-func typIsJWT(o opening) *ishare.Rejection {
-	if typ, ok := o.header.Text("typ"); !ok || !strings.EqualFold(typ, "JWT") {
-		return ishare.JWTTyp.Reject()
+// algHint says what to do in place of another algorithm of RFC 7518.
+func algHint(name string) string {
+	const mend = "Sign with RS256 and the RSA key of your seal."
+	switch upper := strings.ToUpper(name); {
+	case strings.HasPrefix(upper, "RS") && upper != name:
+		return "Write " + upper[:min(len(upper), 5)] + " in capitals: alg is compared with regard to case."
+	case strings.HasPrefix(upper, "PS"):
+		return mend + " PS256, PS384 and PS512 use the same key, with another padding (RSASSA-PSS), and are not accepted."
+	case strings.HasPrefix(upper, "ES"), strings.HasPrefix(upper, "ED"):
+		return mend + " This one takes a key on an elliptic curve, and no seal of iSHARE has one."
+	case strings.HasPrefix(upper, "HS"):
+		return mend + " An HMAC takes a secret that both sides know, and there is none."
+	case upper == "NONE":
+		return mend + " An assertion that is not signed proves nothing."
 	}
-	return nil
+	return mend
+}
+
+// textOf refuses a parameter that is missing or not a string.
+func (o *opening) textOf(rule *ishare.Rule, name string) (string, *ishare.Rejection) {
+	text, ok := o.header.Text(name)
+	switch {
+	case ok:
+		return text, nil
+	case o.header.Has(name):
+		return "", rule.Because("%s is not a string", name)
+	}
+	for _, other := range o.header.Others() {
+		if strings.EqualFold(other, name) {
+			return "", rule.Because("%s is missing; the header holds %s, which is another name", name, ishare.Quote(other)).
+				WithHint("Write the name %s in small letters.", name)
+		}
+	}
+	return "", rule.Because("%s is missing", name)
+}
+
+func typIsJWT(o opening) *ishare.Rejection {
+	typ, rejection := o.textOf(ishare.JWTTyp, "typ")
+	switch {
+	case rejection != nil:
+		return rejection
+	case strings.EqualFold(typ, "JWT"):
+		return nil
+	case strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), "at+jwt"):
+		return ishare.JWTTyp.Because("typ is %s, not JWT", ishare.Quote(typ)).
+			WithHint("Set typ to JWT. This is the type of an access token (RFC 9068): make sure that client_assertion is your own assertion, and not a token.")
+	}
+	return ishare.JWTTyp.Because("typ is %s, not JWT", ishare.Quote(typ)).WithHint("Set typ to JWT in the header.")
 }
 
 // dangerous header parameters change what is verified or name another key. No
@@ -104,19 +160,42 @@ func typIsJWT(o opening) *ishare.Rejection {
 var dangerous = []string{"crit", "jwk", "jku", "x5u", "b64"}
 
 func headerHoldsNothingElse(o opening) *ishare.Rejection {
-	for _, name := range o.header.Others("alg", "typ", "x5c") {
-		if !o.allowExtra || slices.Contains(dangerous, name) {
-			return ishare.JWTHeaderParameter.Because("the header holds %.40s besides alg, typ and x5c", name)
-		}
+	others := slices.DeleteFunc(o.header.Others("alg", "typ", "x5c"), func(name string) bool {
+		return o.allowExtra && !slices.Contains(dangerous, name)
+	})
+	if len(others) == 0 {
+		return nil
 	}
-	return nil
+	shown := make([]string, 0, maxShown+1)
+	for i, name := range others {
+		if i == maxShown {
+			shown = append(shown, fmt.Sprintf("%d more", len(others)-maxShown))
+			break
+		}
+		shown = append(shown, strings.Trim(ishare.Quote(name), "'"))
+	}
+	return ishare.JWTHeaderParameter.Because("the header holds %s besides alg, typ and x5c", strings.Join(shown, " and ")).
+		WithHint("%s", extraHint(others[0]))
+}
+
+func extraHint(name string) string {
+	switch name {
+	case "kid", "x5t", "x5t#S256":
+		return "Leave " + name + " out: libraries add it by themselves when the key has an identifier. Take the identifier off the key, or remove the parameter before signing."
+	case "jwk", "jku", "x5u":
+		return "Leave " + name + " out: the key is that of the first certificate of x5c, and no other."
+	case "crit", "b64", "zip", "enc", "cty":
+		return "Leave " + name + " out: an assertion of iSHARE is a plain signed JWT."
+	case "iss", "sub", "aud", "exp", "iat", "jti", "nbf":
+		return "Put " + name + " into the payload, where claims stand, and not into the header."
+	}
+	return "Remove the parameter: the header holds alg, typ and x5c and nothing else."
 }
 
 func x5cHoldsCertificates(o opening) *ishare.Rejection {
 	certificates, err := o.header.Certificates()
 	if err != nil {
-		sentence := strings.TrimPrefix(err.Error(), jws.ErrX5C.Error()+": ")
-		return ishare.JWTX5C.Because("%.200s", sentence).From(err)
+		return flawed(ishare.JWTX5C, "", err)
 	}
 	o.found.certificates = certificates
 	o.found.thumbprint = ishare.Thumbprint(certificates[0].Raw)
@@ -168,7 +247,7 @@ func prove(token *jws.Token, o *opened, chain *trust.Chain) (*proof, error) {
 
 func leafSigned(s signing) *ishare.Rejection {
 	if err := s.token.Verify(s.algorithm, s.key); err != nil {
-		return ishare.JWTSignature.Reject().From(err)
+		return flawed(ishare.JWTSignature, "", err)
 	}
 	return nil
 }
@@ -198,7 +277,7 @@ var partyTests = []ishare.Test[applicant]{
 func (v *Verifier) lookUp(ctx context.Context, id ishare.PartyID, _ *proof, trail *ishare.Trail) (*ishare.Party, error) {
 	party, err := v.config.Parties.Party(ctx, id)
 	if errors.Is(err, ishare.ErrUnknownParty) {
-		rejection := ishare.PartyUnknown.Reject().From(err)
+		rejection := unknown(id, err)
 		trail.Note(ishare.PartyUnknown, rejection)
 		return nil, rejection
 	}
@@ -210,6 +289,10 @@ func (v *Verifier) lookUp(ctx context.Context, id ishare.PartyID, _ *proof, trai
 	}
 	trail.Note(ishare.PartyUnknown, nil)
 	return party, nil
+}
+
+func unknown(id ishare.PartyID, err error) *ishare.Rejection {
+	return ishare.PartyUnknown.Because("the client %s is not known to this server's Participant Registry", ishare.Quote(string(id))).From(err)
 }
 
 // admit judges the standing of the party that made the proof.
@@ -231,7 +314,7 @@ func (v *Verifier) admitAfresh(ctx context.Context, id ishare.PartyID, p *proof,
 	}
 	party, err := source.Fresh(ctx, id)
 	if errors.Is(err, ishare.ErrUnknownParty) {
-		return nil, ishare.PartyUnknown.Reject().From(err)
+		return nil, unknown(id, err)
 	}
 	if err != nil || party == nil {
 		return nil, refusal
@@ -247,8 +330,8 @@ func partyComplies(a applicant) *ishare.Rejection {
 }
 
 func certificateIsRegistered(a applicant) *ishare.Rejection {
-	if !a.party.Certified(a.thumbprint, a.at) {
-		return ishare.PartyCertificate.Reject()
+	if err := a.party.CheckCertificate(a.thumbprint, a.at); err != nil {
+		return ishare.PartyCertificate.Because("%v", err)
 	}
 	return nil
 }
@@ -256,12 +339,14 @@ func certificateIsRegistered(a applicant) *ishare.Rejection {
 func partyHasWhatIsDemanded(a applicant) *ishare.Rejection {
 	for _, role := range a.config.Roles {
 		if !a.party.HasRole(role, a.at) {
-			return ishare.PartyPolicy.Because("the client lacks the role %s, which this server demands", role)
+			return ishare.PartyPolicy.Because("the client lacks the role %s, which this server demands", role).
+				WithHint("Ask your registrar to add the role %s to your record, active today.", role)
 		}
 	}
 	for _, dataspace := range a.config.Dataspaces {
 		if !a.party.MemberOf(dataspace, a.at) {
-			return ishare.PartyPolicy.Because("the client is not a member of %s, which this server demands", dataspace)
+			return ishare.PartyPolicy.Because("the client is not a member of %s, which this server demands", dataspace).
+				WithHint("Ask your registrar to add the membership of %s to your record, active today.", dataspace)
 		}
 	}
 	return nil

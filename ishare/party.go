@@ -158,10 +158,19 @@ func (p *Party) KnownAs(id PartyID) bool {
 
 // inForce reports whether the registrar stands by the claim at the time: its
 // status is active (without regard to case) and a date that it states is kept.
-func (c *Claim) inForce(at time.Time) bool {
-	return strings.EqualFold(c.Status, "active") &&
-		(c.Start.IsZero() || !at.Before(c.Start)) &&
-		(c.End.IsZero() || !at.After(c.End))
+func (c *Claim) inForce(at time.Time) bool { return c.fault(at) == "" }
+
+// fault says why the registrar does not stand by the claim at the time.
+func (c *Claim) fault(at time.Time) string {
+	switch {
+	case !strings.EqualFold(c.Status, "active"):
+		return "is " + statusWord(c.Status)
+	case !c.Start.IsZero() && at.Before(c.Start):
+		return "begins on " + c.Start.UTC().Format(time.DateOnly)
+	case !c.End.IsZero() && at.After(c.End):
+		return "ended on " + c.End.UTC().Format(time.DateOnly)
+	}
+	return ""
 }
 
 // Compliant returns nil when the party complies with the framework at the time,
@@ -204,9 +213,33 @@ func statusWord(status string) string {
 // for the party and active at the time. The whole certificate decides: names in
 // certificates differ between systems and prove nothing.
 func (p *Party) Certified(thumbprint string, at time.Time) bool {
-	return slices.ContainsFunc(p.Claims, func(c Claim) bool {
-		return c.Type == ClaimX509Certificate && c.X5T == thumbprint && c.inForce(at)
-	})
+	return p.CheckCertificate(thumbprint, at) == nil
+}
+
+// CheckCertificate returns nil when the party is [Party.Certified], and otherwise an error
+// that says what is wrong.
+func (p *Party) CheckCertificate(thumbprint string, at time.Time) error {
+	fault, registered := "", 0
+	for i := range p.Claims {
+		c := &p.Claims[i]
+		if c.Type != ClaimX509Certificate {
+			continue
+		}
+		registered++
+		if c.X5T != thumbprint {
+			continue
+		}
+		if fault = c.fault(at); fault == "" {
+			return nil
+		}
+	}
+	switch {
+	case fault != "":
+		return fmt.Errorf("the certificate is registered for the client, and its registration %s (SHA-256 %s)", fault, thumbprint)
+	case registered == 0:
+		return fmt.Errorf("no certificate is registered for the client; it signed with SHA-256 %s", thumbprint)
+	}
+	return fmt.Errorf("the certificate is none of the %d that are registered for the client (SHA-256 %s)", registered, thumbprint)
 }
 
 // HasRole reports whether the party holds the framework role at the time.

@@ -96,3 +96,31 @@ func describe(rule *Rule, sentence string) string {
 		return r
 	}, sentence)
 }
+
+// maxQuoted is how many bytes of a value a sentence shows.
+const maxQuoted = 60
+
+// Quote is a value of a request as a sentence or a hint shows it: between single
+// quotes, in the alphabet of RFC 6749 section 5.2, other characters by their number. It is
+// cut at 60 bytes, and where a JWT begins: no answer and no log may hold one.
+func Quote(value string) string {
+	end := maxQuoted
+	if i := strings.Index(value, "eyJ"); i >= 0 { // {" in base64url
+		end = min(end, i+3)
+	}
+	var b strings.Builder
+	b.WriteByte('\'')
+	for i, r := range value {
+		if i >= end {
+			b.WriteString("...")
+			break
+		}
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			fmt.Fprintf(&b, "<U+%04X>", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	b.WriteByte('\'')
+	return b.String()
+}

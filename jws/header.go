@@ -23,16 +23,16 @@ type Header struct {
 
 // Header decodes the header.
 //
-// The error wraps [ErrCompact] when the header is not base64url, and [ErrHeader] when
-// it is not a strict JSON object.
+// The error is a [*Flaw]. It wraps [ErrCompact] when the header is not base64url, and
+// [ErrHeader] when it is not a strict JSON object.
 func (t *Token) Header() (*Header, error) {
-	raw, err := decodeSegment(t.header)
-	if err != nil {
-		return nil, fmt.Errorf("%w: header: %w", ErrCompact, err)
+	raw, flaw := decodePart("header", t.header)
+	if flaw != nil {
+		return nil, flaw
 	}
 	h := &Header{}
 	if err := UnmarshalObject(raw, &h.members); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHeader, err)
+		return nil, &Flaw{Sentence: "the header " + err.Error(), kind: ErrHeader}
 	}
 	return h, nil
 }
@@ -70,26 +70,31 @@ func (h *Header) Others(names ...string) []string {
 // base64 of one DER certificate (RFC 7515 section 4.1.6). The order is the
 // sender's, and none of them is trusted.
 //
-// The error wraps [ErrX5C]; its text is fit for the sender.
+// The error is a [*Flaw] that wraps [ErrX5C].
 func (h *Header) Certificates() ([]*x509.Certificate, error) {
 	value, ok := h.members["x5c"]
 	if !ok {
-		return nil, fmt.Errorf("%w: x5c is missing", ErrX5C)
+		return nil, &Flaw{Sentence: "x5c is missing", kind: ErrX5C}
 	}
 	entries, err := entriesOf(value)
 	switch {
+	case err != nil && value.Kind() == '"':
+		return nil, &Flaw{"x5c is one string, not an array", "Make x5c an array of strings, also of one certificate.", ErrX5C}
 	case err != nil:
-		return nil, fmt.Errorf("%w: x5c is not an array", ErrX5C)
+		return nil, &Flaw{"x5c is not an array", "Make x5c an array of strings, one for each certificate.", ErrX5C}
 	case len(entries) == 0:
-		return nil, fmt.Errorf("%w: x5c is empty", ErrX5C)
+		return nil, &Flaw{Sentence: "x5c is empty", kind: ErrX5C}
 	case len(entries) > MaxCertificates:
-		return nil, fmt.Errorf("%w: x5c holds more than %d entries", ErrX5C, MaxCertificates)
+		return nil, &Flaw{
+			fmt.Sprintf("x5c holds more than %d entries", MaxCertificates),
+			"Send the seal and the CAs above it, each once; other certificates of the file do not belong there.", ErrX5C,
+		}
 	}
 	chain := make([]*x509.Certificate, len(entries))
 	for i, entry := range entries {
-		cert, err := parseEntry(entry)
-		if err != nil {
-			return nil, fmt.Errorf("%w: x5c[%d] %w", ErrX5C, i, err)
+		cert, flaw := parseEntry(entry)
+		if flaw != nil {
+			return nil, &Flaw{fmt.Sprintf("x5c[%d] %s", i, flaw.Sentence), flaw.Hint, ErrX5C}
 		}
 		chain[i] = cert
 	}
@@ -114,17 +119,12 @@ func entriesOf(array jsontext.Value) ([]jsontext.Value, error) {
 	return entries, nil
 }
 
-// entryError is a reason that reads on behind "x5c[1] ".
-type entryError string
-
-func (e entryError) Error() string { return string(e) }
-
+// Mends of entries.
 const (
-	errEntryKind   entryError = "is not a string"
-	errEntryPEM    entryError = "is PEM text; it must be the base64 of the DER alone, without BEGIN and END lines"
-	errEntryPEM64  entryError = "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines"
-	errEntryBase64 entryError = "is not standard base64 with padding and without line breaks"
-	errEntryDER    entryError = "is not a DER certificate"
+	mendPEM  = "Put in x5c what stands between the lines BEGIN and END of each certificate, joined to one line."
+	mendText = "Each entry is the standard base64 of one certificate in DER, with padding, on one line: the lines between BEGIN and END of a PEM file, joined."
+	mendURL  = "Encode the certificates in standard base64, which has + and / in place of - and _, and padding: x5c is the one part of a JWT that is not base64url (RFC 7515 section 4.1.6)."
+	mendDER  = "Each entry is one whole certificate in DER, in standard base64: compare it with the lines between BEGIN and END of the PEM file."
 )
 
 var (
@@ -132,30 +132,46 @@ var (
 	pemBegin  = []byte("-----BEGIN")
 )
 
-func parseEntry(entry jsontext.Value) (*x509.Certificate, error) {
-	if entry.Kind() != '"' {
-		return nil, errEntryKind
-	}
+// parseEntry reads one certificate. The sentence of the flaw reads on behind "x5c[1] ".
+func parseEntry(entry jsontext.Value) (*x509.Certificate, *Flaw) {
 	text, err := jsontext.AppendUnquote(nil, entry)
-	if err != nil {
-		return nil, errEntryKind
+	if entry.Kind() != '"' || err != nil {
+		return nil, &Flaw{Sentence: "is not a string", Hint: mendText}
 	}
 	if bytes.Contains(text, pemBegin) {
-		return nil, errEntryPEM
-	}
-	if bytes.ContainsAny(text, "\r\n") { // the decoder would skip them
-		return nil, errEntryBase64
+		return nil, &Flaw{Sentence: "is PEM text; it must be the base64 of the DER alone, without BEGIN and END lines", Hint: mendPEM}
 	}
 	der, err := strictStd.AppendDecode(nil, text)
-	if err != nil {
-		return nil, errEntryBase64
+	if err != nil || bytes.ContainsAny(text, "\r\n") { // which the decoder skips
+		return nil, base64Flaw(text)
 	}
-	if bytes.Contains(der, pemBegin) {
-		return nil, errEntryPEM64
+	switch {
+	case len(der) == 0:
+		return nil, &Flaw{Sentence: "is an empty string", Hint: mendText}
+	case bytes.Contains(der, pemBegin):
+		return nil, &Flaw{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: mendPEM}
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %.120s", errEntryDER, strings.TrimPrefix(err.Error(), "x509: "))
+		return nil, &Flaw{Sentence: fmt.Sprintf("is not a DER certificate: %.120s", strings.TrimPrefix(err.Error(), "x509: ")), Hint: mendDER}
 	}
 	return cert, nil
+}
+
+// base64Flaw finds why a text is not the standard base64 of a certificate.
+func base64Flaw(text []byte) *Flaw {
+	const sentence = "is not standard base64"
+	url := bytes.ContainsAny(text, "-_") && !bytes.ContainsAny(text, "+/")
+	padded := len(text)%4 == 0
+	bare := bytes.TrimRight(text, "=")
+	_, err := base64.RawStdEncoding.Strict().AppendDecode(nil, bare)
+	switch {
+	case bytes.ContainsAny(text, "\r\n \t"):
+		return &Flaw{Sentence: sentence + ": it holds line breaks or blanks", Hint: "Join the lines of the base64 to one, without line breaks and blanks, as base64 -w0 writes it."}
+	case url:
+		return &Flaw{Sentence: sentence + " but base64url: it holds - or _", Hint: mendURL}
+	case err == nil && !padded:
+		return &Flaw{Sentence: sentence + ": its padding, = at the end, is missing", Hint: mendText}
+	}
+	return &Flaw{Sentence: sentence, Hint: mendText}
 }

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // An Algorithm is a signature algorithm by its name in the alg header parameter.
@@ -56,13 +57,27 @@ func (a Algorithm) hash() crypto.Hash {
 	return 0
 }
 
-// Errors of the steps of reading. They are wrapped with what is wrong.
+// Errors of the steps of reading. They are wrapped with what is wrong: see [Flaw].
 var (
 	ErrCompact   = errors.New("jws: not a compact serialisation")
 	ErrHeader    = errors.New("jws: header is not a strict JSON object")
 	ErrX5C       = errors.New("jws: x5c is not an array of certificates")
 	ErrSignature = errors.New("jws: signature does not verify")
 )
+
+// A Flaw is what is wrong with something that was read, in words that may be shown to
+// whoever sent it: they quote nothing secret of it, and little at all.
+type Flaw struct {
+	Sentence string
+	Hint     string // how to mend it; empty when the sentence says it
+	kind     error
+}
+
+// Error is the kind of error and the sentence.
+func (f *Flaw) Error() string { return f.kind.Error() + ": " + f.Sentence }
+
+// Unwrap is [ErrCompact], [ErrHeader], [ErrX5C] or [ErrSignature].
+func (f *Flaw) Unwrap() error { return f.kind }
 
 // A Token is a compact serialisation taken into its parts. It proves nothing.
 type Token struct {
@@ -76,47 +91,104 @@ type Token struct {
 // The header stays encoded until [Token.Header] is asked for, so that a caller who has
 // judged the same header before need not decode it again.
 //
-// The error wraps [ErrCompact].
+// The error is a [*Flaw] that wraps [ErrCompact].
 func Split(compact string) (*Token, error) {
-	header, rest, ok := strings.Cut(compact, ".")
-	if !ok {
-		return nil, fmt.Errorf("%w: one part instead of three", ErrCompact)
-	}
+	header, rest, _ := strings.Cut(compact, ".")
 	payload, signature, ok := strings.Cut(rest, ".")
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("%w: two parts instead of three", ErrCompact)
-	case strings.Contains(signature, "."):
-		return nil, fmt.Errorf("%w: more than three parts", ErrCompact)
-	case header == "" || payload == "" || signature == "":
-		return nil, fmt.Errorf("%w: a part is empty", ErrCompact)
+	if !ok || strings.Contains(signature, ".") {
+		return nil, wrongParts(strings.Count(compact, ".") + 1)
+	}
+	for _, part := range [...]struct{ name, text string }{{"header", header}, {"payload", payload}, {"signature", signature}} {
+		if part.text == "" {
+			return nil, &Flaw{"the " + part.name + " is empty", "Send a signed JWT: header.payload.signature.", ErrCompact}
+		}
 	}
 	t := &Token{signed: compact[:len(header)+1+len(payload)], header: header}
-	var err error
-	if t.payload, err = decodeSegment(payload); err != nil {
-		return nil, fmt.Errorf("%w: payload: %w", ErrCompact, err)
+	var flaw *Flaw
+	if t.payload, flaw = decodePart("payload", payload); flaw != nil {
+		return nil, flaw
 	}
-	if t.signature, err = decodeSegment(signature); err != nil {
-		return nil, fmt.Errorf("%w: signature: %w", ErrCompact, err)
+	if t.signature, flaw = decodePart("signature", signature); flaw != nil {
+		return nil, flaw
 	}
 	return t, nil
+}
+
+func wrongParts(n int) *Flaw {
+	f := &Flaw{fmt.Sprintf("it has %d parts between dots instead of three", n), "Send a signed JWT: header.payload.signature.", ErrCompact}
+	switch n {
+	case 1:
+		f.Sentence = "it has no dots, and so is one part instead of three"
+	case 5:
+		f.Hint = "Send a signed JWT (JWS), which has three parts, and not an encrypted one (JWE), which has five."
+	}
+	return f
 }
 
 // strictURL refuses spare bits that are not zero in the last character, which
 // would make several spellings of one signature.
 var strictURL = base64.RawURLEncoding.Strict()
 
-// decodeSegment decodes unpadded base64url. The decoder of the standard library
+// decodePart decodes unpadded base64url. The decoder of the standard library
 // skips line breaks, so they are refused first.
-func decodeSegment(s string) ([]byte, error) {
+func decodePart(name, s string) ([]byte, *Flaw) {
 	if strings.ContainsAny(s, "\r\n") {
-		return nil, errors.New("line break in base64url")
+		return nil, partFlaw(name, s)
 	}
 	b, err := strictURL.DecodeString(s)
 	if err != nil {
-		return nil, fmt.Errorf("not canonical base64url: %w", err)
+		return nil, partFlaw(name, s)
 	}
 	return b, nil
+}
+
+// partFlaw finds why a part is no unpadded base64url in its one spelling.
+func partFlaw(name, s string) *Flaw {
+	f := &Flaw{kind: ErrCompact}
+	notURL := func(r rune) bool {
+		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
+	at := strings.IndexFunc(s, notURL)
+	if at < 0 {
+		f.Sentence = "the " + name + " does not end where base64url can end: it was cut, or its last character was changed"
+		f.Hint = "Send the assertion whole, as the library returns it."
+		return f
+	}
+	r, _ := utf8.DecodeRuneInString(s[at:])
+	where := fmt.Sprintf(" at place %d of %d", at+1, len(s))
+	if strings.TrimFunc(s[at:], notURL) == "" {
+		where = " at its end"
+	}
+	f.Sentence = fmt.Sprintf("the %s holds %s%s", name, characterName(r), where)
+	switch r {
+	case '\r', '\n', ' ', '\t':
+		f.Hint = "Take the line breaks and blanks out. A text that was read from a file ends with a line feed; and a + becomes a blank in a form, unless it is percent-encoded: base64url has none."
+	case '=':
+		f.Hint = "Encode the parts in base64url without padding (RFC 7515 section 2)."
+	case '+', '/':
+		f.Hint = "Encode the parts in base64url, which has - and _ in place of + and / (RFC 7515 section 2)."
+	default:
+		f.Hint = "Send the assertion as the library returns it: header.payload.signature, with nothing before or behind it."
+	}
+	return f
+}
+
+// characterName names a character, printable or not.
+func characterName(r rune) string {
+	switch r {
+	case '\n':
+		return "a line feed"
+	case '\r':
+		return "a carriage return"
+	case '\t':
+		return "a tab"
+	case ' ':
+		return "a blank"
+	}
+	if r > ' ' && r <= '~' {
+		return "the character " + string(r)
+	}
+	return fmt.Sprintf("the character %U", r)
 }
 
 // RawHeader is the header as it was sent, in base64url: the same text is the
@@ -130,16 +202,23 @@ func (t *Token) Payload() []byte { return t.payload }
 // Verify returns nil when the token was signed with the private half of key by
 // the algorithm. The caller has checked the key's size.
 //
-// The error wraps [ErrSignature].
+// The error is a [*Flaw] that wraps [ErrSignature].
 func (t *Token) Verify(alg Algorithm, key *rsa.PublicKey) error {
 	hash := alg.hash()
 	if hash == 0 || key == nil {
-		return fmt.Errorf("%w: no algorithm or no key", ErrSignature)
+		return &Flaw{Sentence: "no algorithm or no key", kind: ErrSignature}
 	}
 	h := hash.New()
 	h.Write([]byte(t.signed))
-	if err := rsa.VerifyPKCS1v15(key, hash, h.Sum(nil), t.signature); err != nil {
-		return fmt.Errorf("%w: %w", ErrSignature, err)
+	err := rsa.VerifyPKCS1v15(key, hash, h.Sum(nil), t.signature)
+	switch {
+	case err == nil:
+		return nil
+	case key.N != nil && len(t.signature) != key.Size():
+		return &Flaw{
+			fmt.Sprintf("the signature has %d bytes, and one with the key of the first certificate of x5c has %d", len(t.signature), key.Size()),
+			"Sign with the private key of the first certificate of x5c: another key made this signature, or another kind of key.", ErrSignature,
+		}
 	}
-	return nil
+	return &Flaw{Sentence: "the " + string(alg) + " signature does not verify with the key of the first certificate of x5c", kind: ErrSignature}
 }

@@ -342,7 +342,7 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 		{"number in it", x5c(good, "1"), "x5c[1] is not a string"},
 		{"null in it", x5c("null"), "x5c[0] is not a string"},
 		{"array in it", x5c("[" + good + "]"), "x5c[0] is not a string"},
-		{"empty string", x5c(good, `""`), "x5c[1] is not a DER certificate"},
+		{"empty string", x5c(good, `""`), "x5c[1] is an empty string"},
 		{"PEM", x5c(quote(strings.ReplaceAll(string(pemText), "\n", `\n`))), "BEGIN and END"},
 		{"base64 of PEM", x5c(good, quote(base64.StdEncoding.EncodeToString(pemText))), "x5c[1] is base64 of a PEM text"},
 		{"body of PEM in lines", x5c(quote(inLines)), "line breaks"},
