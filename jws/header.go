@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/waybill-token/waybill/internal/certparse"
 )
 
 // MaxCertificates is the most certificates that x5c may hold. The longest chain
@@ -151,11 +153,27 @@ func parseEntry(entry jsontext.Value) (*x509.Certificate, *Flaw) {
 	case bytes.Contains(der, pemBegin):
 		return nil, &Flaw{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: mendPEM}
 	}
-	cert, err := x509.ParseCertificate(der)
+	cert, err := certparse.Parse(der)
 	if err != nil {
-		return nil, &Flaw{Sentence: fmt.Sprintf("is not a DER certificate: %.120s", strings.TrimPrefix(err.Error(), "x509: ")), Hint: mendDER}
+		return nil, derFlaw(err)
 	}
 	return cert, nil
+}
+
+func derFlaw(err error) *Flaw {
+	f := &Flaw{Sentence: "cannot be read", Hint: mendDER}
+	e, ok := errors.AsType[*certparse.Error](err)
+	if !ok {
+		return f
+	}
+	f.Sentence = e.Reason
+	switch {
+	case e.Issued:
+		f.Hint = certparse.Reissue
+	case strings.Contains(e.Reason, "PKCS#7"):
+		f.Hint = "Take the certificates out of the PKCS#7 (openssl pkcs7 -print_certs), and make each an entry of x5c, leaf first."
+	}
+	return f
 }
 
 // base64Flaw finds why a text is not the standard base64 of a certificate.

@@ -352,12 +352,14 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 		{"base64url", x5c(quote("-_-_")), "not standard base64"},
 		{"without padding", x5c(quote("AA")), "not standard base64"},
 		{"spare bits", x5c(quote("AB==")), "not standard base64"},
-		{"hex", x5c(quote(fmt.Sprintf("%x", der))), "x5c[0] is not"},
+		{"hex", x5c(quote(fmt.Sprintf("%x", der))), "x5c[0] is no DER"},
 		{"URL", x5c(quote("https://example.com/certificate")), "not standard base64"},
-		{"byte behind", x5c(quote(base64.StdEncoding.EncodeToString(append(bytes.Clone(der), 0)))), "not a DER certificate"},
-		{"byte missing", x5c(quote(base64.StdEncoding.EncodeToString(der[:len(der)-1]))), "not a DER certificate"},
-		{"two in one", x5c(quote(base64.StdEncoding.EncodeToString(append(bytes.Clone(der), der...)))), "not a DER certificate"},
-		{"key in place of certificate", x5c(quote(base64.StdEncoding.EncodeToString(consumer().Certificate().RawSubjectPublicKeyInfo))), "not a DER certificate"},
+		{"byte behind", x5c(quote(base64.StdEncoding.EncodeToString(append(bytes.Clone(der), 0)))), "x5c[0] is followed by 1 bytes"},
+		{"byte missing", x5c(quote(base64.StdEncoding.EncodeToString(der[:len(der)-1]))), "x5c[0] is cut off"},
+		{"two in one", x5c(quote(base64.StdEncoding.EncodeToString(append(bytes.Clone(der), der...)))), "that do not belong to it"},
+		{"key in place of certificate", x5c(quote(base64.StdEncoding.EncodeToString(consumer().Certificate().RawSubjectPublicKeyInfo))), "x5c[0] is a public key"},
+		{"PKCS#7 in place of certificate", x5c(quote("MAsGCSqGSIb3DQEHAg==")), "x5c[0] is PKCS#7"},
+		{"a forbidden character", x5c(good, quote(base64.StdEncoding.EncodeToString(underscored(t, der)))), "x5c[1] was issued with the character '_' in a PrintableString"},
 	} {
 		h, err := readHeader(t, encode(test.header))
 		if err != nil {
@@ -365,6 +367,44 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 		}
 		if _, err := h.Certificates(); !errors.Is(err, jws.ErrX5C) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: %v, want ErrX5C with %q", test.name, err, test.says)
+		}
+	}
+}
+
+// underscored has a character in its first PrintableString of four letters and more that
+// X.680 does not allow there, as some CAs issue it.
+func underscored(t *testing.T, der []byte) []byte {
+	t.Helper()
+	for i := range der[:len(der)-6] {
+		if der[i] == 0x13 && der[i+1] > 3 && der[i+1] < 100 && bytes.IndexFunc(der[i+2:i+6], func(r rune) bool { return r < 'A' || r > 'z' }) < 0 {
+			bad := bytes.Clone(der)
+			bad[i+3] = '_'
+			return bad
+		}
+	}
+	t.Fatal("no PrintableString to spoil")
+	return nil
+}
+
+// The mend of a certificate that was issued wrongly is another one, and that of a container
+// is to take it apart.
+func TestHintsOfCertificates(t *testing.T) {
+	der := consumer().Certificate().Raw
+	for name, test := range map[string]struct {
+		der  []byte
+		hint string
+	}{
+		"issued wrongly": {underscored(t, der), "Ask the CA that issued it for another certificate"},
+		"PKCS#7":         {[]byte("\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02"), "openssl pkcs7 -print_certs"},
+		"cut":            {der[:100], "one whole certificate in DER"},
+	} {
+		h, err := readHeader(t, encode(x5c(quote(base64.StdEncoding.EncodeToString(test.der)))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = h.Certificates()
+		if flaw, ok := errors.AsType[*jws.Flaw](err); !ok || !strings.Contains(flaw.Hint, test.hint) {
+			t.Errorf("%s: %v, hint %q", name, err, flaw.Hint)
 		}
 	}
 }
