@@ -26,6 +26,7 @@ type (
 		Signature asn1.BitString
 	}
 	wireList struct {
+		versionOne bool
 		issuer     []byte // raw name
 		thisUpdate time.Time
 		nextUpdate time.Time // zero when there is none
@@ -58,8 +59,12 @@ func parseList(tbs []byte, algorithm pkix.AlgorithmIdentifier) (*wireList, error
 		issuer  cryptobyte.String
 		ok      bool
 	)
-	if !all.ReadASN1(&all, cbasn1.SEQUENCE) || !all.ReadASN1Integer(&version) || version != versionTwo {
-		return nil, fmt.Errorf("%w: it is not of version 2", errMalformedList)
+	if !all.ReadASN1(&all, cbasn1.SEQUENCE) {
+		return nil, errMalformedList
+	}
+	l.versionOne = !all.PeekASN1Tag(cbasn1.INTEGER) // which does not say so (RFC 5280 section 5.1.2.1)
+	if !l.versionOne && (!all.ReadASN1Integer(&version) || version != versionTwo) {
+		return nil, fmt.Errorf("%w: it is of another version than 1 and 2", errMalformedList)
 	}
 	if !all.ReadASN1Element(&inner, cbasn1.SEQUENCE) || !sameAlgorithm(inner, algorithm) {
 		return nil, fmt.Errorf("%w: it names another algorithm than it is signed with", errMalformedList)
@@ -93,8 +98,11 @@ func (l *wireList) readRest(rest cryptobyte.String) error {
 	if !rest.ReadOptionalASN1(&extensions, &present, cbasn1.Tag(0).ContextSpecific().Constructed()) || !rest.Empty() {
 		return fmt.Errorf("%w: crlExtensions", errMalformedList)
 	}
-	if !present {
+	switch {
+	case !present:
 		return nil
+	case l.versionOne:
+		return fmt.Errorf("%w: it is of version 1 and has extensions", errMalformedList)
 	}
 	if err := unmarshalAll(extensions, &l.extensions); err != nil {
 		return fmt.Errorf("%w: crlExtensions: %w", errMalformedList, err)
@@ -144,13 +152,13 @@ func minimal(integer []byte) bool {
 	return true
 }
 
-// contentsOf is a number that is not negative as the contents of an INTEGER.
+// contentsOf is a number as the contents of an INTEGER.
 func contentsOf(n *big.Int) []byte {
-	contents := n.Bytes()
-	if len(contents) == 0 || contents[0]&0x80 != 0 {
-		contents = append([]byte{0}, contents...)
-	}
-	return contents
+	var builder cryptobyte.Builder
+	builder.AddASN1BigInt(n)
+	element := cryptobyte.String(builder.BytesOrPanic())
+	element.ReadASN1(&element, cbasn1.INTEGER)
+	return element
 }
 
 // Object identifiers of entry extensions, in DER.

@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,9 +40,28 @@ func uri(address string) asn1.RawValue {
 	return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tagURI, Bytes: []byte(address)}
 }
 
-func distributionPoint(tb testing.TB, point issuingDistributionPoint) pkix.Extension {
+func issuingPoint(tb testing.TB, point issuingDistributionPoint) pkix.Extension {
 	tb.Helper()
 	return pkix.Extension{Id: oidIssuingDistributionPoint, Critical: true, Value: marshal(tb, point)}
+}
+
+// versionOne makes a list of version 1 of the members of one without entry extensions,
+// as `openssl ca -gencrl` writes it (RFC 5280 section 5.1).
+func versionOne(members []asn1.RawValue) []asn1.RawValue {
+	return slices.DeleteFunc(slices.Clone(members), func(member asn1.RawValue) bool {
+		return member.Tag == asn1.TagInteger || member.Class == asn1.ClassContextSpecific
+	})
+}
+
+func withoutEnd(members []asn1.RawValue) []asn1.RawValue {
+	const thisUpdate = 3
+	return slices.Delete(slices.Clone(members), thisUpdate+1, thisUpdate+2)
+}
+
+// freshest is the value of a freshestCRL extension.
+func freshest(tb testing.TB, address string) []byte {
+	tb.Helper()
+	return marshal(tb, []distributionPoint{{Name: distributionPointName{Full: []asn1.RawValue{uri(address)}}}})
 }
 
 func TestListsThatDoNotCount(t *testing.T) {
@@ -54,6 +74,9 @@ func TestListsThatDoNotCount(t *testing.T) {
 			l.RevokedCertificateEntries = manyEntries(3)
 			l.RevokedCertificateEntries[1].ExtraExtensions = []pkix.Extension{ext}
 		}
+	}
+	edited := func(edit func([]asn1.RawValue) []asn1.RawValue) func(*pki, *testca.ListAnswer) {
+		return func(_ *pki, l *testca.ListAnswer) { l.Edit = edit }
 	}
 	for _, test := range []struct {
 		name   string
@@ -82,23 +105,40 @@ func TestListsThatDoNotCount(t *testing.T) {
 		{"delta", extension(pkix.Extension{Id: oidDeltaCRLIndicator, Critical: true, Value: []byte{2, 1, 1}}), "the list is a delta"},
 		{"delta that hides it", extension(pkix.Extension{Id: oidDeltaCRLIndicator, Value: []byte{2, 1, 1}}), "the list is a delta"},
 		{"unknown critical extension", extension(pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: asn1.NullBytes}), "critical extension 1.2.3"},
-		{"indirect", extension(distributionPoint(t, issuingDistributionPoint{Indirect: true})), "the list is indirect"},
+		{"indirect", extension(issuingPoint(t, issuingDistributionPoint{Indirect: true})), "the list is indirect"},
 		{"indirect by an entry", entry(pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: asn1.NullBytes}), "the list is indirect"},
 		{"entry with an unknown critical extension", entry(pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: asn1.NullBytes}), "critical extension 1.2.3"},
-		{"some reasons", extension(distributionPoint(t, issuingDistributionPoint{
+		{"some reasons", extension(issuingPoint(t, issuingDistributionPoint{
 			SomeReasons: asn1.BitString{Bytes: []byte{0x40}, BitLength: 2},
 		})), "for some reasons of revocation only"},
-		{"attribute certificates", extension(distributionPoint(t, issuingDistributionPoint{AttributesOnly: true})), "attribute certificates only"},
-		{"CAs only", extension(distributionPoint(t, issuingDistributionPoint{CAsOnly: true})), "speaks for CAs only"},
-		{"another distribution point", extension(distributionPoint(t, issuingDistributionPoint{
+		{"attribute certificates", extension(issuingPoint(t, issuingDistributionPoint{AttributesOnly: true})), "attribute certificates only"},
+		{"CAs only", extension(issuingPoint(t, issuingDistributionPoint{CAsOnly: true})), "speaks for CAs only"},
+		{"another distribution point", extension(issuingPoint(t, issuingDistributionPoint{
 			Name: distributionPointName{Full: []asn1.RawValue{uri("http://status.test/other.crl")}},
 		})), "another distribution point"},
-		{"a distribution point that is no address", extension(distributionPoint(t, issuingDistributionPoint{
+		{"a distribution point that is no address", extension(issuingPoint(t, issuingDistributionPoint{
 			Name: distributionPointName{Full: []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: marshal(t, pkix.RDNSequence{})}}},
 		})), "another distribution point"},
-		{"a relative distribution point", extension(distributionPoint(t, issuingDistributionPoint{
+		{"a distribution point that is named relative to another issuer's name", extension(issuingPoint(t, issuingDistributionPoint{
 			Name: distributionPointName{Relative: []asn1.RawValue{{FullBytes: asn1.NullBytes}}},
-		})), "relative to its issuer"},
+		})), "another distribution point"},
+		{"for no reasons at all", extension(issuingPoint(t, issuingDistributionPoint{
+			SomeReasons: asn1.BitString{Bytes: []byte{}},
+		})), "for some reasons of revocation only"},
+		{"a delta beside it", extension(pkix.Extension{Id: oidFreshestCRL, Value: freshest(t, "http://status.test/delta.crl")}), "there is a delta list beside it (freshestCRL)"},
+		{"version 1 with extensions", edited(func(members []asn1.RawValue) []asn1.RawValue { return members[1:] }), "is of version 1 and has extensions"},
+		{"version 1 with extensions of an entry", func(_ *pki, l *testca.ListAnswer) {
+			l.RevokedCertificateEntries = manyEntries(3)
+			l.RevokedCertificateEntries[2].ReasonCode = 1
+			l.Edit = versionOne
+		}, "an entry of version 1 with extensions"},
+		{"version 1 that says so", edited(func(members []asn1.RawValue) []asn1.RawValue {
+			return slices.Insert(versionOne(members), 0, asn1.RawValue{Tag: asn1.TagInteger, Bytes: []byte{0}})
+		}), "of another version than 1 and 2"},
+		{"without an end", edited(withoutEnd), "no nextUpdate, which RFC 5280 section 5.1.2.5 demands"},
+		{"version 1 without an end", edited(func(members []asn1.RawValue) []asn1.RawValue {
+			return versionOne(withoutEnd(members))
+		}), "no nextUpdate"},
 		{"a distribution point that is no such thing", extension(pkix.Extension{Id: oidIssuingDistributionPoint, Critical: true, Value: []byte{4, 0}}), "the list is malformed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -119,12 +159,12 @@ func TestListsThatCount(t *testing.T) {
 	}{
 		{"plain", func(string, *testca.ListAnswer) {}},
 		{"of the certificate's distribution point", func(address string, l *testca.ListAnswer) {
-			l.ExtraExtensions = []pkix.Extension{distributionPoint(t, issuingDistributionPoint{
+			l.ExtraExtensions = []pkix.Extension{issuingPoint(t, issuingDistributionPoint{
 				Name: distributionPointName{Full: []asn1.RawValue{uri("ldap://x/"), uri(address)}},
 			})}
 		}},
 		{"for seals only", func(_ string, l *testca.ListAnswer) {
-			l.ExtraExtensions = []pkix.Extension{distributionPoint(t, issuingDistributionPoint{UsersOnly: true})}
+			l.ExtraExtensions = []pkix.Extension{issuingPoint(t, issuingDistributionPoint{UsersOnly: true})}
 		}},
 		{"an unknown extension that does not matter", func(_ string, l *testca.ListAnswer) {
 			l.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: asn1.NullBytes}}
@@ -134,6 +174,31 @@ func TestListsThatCount(t *testing.T) {
 			more[0].ReasonCode = 4
 			more[1].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 24}, Critical: true, Value: marshal(t, time.Now().UTC())}}
 			l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, more...)
+		}},
+		{"of version 1", func(_ string, l *testca.ListAnswer) {
+			for i := range l.RevokedCertificateEntries {
+				l.RevokedCertificateEntries[i].ReasonCode = 0
+			}
+			l.Edit = versionOne
+		}},
+		{"in PEM", func(_ string, l *testca.ListAnswer) { l.PEM = true }},
+		{"without a number", func(_ string, l *testca.ListAnswer) {
+			l.Edit = func(members []asn1.RawValue) []asn1.RawValue { return members[:len(members)-1] }
+		}},
+		{"GeneralizedTime", func(_ string, l *testca.ListAnswer) {
+			l.NextUpdate = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+		}},
+		{"the issuer's name in another case and type of string", func(_ string, l *testca.ListAnswer) {
+			issuer := *l.Issuer
+			issuer.RawSubject = otherwise(t, issuer.RawSubject)
+			l.Issuer = &issuer
+		}},
+		{"twice on it", func(_ string, l *testca.ListAnswer) {
+			l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, l.RevokedCertificateEntries...)
+		}},
+		{"an entry with an unknown extension that does not matter", func(_ string, l *testca.ListAnswer) {
+			l.RevokedCertificateEntries = append(manyEntries(1), l.RevokedCertificateEntries...)
+			l.RevokedCertificateEntries[0].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: asn1.NullBytes}}
 		}},
 		{"signed with SHA-384 and PSS", func(_ string, l *testca.ListAnswer) { l.SignatureAlgorithm = x509.SHA384WithRSAPSS }},
 	} {
@@ -145,7 +210,7 @@ func TestListsThatCount(t *testing.T) {
 			p.service.Tamper(testca.Tampering{List: func(l *testca.ListAnswer) { test.tamper(address, l) }})
 			mustPass(t, p.revocation(RequireRevocation).Check(t.Context(), chain))
 			p.service.Revoke(chain.Leaf(), 3)
-			mustBeRevoked(t, p.revocation(RequireRevocation).Check(t.Context(), chain), "(affiliationChanged), says CRL")
+			mustBeRevoked(t, p.revocation(RequireRevocation).Check(t.Context(), chain), "x5c[0] is revoked since 20")
 		})
 	}
 }
@@ -153,7 +218,7 @@ func TestListsThatCount(t *testing.T) {
 func TestListForSealsSaysNothingOfACA(t *testing.T) {
 	p := servedPKI(t, withoutOCSP)
 	p.service.Tamper(testca.Tampering{List: func(l *testca.ListAnswer) {
-		l.ExtraExtensions = []pkix.Extension{distributionPoint(t, issuingDistributionPoint{UsersOnly: true})}
+		l.ExtraExtensions = []pkix.Extension{issuingPoint(t, issuingDistributionPoint{UsersOnly: true})}
 	}})
 	mustBeUnavailable(t, p.revocation(RequireRevocation).Check(t.Context(), p.chain()), "x5c[1]: CRL at")
 }
@@ -165,7 +230,7 @@ func TestRevokedInAnotherPartOfASplitList(t *testing.T) {
 	p.service.Revoke(chain.Leaf(), 1)
 	p.service.Tamper(testca.Tampering{List: func(l *testca.ListAnswer) {
 		l.RevokedCertificateEntries = nil // not in this part
-		l.ExtraExtensions = []pkix.Extension{distributionPoint(t, issuingDistributionPoint{
+		l.ExtraExtensions = []pkix.Extension{issuingPoint(t, issuingDistributionPoint{
 			Name: distributionPointName{Full: []asn1.RawValue{uri(chain.Leaf().CRLDistributionPoints[0] + "?part=2")}},
 		})}
 	}})
@@ -179,22 +244,208 @@ func TestRemovedFromAList(t *testing.T) {
 	mustPass(t, p.revocation(RequireRevocation).Check(t.Context(), chain))
 }
 
-func TestListOfAnIssuerThatMayNotSignLists(t *testing.T) {
-	p := servedPKI(t, withoutOCSP)
-	template := p.ca.Template(testca.Issuing)
-	template.KeyUsage = x509.KeyUsageCertSign
-	template.SubjectKeyId = p.issuer().SubjectKeyId
-	weak, err := p.ca.Authority(testca.Sub).Issue(template, p.ca.Authority(testca.Issuing).Key)
-	if err != nil {
-		t.Fatal(err)
+// The list is good, and signed by the same key and name in every case.
+func TestListSignersByTheirKeyUsage(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*x509.Certificate)
+		counts bool
+	}{
+		{"without cRLSign", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign }, false},
+		{"without any bit", func(c *x509.Certificate) {
+			c.KeyUsage = 0
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidKeyUsage, Critical: true, Value: []byte{3, 1, 0}})
+		}, false},
+		{"without the extension", func(c *x509.Certificate) { c.KeyUsage = 0 }, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPKI(t, "http://status.test", nil)
+			template := p.ca.Template(testca.Issuing)
+			test.change(template)
+			issuer, err := p.ca.Authority(testca.Sub).Issue(template, p.ca.Authority(testca.Issuing).Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			der, err := p.service.List(testca.Issuing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = readList(der, issuer.Certificate(), time.Now())
+			if test.counts && err != nil || !test.counts && (err == nil || !strings.Contains(err.Error(), "does not include cRLSign")) {
+				t.Errorf("readList = %v", err)
+			}
+		})
 	}
-	seal, err := p.ca.Seal(testca.SealRequest{Organization: "Consumer", Issuer: weak})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// What a list leaves out is asked elsewhere; what is on it is revoked in any case.
+func TestListsThatSayNotAll(t *testing.T) {
+	delta := pkix.Extension{Id: oidFreshestCRL, Value: freshest(t, "http://status.test/delta.crl")}
+	points := func(points ...distributionPoint) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			address := c.CRLDistributionPoints[0]
+			c.CRLDistributionPoints = nil
+			for i := range points {
+				points[i].Name.Full = []asn1.RawValue{uri(address)}
+			}
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidCRLDistributionPoints, Value: marshal(t, points)})
+		}
 	}
-	p.anchors = Anchors{FingerprintOf(weak.Certificate()): "test"}
-	// The list is good, and signed by the same key and name.
-	mustBeUnavailable(t, p.revocation(RequireRevocation).Check(t.Context(), p.chainOf(seal)), "does not include cRLSign")
+	keyCompromise := asn1.BitString{Bytes: []byte{0x40}, BitLength: 2}
+	for _, test := range []struct {
+		name   string
+		seal   func(*x509.Certificate)
+		tamper func(*testca.ListAnswer)
+		want   string // empty: it says all
+	}{
+		{"nothing special", nil, nil, ""},
+		{"the certificate points to a delta", func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, delta)
+		}, nil, "there is a delta list beside it"},
+		{"the list points to a delta", nil, func(l *testca.ListAnswer) {
+			l.ExtraExtensions = []pkix.Extension{delta}
+		}, "there is a delta list beside it"},
+		{"the list is for some reasons", nil, func(l *testca.ListAnswer) {
+			l.ExtraExtensions = []pkix.Extension{issuingPoint(t, issuingDistributionPoint{SomeReasons: keyCompromise})}
+		}, "for some reasons of revocation only"},
+		{"the certificate names it for some reasons", points(distributionPoint{Reasons: keyCompromise}), nil, "for some reasons of revocation only"},
+		{"the certificate names it for all reasons", points(distributionPoint{}), nil, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := servedPKI(t, withoutOCSP).pinned()
+			p.service.Tamper(testca.Tampering{List: func(l *testca.ListAnswer) {
+				if test.tamper != nil {
+					test.tamper(l)
+				}
+			}})
+			chain := p.chainOf(p.seal(test.seal))
+			err := p.revocation(RequireRevocation).Check(t.Context(), chain)
+			if test.want == "" {
+				mustPass(t, err)
+			} else {
+				mustBeUnavailable(t, err, test.want)
+			}
+			p.service.Revoke(chain.Leaf(), 6)
+			for _, mode := range []RevocationMode{RequireRevocation, PreferRevocation} {
+				mustBeRevoked(t, p.revocation(mode).Check(t.Context(), chain), "x5c[0] is on hold")
+			}
+		})
+	}
+}
+
+// OCSP knows what is on a delta.
+func TestDeltaBesideOCSP(t *testing.T) {
+	p := servedPKI(t, nil).pinned()
+	chain := p.chainOf(p.seal(func(c *x509.Certificate) {
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidFreshestCRL, Value: freshest(t, "http://status.test/delta.crl")})
+	}))
+	mustPass(t, p.revocation(RequireRevocation).Check(t.Context(), chain))
+	p.without(http.MethodPost)
+	mustBeUnavailable(t, p.revocation(RequireRevocation).Check(t.Context(), chain), "there is a delta list beside it")
+}
+
+// otherwise writes a name with the same meaning: in upper case, as UTF8String.
+func otherwise(tb testing.TB, raw []byte) []byte {
+	tb.Helper()
+	var rdns pkix.RDNSequence
+	if err := unmarshalAll(raw, &rdns); err != nil {
+		tb.Fatal(err)
+	}
+	for _, rdn := range rdns {
+		for i, attribute := range rdn {
+			text, ok := attribute.Value.(string)
+			if !ok {
+				tb.Fatalf("%v is no text", attribute.Value)
+			}
+			rdn[i].Value = asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(" " + strings.ToUpper(text))}
+		}
+	}
+	return marshal(tb, rdns)
+}
+
+func directory(tb testing.TB, names ...string) asn1.RawValue {
+	tb.Helper()
+	var rdns pkix.RDNSequence
+	for _, name := range names {
+		rdns = append(rdns, pkix.RelativeDistinguishedNameSET{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: name}})
+	}
+	return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tagDirectoryName, IsCompound: true, Bytes: marshal(tb, rdns)}
+}
+
+// RFC 5280 section 6.3.3 (b) (2) (i).
+func TestNamesOfDistributionPoints(t *testing.T) {
+	relative := func(name string) distributionPointName {
+		return distributionPointName{Relative: []asn1.RawValue{{
+			FullBytes: marshal(t, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: name}),
+		}}}
+	}
+	full := func(names ...asn1.RawValue) distributionPointName { return distributionPointName{Full: names} }
+	const address = "http://status.test/a.crl"
+	issuer := directory(t, "CA")
+	for _, test := range []struct {
+		name  string
+		list  distributionPointName
+		point distributionPoint
+		want  bool
+	}{
+		{"address", full(uri(address)), distributionPoint{Name: full(uri(address))}, true},
+		{"address in another case", full(uri(address)), distributionPoint{Name: full(uri("http://status.test/A.crl"))}, false},
+		{"one of several", full(directory(t, "X"), uri(address)), distributionPoint{Name: full(uri("ldap:///x"), uri(address))}, true},
+		{"directory name", full(directory(t, "CA", "List 1")), distributionPoint{Name: full(directory(t, "ca", "LIST  1"))}, true},
+		{"another directory name", full(directory(t, "CA", "List 1")), distributionPoint{Name: full(directory(t, "CA", "List 2"))}, false},
+		{"name of another kind", full(uri("x")), distributionPoint{Name: full(asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("x")})}, false},
+		{"relative to the issuer in the list", relative("List 1"), distributionPoint{Name: full(directory(t, "CA", "List 1"))}, true},
+		{"relative to the issuer in the certificate", full(directory(t, "CA", "List 1")), distributionPoint{Name: relative("List 1")}, true},
+		{"relative to the issuer in both", relative("List 1"), distributionPoint{Name: relative("list 1")}, true},
+		{"another relative one", relative("List 1"), distributionPoint{Name: relative("List 2")}, false},
+		{"the issuer's own, which is named", full(uri(address)), distributionPoint{Name: full(uri(address)), Issuer: []asn1.RawValue{directory(t, "ca")}}, true},
+		{"of another issuer", full(uri(address)), distributionPoint{Name: full(uri(address)), Issuer: []asn1.RawValue{directory(t, "Other")}}, false},
+		{"point without a name", full(uri(address)), distributionPoint{}, false},
+	} {
+		// Through DER, as it comes.
+		s, err := readScope(marshal(t, issuingDistributionPoint{Name: test.list}))
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		cert := &x509.Certificate{RawIssuer: issuer.Bytes, Extensions: []pkix.Extension{
+			{Id: oidCRLDistributionPoints, Value: marshal(t, []distributionPoint{test.point})},
+		}}
+		points, err := pointsOf(cert)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if _, err := s.covers(cert, points); (err == nil) != test.want {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+// FuzzDistributionPoints reads what an authority that is trusted can write, and a list
+// that it signed.
+func FuzzDistributionPoints(f *testing.F) {
+	point := issuingDistributionPoint{Name: distributionPointName{Full: []asn1.RawValue{uri("http://status.test/a")}}}
+	f.Add(marshal(f, point), freshest(f, "http://status.test/a"), directory(f, "CA").Bytes)
+	point.Name = distributionPointName{Relative: []asn1.RawValue{{FullBytes: asn1.NullBytes}}}
+	f.Add(marshal(f, point), marshal(f, []distributionPoint{{Name: point.Name, Reasons: asn1.BitString{Bytes: []byte{0x40}, BitLength: 2}}}), []byte{0x30})
+	f.Fuzz(func(t *testing.T, scope, points, issuer []byte) {
+		cert := &x509.Certificate{RawIssuer: issuer, Extensions: []pkix.Extension{{Id: oidCRLDistributionPoints, Value: points}}}
+		of, err := pointsOf(cert)
+		if err != nil {
+			return
+		}
+		s, err := readScope(scope)
+		if err != nil {
+			return
+		}
+		named := len(s.point.Full) > 0 || len(s.point.Relative) > 0
+		if _, err := s.covers(cert, of); err == nil && named && len(of) == 0 {
+			t.Error("a list of one distribution point speaks for a certificate that names none")
+		}
+	})
 }
 
 func TestListServersThatAreBroken(t *testing.T) {
@@ -203,8 +454,13 @@ func TestListServersThatAreBroken(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		{"empty", body(nil), "the list is malformed"},
-		{"PEM", body([]byte("-----BEGIN X509 CRL-----\n")), "the list is malformed"},
+		{"empty", body(nil), "answered with nothing, not with a revocation list"},
+		{"a page", body([]byte("<!DOCTYPE html><title>Moved</title>")), "answered with text/html, not with a revocation list"},
+		{"text", body([]byte("not here")), "answered with text/plain, not with a revocation list"},
+		{"half of PEM", body([]byte("-----BEGIN X509 CRL-----\n")), "the list is malformed: PEM"},
+		{"PEM of nothing", body([]byte("-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n")), "the list is malformed"},
+		{"PEM of something else", body([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")), "answered with text/plain, not with a revocation list"},
+		{"PEM twice", body([]byte(strings.Repeat("-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n", 2))), "the list is malformed: PEM"},
 		{"huge", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "16777217")
 			w.Write([]byte{0x30})
@@ -214,7 +470,7 @@ func TestListServersThatAreBroken(t *testing.T) {
 			w.Write([]byte{0x30})
 		}, "broke off"},
 		{"500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "HTTP status 500"},
-		{"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/sub.crl", http.StatusFound) }, "redirects are not followed"},
+		{"redirects in a circle", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, "more than 3 redirects"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := servedPKI(t, withoutOCSP).pinned()
@@ -251,8 +507,8 @@ func TestListsThatAreMalformed(t *testing.T) {
 		old, replacement string
 		want             string
 	}{
-		{"\x02\x01\x01", "\x02\x01\x00", "version 2"}, // version 1 knows no extensions
-		{"\x02\x01\x01", "\x02\x01\x02", "version 2"},
+		{"\x02\x01\x01", "\x02\x01\x00", "another version"},
+		{"\x02\x01\x01", "\x02\x01\x02", "another version"},
 		{"\x2a\x86\x48\xce\x3d\x04\x03\x02", "\x2a\x86\x48\xce\x3d\x04\x03\x03", "another algorithm"},
 		{"\x17\x0d261123110000Z", "\x17\x0d261123110060Z", "thisUpdate"},
 		{"\x17\x0d261123130000Z", "\x17\x0d269923130000Z", "nextUpdate"},
@@ -290,31 +546,18 @@ func TestEntriesThatAreMalformed(t *testing.T) {
 		{sequence("\x02\x01\x05" + since + extension("\x05\x00")), "crlEntryExtensions"},
 		{sequence("\x02\x01\x05" + since + extension("\x06\x03\x55\x1d\x15\x04\x03\x02\x01\x01")), "reasonCode"},
 	} {
-		err := wireEntries(test.entry).understood()
+		err := wireEntries(test.entry).understood(false)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%x: %v, want %q", test.entry, err, test.want)
 		}
 	}
 }
 
-// x509.CreateRevocationList makes none without nextUpdate.
-func TestListWithoutAnEnd(t *testing.T) {
-	l := &list{thisUpdate: time.Now()}
-	if err := l.inForce(time.Now()); err == nil || !strings.Contains(err.Error(), "no nextUpdate") {
-		t.Errorf("inForce = %v", err)
-	}
-}
-
 func TestSerialNumbersAreToldApart(t *testing.T) {
-	for _, n := range []int64{0, 1, 5, 127, 128, 255, 256, 32767, 32768, 65535, 1 << 62} {
+	for _, n := range []int64{0, 1, 5, 127, 128, 255, 256, 32767, 32768, 65535, 1 << 62, -1, -128, -129, -32768} {
 		element := marshal(t, n)
 		if contents := contentsOf(big.NewInt(n)); !bytes.Equal(contents, element[2:]) || !minimal(contents) {
 			t.Errorf("%d is looked for as %x, and stands in a list as %x", n, contents, element[2:])
-		}
-	}
-	for _, n := range []int64{-1, -128, -129, -32768} {
-		if contents := marshal(t, n)[2:]; !minimal(contents) {
-			t.Errorf("%d is malformed", n)
 		}
 	}
 	for _, contents := range [][]byte{{}, {0, 1}, {0, 0x7f}, {0xff, 0x80}, {0xff, 0xff}} {

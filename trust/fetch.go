@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Bounds of every call to an address that a certificate names.
@@ -20,37 +21,50 @@ const (
 	idleConnection    = 30 * time.Second
 	connectionsAHost  = 64
 	maxResponseHeader = 16 << 10
+	maxRedirects      = 3
 )
 
-// A fetcher calls addresses that certificates of trusted chains name. They are
-// words of a certificate authority and not of the operator, so a call never
-// leaves the bounds: http and https without credentials, public networks only
-// (see refusePrivate), no redirect, no proxy, an answer of bounded size in bounded time.
+// A fetcher calls addresses that certificates of trusted chains name, and those to
+// which they redirect. They are words of a certificate authority and not of the operator,
+// so a call never leaves the bounds: http and https without credentials, public networks
+// only, no proxy but a configured one, an answer of bounded size in bounded time.
 type fetcher struct {
 	client   *http.Client
 	circuits circuits
+	permit   func(*url.URL) error // judges an address before it is called
 }
 
-func newFetcher(allowPrivate bool) *fetcher {
+// newFetcher: without a proxy the connection is judged (see refusePrivate); a proxy
+// makes it on our behalf, so that there is only the address to judge (see
+// refusePrivateHost). Proxies of the environment are never asked.
+func newFetcher(allowPrivate bool, proxy *url.URL) *fetcher {
 	dialer := &net.Dialer{Timeout: connectTimeout}
-	if !allowPrivate {
+	f := &fetcher{permit: func(*url.URL) error { return nil }}
+	transport := &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    connectTimeout,
+		MaxConnsPerHost:        connectionsAHost,
+		IdleConnTimeout:        idleConnection,
+		MaxResponseHeaderBytes: maxResponseHeader,
+		DisableCompression:     true, // the size that is bounded is the size that is kept
+	}
+	if proxy != nil {
+		transport.Proxy = http.ProxyURL(proxy)
+	}
+	switch {
+	case allowPrivate:
+	case proxy != nil:
+		f.permit = refusePrivateHost
+	default:
 		dialer.Control = refusePrivate
 	}
-	return &fetcher{client: &http.Client{
-		Transport: &http.Transport{
-			// No Proxy: it would connect on our behalf to wherever a name leads,
-			// networks included that refusePrivate keeps out of reach.
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    connectTimeout,
-			MaxConnsPerHost:        connectionsAHost,
-			IdleConnTimeout:        idleConnection,
-			MaxResponseHeaderBytes: maxResponseHeader,
-			DisableCompression:     true, // the size that is bounded is the size that is kept
-		},
-		// A redirect is an address that no certificate names.
+	f.client = &http.Client{
+		Transport: transport,
+		// See send, which judges every address first.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return f
 }
 
 // A call is one question to an address.
@@ -103,16 +117,39 @@ func parseAddress(address string) (*url.URL, error) {
 		return nil, errors.New("the address names no host")
 	case u.User != nil:
 		return nil, errors.New("the address holds credentials")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }):
+		// net/http would ask for another name, made of it by the rules of IDNA.
+		return nil, errors.New("the address names a host in other characters than ASCII (RFC 5280 section 7.4)")
 	}
 	return u, nil
 }
 
+// send asks at the address, and where its answer is a redirect, at the one that is named by it:
+// a few times, and in the time that one call has.
 func (f *fetcher) send(ctx context.Context, u *url.URL, c call) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	for hop := range 1 + maxRedirects {
+		body, next, err := f.sendOnce(ctx, u, c)
+		if err != nil && hop > 0 {
+			err = fmt.Errorf("redirected to %.200q: %w", u, err)
+		}
+		if next == nil {
+			return body, err
+		}
+		u = next
+	}
+	return nil, fmt.Errorf("there are more than %d redirects", maxRedirects)
+}
+
+// sendOnce returns either the body of an answer or the address to which it redirects.
+func (f *fetcher) sendOnce(ctx context.Context, u *url.URL, c call) (body []byte, next *url.URL, err error) {
+	if err := f.permit(u); err != nil {
+		return nil, nil, err
+	}
 	request, err := http.NewRequestWithContext(ctx, c.method, u.String(), bytes.NewReader(c.body))
 	if err != nil {
-		return nil, fmt.Errorf("the address cannot be called: %w", err)
+		return nil, nil, fmt.Errorf("the address cannot be called: %w", err)
 	}
 	// Not sent: it lets net/http ask again when an idle connection turns out to be
 	// closed, for POST as for GET. Asking twice changes nothing.
@@ -122,13 +159,46 @@ func (f *fetcher) send(ctx context.Context, u *url.URL, c call) ([]byte, error) 
 	}
 	response, err := f.client.Do(request)
 	if err != nil {
-		return nil, callError(err)
+		return nil, nil, callError(err)
 	}
 	defer response.Body.Close()
-	if err := statusError(response); err != nil {
-		return nil, err
+	if redirects(response.StatusCode, c.method) {
+		next, err = redirectTarget(response)
+		return nil, next, err
 	}
-	return readAtMost(response, c.limit)
+	if err := statusError(response); err != nil {
+		return nil, nil, err
+	}
+	body, err = readAtMost(response, c.limit)
+	return body, nil, err
+}
+
+// redirects reports whether an answer with the status sends us elsewhere with the same
+// question. A question that was POSTed stays one after 301 and 302, which RFC 9110
+// section 15.4 leaves to the client: by GET nothing would be asked. After 303 nothing
+// but a GET is allowed.
+func redirects(status int, method string) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	case http.StatusSeeOther:
+		return method == http.MethodGet
+	}
+	return false
+}
+
+// redirectTarget is the address to which an answer redirects, held to the bounds of those in
+// certificates. From https to http it may lead: answers are signed.
+func redirectTarget(response *http.Response) (*url.URL, error) {
+	location, err := response.Location()
+	if err != nil {
+		return nil, fmt.Errorf("answered with HTTP status %d and no address to go to", response.StatusCode)
+	}
+	next, err := parseAddress(location.String())
+	if err != nil {
+		return nil, fmt.Errorf("redirected elsewhere: %w", err)
+	}
+	return next, nil
 }
 
 // callError says why a call came to nothing. An address that must not be called
@@ -137,7 +207,7 @@ func callError(err error) error {
 	if outer, ok := errors.AsType[*url.Error](err); ok {
 		err = outer.Err // the address is told by whoever wraps the error
 	}
-	if errors.Is(err, errNotPublic) {
+	if errors.Is(err, ErrNotPublic) {
 		return err
 	}
 	return &unreachableError{err}
@@ -148,8 +218,8 @@ func statusError(response *http.Response) error {
 	switch status := response.StatusCode; {
 	case status == http.StatusOK:
 		return nil
-	case status >= 300 && status < 400:
-		return fmt.Errorf("%w: redirects are not followed", err)
+	case status == http.StatusProxyAuthRequired:
+		return fmt.Errorf("%w: the proxy wants credentials", err)
 	case status >= 500 || status == http.StatusTooManyRequests:
 		return &unreachableError{err}
 	}

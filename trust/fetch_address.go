@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 	"syscall"
 )
 
-// errNotPublic is wrapped when a connection was not made because of where it
-// would have led.
-var errNotPublic = errors.New("the address is not on a public network")
+// ErrNotPublic is wrapped by the cause of an outage when an address was not called because of
+// where it leads. It stays so until [RevocationConfig.AllowPrivate] is set or the CA
+// names another address.
+var ErrNotPublic = errors.New("the address is not on a public network")
 
 // refusePrivate is a net.Dialer's Control: it sees the address that a
 // connection is about to be made to, after every name was resolved. A check of the
@@ -19,13 +22,38 @@ var errNotPublic = errors.New("the address is not on a public network")
 func refusePrivate(_, address string, _ syscall.RawConn) error {
 	resolved, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNotPublic, err)
+		return fmt.Errorf("%w: %w", ErrNotPublic, err)
 	}
 	if !isPublic(resolved.Addr()) {
-		return fmt.Errorf("%w: %s", errNotPublic, resolved.Addr())
+		return fmt.Errorf("%w: %s", ErrNotPublic, resolved.Addr())
 	}
 	return nil
 }
+
+// refusePrivateHost judges the address that a proxy will be asked for. Where a name leads
+// is for the proxy to see; what is refused here is what cannot lead to a public server:
+// IP addresses that are not public, numbers in the other forms that
+// resolvers take for IPv4 addresses (127.1, 0x7f000001), and names without a dot or of the
+// domains that are reserved for private networks.
+func refusePrivateHost(u *url.URL) error {
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	if address, err := netip.ParseAddr(host); err == nil {
+		if isPublic(address) {
+			return nil
+		}
+		return fmt.Errorf("%w: %s", ErrNotPublic, address)
+	}
+	top := host[strings.LastIndexByte(host, '.')+1:]
+	if top == host || top == "" || top[0] >= '0' && top[0] <= '9' || slices.ContainsFunc(privateDomains(), func(domain string) bool {
+		return strings.HasSuffix("."+host, "."+domain)
+	}) {
+		return fmt.Errorf("%w: %.100q", ErrNotPublic, host)
+	}
+	return nil
+}
+
+// privateDomains: RFC 6761, RFC 6762, RFC 8375, and what ICANN reserved for private use in 2024.
+func privateDomains() []string { return []string{"localhost", "local", "home.arpa", "internal"} }
 
 // Networks that hold no public server (the IANA registries of special-purpose
 // addresses, RFC 6890). IPv6 is public within 2000::/3 only, so that loopback, link-local,

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,12 +77,312 @@ func TestOnlyPublicAddresses(t *testing.T) {
 			t.Errorf("%s is public: %v, want %v", address, got, want)
 		}
 		err := refusePrivate("tcp", netip.AddrPortFrom(netip.MustParseAddr(address), 80).String(), nil)
-		if (err == nil) != want || err != nil && !errors.Is(err, errNotPublic) {
+		if (err == nil) != want || err != nil && !errors.Is(err, ErrNotPublic) {
 			t.Errorf("a connection to %s: %v", address, err)
 		}
 	}
-	if err := refusePrivate("unix", "/run/secret.sock", nil); !errors.Is(err, errNotPublic) {
+	if err := refusePrivate("unix", "/run/secret.sock", nil); !errors.Is(err, ErrNotPublic) {
 		t.Errorf("a connection to a socket that is no address: %v", err)
+	}
+}
+
+// What a proxy is asked for cannot be resolved here.
+func TestHostsThatNoProxyIsAskedFor(t *testing.T) {
+	for host, want := range map[string]bool{
+		"crl.example.com":  true,
+		"crl.example.com.": true,
+		"8.8.8.8":          true,
+		"8.8.8.8:8080":     true,
+		"[2a00:1450::1]":   true,
+		"localhost.com":    true,
+		"internal.example": true,
+
+		"127.0.0.1":                false,
+		"127.0.0.1:80":             false,
+		"127.0.0.1.":               false,
+		"10.1.2.3":                 false,
+		"169.254.169.254":          false,
+		"[::1]":                    false,
+		"[::ffff:10.1.2.3]":        false,
+		"[64:ff9b::7f00:1]":        false,
+		"[fe80::1%25eth0]":         false,
+		"127.1":                    false, // what inet_aton takes for 127.0.0.1
+		"2130706433":               false,
+		"0x7f000001":               false,
+		"0x7f.0.0.1":               false,
+		"127.0.0.0x1":              false,
+		"0177.0.0.1":               false,
+		"010.8.8.8":                false,
+		"8.8.8.8..":                false,
+		"localhost":                false,
+		"LOCALHOST":                false,
+		"localhost.":               false,
+		"a.LocalHost":              false,
+		"metadata":                 false,
+		"metadata.google.internal": false,
+		"printer.local":            false,
+		"router.home.arpa":         false,
+	} {
+		u, err := parseAddress("http://" + host + "/list.crl")
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+			continue
+		}
+		if err := refusePrivateHost(u); (err == nil) != want || err != nil && !errors.Is(err, ErrNotPublic) {
+			t.Errorf("%s: %v, want it public: %v", host, err, want)
+		}
+	}
+	for _, host := range []string{"１２７.0.0.1", "localhost。", "ⓛocalhost.example"} {
+		if _, err := parseAddress("http://" + host + "/"); err == nil || !strings.Contains(err.Error(), "ASCII") {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}
+
+// FuzzAddress takes what certificates and redirects name.
+func FuzzAddress(f *testing.F) {
+	for _, address := range []string{"http://crl.example/a?b#c", "https://8.8.8.8:1/", "http://127.1/", "http://[::1%25lo]/", "http://a.localhost./", "http://x%c3%a9.test/"} {
+		f.Add(address)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		u, err := parseAddress(address)
+		if err != nil || refusePrivateHost(u) != nil {
+			return
+		}
+		again, err := parseAddress(u.String())
+		if err != nil || again.Host != u.Host {
+			t.Errorf("%q is called as %q: %v", address, u, err)
+		}
+		host := strings.ToLower(strings.TrimRight(u.Hostname(), "."))
+		if ip, err := netip.ParseAddr(host); err == nil && !isPublic(ip) || host == "localhost" || strings.HasSuffix(host, ".localhost") {
+			t.Errorf("a proxy is asked for %q", host)
+		}
+	})
+}
+
+// asks is a call of the kind that a method stands for.
+func asks(method, address string) call {
+	c := call{method: method, address: address, limit: 1 << 10, timeout: 10 * time.Second}
+	if method == http.MethodPost {
+		c.media, c.body = "application/ocsp-request", []byte("question")
+	}
+	return c
+}
+
+func TestRedirects(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		get    string // what comes of it; an error's text, or the answer
+		post   string
+	}{
+		{"moved", http.StatusMovedPermanently, "GET ", "POST question"},
+		{"found", http.StatusFound, "GET ", "POST question"},
+		{"see other", http.StatusSeeOther, "GET ", "HTTP status 303"},
+		{"temporary", http.StatusTemporaryRedirect, "GET ", "POST question"},
+		{"permanent", http.StatusPermanentRedirect, "GET ", "POST question"},
+		{"choices", http.StatusMultipleChoices, "HTTP status 300", "HTTP status 300"},
+		{"not modified", http.StatusNotModified, "HTTP status 304", "HTTP status 304"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			mux.HandleFunc("/old", func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "new?x=1")
+				w.WriteHeader(test.status)
+			})
+			mux.HandleFunc("/new", func(w http.ResponseWriter, r *http.Request) {
+				question, _ := io.ReadAll(r.Body)
+				if r.Header.Get("Referer") != "" || (r.Header.Get("Content-Type") != "") != (r.Method == http.MethodPost) {
+					t.Errorf("the header is %v", r.Header)
+				}
+				fmt.Fprintf(w, "%s %s", r.Method, question)
+			})
+			server := httptest.NewServer(mux)
+			defer server.Close()
+			f := newFetcher(true, nil)
+			defer f.close()
+			for method, want := range map[string]string{http.MethodGet: test.get, http.MethodPost: test.post} {
+				answer, err := f.fetch(t.Context(), asks(method, server.URL+"/old"))
+				if err == nil && string(answer) != want || err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %q, %v, want %q", method, answer, err, want)
+				}
+			}
+		})
+	}
+}
+
+// hops answers with redirects to where they lead, by address, and with "done" at any other.
+type hops map[string]string
+
+func (h hops) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	if to, ok := h[r.URL.String()]; ok {
+		w.Header().Set("Location", to)
+		w.WriteHeader(http.StatusMovedPermanently)
+	} else {
+		w.WriteString("done")
+	}
+	response := w.Result()
+	response.Request = r
+	return response, nil
+}
+
+func TestRedirectsStayWithinTheBounds(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		hops hops
+		want string // empty: an answer
+	}{
+		{"to https", hops{"http://a.test/": "https://a.test/"}, ""},
+		{"from https to http", hops{"http://a.test/": "https://b.test/", "https://b.test/": "http://c.test/"}, ""},
+		{"three times", hops{"http://a.test/": "/1", "http://a.test/1": "/2", "http://a.test/2": "/3"}, ""},
+		{"four times", hops{"http://a.test/": "/1", "http://a.test/1": "/2", "http://a.test/2": "/3", "http://a.test/3": "/4"}, "more than 3 redirects"},
+		{"in a circle", hops{"http://a.test/": "http://b.test/", "http://b.test/": "http://a.test/"}, "more than 3 redirects"},
+		{"to another scheme", hops{"http://a.test/": "file:///etc/passwd"}, "http and https are followed"},
+		{"with credentials", hops{"http://a.test/": "http://user:geheim-42@b.test/"}, "holds credentials"},
+		{"to no host", hops{"http://a.test/": "http:///"}, "names no host"},
+		{"to nowhere", hops{"http://a.test/": ""}, "no address to go to"},
+		{"to this machine", hops{"http://a.test/": "http://127.0.0.1/"}, "not on a public network: 127.0.0.1"},
+		{"to this machine by its name", hops{"http://a.test/": "http://b.test/", "http://b.test/": "http://localhost/"}, `not on a public network: "localhost"`},
+		{"to a metadata service", hops{"http://a.test/": "http://169.254.169.254/latest"}, "redirected to \"http://169.254.169.254/latest\""},
+	} {
+		f := newFetcher(false, &url.URL{Scheme: "http", Host: "proxy.test"})
+		f.client.Transport = test.hops
+		answer, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.test/"))
+		if (err == nil) != (test.want == "") || err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "geheim-42")) {
+			t.Errorf("%s: %q, %v, want %q", test.name, answer, err, test.want)
+		}
+	}
+}
+
+// Without a proxy it is the connection that is judged, that of each redirect too.
+func TestRedirectToAPrivateNetwork(t *testing.T) {
+	var called atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Store(true) }))
+	defer server.Close()
+	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		f := newFetcher(false, nil)
+		direct := f.client.Transport
+		f.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "a.test" {
+				return hops{"http://a.test/": "http://" + host + ":" + port + "/"}.RoundTrip(r)
+			}
+			return direct.RoundTrip(r)
+		})
+		_, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.test/"))
+		if !errors.Is(err, ErrNotPublic) || called.Load() {
+			t.Errorf("%s: %v; the server was called: %v", host, err, called.Load())
+		}
+	}
+}
+
+// One time and one circuit for the address in the certificate, however often it redirects.
+func TestRedirectsTakeTheTimeOfOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFetcher(true, nil)
+		f.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			select {
+			case <-time.After(4 * time.Second):
+				return hops{r.URL.String(): "/next"}.RoundTrip(r)
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		})
+		c := asks(http.MethodGet, "http://a.test/")
+		for range circuitFailures {
+			begin := time.Now()
+			if _, err := f.fetch(t.Context(), c); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != c.timeout {
+				t.Errorf("after %s: %v", time.Since(begin), err)
+			}
+		}
+		if _, err := f.fetch(t.Context(), c); !errors.Is(err, errLeftAlone) {
+			t.Errorf("after %d failures: %v", circuitFailures, err)
+		}
+	})
+}
+
+// proxied serves a PKI to whoever comes through it as a proxy, whatever the host.
+func proxied(t *testing.T, p *pki) (proxy *url.URL, hosts *sync.Map) {
+	t.Helper()
+	hosts = &sync.Map{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts.Store(r.Method+" "+r.Host, true)
+		if r.Method == http.MethodConnect {
+			http.Error(w, "no", http.StatusProxyAuthRequired)
+			return
+		}
+		p.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	proxy, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proxy, hosts
+}
+
+func TestThroughAProxy(t *testing.T) {
+	for _, test := range []struct {
+		base  string // of the addresses in the certificates
+		asked string // of the proxy; empty: it is not
+		want  string // empty: it has an answer
+	}{
+		{"http://status.test", "POST status.test", ""},
+		{"http://status.test:8080", "POST status.test:8080", ""},
+		{"https://status.test", "CONNECT status.test:443", "Proxy Authentication Required"},
+		{"http://127.0.0.1:1", "", "not on a public network: 127.0.0.1"},
+		{"http://localhost", "", "not on a public network"},
+	} {
+		p := newPKI(t, test.base, nil).pinned()
+		proxy, hosts := proxied(t, p)
+		r, err := NewRevocation(RevocationConfig{Proxy: proxy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Check(t.Context(), p.chain())
+		r.Close()
+		if test.want == "" {
+			mustPass(t, err)
+		} else {
+			mustBeUnavailable(t, err, test.want)
+		}
+		_, asked := hosts.Load(test.asked)
+		hosts.Range(func(key, _ any) bool {
+			if test.asked == "" {
+				t.Errorf("%s: the proxy was asked for %v", test.base, key)
+			}
+			return true
+		})
+		if test.asked != "" && !asked {
+			t.Errorf("%s: the proxy was not asked", test.base)
+		}
+	}
+}
+
+func TestAProxyThatWantsCredentials(t *testing.T) {
+	f := newFetcher(true, nil)
+	f.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusProxyAuthRequired, Body: http.NoBody}, nil
+	})
+	if _, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.test/")); err == nil || !strings.Contains(err.Error(), "the proxy wants credentials") {
+		t.Error(err)
+	}
+}
+
+func TestProxiesThatAreRefused(t *testing.T) {
+	for _, proxy := range []string{"", "proxy.test:3128", "socks5://proxy.test", "http:///", "http://user:geheim-42@proxy.test"} {
+		u, err := url.Parse(proxy)
+		if err != nil {
+			u = &url.URL{}
+		}
+		r, err := NewRevocation(RevocationConfig{Proxy: u})
+		if err == nil {
+			r.Close()
+			t.Errorf("%q is accepted", proxy)
+		} else if strings.Contains(err.Error(), "geheim-42") {
+			t.Errorf("the error tells a password: %v", err)
+		}
 	}
 }
 
@@ -87,11 +391,11 @@ func TestOnlyPublicAddresses(t *testing.T) {
 func TestPrivateAddressIsNoFailure(t *testing.T) {
 	server := httptest.NewServer(body(nil))
 	defer server.Close()
-	f := newFetcher(false)
+	f := newFetcher(false, nil)
 	defer f.close()
 	for range 2 * circuitFailures {
 		_, err := f.fetch(t.Context(), call{method: http.MethodGet, address: server.URL, limit: 1, timeout: time.Minute})
-		if !errors.Is(err, errNotPublic) || errors.As(err, new(*unreachableError)) {
+		if !errors.Is(err, ErrNotPublic) || errors.As(err, new(*unreachableError)) {
 			t.Fatalf("fetch = %v", err)
 		}
 	}
@@ -105,7 +409,7 @@ func TestNoProxy(t *testing.T) {
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"} {
 		t.Setenv(name, proxy.URL)
 	}
-	f := newFetcher(true)
+	f := newFetcher(true, nil)
 	defer f.close()
 	if transport, ok := f.client.Transport.(*http.Transport); !ok || transport.Proxy != nil {
 		t.Error("a proxy is asked")
@@ -121,7 +425,7 @@ func TestTLSIsVerified(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
-	f := newFetcher(true)
+	f := newFetcher(true, nil)
 	defer f.close()
 	_, err := f.fetch(t.Context(), call{method: http.MethodGet, address: server.URL, limit: 1, timeout: time.Second})
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
@@ -133,7 +437,7 @@ func TestTLSIsVerified(t *testing.T) {
 func TestRestartedServer(t *testing.T) {
 	server := httptest.NewServer(body([]byte("1")))
 	defer server.Close()
-	f := newFetcher(true)
+	f := newFetcher(true, nil)
 	defer f.close()
 	ask := call{
 		method: http.MethodPost, address: server.URL, media: "text/plain", body: []byte("?"), limit: 1, timeout: time.Minute,

@@ -109,7 +109,7 @@ func (d *ocspData) names(cert *x509.Certificate) bool {
 	}
 	switch d.Responder.Tag {
 	case ocspByName:
-		return bytes.Equal(d.Responder.Bytes, cert.RawSubject)
+		return sameName(d.Responder.Bytes, cert.RawSubject)
 	case ocspByKey:
 		var hash []byte
 		err := unmarshalAll(d.Responder.Bytes, &hash)
@@ -121,20 +121,23 @@ func (d *ocspData) names(cert *x509.Certificate) bool {
 // mayRespond says why a certificate gives no right to answer for the issuer.
 func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
 	switch {
-	case !bytes.Equal(responder.RawIssuer, issuer.RawSubject):
+	case !sameName(responder.RawIssuer, issuer.RawSubject):
 		return errors.New("the responder's certificate has another issuer")
 	case !slices.Contains(responder.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
 		return errors.New("the responder's certificate lacks the extended key usage OCSPSigning")
-	case responder.KeyUsage != 0 && responder.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0:
+	case !issuerMay(responder, x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment):
 		return errors.New("the key usage of the responder's certificate does not include signing")
 	case at.Before(responder.NotBefore) || at.After(responder.NotAfter):
 		return errors.New("the responder's certificate is not valid at this time")
-	case len(responder.UnhandledCriticalExtensions) > 0:
-		return fmt.Errorf("the responder's certificate has the critical extension %s, which is not known here", responder.UnhandledCriticalExtensions[0])
 	case !safeKey(responder.PublicKey):
 		return errors.New("the key of the responder's certificate is not of a safe size")
 	case !strongSignature(responder.SignatureAlgorithm):
 		return fmt.Errorf("the responder's certificate is signed with %s; SHA-256 or better is asked for", responder.SignatureAlgorithm)
+	}
+	// What the policies and further names of a responder say limits nothing of what it is used for.
+	known := []asn1.ObjectIdentifier{oidKeyUsage, oidExtKeyUsage, oidBasicConstraints, oidSubjectAltName, oidCertificatePolicies, oidOCSPNoCheck}
+	if err := knowsCritical(responder.Extensions, known...); err != nil {
+		return fmt.Errorf("the responder's certificate: %w", err)
 	}
 	if err := issuer.CheckSignature(responder.SignatureAlgorithm, responder.RawTBSCertificate, responder.Signature); err != nil {
 		return fmt.Errorf("the responder's certificate is not signed by the issuer: %w", err)
@@ -176,9 +179,14 @@ func (id *ocspCertID) names(of subject) bool {
 		return false
 	}
 	hash, ok := hashAlgorithm(id.Hash)
-	return ok &&
-		bytes.Equal(id.IssuerNameHash, digest(hash, of.issuer.RawSubject)) &&
-		bytes.Equal(id.IssuerKeyHash, digest(hash, publicKeyBits(of.issuer)))
+	if !ok || !bytes.Equal(id.IssuerKeyHash, digest(hash, publicKeyBits(of.issuer))) {
+		return false
+	}
+	// A hash is of bytes. RFC 6960 section 4.1.1 wants those in the certificate; some
+	// responders have those of the issuer's own certificate, where the same name may be
+	// written in another way.
+	return bytes.Equal(id.IssuerNameHash, digest(hash, of.certificate.RawIssuer)) ||
+		bytes.Equal(id.IssuerNameHash, digest(hash, of.issuer.RawSubject))
 }
 
 // read takes a statement that is in force for what it says.

@@ -80,6 +80,9 @@ var (
 
 // parseOCSP takes an answer apart and verifies nothing.
 func parseOCSP(der []byte) (*ocspBasic, error) {
+	if err := wantDER(der, "an OCSP answer"); err != nil {
+		return nil, err
+	}
 	var answer ocspAnswer
 	if err := unmarshalAll(der, &answer); err != nil {
 		return nil, fmt.Errorf("the answer is malformed: %w", err)

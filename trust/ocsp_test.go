@@ -144,6 +144,10 @@ func byKey(tb testing.TB, cert *x509.Certificate) asn1.RawValue {
 	}
 }
 
+func byName(name []byte) asn1.RawValue {
+	return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspByName, IsCompound: true, Bytes: name}
+}
+
 // Answers of a form that the usual test responder does not give.
 func TestOCSPAnswersOfOtherForms(t *testing.T) {
 	e := newExchange(t)
@@ -218,6 +222,124 @@ func TestOCSPAnswersOfOtherForms(t *testing.T) {
 				t.Errorf("readOCSP = %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// renamed is the issuer of the exchange with its name written otherwise, as older and newer
+// software of one CA does.
+func (e *exchange) renamed() *testca.Identity {
+	e.t.Helper()
+	cert := *e.issuer.Certificate()
+	cert.RawSubject = otherwise(e.t, cert.RawSubject)
+	return &testca.Identity{Chain: []*x509.Certificate{&cert}, Key: e.issuer.Key}
+}
+
+// RFC 5280 section 7.1: names are equal whose case, blanks and types of strings differ.
+func TestOCSPNamesThatAreWrittenOtherwise(t *testing.T) {
+	hash := func(raw []byte) []byte { return digest(crypto.SHA1, raw) }
+	for _, test := range []struct {
+		name string
+		edit func(e *exchange, b *ocspBasic)
+		want string // empty: it counts
+	}{
+		{"the issuer's name as in the certificate", func(e *exchange, b *ocspBasic) {
+			b.Data.Responses[0].ID.IssuerNameHash = hash(e.of.certificate.RawIssuer)
+		}, ""},
+		{"the issuer's name as in the issuer's certificate", func(e *exchange, b *ocspBasic) {
+			b.Data.Responses[0].ID.IssuerNameHash = hash(e.of.issuer.RawSubject)
+		}, ""},
+		{"the issuer's name in a third way", func(e *exchange, b *ocspBasic) {
+			b.Data.Responses[0].ID.IssuerNameHash = hash(otherwise(e.t, e.of.certificate.RawIssuer))
+		}, "another certificate"},
+		{"the signer by its name", func(e *exchange, b *ocspBasic) {
+			b.Data.Responder = byName(e.of.certificate.RawIssuer)
+		}, ""},
+		{"a responder whose certificate names the issuer", func(e *exchange, b *ocspBasic) {
+			e.issuer = e.renamed()
+			e.answer.SignWith(e.responder())
+			b.Certificates = raw(e.answer.Certificate)
+			b.Data.Responder = byName(otherwise(e.t, e.answer.Certificate.RawSubject))
+		}, ""},
+		{"the signer by another name", func(e *exchange, b *ocspBasic) {
+			b.Data.Responder = byName(directory(e.t, "Issuer", "Other").Bytes)
+		}, "signed neither by"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := newExchange(t)
+			leaf, err := e.renamed().Issue(&x509.Certificate{
+				SerialNumber: big.NewInt(4711), Subject: pkix.Name{CommonName: "Leaf"}, NotBefore: e.at, NotAfter: e.at.AddDate(1, 0, 0),
+			}, fixedKey(t, 2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.of.certificate = leaf.Certificate()
+			if bytes.Equal(e.of.certificate.RawIssuer, e.of.issuer.RawSubject) {
+				t.Fatal("the names are written in the same way")
+			}
+			der := e.signEdited(func(b *ocspBasic) { test.edit(e, b) })
+			_, err = readOCSP(der, e.of, e.at)
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("readOCSP = %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// What crypto/x509 would leave to its Verify, and what is listed as processed.
+func TestCriticalExtensionsOfResponders(t *testing.T) {
+	id := func(last int) asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 5, 29, last} }
+	name := marshal(t, []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("a.test")}})
+	for _, test := range []struct {
+		name string
+		ext  pkix.Extension
+		want bool
+	}{
+		{"extKeyUsage", pkix.Extension{Id: oidExtKeyUsage, Value: marshal(t, []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 9}})}, true},
+		{"id-pkix-ocsp-nocheck", pkix.Extension{Id: oidOCSPNoCheck, Value: asn1.NullBytes}, true},
+		{"subjectAltName", pkix.Extension{Id: oidSubjectAltName, Value: name}, true},
+		{"policyConstraints", pkix.Extension{Id: id(36), Value: []byte{0x30, 3, 0x80, 1, 0}}, false},
+		{"inhibitAnyPolicy", pkix.Extension{Id: id(54), Value: []byte{2, 1, 0}}, false},
+		{"nameConstraints", pkix.Extension{Id: id(30), Value: []byte{0x30, 10, 0xa0, 8, 0x30, 6, 0x82, 4, 't', 'e', 's', 't'}}, false},
+		{"one that nobody knows", pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: asn1.NullBytes}, false},
+	} {
+		for _, critical := range []bool{false, true} {
+			e := newExchange(t)
+			ext := test.ext
+			ext.Critical = critical
+			template := &x509.Certificate{
+				SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "Responder"},
+				NotBefore: e.at.AddDate(0, -1, 0), NotAfter: e.at.AddDate(0, 1, 0),
+				KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{ext},
+			}
+			if !ext.Id.Equal(oidExtKeyUsage) {
+				template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
+			}
+			responder, err := e.issuer.Issue(template, fixedKey(t, 3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.answer.SignWith(responder)
+			if _, err := readOCSP(e.sign(), e.of, e.at); (err == nil) != (test.want || !critical) {
+				t.Errorf("%s, critical: %v: %v", test.name, critical, err)
+			}
+		}
+	}
+}
+
+// A key usage without any bit allows nothing; one that is absent limits nothing.
+func TestResponderWhoseKeyUsageIsEmpty(t *testing.T) {
+	e := newExchange(t)
+	responder, err := e.issuer.Issue(&x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "Responder"},
+		NotBefore: e.at.AddDate(0, -1, 0), NotAfter: e.at.AddDate(0, 1, 0), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+		ExtraExtensions: []pkix.Extension{{Id: oidKeyUsage, Critical: true, Value: []byte{3, 1, 0}}},
+	}, fixedKey(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.answer.SignWith(responder)
+	if _, err := readOCSP(e.sign(), e.of, e.at); err == nil || !strings.Contains(err.Error(), "does not include signing") {
+		t.Errorf("readOCSP = %v", err)
 	}
 }
 
@@ -382,12 +504,16 @@ func FuzzCRL(f *testing.F) {
 			t.Errorf("a list counts that ended on %s", l.nextUpdate)
 		}
 		// What the signature keeps out is read here without it.
+		der, err := derOfList(der)
+		if err != nil {
+			return
+		}
 		var signed signedList
 		if unmarshalAll(der, &signed) != nil {
 			return
 		}
 		ours, err := parseList(signed.List.FullBytes, signed.Algorithm)
-		if err == nil && ours.entries.understood() == nil {
+		if err == nil && ours.entries.understood(ours.versionOne) == nil {
 			agreesWithX509(t, ours, der)
 		}
 	})
@@ -432,9 +558,9 @@ func listSeeds(tb testing.TB) [][]byte {
 	var seeds [][]byte
 	for _, extensions := range [][]pkix.Extension{
 		nil,
-		{distributionPoint(tb, issuingDistributionPoint{UsersOnly: true})},
-		{distributionPoint(tb, issuingDistributionPoint{Indirect: true})},
-		{distributionPoint(tb, issuingDistributionPoint{Name: distributionPointName{Full: []asn1.RawValue{uri("http://status.test/a")}}})},
+		{issuingPoint(tb, issuingDistributionPoint{UsersOnly: true})},
+		{issuingPoint(tb, issuingDistributionPoint{Indirect: true})},
+		{issuingPoint(tb, issuingDistributionPoint{Name: distributionPointName{Full: []asn1.RawValue{uri("http://status.test/a")}}})},
 		{{Id: oidDeltaCRLIndicator, Critical: true, Value: []byte{2, 1, 1}}},
 	} {
 		l := testca.ListAnswer{
@@ -453,13 +579,34 @@ func listSeeds(tb testing.TB) [][]byte {
 		}
 		seeds = append(seeds, der)
 	}
+	old := testca.ListAnswer{
+		RevocationList: x509.RevocationList{
+			Number: big.NewInt(1), ThisUpdate: e.at.Add(-time.Hour), NextUpdate: e.at.Add(time.Hour),
+			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(4711), RevocationTime: e.at}},
+		},
+		Issuer: e.of.issuer, Key: e.issuer.Key, Edit: versionOne,
+	}
+	for _, old.PEM = range []bool{false, true} {
+		der, err := old.Sign()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		seeds = append(seeds, der)
+	}
 	return seeds
 }
 
 // Whatever a bit of a list says otherwise, it is the same list or none.
 func TestListWithOneBitFlipped(t *testing.T) {
+	seeds := listSeeds(t)
+	for name, der := range map[string][]byte{"version 2": seeds[0], "version 1": seeds[len(seeds)-2], "PEM": seeds[len(seeds)-1]} {
+		t.Run(name, func(t *testing.T) { flipEveryBit(t, der) })
+	}
+}
+
+func flipEveryBit(t *testing.T, der []byte) {
+	t.Helper()
 	e := newExchange(t)
-	der := listSeeds(t)[0]
 	want, err := readList(der, e.of.issuer, e.at)
 	if err != nil {
 		t.Fatal(err)

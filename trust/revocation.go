@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 	"weak"
 
@@ -42,6 +43,15 @@ type RevocationConfig struct {
 	// other networks without public servers. It is for test set-ups: whoever
 	// gets a certificate issued can make the server call what it names.
 	AllowPrivate bool
+	// Proxy is asked to make every call, where this machine reaches nobody itself: an
+	// http or https URL without credentials. Nil: none is asked, whatever
+	// the environment says. Where a name leads is seen by the proxy alone, so it has to keep private
+	// networks out of reach itself; without AllowPrivate, addresses that cannot be public
+	// are refused before it is asked.
+	Proxy *url.URL
+	// Mend may tell what an operator can do about a status that cannot be found
+	// out, in a sentence for the log; empty: nothing to say. Optional.
+	Mend func(error) string
 	// Log is told when a status cannot be found out, when a certificate turns out
 	// to be revoked, and when a chain is let through without an answer. Optional.
 	Log *slog.Logger
@@ -64,10 +74,11 @@ const (
 //
 // The OCSP responders that a certificate names, and if none gives an answer that
 // holds, the revocation lists that it names. A certificate that names neither
-// cannot have an answer: it passes in [PreferRevocation] only, or as an anchor.
+// cannot have an answer: it passes in [PreferRevocation] only, or as an anchor. See [Answerable].
 //
-// Addresses are called with http or https only, and never on a private network
-// (see [RevocationConfig]), through a proxy or after a redirect. A call to a responder
+// Addresses are called with http or https only, and never on a private network or
+// through a proxy (see [RevocationConfig]). Up to 3 redirects are followed, each to
+// an address within the same bounds; a question to a responder stays a POST. A call to a responder
 // takes at most 5 s and 64 KiB, one for a list 20 s and 16 MiB. A check waits for
 // at most 10 s. Nothing is called before a [Validator] has trusted the chain.
 //
@@ -84,8 +95,10 @@ const (
 // 4.2.2.2.1). No nonce is asked for, so that answers can be made beforehand.
 // "Unknown" is no answer.
 //
-// A list that the issuer signed, and whose scope includes the certificate.
-// Indirect and delta lists are refused.
+// A list of version 1 or 2 that the issuer signed, and whose scope includes the certificate.
+// Indirect and delta lists are refused. Where there is a delta beside a list, or
+// the list is for some reasons only, a certificate on it is revoked, and one that is not
+// on it has no answer.
 //
 // Both must be signed with SHA-256 or better, have begun, where clocks may differ
 // by a minute, and not have ended. A list says when it ends; an OCSP answer that
@@ -102,6 +115,7 @@ const (
 type Revocation struct {
 	mode     RevocationMode
 	log      *slog.Logger
+	mend     func(error) string
 	fetcher  *fetcher
 	workers  *workers
 	counters counters
@@ -117,13 +131,20 @@ func NewRevocation(c RevocationConfig) (*Revocation, error) {
 	if c.Mode != RequireRevocation && c.Mode != PreferRevocation {
 		return nil, fmt.Errorf("trust: unknown revocation mode %d", int(c.Mode))
 	}
+	if p := c.Proxy; p != nil && (p.Scheme != "http" && p.Scheme != "https" || p.Hostname() == "" || p.User != nil) {
+		return nil, errors.New("trust: the proxy for revocation is no http or https URL, or it holds credentials")
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Mend == nil {
+		c.Mend = func(error) string { return "" }
 	}
 	r := &Revocation{
 		mode:    c.Mode,
 		log:     c.Log,
-		fetcher: newFetcher(c.AllowPrivate),
+		mend:    c.Mend,
+		fetcher: newFetcher(c.AllowPrivate, c.Proxy),
 		workers: newWorkers(),
 	}
 	if err := r.makeCaches(); err != nil {

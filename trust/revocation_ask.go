@@ -3,7 +3,6 @@ package trust
 import (
 	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,8 +29,31 @@ const (
 	ocspFallback = 5 * time.Minute // OCSP is tried again after a list had to do
 )
 
-var errNamesNeither = errors.New("the certificate names neither an OCSP responder nor a revocation list; " +
-	"it passes when it is a trust anchor itself, or when a missing answer is let through")
+// ErrNamesNeither is wrapped by the cause of an outage when a certificate names nobody who can be
+// asked about it. Only its CA can change that, by another certificate.
+var ErrNamesNeither = errors.New("the certificate names neither an OCSP responder nor a revocation list to be asked by http")
+
+// Answerable says why a status can never be found out for a certificate, or returns nil. The
+// error wraps [ErrNamesNeither] when nobody is named who can be asked.
+func Answerable(cert *x509.Certificate) error {
+	if len(callable(cert.OCSPServer)) > 0 {
+		return nil
+	}
+	if len(callable(cert.CRLDistributionPoints)) == 0 {
+		return namesNeither(cert)
+	}
+	if _, delta := extension(cert, oidFreshestCRL); delta {
+		return errDeltaBeside
+	}
+	return nil
+}
+
+func namesNeither(cert *x509.Certificate) error {
+	if _, points := extension(cert, oidCRLDistributionPoints); points || len(cert.OCSPServer) > 0 {
+		return fmt.Errorf("%w: it names only addresses that are not http", ErrNamesNeither)
+	}
+	return ErrNamesNeither
+}
 
 // ask goes from source to source until one answers.
 func (r *Revocation) ask(ctx context.Context, of subject) (*answer[verdict], error) {
@@ -64,7 +86,7 @@ func (r *Revocation) askLists(ctx context.Context, of subject) (*answer[verdict]
 		problem = both(problem, fmt.Errorf("CRL at %.200s: %w", address, err))
 	}
 	if problem == nil {
-		problem = errNamesNeither
+		problem = namesNeither(of.certificate)
 	}
 	return nil, problem
 }
@@ -88,7 +110,7 @@ func both(first, second error) error {
 	switch {
 	case first == nil:
 		return second
-	case errors.Is(second, errNamesNeither):
+	case errors.Is(second, ErrNamesNeither):
 		return first
 	}
 	return fmt.Errorf("%w; %w", first, second)
@@ -96,7 +118,9 @@ func both(first, second error) error {
 
 // askOCSP asks one responder.
 func (r *Revocation) askOCSP(ctx context.Context, address string, of subject) (*answer[verdict], error) {
-	request, err := ocsp.CreateRequest(of.certificate, of.issuer, nil)
+	issuer := *of.issuer
+	issuer.RawSubject = of.certificate.RawIssuer // the bytes to hash, by RFC 6960 section 4.1.1
+	request, err := ocsp.CreateRequest(of.certificate, &issuer, nil)
 	if err != nil {
 		return nil, fmt.Errorf("question: %w", err)
 	}
@@ -134,7 +158,7 @@ func (r *Revocation) standing(ctx context.Context, signer, issuer *x509.Certific
 	if signer == issuer {
 		return forever(), nil
 	}
-	if exempt(signer) || len(callable(signer.CRLDistributionPoints)) == 0 {
+	if _, exempt := extension(signer, oidOCSPNoCheck); exempt || len(callable(signer.CRLDistributionPoints)) == 0 {
 		return signer.NotAfter, nil
 	}
 	found, err := r.askLists(ctx, subject{certificate: signer, issuer: issuer})
@@ -145,12 +169,6 @@ func (r *Revocation) standing(ctx context.Context, signer, issuer *x509.Certific
 		return time.Time{}, fmt.Errorf("the responder's own certificate %s", found.value.revoked)
 	}
 	return earlier(signer.NotAfter, found.until), nil
-}
-
-// exempt reports whether the certificate of a responder carries
-// id-pkix-ocsp-nocheck.
-func exempt(responder *x509.Certificate) bool {
-	return slices.ContainsFunc(responder.Extensions, func(ext pkix.Extension) bool { return ext.Id.Equal(oidOCSPNoCheck) })
 }
 
 // forever is later than any certificate ends.

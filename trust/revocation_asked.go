@@ -58,7 +58,7 @@ func (f *failure) Unwrap() error { return f.cause }
 func newFailure(cause error, at time.Time) *failure {
 	memory := unusableMemory
 	switch {
-	case errors.Is(cause, errNamesNeither):
+	case errors.Is(cause, ErrNamesNeither):
 		memory = unnamedMemory
 	case errors.As(cause, new(*unreachableError)):
 		memory = unreachableMemory

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,15 @@ func (o *opensslCA) write(name, text string) {
 	if err := os.WriteFile(o.file(name), []byte(text), 0o600); err != nil {
 		o.p.t.Fatal(err)
 	}
+}
+
+func (o *opensslCA) edit(name string, oldnew ...string) {
+	o.p.t.Helper()
+	text, err := os.ReadFile(o.file(name))
+	if err != nil {
+		o.p.t.Fatal(err)
+	}
+	o.write(name, strings.NewReplacer(oldnew...).Replace(string(text)))
 }
 
 // knows tells OpenSSL of a good certificate and of a revoked one.
@@ -161,4 +171,18 @@ func TestOpenSSLList(t *testing.T) {
 	r := p.revocation(RequireRevocation)
 	mustPass(t, r.Check(t.Context(), good))
 	mustBeRevoked(t, r.Check(t.Context(), revoked), "(keyCompromise), says CRL")
+}
+
+// Without crl_extensions, a number and reasons, OpenSSL writes X.509 v1.
+func TestOpenSSLListOfVersionOne(t *testing.T) {
+	p := servedPKI(t, withoutOCSP).pinned()
+	o := newOpenSSL(t, p)
+	good, revoked := p.chain(), p.chain()
+	o.knows(good.Leaf(), revoked.Leaf())
+	o.edit("openssl.cnf", "crl_extensions = crl\n", "", "crlnumber = number\n", "")
+	o.edit("index.txt", ",keyCompromise", "")
+	p.behind(func(http.Handler) http.Handler { return o })
+	r := p.revocation(RequireRevocation)
+	mustPass(t, r.Check(t.Context(), good))
+	mustBeRevoked(t, r.Check(t.Context(), revoked), "(unspecified), says CRL")
 }

@@ -88,6 +88,9 @@ func (r *Revocation) tellFailure(s *status, held *answer[verdict], err error) {
 	if held != nil {
 		attrs = append(attrs, slog.Time("answer_in_use_until", held.until))
 	}
+	if mend := r.mend(err); mend != "" {
+		attrs = append(attrs, slog.String("mend", mend))
+	}
 	r.log.Warn("the revocation status of a certificate cannot be found out", attrs...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -372,8 +373,9 @@ func TestOCSPRespondersThatAreBroken(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		{"empty", body(nil), "the answer is malformed"},
-		{"not DER", body([]byte("<html>Sign in</html>")), "the answer is malformed"},
+		{"empty", body(nil), "answered with nothing, not with an OCSP answer"},
+		{"a page", body([]byte("<html>Sign in</html>")), "answered with text/html, not with an OCSP answer"},
+		{"nonsense", body([]byte("0 is not DER")), "the answer is malformed"},
 		{"malformed request", body(ocsp.MalformedRequestErrorResponse), `answers "malformed"`},
 		{"internal error", body(ocsp.InternalErrorErrorResponse), `answers "internal error"`},
 		{"try later", body(ocsp.TryLaterErrorResponse), `answers "try later"`},
@@ -397,12 +399,12 @@ func TestOCSPRespondersThatAreBroken(t *testing.T) {
 		{"500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "HTTP status 500"},
 		{"404", http.NotFound, "HTTP status 404"},
 		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, "HTTP status 204"},
-		{"redirects to another host", func(w http.ResponseWriter, r *http.Request) {
+		{"redirects to nothing", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
-		}, "redirects are not followed"},
-		{"redirects", func(w http.ResponseWriter, r *http.Request) {
+		}, "answered with nothing"},
+		{"redirects in a circle", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
-		}, "redirects are not followed"},
+		}, "more than 3 redirects"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := servedPKI(t, nil).pinned()
@@ -437,6 +439,78 @@ func TestOnlyHTTPAddressesAreCalled(t *testing.T) {
 		mustBeUnavailable(t, err, test.want)
 		if strings.Contains(test.want, "credentials") && !strings.Contains(err.Error(), "OCSP at") {
 			t.Errorf("the error does not say where: %v", err)
+		}
+	}
+}
+
+// What never changes by itself is told as such, beside what to do about it.
+func TestAnswerable(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		change  func(*x509.Certificate)
+		want    string // empty: it is
+		neither bool
+	}{
+		{"both", nil, "", false},
+		{"a list only", func(c *x509.Certificate) { c.OCSPServer = nil }, "", false},
+		{"OCSP only", func(c *x509.Certificate) { c.CRLDistributionPoints = nil }, "", false},
+		{"neither", func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = nil, nil }, "names neither", true},
+		{"LDAP only", func(c *x509.Certificate) {
+			c.OCSPServer, c.CRLDistributionPoints = nil, []string{"ldap:///cn=ca?certificateRevocationList"}
+		}, "it names only addresses that are not http", true},
+		{"a distribution point without an address", func(c *x509.Certificate) {
+			c.OCSPServer, c.CRLDistributionPoints = nil, nil
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidCRLDistributionPoints, Value: marshal(t, []distributionPoint{
+				{Name: distributionPointName{Full: []asn1.RawValue{directory(t, "CA", "List 1")}}},
+			})})
+		}, "it names only addresses that are not http", true},
+		{"a list with a delta beside it", func(c *x509.Certificate) {
+			c.OCSPServer = nil
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidFreshestCRL, Value: freshest(t, "http://status.test/delta.crl")})
+		}, "there is a delta list beside it", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := servedPKI(t, nil).pinned()
+			chain := p.chainOf(p.seal(test.change))
+			err := Answerable(chain.Leaf())
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) || errors.Is(err, ErrNamesNeither) != test.neither {
+				t.Errorf("Answerable = %v, want %q", err, test.want)
+			}
+			checked := p.revocation(RequireRevocation).Check(t.Context(), chain)
+			if test.want == "" {
+				mustPass(t, checked)
+				return
+			}
+			mustBeUnavailable(t, checked, test.want)
+			if errors.Is(checked, ErrNamesNeither) != test.neither {
+				t.Errorf("Check = %v", checked)
+			}
+		})
+	}
+}
+
+func TestTheLogTellsTheMend(t *testing.T) {
+	for _, private := range []bool{true, false} {
+		p := servedPKI(t, nil).pinned()
+		var log bytes.Buffer
+		r, err := NewRevocation(RevocationConfig{
+			AllowPrivate: !private,
+			Log:          slog.New(slog.NewTextHandler(&log, nil)),
+			Mend: func(err error) string {
+				if errors.Is(err, ErrNotPublic) {
+					return "the mend"
+				}
+				return ""
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.behind(func(http.Handler) http.Handler { return http.NotFoundHandler() })
+		mustBeUnavailable(t, r.Check(t.Context(), p.chain()), "")
+		r.Close()
+		if strings.Contains(log.String(), `mend="the mend"`) != private || !strings.Contains(log.String(), "cannot be found out") {
+			t.Errorf("private: %v: the log says %s", private, &log)
 		}
 	}
 }

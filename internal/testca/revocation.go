@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
@@ -116,15 +118,51 @@ type ListAnswer struct {
 
 	Issuer *x509.Certificate
 	Key    crypto.Signer
+
+	// Edit, unless it is nil, has the last word on the members of the TBSCertList (RFC
+	// 5280 section 5.1), so that lists can be made that crypto/x509 does not make. The
+	// list is then signed with SHA-256.
+	Edit func(members []asn1.RawValue) []asn1.RawValue
+	// PEM puts PEM around the list.
+	PEM bool
 }
 
 // Sign makes the list as it is sent.
 func (l *ListAnswer) Sign() ([]byte, error) {
 	der, err := x509.CreateRevocationList(rand.Reader, &l.RevocationList, l.Issuer, l.Key)
+	if err == nil && l.Edit != nil {
+		der, err = l.signEdited(der)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("test CA: revocation list: %w", err)
 	}
+	if l.PEM {
+		return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), nil
+	}
 	return der, nil
+}
+
+func (l *ListAnswer) signEdited(der []byte) ([]byte, error) {
+	var list struct {
+		Members   []asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &list); err != nil {
+		return nil, err
+	}
+	list.Members = l.Edit(list.Members)
+	tbs, err := asn1.Marshal(list.Members)
+	if err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256(tbs)
+	signature, err := l.Key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	list.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	return asn1.Marshal(list)
 }
 
 var oidOCSPNoCheck = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
