@@ -46,8 +46,13 @@ type Listen struct {
 	Public   Address  `yaml:"public" default:"127.0.0.1:8080"`
 	TLS      *TLS     `yaml:"tls"` // nil: plain HTTP, behind a proxy
 	Internal Address  `yaml:"internal" default:"127.0.0.1:9090"`
-	URL      Endpoint `yaml:"url"` // by which clients reach us; absent: as each request says, and in what we sign the address of Public
-	Secret   Secret   `yaml:"-"`   // for introspection and revocation; only ever from the environment
+	URL      Endpoint `yaml:"url"` // by which clients reach us; absent: the address of Public
+
+	// TokenPaths are further paths at which the token endpoint answers, for clients of 2.x that call
+	// one with a version.
+	TokenPaths []TokenPath `yaml:"token_paths"`
+
+	Secret Secret `yaml:"-"` // for introspection and revocation; only ever from the environment
 }
 
 // TLS names the certificate of the public listener.

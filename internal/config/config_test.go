@@ -39,6 +39,7 @@ listen:
   tls: {certificate: tls.pem, key: tls-key.pem}
   internal: "[::1]:9091"
   url: https://provider.example/
+  token_paths: [/2.1.1/connect/token, /oauth/token]
 participants:
   registry: {id: did:ishare:EU.NL.NTRNL-10000001, url: https://registry.example/api, version: 3.0, seals: [` + fingerprint + `]}
   cache: 1m
@@ -85,7 +86,7 @@ func fullConfig(t *testing.T) *Config {
 			ID: "did:ishare:EU.NL.NTRNL-10000000", AlsoKnownAs: []ishare.PartyID{"EU.EORI.NL000000000", "did:web:provider.example"},
 			Key: "/conf/party-key.pem", Certificates: "/etc/waybill/chain.pem",
 		},
-		Listen: Listen{Public: "0.0.0.0:443", TLS: &TLS{Certificate: "/conf/tls.pem", Key: "/conf/tls-key.pem"}, Internal: "[::1]:9091"},
+		Listen: Listen{Public: "0.0.0.0:443", TLS: &TLS{Certificate: "/conf/tls.pem", Key: "/conf/tls-key.pem"}, Internal: "[::1]:9091", TokenPaths: []TokenPath{"/2.1.1/connect/token", "/oauth/token"}},
 		Participants: Participants{
 			Registry: &Registry{
 				ID: "did:ishare:EU.NL.NTRNL-10000001", Version: Registry3,
@@ -197,6 +198,7 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_LISTEN_TLS_KEY=tls-key.pem",
 		"WAYBILL_LISTEN_INTERNAL=[::1]:9091",
 		"WAYBILL_LISTEN_URL=https://provider.example",
+		"WAYBILL_LISTEN_TOKEN_PATHS=/2.1.1/connect/token, /oauth/token",
 		"WAYBILL_PARTICIPANTS_FILE=", // as if it were not there
 		"WAYBILL_PARTICIPANTS_REGISTRY_ID=did:ishare:EU.NL.NTRNL-10000001",
 		"WAYBILL_PARTICIPANTS_REGISTRY_URL=https://registry.example/api",
@@ -314,6 +316,15 @@ func TestProblems(t *testing.T) {
 		{"port too high", with("listen: {internal: ':65536'}\n"), `listen.internal: want a port from 0 to 65535, got "65536"`, 0},
 		{"URL as an address", with("listen: {public: 'http://localhost:80'}\n"), "listen.public: want host:port", 0},
 		{"path as an address", with("listen: {public: '/run/x:80'}\n"), `listen.public: want an IP address or a host name before the port`, 0},
+		{"token path without a slash", with("listen: {token_paths: [token]}\n"), "waybill.yaml:4:24: listen.token_paths[0]: want a path such as /2.1.1/connect/token", 0},
+		{"token path with a dot segment", with("listen: {token_paths: [/a/../token]}\n"), "listen.token_paths[0]: want a path such as", 0},
+		{"token path that ends with a dot", with("listen: {token_paths: [/a./token]}\n"), "listen.token_paths[0]: want a path such as", 0},
+		{"token path encoded", with("listen: {token_paths: [/a%2ftoken]}\n"), "listen.token_paths[0]: want a path such as", 0},
+		{"token path with an empty segment", with("listen: {token_paths: [//token]}\n"), "listen.token_paths[0]: want a path such as", 0},
+		{"token path with a slash at its end", with("listen: {token_paths: [/token/]}\n"), "listen.token_paths[0]: want a path such as", 0},
+		{"token path with a wildcard", with("listen: {token_paths: ['/{v}/token']}\n"), "listen.token_paths[0]: want a path such as", 0},
+		{"token path that is the root", with("listen: {token_paths: [/]}\n"), "listen.token_paths[0]: want a path such as", 0},
+		{"token path without end", with("listen: {token_paths: [/" + strings.Repeat("a", 200) + "]}\n"), "at most 200 characters", 0},
 		{"one listener twice", with("listen: {public: ':80', internal: ':80'}\n"), "waybill.yaml:4:25: listen.internal: is the same as listen.public", 0},
 		{"state", with("state: disk\n"), "waybill.yaml:4:8: state: want memory, or a URL such as redis://host:6379/0", 0},
 		{"scope with a space", with("scopes: {a b: c}\n"), "waybill.yaml:4:10: scopes.a b: want one scope value", 0},
@@ -503,17 +514,17 @@ func TestAt(t *testing.T) {
 		"party.id":                    "/conf/waybill.yaml:2:3",
 		"party.also_known_as[1]":      "/conf/waybill.yaml:3:40",
 		"listen.tls.key":              "/conf/waybill.yaml:8:31",
-		"participants.file":           "/conf/waybill.yaml:11:1",
+		"participants.file":           "/conf/waybill.yaml:12:1",
 		"participants.registry.id":    "$WAYBILL_PARTICIPANTS_REGISTRY_ID",
-		"participants.registry":       "/conf/waybill.yaml:12:3",
-		"trust.anchors[1]":            "/conf/waybill.yaml:18:7",
-		"trust.anchors[7]":            "/conf/waybill.yaml:16:3",
-		"scopes.orders":               "/conf/waybill.yaml:26:10",
-		"routes[1].upstream":          "/conf/waybill.yaml:31:5",
-		"routes[1].scope":             "/conf/waybill.yaml:30:5",
+		"participants.registry":       "/conf/waybill.yaml:13:3",
+		"trust.anchors[1]":            "/conf/waybill.yaml:19:7",
+		"trust.anchors[7]":            "/conf/waybill.yaml:17:3",
+		"scopes.orders":               "/conf/waybill.yaml:27:10",
+		"routes[1].upstream":          "/conf/waybill.yaml:32:5",
+		"routes[1].scope":             "/conf/waybill.yaml:31:5",
 		"no.such.key":                 "/conf/waybill.yaml:1:1",
 		"":                            "/conf/waybill.yaml:1:1",
-		"participants.registry.x.y.z": "/conf/waybill.yaml:12:3",
+		"participants.registry.x.y.z": "/conf/waybill.yaml:13:3",
 	} {
 		if got := c.At(key).String(); got != want {
 			t.Errorf("At(%s) = %s, want %s", key, got, want)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,6 +87,23 @@ func (e *Endpoint) UnmarshalText(text []byte) error {
 	e.URL = *u
 	return nil
 }
+
+// A TokenPath is a path on our own listener. It can be read in one way only: of letters, digits and
+// - _ ~, with dots inside of segments, such as /2.1.1/connect/token.
+type TokenPath string
+
+var tokenPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-]+(\.[A-Za-z0-9_~-]+)*)+$`)
+
+// UnmarshalText reads a path.
+func (p *TokenPath) UnmarshalText(text []byte) error {
+	if len(text) > maxTokenPath || !tokenPath.Match(text) {
+		return fmt.Errorf("want a path such as /2.1.1/connect/token: letters, digits, - _ ~ and dots inside of segments, without a slash at its end, at most %d characters", maxTokenPath)
+	}
+	*p = TokenPath(text)
+	return nil
+}
+
+const maxTokenPath = 200
 
 // An Upstream is the base URL of a server behind us, http or https: it stands on
 // our own network, where who reads along reads what we decided.

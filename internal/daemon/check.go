@@ -34,7 +34,7 @@ type Checkup struct {
 // Check looks at everything at once. The configuration may be incomplete: a key
 // that is absent is not looked at.
 func Check(cfg *config.Config) *Checkup {
-	c := &Checkup{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), routeProblems(cfg))}
+	c := &Checkup{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
 	defer c.close()
 	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.capabilities, c.internal, c.revocation, c.registry} {
 		look()

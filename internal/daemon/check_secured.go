@@ -15,7 +15,7 @@ import (
 // capabilities signs them for a try.
 func (c *Checkup) capabilities() {
 	if c.Config.Listen.URL.Host == "" {
-		c.warn("listen.url", fmt.Sprintf("is absent, so our capabilities tell clients to come to %s", ownURL(c.Config, string(c.Config.Listen.Public))),
+		c.warn("listen.url", fmt.Sprintf("is absent, so our capabilities and metadata tell clients to come to %s", ownURL(c.Config, string(c.Config.Listen.Public))),
 			"Set it to the address by which clients reach this server.")
 	}
 	if c.pair == nil || c.Config.Party.ID == "" {

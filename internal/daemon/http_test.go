@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
@@ -73,9 +75,14 @@ func TestDescriptionIsServed(t *testing.T) {
 
 func TestMetadata(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ name, configured, base string }{
-		{"as the request says", "", ""},
-		{"as the configuration says", "WAYBILL_LISTEN_URL=https://provider.example/ishare/", "https://provider.example/ishare"},
+	const plainPath = "/.well-known/oauth-authorization-server"
+	for _, test := range []struct{ name, configured, base, path string }{
+		{"where we listen", "", "", plainPath},
+		{"as the configuration says", "WAYBILL_LISTEN_URL=https://provider.example", "https://provider.example", plainPath},
+		{"an issuer with a path, which a proxy cuts off", "WAYBILL_LISTEN_URL=https://provider.example/ishare/", "https://provider.example/ishare", plainPath},
+		{"an issuer with a path", "WAYBILL_LISTEN_URL=https://provider.example/ishare/", "https://provider.example/ishare", plainPath + "/ishare"},
+		{"an issuer with an odd path", "WAYBILL_LISTEN_URL=https://provider.example/{a}", "https://provider.example/%7Ba%7D", plainPath + "/%7Ba%7D"},
+		{"an issuer with a longer path", "WAYBILL_LISTEN_URL=https://provider.example/a/b", "https://provider.example/a/b", plainPath + "/a/b"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +91,16 @@ func TestMetadata(t *testing.T) {
 			if base == "" {
 				base = s.url
 			}
-			_, _, body := get(t, s.described, s.url+"/.well-known/oauth-authorization-server")
+			client := s.described
+			if strings.Contains(test.path, "/a/b") { // OpenAPI cannot describe a path of any length
+				client = plain(t)
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+test.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = "evil.example" // never repeated
+			_, _, body := exchange(t, client, r)
 			var got map[string]any
 			if err := json.Unmarshal(body, &got); err != nil {
 				t.Fatal(err)
@@ -105,6 +121,86 @@ func TestMetadata(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Metadata of an issuer that is not us are nowhere.
+func TestMetadataOfOtherPaths(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t, "WAYBILL_LISTEN_URL=https://provider.example/ishare")
+	none := startNewborn(t)
+	for base, paths := range map[string][]string{s.url: {"/other", "/ishare/", "/ishare/x", "/ISHARE", "/"}, none.url: {"/ishare", "/"}} {
+		for _, path := range paths {
+			if status, _, _ := get(t, plain(t), base+"/.well-known/oauth-authorization-server"+path); status != http.StatusNotFound {
+				t.Errorf("%s: status %d", path, status)
+			}
+		}
+	}
+	if status, _, _ := get(t, s.described, s.url+"/.well-known/oauth-authorization-server/other"); status != http.StatusNotFound {
+		t.Errorf("status %d", status)
+	}
+}
+
+// The token endpoint answers at the further paths that the configuration names, whatever the routes say.
+func TestTokenPaths(t *testing.T) {
+	t.Parallel()
+	for name, environ := range map[string]string{
+		"without routes":     "",
+		"with a route above": "WAYBILL_ROUTES=[{path: /2.1.1, upstream: 'http://127.0.0.1:1'}, {path: /, upstream: 'http://127.0.0.1:1'}]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startNewborn(t, "WAYBILL_LISTEN_TOKEN_PATHS=/2.1.1/connect/token,/oauth/token", environ)
+			for _, path := range []string{"/connect/token", "/2.1.1/connect/token", "/oauth/token"} {
+				r := players().consumer.Request(providerID)
+				r.Path = path
+				if status, _, body := exchange(t, plain(t), r.HTTP(s.url)); status != http.StatusOK || !strings.Contains(string(body), `"access_token"`) {
+					t.Errorf("POST %s: %d %s", path, status, body)
+				}
+				if status, header, _ := get(t, plain(t), s.url+path); status != http.StatusMethodNotAllowed || header.Get("Allow") != http.MethodPost {
+					t.Errorf("GET %s: %d, Allow %q", path, status, header.Get("Allow"))
+				}
+				r.Path = path + "/"
+				if status, _, body := exchange(t, plain(t), r.HTTP(s.url)); status != http.StatusNotFound || !strings.Contains(string(body), "the token endpoint is "+path+", without a slash") {
+					t.Errorf("POST %s/: %d %s", path, status, body)
+				}
+			}
+		})
+	}
+}
+
+func TestTokenPathProblems(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ paths, routes, key, message string }{
+		{"/connect/token", "", "listen.token_paths[0]", "the server itself answers at /connect/token"},
+		{"/Connect/Token", "", "listen.token_paths[0]", "the server itself answers at /connect/token"},
+		{"/connect", "", "listen.token_paths[0]", "the server itself answers at /connect/token"},
+		{"/connect/token/v2", "", "listen.token_paths[0]", "the server itself answers at /connect/token"},
+		{"/2/token,/capabilities", "", "listen.token_paths[1]", "the server itself answers at /capabilities"},
+		{"/openapi.json", "", "listen.token_paths[0]", "the server itself answers at /openapi.json"},
+		{"/.well-known", "", "listen.token_paths[0]", ""},
+		{"/2/token,/2/token", "", "listen.token_paths[1]", "the server itself answers at /2/token"},
+		{"/2/token,/2", "", "listen.token_paths[1]", "the server itself answers at /2/token"},
+		{"/2/token", "[{path: /2/token, upstream: 'http://127.0.0.1:1'}]", "routes[0].path", "the server itself answers there"},
+		{"/2/token", "[{path: /2/TOKEN/x, upstream: 'http://127.0.0.1:1'}]", "routes[0].path", "the server itself answers there"},
+	} {
+		c, err := config.Parse("waybill.yaml", []byte(configuration), []string{"WAYBILL_LISTEN_TOKEN_PATHS=" + test.paths, "WAYBILL_ROUTES=" + test.routes})
+		if test.message == "" {
+			if err == nil || !strings.Contains(err.Error(), test.key+": want a path such as") {
+				t.Errorf("%s: %v", test.paths, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", test.paths, err)
+		}
+		found := slices.ContainsFunc(daemon.Check(c).Problems, func(p config.Problem) bool { return p.Key == test.key && strings.Contains(p.Message, test.message) })
+		if !found {
+			t.Errorf("%s %s: %v", test.paths, test.routes, daemon.Check(c).Problems)
+		}
+		if _, err := daemon.Open(t.Context(), parse(t, newHome(t), "WAYBILL_LISTEN_TOKEN_PATHS="+test.paths, "WAYBILL_ROUTES="+test.routes), daemon.Options{Newborn: true, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), test.message) {
+			t.Errorf("%s is served: %v", test.paths, err)
+		}
 	}
 }
 

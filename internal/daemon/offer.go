@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/capabilities"
@@ -17,14 +19,50 @@ import (
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
-// ownPaths are the paths at which we answer ourselves on the public listener.
+// ownPaths are the paths at which we answer ourselves on the public listener, whatever is configured.
 func ownPaths() []string {
 	return []string{tokenendpoint.Path, capabilities.Path, metadataPath, keySetPath, openAPIPath}
 }
 
+// tokenPaths are those at which the token endpoint answers.
+func tokenPaths(cfg *config.Config) []string {
+	paths := []string{tokenendpoint.Path}
+	for _, path := range cfg.Listen.TokenPaths {
+		paths = append(paths, string(path))
+	}
+	return paths
+}
+
+// pathProblems says which of the configured paths cannot be served.
+func pathProblems(cfg *config.Config) []config.Problem {
+	if problems := tokenPathProblems(cfg); len(problems) > 0 {
+		return problems
+	}
+	return routeProblems(cfg)
+}
+
+// tokenPathProblems: on another path of ours, above or below one, a request could be meant for either.
+func tokenPathProblems(cfg *config.Config) []config.Problem {
+	var problems []config.Problem
+	taken := append(ownPaths(), wellKnownPath)
+	for i, path := range cfg.Listen.TokenPaths {
+		nested := func(own string) bool { return below(string(path), own) || below(own, string(path)) }
+		if at := slices.IndexFunc(taken, nested); at >= 0 && path != "" {
+			problems = append(problems, cfg.Problem(fmt.Sprintf("listen.token_paths[%d]", i), "the server itself answers at "+taken[at], "Choose a path that is neither above nor below it."))
+		}
+		taken = append(taken, string(path))
+	}
+	return problems
+}
+
+// below reports whether a path is the other one or below it, case aside.
+func below(path, other string) bool {
+	return strings.HasPrefix(strings.ToLower(path)+"/", strings.ToLower(other)+"/")
+}
+
 // routed is what the configuration says of the programs behind us.
 func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) guard.ProxyConfig {
-	proxy := guard.ProxyConfig{OwnPaths: ownPaths(), Checker: checker, Log: log}
+	proxy := guard.ProxyConfig{OwnPaths: append(ownPaths(), tokenPaths(cfg)[1:]...), Checker: checker, Log: log}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		proxy.Routes = append(proxy.Routes, guard.Route{Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope})

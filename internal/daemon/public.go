@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
@@ -22,9 +23,10 @@ import (
 var openAPI []byte
 
 const (
-	metadataPath = "/.well-known/oauth-authorization-server"
-	keySetPath   = "/.well-known/jwks.json"
-	openAPIPath  = "/openapi.json"
+	wellKnownPath = "/.well-known" // RFC 8615
+	metadataPath  = wellKnownPath + "/oauth-authorization-server"
+	keySetPath    = wellKnownPath + "/jwks.json"
+	openAPIPath   = "/openapi.json"
 )
 
 // newPublic makes what the public listener serves. It listens on the address.
@@ -33,14 +35,19 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 	if err != nil {
 		return nil, err
 	}
-	offer, err := capabilities.New(offered(s.config, ownURL(s.config, address.String()), s.seal, s.issuer, s.log))
+	s.base = ownURL(s.config, address.String())
+	offer, err := capabilities.New(offered(s.config, s.base, s.seal, s.issuer, s.log))
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle(tokenendpoint.Path, s.needing(endpoint, publicOf))
+	for _, path := range tokenPaths(s.config) {
+		mux.Handle(path, s.needing(endpoint, publicOf))
+		mux.HandleFunc(path+"/{$}", slashTooMany)
+	}
 	mux.Handle(capabilities.Path, s.needing(offer, publicOf))
 	mux.HandleFunc("GET "+metadataPath, s.metadata)
+	mux.HandleFunc("GET "+metadataPath+"/{issuer...}", s.metadataOfPath)
 	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
 	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })
 	protect := guard.Require(guard.LogOutages(s.issuer, s.log), ishare.ScopeISHARE)
@@ -72,20 +79,19 @@ type metadata struct {
 	AlsoKnownAs    []ishare.PartyID `json:"ishare_also_known_as,omitempty"`
 }
 
-// baseURL is the address by which the client reached us. The configuration
-// names it where a proxy stands in between; otherwise the request tells.
-func baseURL(configured string, r *http.Request) string {
-	if configured != "" {
-		return configured
+// metadataOfPath answers where RFC 8414 section 3.1 puts the metadata of an issuer with a path.
+func (s *service) metadataOfPath(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != metadataPath+s.base.Path {
+		http.NotFound(w, r)
+		return
 	}
-	if r.TLS != nil {
-		return "https://" + r.Host
-	}
-	return "http://" + r.Host
+	s.metadata(w, r)
 }
 
-func (s *service) metadata(w http.ResponseWriter, r *http.Request) {
-	base := baseURL(s.config.Listen.URL.String(), r)
+// metadata answers also at the plain place, whatever the issuer's path: a proxy may cut it off. As in
+// what we sign, the Host header of a request decides nothing.
+func (s *service) metadata(w http.ResponseWriter, _ *http.Request) {
+	base := s.base.String()
 	respond.JSON(w, http.StatusOK, metadata{
 		Issuer:         base,
 		TokenEndpoint:  base + tokenendpoint.Path,
@@ -98,6 +104,11 @@ func (s *service) metadata(w http.ResponseWriter, r *http.Request) {
 		Party:          s.config.Party.ID,
 		AlsoKnownAs:    s.config.Party.AlsoKnownAs,
 	})
+}
+
+// slashTooMany tells who is close to the token endpoint.
+func slashTooMany(w http.ResponseWriter, r *http.Request) {
+	respond.JSON(w, http.StatusNotFound, fault{ishare.CodeInvalidRequest, "the token endpoint is " + strings.TrimSuffix(r.URL.Path, "/") + ", without a slash at its end"})
 }
 
 // uncached makes the ban on caching explicit in every answer, as iSHARE asks. A
@@ -134,9 +145,11 @@ func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
 }
 
 func writeFault(w http.ResponseWriter, correlation string) {
-	fault := ishare.Internal.Because("%s; correlation id %s", ishare.Internal.Sentence, correlation)
-	respond.JSON(w, fault.Rule.Status, struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
-	}{fault.Rule.Code, fault.Description()})
+	internal := ishare.Internal.Because("%s; correlation id %s", ishare.Internal.Sentence, correlation)
+	respond.JSON(w, internal.Rule.Status, fault{internal.Rule.Code, internal.Description()})
+}
+
+type fault struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -39,6 +40,7 @@ type service struct {
 	keys        *accesstoken.KeyRing
 	issuer      *accesstoken.Issuer
 	public      http.Handler
+	base        *url.URL         // by which clients reach it
 	desks       http.Handler     // introspection, revocation and forward-auth
 	verbatim    http.Handler     // forward-auth for a proxy that appends the client's path
 	certificate *tls.Certificate // nil: plain HTTP
@@ -49,7 +51,7 @@ type service struct {
 }
 
 func (d *Daemon) newService(cfg *config.Config) (*service, error) {
-	if problems := slices.Concat(cfg.Unsupported(), routeProblems(cfg)); len(problems) > 0 {
+	if problems := slices.Concat(cfg.Unsupported(), pathProblems(cfg)); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
 	s := &service{config: cfg, log: d.options.Log, memory: d.memory, current: d.current.Load}
