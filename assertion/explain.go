@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/x509"
-	"errors"
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
@@ -141,14 +140,13 @@ func (e *explanation) meet(ctx context.Context, id ishare.PartyID, p *proof) {
 
 // note remembers the outcome of a stage that is one rule.
 func (e *explanation) note(rule *ishare.Rule, err error) {
-	rejection := (*ishare.Rejection)(nil)
-	errors.As(err, &rejection)
+	rejection, _ := ishare.Classify(err)
 	e.trail.Note(rule, rejection)
 }
 
 // outage keeps an error that is no rejection.
 func (e *explanation) outage(err error) bool {
-	if err == nil || errors.As(err, new(*ishare.Rejection)) {
+	if rejection, _ := ishare.Classify(err); err == nil || rejection != nil {
 		return false
 	}
 	e.seen.Outage = err

@@ -27,6 +27,14 @@ func TestOutages(t *testing.T) {
 		{"registry", func(w *world) { w.registry.err = errGone }, ishare.UnavailableRegistry, asked{1, 0, 0}},
 		{"registry without an answer", func(w *world) { w.registry.empty, w.registry.records = true, nil }, ishare.UnavailableRegistry, asked{1, 0, 0}},
 		{"registry that was itself refused", func(w *world) { w.registry.err = fmt.Errorf("registry: %w", ishare.ClaimExp.Reject()) }, ishare.UnavailableRegistry, asked{1, 0, 0}},
+		{"registry that does not know, through an outage", func(w *world) {
+			w.registry.err = errors.Join(ishare.ErrUnknownParty, &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: time.Second, Cause: errGone})
+		}, ishare.UnavailableRegistry, asked{1, 0, 0}},
+		{"revocation by another rule", func(w *world) { w.revocation.err = fmt.Errorf("OCSP: %w", ishare.ChainUntrusted.Reject()) }, ishare.UnavailableRevocation, asked{1, 1, 0}},
+		{"revocation, half of it", func(w *world) {
+			w.revocation.err = errors.Join(ishare.CertificateRevoked.Reject(), &ishare.Outage{Rule: ishare.UnavailableRevocation, RetryAfter: time.Second, Cause: errGone})
+		}, ishare.UnavailableRevocation, asked{1, 1, 0}},
+		{"replay that was itself refused", func(w *world) { w.memory.err = fmt.Errorf("store: %w", ishare.ClaimExp.Reject()) }, ishare.UnavailableState, asked{1, 1, 1}},
 		{"revocation", func(w *world) { w.revocation.err = errGone }, ishare.UnavailableRevocation, asked{1, 1, 0}},
 		{"replay", func(w *world) { w.memory.err = errGone }, ishare.UnavailableState, asked{1, 1, 1}},
 		{"replay is full", func(w *world) { w.memory.err = replay.ErrFull }, ishare.UnavailableState, asked{1, 1, 1}},
@@ -44,7 +52,7 @@ func TestOutages(t *testing.T) {
 				if got := w.asked(); got != test.asked {
 					t.Errorf("asked %+v, want %+v", got, test.asked)
 				}
-				if cause := errors.Join(w.registry.err, w.revocation.err, w.memory.err); cause != nil && !strings.Contains(outage.Error(), cause.Error()) {
+				if cause := errors.Join(w.registry.err, w.revocation.err, w.memory.err); cause != nil && !strings.Contains(outage.Error(), cause.Error()) && !errors.Is(outage.Cause, errGone) {
 					t.Errorf("%v does not tell the cause", outage)
 				}
 				if strings.Contains(outage.Description(), "refused") {
@@ -67,7 +75,7 @@ func TestOutages(t *testing.T) {
 }
 
 // A party that is refused by an old record gets the benefit of a fresh one, which
-// then decides; when there is none, the refusal stands.
+// then decides; when none is to be had, nobody knows.
 func TestFreshRecord(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -87,10 +95,13 @@ func TestFreshRecord(t *testing.T) {
 		}, ishare.PartyUnknown, 1},
 		{"out of reach", func(old *world, fresh *registry) {
 			old.claim(ishare.ClaimX509Certificate).Status, fresh.err = "inactive", errGone
-		}, ishare.PartyCertificate, 1},
+		}, ishare.UnavailableRegistry, 1},
+		{"out of reach, and refused itself", func(old *world, fresh *registry) {
+			old.claim(ishare.ClaimFrameworkCompliance).Status, fresh.err = "revoked", ishare.PartyNotActive.Reject()
+		}, ishare.UnavailableRegistry, 1},
 		{"without an answer", func(old *world, fresh *registry) {
 			old.claim(ishare.ClaimX509Certificate).Status, fresh.empty, fresh.records = "inactive", true, nil
-		}, ishare.PartyCertificate, 1},
+		}, ishare.UnavailableRegistry, 1},
 		{"unknown before", func(old *world, _ *registry) { old.registry.records = nil }, ishare.PartyUnknown, 0},
 	} {
 		within(t, func(t *testing.T, w *world) {
@@ -144,14 +155,60 @@ func TestDefiniteAnswersAreNoOutages(t *testing.T) {
 	})
 }
 
+// An assertion that ends while the server waits has expired, whatever it waited for, and
+// is not to be tried again. Refusals that have other reasons stand.
+func TestEndedWhileWaiting(t *testing.T) {
+	const life = 30*time.Second + leeway
+	for _, test := range []struct {
+		name  string
+		spoil func(w *world)
+		delay time.Duration
+		rule  *ishare.Rule // nil: accepted
+		asked asked
+	}{
+		{"registry out of reach, in time", func(w *world) { w.registry.err = errGone }, life - 1, ishare.UnavailableRegistry, asked{1, 0, 0}},
+		{"registry out of reach, too late", func(w *world) { w.registry.err = errGone }, life, ishare.ClaimExp, asked{1, 0, 0}},
+		{"revocation out of reach, in time", func(w *world) { w.revocation.err = errGone }, life - 1, ishare.UnavailableRevocation, asked{1, 1, 0}},
+		{"revocation out of reach, too late", func(w *world) { w.revocation.err = errGone }, life, ishare.ClaimExp, asked{1, 1, 0}},
+		{"store out of reach, in time", func(w *world) { w.memory.err = errGone }, life - 1, ishare.UnavailableState, asked{1, 1, 1}},
+		{"store out of reach, too late", func(w *world) { w.memory.err = errGone }, life, ishare.ClaimExp, asked{1, 1, 1}},
+		{"all in reach, in time", func(*world) {}, life - 1, nil, asked{1, 1, 1}},
+		{"all in reach, too late", func(*world) {}, life, ishare.ClaimExp, asked{1, 1, 1}},
+		{"a store that says yes to what is over", func(w *world) { w.config.Replay = yes{} }, life, ishare.ClaimExp, asked{1, 1, 0}},
+		{"unknown, too late", func(w *world) { w.registry.records = nil }, life, ishare.PartyUnknown, asked{1, 0, 0}},
+		{"revoked, too late", func(w *world) { w.revocation.err = ishare.CertificateRevoked.Reject() }, life, ishare.CertificateRevoked, asked{1, 1, 0}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			within(t, func(t *testing.T, w *world) {
+				test.spoil(w)
+				w.registry.delay = test.delay
+				c, _, err := w.verifier(t).Verify(t.Context(), client, newDraft().compact(t, w))
+				if ruleOf(err) != test.rule || (c == nil) != (test.rule != nil) {
+					t.Errorf("%v, %v", c, err)
+				}
+				if rejection, outage := ishare.Classify(err); test.rule == ishare.ClaimExp && (rejection == nil || outage != nil) {
+					t.Errorf("%v is no rejection", err)
+				}
+				if got := w.asked(); got != test.asked {
+					t.Errorf("asked %+v, want %+v", got, test.asked)
+				}
+			})
+		})
+	}
+}
+
+// yes is a store that looks at nothing.
+type yes struct{}
+
+func (yes) Use(context.Context, replay.Pair) (bool, error) { return true, nil }
+
 func TestCallerWhoGaveUp(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v, compact := w.verifier(t), newDraft().compact(t, w)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, _, err := v.Verify(ctx, client, compact)
-		checkOutage(t, err, ishare.UnavailableRegistry)
-		if !errors.Is(err, context.Canceled) {
+		if outage := checkOutage(t, err, ishare.UnavailableRegistry); !errors.Is(outage.Cause, context.Canceled) {
 			t.Errorf("%v does not tell that the caller gave up", err)
 		}
 		checkAccepted(t, v, compact)

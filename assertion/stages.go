@@ -276,24 +276,28 @@ var partyTests = []ishare.Test[applicant]{
 // it needs a proof.
 func (v *Verifier) lookUp(ctx context.Context, id ishare.PartyID, _ *proof, trail *ishare.Trail) (*ishare.Party, error) {
 	party, err := v.config.Parties.Party(ctx, id)
-	if errors.Is(err, ishare.ErrUnknownParty) {
-		rejection := unknown(id, err)
+	party, err = known(id, party, err)
+	if rejection, _ := ishare.Classify(err); err == nil || rejection != nil {
 		trail.Note(ishare.PartyUnknown, rejection)
-		return nil, rejection
 	}
-	if err == nil && party == nil {
-		err = errors.New("the source answered with no record")
-	}
-	if err != nil {
+	return party, err
+}
+
+// known gives the answer of a source its meaning: a record, a rejection by party.unknown, or
+// an outage.
+func known(id ishare.PartyID, party *ishare.Party, err error) (*ishare.Party, error) {
+	switch {
+	case ishare.IsUnknownParty(err):
+		return nil, ishare.PartyUnknown.Because("the client %s is not known to this server's Participant Registry", ishare.Quote(string(id))).From(err)
+	case err != nil:
 		return nil, outage(ishare.UnavailableRegistry, err)
+	case party == nil:
+		return nil, outage(ishare.UnavailableRegistry, errNoRecord)
 	}
-	trail.Note(ishare.PartyUnknown, nil)
 	return party, nil
 }
 
-func unknown(id ishare.PartyID, err error) *ishare.Rejection {
-	return ishare.PartyUnknown.Because("the client %s is not known to this server's Participant Registry", ishare.Quote(string(id))).From(err)
-}
+var errNoRecord = errors.New("the source answered with no record")
 
 // admit judges the standing of the party that made the proof.
 func (v *Verifier) admit(party *ishare.Party, p *proof, at time.Time, trail *ishare.Trail) (*admitted, error) {
@@ -306,18 +310,15 @@ func (v *Verifier) admit(party *ishare.Party, p *proof, at time.Time, trail *ish
 
 // admitAfresh gives a party that was refused by a record from memory the benefit of
 // a fresh one: it may have renewed its compliance or its certificate a moment ago.
-// When none is to be had, the refusal stands.
+// When none is to be had, nobody knows, and the old refusal is no answer.
 func (v *Verifier) admitAfresh(ctx context.Context, id ishare.PartyID, p *proof, at time.Time, refusal error) (*admitted, error) {
 	source, ok := v.config.Parties.(FreshSource)
 	if !ok {
 		return nil, refusal
 	}
 	party, err := source.Fresh(ctx, id)
-	if errors.Is(err, ishare.ErrUnknownParty) {
-		return nil, unknown(id, err)
-	}
-	if err != nil || party == nil {
-		return nil, refusal
+	if party, err = known(id, party, err); err != nil {
+		return nil, err
 	}
 	return v.admit(party, p, at, nil)
 }
@@ -362,10 +363,15 @@ func (v *Verifier) checkRevocation(ctx context.Context, a *admitted) (*unrevoked
 	return &unrevoked{a}, nil
 }
 
+// askRevocation: the one refusal that a checker may give is that of its rule. Another is
+// about what somebody answered to the checker.
 func (v *Verifier) askRevocation(ctx context.Context, chain *trust.Chain) error {
 	err := v.config.Revocation.Check(ctx, chain)
-	if err == nil || errors.As(err, new(*ishare.Rejection)) {
-		return err
+	if err == nil {
+		return nil
+	}
+	if rejection, _ := ishare.Classify(err); rejection != nil && rejection.Rule == ishare.CertificateRevoked {
+		return rejection
 	}
 	return outage(ishare.UnavailableRevocation, err)
 }
@@ -388,23 +394,37 @@ func (v *Verifier) use(ctx context.Context, s *stated, u *unrevoked) (*Client, e
 	return &Client{party: u.party, id: s.issuer, chain: u.proof.chain}, nil
 }
 
+// unlessEnded is the outcome of an assertion, or the rejection by claim.exp when it is not a
+// refusal and the assertion has ended since it came. Without this, somebody who came late would be told
+// to come again; and a store that may forget a pair at its end could say yes twice
+// to copies that were slow to reach it.
+func (v *Verifier) unlessEnded(s *stated, c *Client, err error) (*Client, error) {
+	if rejection, _ := ishare.Classify(err); rejection != nil {
+		return nil, err
+	}
+	late := time.Since(s.expires)
+	if late < v.config.Leeway {
+		return c, err
+	}
+	ended := ishare.ClaimExp.Because("the assertion expired %s ago, while the server waited for what it depends on", late.Round(time.Second))
+	if err != nil {
+		ended.Cause = errors.New(err.Error()) // an outage that can be found would be the answer
+	}
+	return nil, ended
+}
+
 // defaultRetry is what a client is told to wait when nothing better is known.
 const defaultRetry = 5 * time.Second
 
 // outage turns an error of something that we depend on into the answer that is
 // neither yes nor no.
 func outage(rule *ishare.Rule, err error) error {
-	if errors.As(err, new(*ishare.Rejection)) {
-		// It is about what somebody answered to us. Whoever looks for a rejection
-		// would find it, and tell the client that it broke the rule.
-		err = errors.New(err.Error())
-	}
-	if o := (*ishare.Outage)(nil); errors.As(err, &o) {
+	if _, o := ishare.Classify(err); o != nil {
 		return o
 	}
 	wait := defaultRetry
 	if unsure := (*replay.UnsureError)(nil); errors.As(err, &unsure) {
 		wait = unsure.RetryAfter
 	}
-	return &ishare.Outage{Rule: rule, RetryAfter: wait, Cause: fmt.Errorf("%s: %w", rule.ID, err)}
+	return &ishare.Outage{Rule: rule, RetryAfter: wait, Cause: err}
 }

@@ -155,13 +155,19 @@ func (v *Verifier) verify(ctx context.Context, clientID ishare.PartyID, compact 
 	if err != nil {
 		return nil, err
 	}
-	party, err := v.lookUp(ctx, stated.issuer, proof, nil)
+	client, err := v.admitOnce(ctx, stated, proof, at)
+	return v.unlessEnded(stated, client, err)
+}
+
+// admitOnce applies the rules party.unknown to jti.replayed, which may wait for others.
+func (v *Verifier) admitOnce(ctx context.Context, s *stated, p *proof, at time.Time) (*Client, error) {
+	party, err := v.lookUp(ctx, s.issuer, p, nil)
 	if err != nil {
 		return nil, err
 	}
-	member, err := v.admit(party, proof, at, nil)
+	member, err := v.admit(party, p, at, nil)
 	if err != nil {
-		member, err = v.admitAfresh(ctx, stated.issuer, proof, at, err)
+		member, err = v.admitAfresh(ctx, s.issuer, p, at, err)
 	}
 	if err != nil {
 		return nil, err
@@ -170,7 +176,7 @@ func (v *Verifier) verify(ctx context.Context, clientID ishare.PartyID, compact 
 	if err != nil {
 		return nil, err
 	}
-	return v.use(ctx, stated, current)
+	return v.use(ctx, s, current)
 }
 
 // authenticate applies the rules jwt.compact to jwt.signature: what the token says,

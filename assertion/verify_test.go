@@ -683,8 +683,7 @@ func TestSlowRegistryOpensNoWindow(t *testing.T) {
 		for i := range 5 {
 			wait.Go(func() {
 				time.Sleep(time.Duration(i) * time.Second)
-				_, _, err := v.Verify(t.Context(), client, compact)
-				checkOutage(t, err, ishare.UnavailableState)
+				checkRefused(t, v, compact, ishare.ClaimExp)
 			})
 		}
 		wait.Wait()

@@ -348,14 +348,13 @@ func checkRefused(t *testing.T, v *assertion.Verifier, compact string, rule *ish
 	}
 }
 
-// ruleOf is the rule of a rejection, or nil. What is both a rejection and an outage
-// is neither.
+// ruleOf is the rule of a rejection or of an outage, or nil.
 func ruleOf(err error) *ishare.Rule {
-	if errors.As(err, new(*ishare.Outage)) {
-		return nil
-	}
-	if rejection := (*ishare.Rejection)(nil); errors.As(err, &rejection) {
+	switch rejection, outage := ishare.Classify(err); {
+	case rejection != nil:
 		return rejection.Rule
+	case outage != nil:
+		return outage.Rule
 	}
 	return nil
 }

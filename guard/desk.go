@@ -96,34 +96,35 @@ func (d *desk) authorized(h http.Header) bool {
 
 // refuse is the one place where the errors of a desk become HTTP.
 func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var rejection *ishare.Rejection
-	switch {
+	switch rejection, _ := ishare.Classify(err); {
 	case errors.Is(err, errBrowser):
 		respond.JSON(w, http.StatusForbidden, errorBody{ishare.CodeInvalidRequest, err.Error()})
 	case errors.Is(err, errUnauthorized):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="internal"`)
 		respond.JSON(w, http.StatusUnauthorized, errorBody{ishare.CodeInvalidClient, err.Error()})
-	case errors.As(err, &rejection):
+	case rejection != nil:
 		if rejection.Rule == ishare.RequestMethod {
 			w.Header().Set("Allow", http.MethodPost)
 		}
 		respond.JSON(w, rejection.Rule.Status, errorBody{rejection.Rule.Code, rejection.Description()})
 	default:
 		d.config.Log.ErrorContext(r.Context(), "a request about access tokens failed", slog.String("path", r.URL.Path), slog.Any("error", err))
-		outage(err).write(w)
+		sentence := notChecked
+		if undone, ok := errors.AsType[*undoneError](err); ok {
+			sentence = undone.sentence
+		}
+		unavailable(sentence).write(w)
 	}
 }
 
-// outage tells what could not be done.
-func outage(err error) *refusal {
-	switch {
-	case errors.Is(err, errNotKept):
-		return unavailable(errNotKept.Error())
-	case errors.Is(err, errNotResolved):
-		return unavailable(errNotResolved.Error())
-	}
-	return unchecked()
+// An undoneError says that something we depend on failed. It does not unwrap to the cause,
+// in which there may be a rejection of a request of ours.
+type undoneError struct {
+	sentence string // for the client
+	cause    error
 }
+
+func (e *undoneError) Error() string { return e.sentence + ": " + e.cause.Error() }
 
 // value is a parameter without blanks around it: what is read from a file often has a line feed
 // behind it, with which a token would be none, and its revocation would revoke nothing.

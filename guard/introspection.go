@@ -60,7 +60,7 @@ func (d *desk) introspect(w http.ResponseWriter, r *http.Request, f form.Form) e
 	case isBad(err):
 		respond.JSON(w, http.StatusOK, inactive{})
 	default:
-		return err
+		return &undoneError{notChecked, err}
 	}
 	return nil
 }

@@ -47,7 +47,9 @@ func unavailable(description string) *refusal {
 	return &refusal{status: http.StatusServiceUnavailable, code: ishare.CodeTemporarilyUnavailable, description: description}
 }
 
-func unchecked() *refusal { return unavailable("the token cannot be checked at this time") }
+const notChecked = "the token cannot be checked at this time"
+
+func unchecked() *refusal { return unavailable(notChecked) }
 
 func badRequest(why string) *refusal {
 	return &refusal{status: http.StatusBadRequest, code: ishare.CodeInvalidRequest, description: why}

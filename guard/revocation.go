@@ -2,7 +2,6 @@ package guard
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -86,17 +85,17 @@ func (d *desk) keepCanonical(r *http.Request, id ishare.PartyID, revocations acc
 	canonical, err := d.config.Canonical(r.Context(), id)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %w", errNotResolved, err)
+		return &undoneError{notResolved, err}
 	case canonical == id:
 		return nil
 	}
 	return d.keep(r, accesstoken.Revocation{Party: canonical}, revocations)
 }
 
-// Each is the sentence for the client.
-var (
-	errNotKept     = errors.New("the revocation cannot be kept at this time")
-	errNotResolved = errors.New("only tokens with this identifier are revoked: the canonical one of the party cannot be found out at this time")
+// What cannot be done, in sentences for the client.
+const (
+	notKept     = "the revocation cannot be kept at this time"
+	notResolved = "only tokens with this identifier are revoked: the canonical one of the party cannot be found out at this time"
 )
 
 // refusedRevocation tells a request that makes no sense from a store that fails.
@@ -104,7 +103,7 @@ func refusedRevocation(err error) error {
 	if errors.Is(err, accesstoken.ErrRevocation) {
 		return ishare.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)
 	}
-	return fmt.Errorf("%w: %w", errNotKept, err)
+	return &undoneError{notKept, err}
 }
 
 // asked is what to revoke, or nil when there is nothing left to revoke.
@@ -139,5 +138,5 @@ func (d *desk) tokenAsked(r *http.Request, token string) (*accesstoken.Revocatio
 	case isBad(err):
 		return nil, nil
 	}
-	return nil, err
+	return nil, &undoneError{notChecked, err}
 }

@@ -1,6 +1,7 @@
 package ishare
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -61,6 +62,11 @@ func (r *Rejection) Description() string {
 // An Outage says that the server could not decide, through no fault of the
 // caller: something it depends on is out of reach, or it is overloaded. No token
 // is given, and the caller may try again after RetryAfter.
+//
+// An outage does not unwrap to its cause. That may hold a [Rejection] or
+// [ErrUnknownParty], which a server that we depend on said about us, or which was a
+// guess; whoever looks for one with errors.As or errors.Is would take it for an answer
+// about the caller. For the log and for an operator, Cause is there.
 type Outage struct {
 	Rule       *Rule // one of [Faults]
 	RetryAfter time.Duration
@@ -75,12 +81,23 @@ func (o *Outage) Error() string {
 	return o.Description() + " (" + o.Cause.Error() + ")"
 }
 
-// Unwrap returns the private cause.
-func (o *Outage) Unwrap() error { return o.Cause }
-
 // Description is the error_description of the OAuth error.
 func (o *Outage) Description() string {
 	return describe(o.Rule, o.Rule.Sentence)
+}
+
+// Classify says what an error means to the caller, wherever errors become answers:
+// at most one of the two is not nil. When both are, the error is the server's own, and its
+// words are not for the caller.
+//
+// An outage is looked for first, however the two are joined or nested. When
+// something that the decision rests on was out of reach, a refusal is a guess.
+func Classify(err error) (*Rejection, *Outage) {
+	if outage, ok := errors.AsType[*Outage](err); ok {
+		return nil, outage
+	}
+	rejection, _ := errors.AsType[*Rejection](err)
+	return rejection, nil
 }
 
 // describe keeps to the characters that RFC 6749 section 5.2 allows in

@@ -83,8 +83,8 @@ func TestRejectionIsFoundAndFindsItsCause(t *testing.T) {
 func TestOutage(t *testing.T) {
 	outage := &ishare.Outage{Rule: ishare.UnavailableState}
 	want := "unavailable.state: " + ishare.UnavailableState.Sentence
-	if outage.Description() != want || outage.Error() != want || outage.Unwrap() != nil {
-		t.Errorf("without a cause: %q, %q, %v", outage.Description(), outage.Error(), outage.Unwrap())
+	if outage.Description() != want || outage.Error() != want {
+		t.Errorf("without a cause: %q, %q", outage.Description(), outage.Error())
 	}
 
 	outage.Cause = fmt.Errorf("store: %w", io.ErrClosedPipe)
@@ -92,14 +92,78 @@ func TestOutage(t *testing.T) {
 	if found, ok := errors.AsType[*ishare.Outage](err); !ok || found != outage {
 		t.Errorf("the outage is not found in %v", err)
 	}
-	if !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("the cause is not found in %v", err)
+	if errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the cause is found in %v", err)
 	}
 	if outage.Description() != want {
 		t.Errorf("Description = %q, want %q", outage.Description(), want)
 	}
 	if got := outage.Error(); got != want+" (store: io: read/write on closed pipe)" {
 		t.Errorf("Error = %q", got)
+	}
+}
+
+// A nested error is one of every way in which these can stand in each other, with what can be
+// reached from its top.
+type nested struct {
+	err               error
+	outage, rejection bool
+}
+
+// nestings are all errors up to a depth.
+func nestings(depth int) []nested {
+	all := []nested{
+		{io.ErrClosedPipe, false, false}, {ishare.ErrUnknownParty, false, false}, {ishare.ClaimExp.Reject(), false, true},
+		{&ishare.Outage{Rule: ishare.UnavailableState}, true, false},
+	}
+	if depth == 0 {
+		return all
+	}
+	below := nestings(depth - 1)
+	for _, a := range below {
+		all = append(
+			all,
+			nested{&ishare.Outage{Rule: ishare.UnavailableState, Cause: a.err}, true, false},
+			nested{ishare.PartyUnknown.Reject().From(a.err), a.outage, true},
+			nested{fmt.Errorf("wrapped: %w", a.err), a.outage, a.rejection},
+		)
+		for _, b := range below {
+			all = append(all, nested{errors.Join(a.err, b.err), a.outage || b.outage, a.rejection || b.rejection})
+		}
+	}
+	return all
+}
+
+// However an outage and a rejection are nested and joined, the outage is what counts, and
+// neither a rejection nor an unknown party is found beneath it.
+func TestClassifyLooksForOutagesFirst(t *testing.T) {
+	for _, n := range nestings(2) {
+		rejection, outage := ishare.Classify(n.err)
+		if (outage != nil) != n.outage || (rejection != nil) != (n.rejection && !n.outage) {
+			t.Errorf("%v: rejection %v, outage %v", n.err, rejection, outage)
+		}
+		if n.outage && ishare.IsUnknownParty(n.err) {
+			t.Errorf("%v counts as the answer that there is no such party", n.err)
+		}
+		above := &ishare.Outage{Rule: ishare.UnavailableRegistry, Cause: n.err}
+		if errors.As(above, new(*ishare.Rejection)) || errors.Is(above, ishare.ErrUnknownParty) || errors.Is(above, io.ErrClosedPipe) {
+			t.Errorf("an outage unwraps to its cause %v", n.err)
+		}
+	}
+}
+
+func TestClassifyNothing(t *testing.T) {
+	for _, err := range []error{nil, io.ErrClosedPipe, ishare.ErrUnknownParty} {
+		if rejection, outage := ishare.Classify(err); rejection != nil || outage != nil {
+			t.Errorf("%v: %v, %v", err, rejection, outage)
+		}
+	}
+	for err, want := range map[error]bool{
+		nil: false, io.ErrClosedPipe: false, ishare.ErrUnknownParty: true, fmt.Errorf("file: %w", ishare.ErrUnknownParty): true,
+	} {
+		if got := ishare.IsUnknownParty(err); got != want {
+			t.Errorf("%v: %t", err, got)
+		}
 	}
 }
 

@@ -178,7 +178,7 @@ func (c *Cache) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, er
 		return c.useStale(record.value, now), nil
 	}
 	party, err := c.get(ctx, id, c.fresh)
-	if err == nil || errors.Is(err, ishare.ErrUnknownParty) || ctx.Err() != nil || !c.mayUse(record.age(time.Now())) {
+	if err == nil || ishare.IsUnknownParty(err) || ctx.Err() != nil || !c.mayUse(record.age(time.Now())) {
 		return party, err
 	}
 	return c.useStale(record.value, time.Now()), nil

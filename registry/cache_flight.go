@@ -120,7 +120,7 @@ func (c *Cache) remember(id ishare.PartyID, f *flight, began time.Time) (relieve
 	case f.err == nil:
 		c.known.Set(id, memory[*ishare.Party]{f.party, began})
 		c.unknown.Invalidate(id)
-	case errors.Is(f.err, ishare.ErrUnknownParty):
+	case ishare.IsUnknownParty(f.err):
 		f.err = ErrUnknown // whichever way the source says so
 		c.unknown.Set(id, memory[struct{}]{at: began})
 		c.known.Invalidate(id)

@@ -3,7 +3,6 @@ package tokenendpoint
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -29,7 +28,7 @@ type event struct {
 
 func (e *event) fail(err error) {
 	e.err = err
-	if !errors.As(err, new(*ishare.Rejection)) && !errors.As(err, new(*ishare.Outage)) {
+	if rejection, outage := ishare.Classify(err); rejection == nil && outage == nil {
 		e.correlation = rand.Text()
 	}
 }
@@ -63,14 +62,12 @@ func (e *event) log(ctx context.Context, log *slog.Logger) {
 }
 
 func (e *event) outcome() (level slog.Level, outcome, rule string) {
-	var rejection *ishare.Rejection
-	var outage *ishare.Outage
-	switch {
+	switch rejection, outage := ishare.Classify(e.err); {
 	case e.err == nil:
 		return slog.LevelInfo, "issued", ""
-	case errors.As(e.err, &rejection):
+	case rejection != nil:
 		return slog.LevelInfo, "refused", rejection.Rule.ID
-	case errors.As(e.err, &outage):
+	case outage != nil:
 		return slog.LevelWarn, "unavailable", outage.Rule.ID
 	default:
 		return slog.LevelError, "failed", ishare.Internal.ID

@@ -1,7 +1,6 @@
 package tokenendpoint
 
 import (
-	"errors"
 	"math"
 	"net/http"
 	"strconv"
@@ -41,15 +40,13 @@ type errorBody struct {
 // rejection nor an outage is our own fault and shows nothing but its
 // correlation id.
 func writeError(w http.ResponseWriter, err error, correlation string) {
-	var rejection *ishare.Rejection
-	var outage *ishare.Outage
-	switch {
-	case errors.As(err, &rejection):
+	switch rejection, outage := ishare.Classify(err); {
+	case rejection != nil:
 		if rejection.Rule == ishare.RequestMethod {
 			w.Header().Set("Allow", http.MethodPost)
 		}
 		writeRule(w, rejection.Rule, rejection.Description())
-	case errors.As(err, &outage):
+	case outage != nil:
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds(outage.RetryAfter)))
 		writeRule(w, outage.Rule, outage.Description())
 	default:

@@ -2,7 +2,9 @@ package tokenendpoint_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -32,9 +34,10 @@ const (
 type endpoint struct {
 	http.Handler
 
-	client *isharetest.Party
-	issuer *accesstoken.Issuer
-	log    *bytes.Buffer
+	client   *isharetest.Party
+	verifier *assertion.Verifier
+	issuer   *accesstoken.Issuer
+	log      *bytes.Buffer
 }
 
 func newEndpoint(tb testing.TB) *endpoint {
@@ -47,7 +50,7 @@ func newEndpoint(tb testing.TB) *endpoint {
 	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, Newborn: true})
 	check(tb, err)
 	tb.Cleanup(func() { check(tb, store.Close()) })
-	verifier, err := assertion.NewVerifier(assertion.Config{
+	e.verifier, err = assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{provider, alias}, Trust: validator, Parties: isharetest.NewList(e.client),
 		Revocation: trust.NoRevocation{}, Replay: store, Leeway: 10 * time.Second,
 	})
@@ -57,7 +60,7 @@ func newEndpoint(tb testing.TB) *endpoint {
 	e.issuer, err = accesstoken.New(accesstoken.Config{Party: provider, Lifetime: time.Hour, Keys: keys})
 	check(tb, err)
 	e.Handler, err = tokenendpoint.New(tokenendpoint.Config{
-		Verifier: verifier, Issuer: e.issuer, Scopes: []string{"orders"}, Log: slog.New(slog.NewJSONHandler(e.log, nil)),
+		Verifier: e.verifier, Issuer: e.issuer, Scopes: []string{"orders"}, Log: slog.New(slog.NewJSONHandler(e.log, nil)),
 	})
 	check(tb, err)
 	return e
@@ -348,4 +351,62 @@ func FuzzForm(f *testing.F) {
 		}
 		e.log.Reset()
 	})
+}
+
+// failing is a verifier and an issuer that have an error to tell.
+type failing struct {
+	tokenendpoint.Verifier
+	tokenendpoint.Issuer
+
+	verify, issue error
+}
+
+func (f *failing) Verify(ctx context.Context, id ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error) {
+	if f.verify != nil {
+		return nil, assertion.Sighting{}, f.verify
+	}
+	return f.Verifier.Verify(ctx, id, compact)
+}
+
+func (f *failing) Issue(context.Context, accesstoken.Claims) (string, accesstoken.Claims, error) {
+	return "", accesstoken.Claims{}, f.issue
+}
+
+// An outage is answered as one, whatever stands beside, above or below it; and what
+// somebody said of us when a token was to be issued is not told of the client.
+func TestErrorsBecomeAnswers(t *testing.T) {
+	rejection := ishare.ChainUntrusted.Reject()
+	outage := &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: 3 * time.Second, Cause: rejection}
+	for name, c := range map[string]struct {
+		verify, issue error
+		status        int
+		told          string
+		outcome       string
+	}{
+		"rejection":                  {verify: rejection, status: 400, told: "chain.untrusted: ", outcome: "refused"},
+		"outage for a rejection":     {verify: outage, status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
+		"both":                       {verify: errors.Join(rejection, outage), status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
+		"rejection for an outage":    {verify: fmt.Errorf("x: %w", ishare.PartyUnknown.Reject().From(outage)), status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
+		"another":                    {verify: errors.New("x"), status: 500, told: "internal: ", outcome: "failed"},
+		"rejection by the issuer":    {issue: fmt.Errorf("x: %w", rejection), status: 500, told: "internal: ", outcome: "failed"},
+		"outage at the issuer's end": {issue: outage, status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEndpoint(t)
+			f := &failing{Verifier: e.verifier, verify: c.verify, issue: c.issue}
+			var err error
+			e.Handler, err = tokenendpoint.New(tokenendpoint.Config{Verifier: f, Issuer: f, Log: slog.New(slog.NewJSONHandler(e.log, nil))})
+			check(t, err)
+			w := e.post(e.form(e.client.Assertion(provider)).Encode())
+			if got := decode(t, w); w.Code != c.status || !strings.HasPrefix(got.Description, c.told) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			if waits := w.Header().Get("Retry-After") == "3"; waits != (c.status == 503) {
+				t.Errorf("Retry-After %q", w.Header().Get("Retry-After"))
+			}
+			if !strings.Contains(e.log.String(), `"outcome":"`+c.outcome+`"`) {
+				t.Errorf("the log says %s", e.log)
+			}
+		})
+	}
 }

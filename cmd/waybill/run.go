@@ -70,12 +70,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, s strea
 
 func hintOf(err error) string {
 	var hinted hintedError
-	var rejection *ishare.Rejection
 	var answer *client.Error
-	switch {
+	switch rejection, outage := ishare.Classify(err); {
 	case errors.As(err, &hinted):
 		return hinted.hint
-	case errors.As(err, &rejection):
+	case outage != nil:
+		return outage.Rule.Hint
+	case rejection != nil:
 		return rejection.Hint
 	case errors.As(err, &answer):
 		return answer.Hint

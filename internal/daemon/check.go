@@ -124,7 +124,7 @@ func (c *Checkup) registry() {
 	defer cancel()
 	party, err := from.remote.Party(ctx, c.Config.Party.ID)
 	switch {
-	case errors.Is(err, ishare.ErrUnknownParty):
+	case ishare.IsUnknownParty(err):
 		c.add("party.id", err, "Ask your registrar to add your party, or correct the identifier.")
 	case err != nil:
 		c.add("participants.registry", err, "Check the address and the identifier of the registry, the network, and that trust.anchors holds the CA of its seal.")

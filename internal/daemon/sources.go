@@ -160,7 +160,7 @@ func (s *sources) parties() assertion.PartySource {
 func (s *sources) canonical(ctx context.Context, id ishare.PartyID) (ishare.PartyID, error) {
 	party, err := s.parties().Party(ctx, id)
 	switch {
-	case errors.Is(err, ishare.ErrUnknownParty):
+	case ishare.IsUnknownParty(err):
 		return id, nil
 	case err != nil:
 		return "", err
@@ -226,13 +226,22 @@ type listedVerifier struct {
 
 var errNoTrustedList = errors.New("the trusted list is not in force")
 
-// Verify is [assertion.Verifier.Verify], but for the trusted list.
+// Verify is [assertion.Verifier.Verify], but for the trusted list, which may come or end
+// while the chain is judged.
 func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error) {
+	before := v.list.InForce()
 	client, seen, err := v.Verifier.Verify(ctx, clientID, compact)
-	if rejection := (*ishare.Rejection)(nil); errors.As(err, &rejection) && rejection.Rule == ishare.ChainUntrusted && !v.list.InForce() {
-		return nil, seen, &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: listRetry, Cause: errors.Join(errNoTrustedList, err)}
+	if rejection, _ := ishare.Classify(err); isGuess(rejection) && !(before && v.list.InForce()) {
+		return nil, seen, withoutList(rejection)
 	}
 	return client, seen, err
+}
+
+// isGuess reports whether a trusted list that is not in force could have prevented the rejection.
+func isGuess(r *ishare.Rejection) bool { return r != nil && r.Rule == ishare.ChainUntrusted }
+
+func withoutList(guess *ishare.Rejection) *ishare.Outage {
+	return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: listRetry, Cause: fmt.Errorf("%w: %w", errNoTrustedList, guess)}
 }
 
 // listRetry is about how soon a registry that is back will have been asked again.

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/tokenendpoint"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// grants answers what a trusted list grants.
+type grants struct {
+	anchors trust.Anchors
+	err     error
+}
+
+func (g *grants) TrustedList(context.Context) (trust.Anchors, error) { return g.anchors, g.err }
+
+// A client under a CA that only the trusted list can grant gets 503 as long as the list is
+// not in force, and never the rejection that a server without the list would give. When the list is
+// known, it decides.
+func TestListedClientMeetsNoGuess(t *testing.T) {
+	t.Parallel()
+	own, other := isharetest.NewCA(), isharetest.NewCA()
+	ours := own.Party("did:ishare:EU.NL.NTRNL-10000001", "Ours")
+	listed := other.Party("did:ishare:EU.NL.NTRNL-10000002", "Listed")
+	clients, err := trust.New(own.Anchors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := &grants{err: errors.New("connection refused")}
+	list, err := registry.NewTrustedList(registry.TrustedListConfig{Source: source, Own: own.Anchors(), Clients: clients, Refresh: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint := listedEndpoint(t, clients, list, isharetest.NewList(ours, listed))
+
+	for _, step := range []struct {
+		name           string
+		grants         *grants // nil: the list was not asked for yet
+		ours, stranger int
+		told           string // to the stranger
+	}{
+		{"before the first answer", nil, http.StatusOK, http.StatusServiceUnavailable, "unavailable.registry: "},
+		{"out of reach", &grants{err: ishare.ClaimExp.Reject()}, http.StatusOK, http.StatusServiceUnavailable, "unavailable.registry: "},
+		{"granted", &grants{anchors: other.Anchors()}, http.StatusOK, http.StatusOK, ""},
+		{"withdrawn", &grants{anchors: trust.Anchors{}}, http.StatusOK, http.StatusBadRequest, "chain.untrusted: "},
+	} {
+		if step.grants != nil {
+			*source = *step.grants
+			_ = list.Update(t.Context()) // whose outcome the endpoint shows
+		}
+		if w := ask(endpoint, ours); w.Code != step.ours {
+			t.Errorf("%s: under our own anchor: %d %s", step.name, w.Code, w.Body)
+		}
+		w := ask(endpoint, listed)
+		if w.Code != step.stranger || !strings.Contains(w.Body.String(), `"error_description":"`+step.told) && step.told != "" {
+			t.Errorf("%s: under the list: %d %s", step.name, w.Code, w.Body)
+		}
+		if waits := w.Header().Get("Retry-After") != ""; waits != (w.Code == http.StatusServiceUnavailable) {
+			t.Errorf("%s: Retry-After %q with %d", step.name, w.Header().Get("Retry-After"), w.Code)
+		}
+	}
+}
+
+func listedEndpoint(t *testing.T, clients *trust.Validator, list *registry.TrustedList, parties assertion.PartySource) http.Handler {
+	t.Helper()
+	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, Newborn: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	verifier, err := assertion.NewVerifier(assertion.Config{
+		Audience: []ishare.PartyID{isharetest.ProviderID}, Trust: clients, Parties: parties,
+		Revocation: trust.NoRevocation{}, Replay: store, Leeway: 10 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	keys, err := accesstoken.OpenKeys(t.TempDir(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := accesstoken.New(accesstoken.Config{Party: isharetest.ProviderID, Lifetime: time.Hour, Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := tokenendpoint.New(tokenendpoint.Config{Verifier: listedVerifier{verifier, list}, Issuer: issuer, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return endpoint
+}
+
+func ask(endpoint http.Handler, p *isharetest.Party) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	endpoint.ServeHTTP(w, p.Request(isharetest.ProviderID).HTTP("http://provider.example"))
+	return w
+}
