@@ -97,7 +97,7 @@ func ExampleError() {
 	// Output:
 	// 400 invalid_client
 	// rule: party.not-active
-	// hint: Ask your registrar about your status in the Participant Registry.
+	// hint: Ask your registrar to put your compliance in the Participant Registry right: active, with a start and an end date around today.
 }
 
 // A server that does not have its token endpoint at /connect/token names it in its

@@ -74,7 +74,7 @@ var (
 		Spec: "RFC 6749 appendix B: UTF-8, percent-encoded",
 		Code: CodeInvalidRequest, Status: 400,
 		Sentence: "the body is not a well-formed form in UTF-8",
-		Hint:     "Let an HTTP library encode the form; a plus sign and a percent sign in a value must be percent-encoded.",
+		Hint:     "Let an HTTP library encode the form: in names and values, a plus sign, a percent sign, an ampersand and an equals sign must be percent-encoded.",
 	}
 	RequestDuplicateParameter = &Rule{
 		ID: "request.duplicate-parameter", Title: "No parameter occurs twice",
@@ -123,7 +123,7 @@ var (
 		Spec: "RFC 6749 section 2.3: no more than one authentication method in a request",
 		Code: CodeInvalidRequest, Status: 400,
 		Sentence: "the request authenticates the client in a second way",
-		Hint:     "Leave out the Authorization header and client_secret.",
+		Hint:     "Leave out the Authorization header and client_secret: the assertion authenticates the client, and it alone.",
 	}
 )
 
@@ -134,14 +134,14 @@ var (
 		Spec: "iSHARE 3.0, client assertion: JWS compact serialisation; RFC 7515 sections 2 and 7.1",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "client_assertion is not three parts of unpadded base64url",
-		Hint:     "Send header.payload.signature in base64url without padding, white space or line breaks.",
+		Hint:     "Send the assertion as the library returns it: header.payload.signature in base64url, without padding, white space or line breaks.",
 	}
 	JWTHeader = &Rule{
 		ID: "jwt.header", Title: "The header is a strict JSON object",
 		Spec: "RFC 7515 section 4: a JSON object in UTF-8 without duplicate names",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the header is not a JSON object",
-		Hint:     "The first part must decode to one JSON object, every name once.",
+		Hint:     "The first part must decode to one JSON object in UTF-8, every name once, with nothing behind it.",
 	}
 	JWTAlg = &Rule{
 		ID: "jwt.alg", Title: "alg is RS256, RS384 or RS512",
@@ -162,7 +162,7 @@ var (
 		Spec: "iSHARE 3.0, JWT header: no other header parameters",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the header holds a parameter other than alg, typ and x5c",
-		Hint:     "Remove the parameter; libraries add kid or x5t by themselves when a key has an identifier.",
+		Hint:     "Remove the parameter: libraries add some by themselves, such as kid or x5t when a key has an identifier.",
 	}
 	JWTX5C = &Rule{
 		ID: "jwt.x5c", Title: "x5c holds the certificates",
@@ -176,7 +176,7 @@ var (
 		Spec: "RFC 7519 section 7.2: a JSON object in UTF-8; names must be unique",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the payload is not a JSON object",
-		Hint:     "The second part must decode to one JSON object, every name once.",
+		Hint:     "The second part must decode to one JSON object in UTF-8, every name once, with nothing behind it.",
 	}
 	JWTSignature = &Rule{
 		ID: "jwt.signature", Title: "The leaf's key signed the assertion",
@@ -208,7 +208,7 @@ var (
 		Spec: "iSHARE 3.0, client assertion: aud is only the server's party identifier; RFC 10070: a sole audience",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "aud is missing or not the party identifier of this server",
-		Hint:     "Set aud to the server's party identifier as one string: not an array, and not the URL of the endpoint.",
+		Hint:     "Set aud to the party identifier of this server as one string: not an array, and not the URL of the endpoint.",
 	}
 	ClaimJTI = &Rule{
 		ID: "claim.jti", Title: "jti is present",
@@ -261,28 +261,28 @@ var (
 		Spec: "iSHARE 3.0, certificates: RSA of at least 2048 bits",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the certificate's key is not RSA of 2048 to 8192 bits",
-		Hint:     "Use a seal with an RSA key of 2048 bits or more and the exponent 65537.",
+		Hint:     "Use a seal with a new RSA key of 2048 bits or more and the exponent 65537; where the sentence names a CA's key, its CA must replace it.",
 	}
 	CertificateValidity = &Rule{
 		ID: "certificate.validity", Title: "The certificates are valid now",
 		Spec: "iSHARE 3.0, certificates: within the validity period; RFC 5280 section 6.1.3",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "a certificate is not valid at this time",
-		Hint:     "Renew the certificate, and register the new one with the Participant Registry.",
+		Hint:     "Set the clock right, and renew the certificate that the sentence names; register a new seal with the Participant Registry.",
 	}
 	CertificateUsage = &Rule{
 		ID: "certificate.usage", Title: "The leaf is a seal for signing",
 		Spec: "iSHARE 3.0, certificates: an electronic seal; RFC 5280 sections 4.2.1.3 and 4.2.1.9",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the first certificate is a CA or is not meant for signing",
-		Hint:     "Put the seal first in x5c; its key usage must include digitalSignature or nonRepudiation.",
+		Hint:     "Put the seal itself first in x5c; it must be no CA, and its key usage must include digitalSignature or nonRepudiation. Ask your trust service provider for another one if it is not so.",
 	}
 	CertificateRevoked = &Rule{
 		ID: "certificate.revoked", Title: "No certificate is revoked",
 		Spec: "iSHARE 3.0, certificates: the receiver validates the certificate; RFC 6960, RFC 5280 section 6.3",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "a certificate of the chain is revoked",
-		Hint:     "Ask your trust service provider for a new seal, and register it with the Participant Registry.",
+		Hint:     "Ask your trust service provider for a new seal under CAs that are not revoked, and register it with the Participant Registry.",
 	}
 	ChainOrder = &Rule{
 		ID: "chain.order", Title: "Each certificate is issued by the next",
@@ -296,14 +296,14 @@ var (
 		Spec: "RFC 5280 section 6.1.4: CA, keyCertSign, path length, name constraints, critical extensions",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "an issuer of the chain was not allowed to issue",
-		Hint:     "Use a seal of a trust service provider; a seal cannot issue certificates itself.",
+		Hint:     "Nothing in the request mends what the sentence names: the CA must issue other certificates, or you must use a seal of another one.",
 	}
 	ChainUntrusted = &Rule{
 		ID: "chain.untrusted", Title: "The chain reaches a trusted CA",
 		Spec: "iSHARE 3.0, trusted list: an issuer is listed, valid and granted",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "no issuer in x5c is on this server's trusted list",
-		Hint:     "Send the complete chain, and use a seal of a CA on the trusted list of this server's Participant Registry.",
+		Hint:     "Send the complete chain up to the CA that this server trusts, and use a seal of a CA on the trusted list of its Participant Registry.",
 	}
 )
 
@@ -321,14 +321,14 @@ var (
 		Spec: "iSHARE 3.0, party: frameworkCompliance active and within its dates (2.x: adherence)",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the client does not comply with the framework at this time",
-		Hint:     "Ask your registrar about your status in the Participant Registry.",
+		Hint:     "Ask your registrar to put your compliance in the Participant Registry right: active, with a start and an end date around today.",
 	}
 	PartyCertificate = &Rule{
 		ID: "party.certificate", Title: "The certificate is registered for the client",
 		Spec: "iSHARE 3.0, party: the certificate is compared with those in the party record",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the certificate is not registered and active for the client",
-		Hint:     "Register the seal that you sign with at the Participant Registry, or sign with the one that is registered.",
+		Hint:     "Register the seal that you sign with at the Participant Registry, active from today, or sign with the one that is registered.",
 	}
 	PartyPolicy = &Rule{
 		ID: "party.policy", Title: "The client has what this server demands",
@@ -346,14 +346,14 @@ var (
 		Spec: "Waybill: fail closed",
 		Code: CodeTemporarilyUnavailable, Status: 503,
 		Sentence: "the Participant Registry is out of reach",
-		Hint:     "Try again later with a new assertion.",
+		Hint:     "Try again after the seconds in Retry-After with a new assertion.",
 	}
 	UnavailableRevocation = &Rule{
 		ID: "unavailable.revocation", Title: "The revocation status is out of reach",
 		Spec: "Waybill: fail closed",
 		Code: CodeTemporarilyUnavailable, Status: 503,
 		Sentence: "the revocation status of a certificate could not be found out",
-		Hint:     "Try again later with a new assertion.",
+		Hint:     "Try again after the seconds in Retry-After with a new assertion.",
 	}
 	UnavailableState = &Rule{
 		ID: "unavailable.state", Title: "The replay memory is out of reach",

@@ -35,7 +35,7 @@ func (e *event) fail(err error) {
 
 // log writes the event, once.
 func (e *event) log(ctx context.Context, log *slog.Logger) {
-	attrs := make([]slog.Attr, 0, 12)
+	attrs := make([]slog.Attr, 0, 13)
 	level, outcome, rule := e.outcome()
 	attrs = append(attrs, slog.String("outcome", outcome))
 	add := func(key, value string) {
@@ -46,6 +46,9 @@ func (e *event) log(ctx context.Context, log *slog.Logger) {
 	add("rule", rule)
 	if e.err != nil {
 		add("cause", cut(e.err.Error()))
+	}
+	if rejection, _ := ishare.Classify(e.err); rejection != nil {
+		add("hint", cut(rejection.Hint))
 	}
 	add("correlation", e.correlation)
 	add("client_id", string(e.clientID))

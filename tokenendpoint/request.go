@@ -2,6 +2,7 @@ package tokenendpoint
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -27,7 +28,8 @@ type request struct {
 // asking is what the rules about parameters look at.
 type asking struct {
 	form          form.Form
-	authorization bool // the request has an Authorization header with a value
+	query         string // of the URL, where no parameter counts
+	authorization string // the Authorization header, when it has a value
 	known         map[string]bool
 }
 
@@ -42,8 +44,8 @@ var parameterTests = []ishare.Test[asking]{
 
 // judge applies the rules about parameters.
 func (h *Handler) judge(r *http.Request, f form.Form) (*request, error) {
-	said := func(value string) bool { return strings.Trim(value, " \t") != "" }
-	a := asking{form: f, authorization: slices.ContainsFunc(r.Header.Values("Authorization"), said), known: h.scopes}
+	a := asking{form: f, query: r.URL.RawQuery, known: h.scopes}
+	a.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
 	if err := ishare.Judge(nil, a, parameterTests); err != nil {
 		return nil, err
 	}
@@ -60,61 +62,92 @@ func (h *Handler) judge(r *http.Request, f form.Form) (*request, error) {
 
 func allFiveArePresent(a asking) *ishare.Rejection {
 	for _, name := range []string{"grant_type", "scope", "client_id", "client_assertion_type", "client_assertion"} {
-		if a.form.Get(name) == "" {
-			return ishare.RequestMissingParameter.Because("the parameter %s is missing or empty", name)
+		if a.form.Get(name) != "" {
+			continue
 		}
+		if query, _ := url.ParseQuery(a.query); query.Has(name) {
+			return ishare.RequestMissingParameter.Because("the parameter %s is missing in the body; it stands in the URL", name).
+				WithHint("Move all parameters from the URL into the body: URLs end up in the logs of everybody on the way.")
+		}
+		return ishare.RequestMissingParameter.Because("the parameter %s is missing or empty", name)
 	}
 	return nil
 }
 
 func grantIsClientCredentials(a asking) *ishare.Rejection {
-	if a.form.Get("grant_type") != grantClientCredentials {
-		return ishare.RequestGrantType.Reject()
+	grant := a.form.Get("grant_type")
+	if grant == grantClientCredentials {
+		return nil
 	}
-	return nil
+	rejection := ishare.RequestGrantType.Because("grant_type is %s, not %s", ishare.Quote(grant), grantClientCredentials)
+	if strings.Contains(grant, "jwt-bearer") {
+		rejection.WithHint("Set grant_type=client_credentials. The JWT authenticates the client here, in client_assertion, and is no grant (RFC 7523 section 2.2).")
+	}
+	return rejection
 }
 
 func scopeIsKnown(a asking) *ishare.Rejection {
-	scope, err := ishare.ParseScope(a.form.Get("scope"))
+	asked := a.form.Get("scope")
+	scope, err := ishare.ParseScope(asked)
 	if err != nil {
-		return ishare.RequestScope.Because("%v", err).From(err)
+		return ishare.RequestScope.Because("scope is %s: %v", ishare.Quote(asked), err).
+			WithHint("Separate the values by one blank each, without line breaks, quotes or other characters.").From(err)
 	}
 	folded := func(value string) bool { return strings.EqualFold(value, ishare.ScopeISHARE) }
 	switch {
 	case scope.Has(ishare.ScopeISHARE):
 	case slices.ContainsFunc(scope, folded):
-		return ishare.RequestScope.Because("scope lacks iSHARE, which is written with a small i and capitals")
+		return ishare.RequestScope.Because("scope is %s, which lacks iSHARE: it is written with a small i and capitals", ishare.Quote(asked))
+	case strings.ContainsAny(asked, ",;+"):
+		return ishare.RequestScope.Because("scope is %s, which lacks iSHARE as a value of its own", ishare.Quote(asked)).
+			WithHint("Separate the values by blanks: scope=iSHARE orders, before it is percent-encoded.")
 	default:
-		return ishare.RequestScope.Because("scope lacks iSHARE")
+		return ishare.RequestScope.Because("scope is %s, which lacks iSHARE", ishare.Quote(asked))
 	}
 	for _, value := range scope {
 		if !a.known[value] {
-			return ishare.RequestScope.Because("this server does not know the scope value %.40s", value)
+			return ishare.RequestScope.Because("this server does not know the scope value %s", ishare.Quote(value)).
+				WithHint("Ask for iSHARE, and for other values only if scopes_supported of the server's metadata lists them.")
 		}
 	}
 	return nil
 }
 
 func clientIDIsPartyID(a asking) *ishare.Rejection {
-	if _, err := ishare.ParsePartyID(a.form.Get("client_id")); err != nil {
-		return ishare.RequestClientID.Because("client_id is %v", err).From(err)
+	id := a.form.Get("client_id")
+	_, err := ishare.ParsePartyID(id)
+	switch {
+	case err == nil:
+		return nil
+	case strings.TrimSpace(id) != id:
+		return ishare.RequestClientID.Because("client_id is %s, with a blank or a line feed around it", ishare.Quote(id)).
+			WithHint("Take it off: a value that was read from a file ends with a line feed.").From(err)
 	}
-	return nil
+	return ishare.RequestClientID.Because("client_id is %s, which is %v", ishare.Quote(id), err).From(err)
 }
 
 func assertionTypeIsJWTBearer(a asking) *ishare.Rejection {
-	if a.form.Get("client_assertion_type") != assertionTypeJWTBearer {
-		return ishare.RequestAssertionType.Reject()
+	if kind := a.form.Get("client_assertion_type"); kind != assertionTypeJWTBearer {
+		return ishare.RequestAssertionType.Because("client_assertion_type is %s, not %s", ishare.Quote(kind), assertionTypeJWTBearer)
 	}
 	return nil
 }
 
 func nothingElseAuthenticates(a asking) *ishare.Rejection {
+	const mend = "Have the client authenticate with the assertion alone: many libraries call that private_key_jwt, "
+	scheme, _, _ := strings.Cut(a.authorization, " ")
 	switch {
-	case a.authorization:
+	case strings.EqualFold(scheme, "Basic"):
+		return ishare.RequestClientAuthentication.Because("the request carries HTTP Basic credentials besides the assertion").
+			WithHint("%s", mend+"in place of client_secret_basic.")
+	case strings.EqualFold(scheme, "Bearer"):
+		return ishare.RequestClientAuthentication.Because("the request carries a Bearer token besides the assertion").
+			WithHint("Ask for a token without the Authorization header: the client has no token yet.")
+	case a.authorization != "":
 		return ishare.RequestClientAuthentication.Because("the request carries an Authorization header besides the assertion")
 	case a.form.Get("client_secret") != "":
-		return ishare.RequestClientAuthentication.Because("the request carries client_secret besides the assertion")
+		return ishare.RequestClientAuthentication.Because("the request carries client_secret besides the assertion").
+			WithHint("%s", mend+"in place of client_secret_post.")
 	}
 	return nil
 }

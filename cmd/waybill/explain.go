@@ -263,7 +263,7 @@ func writeReport(w io.Writer, r *daemon.Explanation) error {
 	if v.Verdict == "accepted" {
 		fmt.Fprintf(&b, "accepted: every rule that applies to an assertion alone holds\n\n")
 	} else {
-		fmt.Fprintf(&b, "rejected by %s: %s\nhint: %s\n\n", v.Rule, printable(v.Sentence), v.Hint)
+		fmt.Fprintf(&b, "rejected by %s: %s\nhint: %s\n\n", v.Rule, printable(v.Sentence), printable(v.Hint))
 	}
 	for _, f := range r.Findings {
 		switch f.Outcome {

@@ -46,7 +46,7 @@ func (f Form) Get(name string) string {
 // unless it is our own.
 func Read(r *http.Request) (Form, error) {
 	if r.Method != http.MethodPost {
-		return nil, ishare.RequestMethod.Because("this endpoint answers POST, not %.20s", r.Method)
+		return nil, ishare.RequestMethod.Because("this endpoint answers POST, not %s", ishare.Quote(r.Method))
 	}
 	if err := checkMediaType(r.Header); err != nil {
 		return nil, err
@@ -60,15 +60,21 @@ func Read(r *http.Request) (Form, error) {
 
 func checkMediaType(header http.Header) error {
 	values := header.Values("Content-Type")
-	if len(values) != 1 {
-		return ishare.RequestMediaType.Because("the request has no content type, or several")
+	switch len(values) {
+	case 0:
+		return ishare.RequestMediaType.Because("the request has no content type")
+	case 1:
+	default:
+		return ishare.RequestMediaType.Because("the request has %d content types", len(values)).
+			WithHint("Set Content-Type once: a library and the code around it seem to set one each.")
 	}
 	mediaType, _, err := mime.ParseMediaType(values[0])
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return ishare.RequestMediaType.Reject()
+		return ishare.RequestMediaType.Because("the content type is %s, not application/x-www-form-urlencoded", ishare.Quote(values[0]))
 	}
 	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return ishare.RequestMediaType.Because("the body is compressed, which is not supported here")
+		return ishare.RequestMediaType.Because("the body is compressed (%s), which is not supported here", ishare.Quote(encoding)).
+			WithHint("Send the body as it is, without Content-Encoding.")
 	}
 	return nil
 }
@@ -79,7 +85,7 @@ var buffers = sync.Pool{New: func() any { return new([MaxBody + 1]byte) }}
 
 func readBody(r *http.Request) (string, error) {
 	if r.ContentLength > MaxBody {
-		return "", ishare.RequestSize.Reject()
+		return "", ishare.RequestSize.Because("the body has %d bytes, more than %d", r.ContentLength, MaxBody)
 	}
 	buffer, ok := buffers.Get().(*[MaxBody + 1]byte)
 	if !ok {
@@ -91,9 +97,11 @@ func readBody(r *http.Request) (string, error) {
 	case err == nil:
 		return "", ishare.RequestSize.Reject()
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return "", ishare.RequestMalformed.Because("the body could not be read to its end").From(err)
+		return "", ishare.RequestMalformed.Because("the body could not be read to its end").
+			WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
 	case r.ContentLength >= 0 && int64(n) != r.ContentLength:
-		return "", ishare.RequestMalformed.Because("the body is shorter than its Content-Length")
+		return "", ishare.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", n, r.ContentLength).
+			WithHint("Let the HTTP library count: Content-Length is in bytes, and not in characters.")
 	}
 	return string(buffer[:n]), nil
 }
@@ -108,7 +116,8 @@ func Parse(body string) (Form, error) {
 		}
 		count++
 		if count > maxParameters {
-			return nil, ishare.RequestMalformed.Because("the form holds more than %d parameters", maxParameters)
+			return nil, ishare.RequestMalformed.Because("the form holds more than %d parameters", maxParameters).
+				WithHint("Send the five parameters of a token request, and no other data.")
 		}
 		name, value, _ := strings.Cut(pair, "=")
 		p, err := decode(name, value)
@@ -117,7 +126,7 @@ func Parse(body string) (Form, error) {
 			return nil, err
 		case p.value == "":
 		case f.Get(p.name) != "" && p.name != repeatable:
-			return nil, ishare.RequestDuplicateParameter.Because("the parameter %.40s occurs more than once", p.name)
+			return nil, ishare.RequestDuplicateParameter.Because("the parameter %s occurs more than once", ishare.Quote(p.name))
 		default:
 			f = append(f, p)
 		}
@@ -128,14 +137,15 @@ func Parse(body string) (Form, error) {
 func decode(name, value string) (parameter, error) {
 	n, err := url.QueryUnescape(name)
 	if err != nil {
-		return parameter{}, ishare.RequestMalformed.Because("a parameter name is not percent-encoded rightly").From(err)
+		return parameter{}, ishare.RequestMalformed.Because("the parameter name %s is not percent-encoded rightly", ishare.Quote(name))
 	}
 	v, err := url.QueryUnescape(value)
 	if err != nil {
-		return parameter{}, ishare.RequestMalformed.Because("the value of %.40s is not percent-encoded rightly", n)
+		return parameter{}, ishare.RequestMalformed.Because("the value of %s is not percent-encoded rightly", ishare.Quote(n))
 	}
 	if !utf8.ValidString(n) || !utf8.ValidString(v) {
-		return parameter{}, ishare.RequestMalformed.Because("a parameter is not UTF-8")
+		return parameter{}, ishare.RequestMalformed.Because("the parameter %s is not UTF-8", ishare.Quote(n)).
+			WithHint("Encode names and values in UTF-8, and then percent-encode them.")
 	}
 	return parameter{n, v}, nil
 }
