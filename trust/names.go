@@ -17,7 +17,8 @@ import (
 
 // sameName compares two names in DER as RFC 5280 section 7.1 wants it: attributes that
 // differ in case, in blanks or in their type of string are equal, and the attributes of
-// one RDN have no order. A name that cannot be read equals only itself.
+// one RDN have no order. A name that cannot be read, or is
+// very long, equals only itself.
 //
 // A CA that is renewed by other software keeps its name in this sense only. Whether it
 // signed is for its key to show.
@@ -43,11 +44,14 @@ func (n name) within(base name) bool {
 	return len(n) >= len(base) && slices.Equal(n[:len(base)], base)
 }
 
+// maxNameSize bounds what is read for a stranger, in bytes. Real names have a few hundred.
+const maxNameSize = 4 << 10
+
 // parseName reads a Name in DER.
 func parseName(der []byte) (name, bool) {
 	var rdns cryptobyte.String
 	all := cryptobyte.String(der)
-	if !all.ReadASN1(&rdns, cbasn1.SEQUENCE) || !all.Empty() {
+	if len(der) > maxNameSize || !all.ReadASN1(&rdns, cbasn1.SEQUENCE) || !all.Empty() {
 		return nil, false
 	}
 	n := name{}

@@ -3,8 +3,6 @@ package trust
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -129,8 +127,8 @@ func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
 		return errors.New("the key usage of the responder's certificate does not include signing")
 	case at.Before(responder.NotBefore) || at.After(responder.NotAfter):
 		return errors.New("the responder's certificate is not valid at this time")
-	case !safeKey(responder.PublicKey):
-		return errors.New("the key of the responder's certificate is not of a safe size")
+	case keyFault(responder.PublicKey) != "":
+		return fmt.Errorf("the key of the responder's certificate %s", keyFault(responder.PublicKey))
 	case !strongSignature(responder.SignatureAlgorithm):
 		return fmt.Errorf("the responder's certificate is signed with %s; SHA-256 or better is asked for", responder.SignatureAlgorithm)
 	}
@@ -143,18 +141,6 @@ func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
 		return fmt.Errorf("the responder's certificate is not signed by the issuer: %w", err)
 	}
 	return nil
-}
-
-// safeKey: the bounds that the keys of a chain have.
-func safeKey(key crypto.PublicKey) bool {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		bits := key.N.BitLen()
-		return bits >= minKeyBits && bits <= maxKeyBits && key.E >= minExponent && key.E <= maxExponent
-	case *ecdsa.PublicKey:
-		return true
-	}
-	return false
 }
 
 // about finds what the answer says of the certificate. Another CA's

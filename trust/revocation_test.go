@@ -252,7 +252,7 @@ func TestOCSPAnswersThatDoNotCount(t *testing.T) {
 				p.t.Error(err)
 			}
 			a.SignWith(id)
-		}, "not of a safe size"},
+		}, "the key of the responder's certificate has 1024 bits"},
 		{"responder whose certificate is signed with SHA-1", responder(testca.Issuing, func(c *x509.Certificate) {
 			c.SignatureAlgorithm = x509.SHA1WithRSA
 		}), "certificate is signed with SHA1-RSA"},

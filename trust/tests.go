@@ -1,10 +1,14 @@
 package trust
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
@@ -19,11 +23,41 @@ const (
 	maxExponent = 1<<31 - 1 // also the limit of crypto/rsa
 )
 
+// hintReissue is the mend where only the CA can do something.
+const hintReissue = "Its CA must issue another certificate; the holder cannot mend this one."
+
 // A candidate is a chain as its sender presents it.
 type candidate struct {
 	certificates []*x509.Certificate // at least one
 	at           time.Time
 	anchor       int // index of the first issuer that is an anchor, or -1
+	links        links
+}
+
+// label says which certificate a sentence is about, for people: its place and its name.
+func (c candidate) label(i int) string {
+	name := called(c.certificates[i].Subject)
+	if name == "" {
+		return fmt.Sprintf("x5c[%d]", i)
+	}
+	return fmt.Sprintf("x5c[%d] (%q)", i, name)
+}
+
+// called is the short form of a name.
+func called(name pkix.Name) string {
+	if name.CommonName != "" {
+		return shorten(name.CommonName)
+	}
+	return shorten(name.String())
+}
+
+// shorten bounds what a sentence quotes.
+func shorten(s string) string {
+	const most = 80
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most]) + "..."
+	}
+	return s
 }
 
 var keyTests = []ishare.Test[candidate]{
@@ -42,49 +76,94 @@ var chainTests = []ishare.Test[candidate]{
 // ECDSA key, whose curves all are of bounded cost.
 func keysAreSafe(c candidate) *ishare.Rejection {
 	for i, cert := range c.certificates {
-		switch key := cert.PublicKey.(type) {
-		case *rsa.PublicKey:
-			if bits := key.N.BitLen(); bits < minKeyBits || bits > maxKeyBits {
-				return ishare.CertificateKey.Because("the key of x5c[%d] has %d bits; %d to %d are accepted", i, bits, minKeyBits, maxKeyBits)
+		if _, isECDSA := cert.PublicKey.(*ecdsa.PublicKey); isECDSA && i == 0 {
+			return ishare.CertificateKey.Because("the key of %s is ECDSA, not RSA", c.label(i))
+		}
+		if fault := keyFault(cert.PublicKey); fault != "" {
+			rejection := ishare.CertificateKey.Because("the key of %s %s", c.label(i), fault)
+			if i > 0 {
+				rejection = rejection.WithHint("The key is that of the CA. Use a seal of a CA whose keys are RSA of 2048 to 8192 bits with the exponent 65537, or ECDSA.")
 			}
-			if key.E < minExponent || key.E > maxExponent || key.E%2 == 0 {
-				return ishare.CertificateKey.Because("the public exponent %d of x5c[%d] is not safe", key.E, i)
-			}
-		case *ecdsa.PublicKey:
-			if i == 0 {
-				return ishare.CertificateKey.Because("the key of the first certificate is ECDSA, not RSA")
-			}
-		default:
-			return ishare.CertificateKey.Because("the key of x5c[%d] is not RSA", i)
+			return rejection
 		}
 	}
 	return nil
+}
+
+// keyFault says what makes a key unsafe to verify with, or returns "".
+func keyFault(key crypto.PublicKey) string {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < minKeyBits || bits > maxKeyBits {
+			return fmt.Sprintf("has %d bits; %d to %d are accepted", bits, minKeyBits, maxKeyBits)
+		}
+		if key.E < minExponent || key.E > maxExponent || key.E%2 == 0 {
+			return fmt.Sprintf("has the public exponent %d, which is not safe", key.E)
+		}
+		if hasROCA(key.N) {
+			return "can be computed from the certificate: it was made with a faulty generator (ROCA, CVE-2017-15361)"
+		}
+	case *ecdsa.PublicKey:
+	default:
+		return "is not RSA"
+	}
+	return ""
 }
 
 // certificatesAreValid: leaf and issuers, those above the anchor included, are
 // within their validity period (RFC 5280 section 6.1.3 (a) (2)).
 func certificatesAreValid(c candidate) *ishare.Rejection {
 	for i, cert := range c.certificates {
+		var rejection *ishare.Rejection
 		switch {
 		case c.at.Before(cert.NotBefore):
-			return ishare.CertificateValidity.Because("x5c[%d] is not valid before %s", i, cert.NotBefore.UTC().Format(time.RFC3339))
+			rejection = ishare.CertificateValidity.Because("%s is not valid before %s, which is in %s",
+				c.label(i), cert.NotBefore.UTC().Format(time.RFC3339), span(cert.NotBefore.Sub(c.at))).
+				WithHint("Wait until then, or set the clock right: the one here says %s.", c.at.UTC().Format(time.RFC3339))
 		case c.at.After(cert.NotAfter):
-			return ishare.CertificateValidity.Because("x5c[%d] expired on %s", i, cert.NotAfter.UTC().Format(time.RFC3339))
+			rejection = ishare.CertificateValidity.Because("%s expired on %s, %s ago",
+				c.label(i), cert.NotAfter.UTC().Format(time.RFC3339), span(c.at.Sub(cert.NotAfter)))
+			if i > 0 {
+				rejection = rejection.WithHint("The certificate is that of a CA. If the CA has a newer one for the same key, put that into x5c; otherwise get a seal of a CA that is valid.")
+			}
+		default:
+			continue
 		}
+		return rejection
 	}
 	return nil
+}
+
+// span tells a time as people do.
+func span(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return d.Round(time.Second).String()
 }
 
 // leafMaySign: a CA certificate signs certificates, not assertions. Qualified
 // seals carry nonRepudiation (Go: ContentCommitment) without digitalSignature;
 // their extended key usage says e-mail protection and is left alone.
+//
+// A leaf without key usage is refused, although RFC 5280 section 4.2.1.3 does not limit it:
+// nobody has said that it is a seal.
 func leafMaySign(c candidate) *ishare.Rejection {
 	leaf := c.certificates[0]
+	_, stated := extension(leaf, oidKeyUsage)
 	switch {
 	case leaf.IsCA:
-		return ishare.CertificateUsage.Because("the first certificate of x5c is a CA; the seal itself comes first")
+		return ishare.CertificateUsage.Because("%s, the first certificate of x5c, is a CA; the seal itself comes first", c.label(0)).
+			WithHint("Put the seal first in x5c. If this is the seal, it was issued with CA:TRUE, as openssl req -x509 does unless told otherwise: issue it again with basicConstraints CA:FALSE.")
+	case !stated:
+		return ishare.CertificateUsage.Because("%s has no key usage, neither digitalSignature nor nonRepudiation: the extension is absent", c.label(0)).
+			WithHint("Its CA must issue a seal that has the extension keyUsage with digitalSignature or nonRepudiation.")
 	case leaf.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0:
-		return ishare.CertificateUsage.Because("the key usage of the first certificate has neither digitalSignature nor nonRepudiation")
+		return ishare.CertificateUsage.Because("the key usage of %s has neither digitalSignature nor nonRepudiation", c.label(0)).
+			WithHint("Use a seal; certificates for encryption or key agreement do not sign.")
 	}
 	return nil
 }
@@ -98,9 +177,16 @@ func leafMaySign(c candidate) *ishare.Rejection {
 // key of the anchor's choice, and not nine with the dearest keys that are allowed.
 func eachIsIssuedByTheNext(c candidate) *ishare.Rejection {
 	for i, cert := range c.certificates[:len(c.certificates)-1] {
-		if !sameName(cert.RawIssuer, c.certificates[i+1].RawSubject) {
-			return ishare.ChainOrder.Because("x5c[%d] names another issuer than x5c[%d]", i, i+1)
+		next := c.certificates[i+1]
+		if sameName(cert.RawIssuer, next.RawSubject) {
+			continue
 		}
+		issuer := called(cert.Issuer)
+		if issuer == called(next.Subject) {
+			issuer = shorten(cert.Issuer.String())
+		}
+		return ishare.ChainOrder.Because("%s names another issuer than %s: %q", c.label(i), c.label(i+1), issuer).
+			WithHint("Put the certificate of %q behind it: x5c goes from the leaf up to the root, without gaps or strangers.", issuer)
 	}
 	for i := c.anchor - 1; i >= 0; i-- {
 		if rejection := isSignedByTheNext(c, i); rejection != nil {
@@ -113,10 +199,12 @@ func eachIsIssuedByTheNext(c candidate) *ishare.Rejection {
 func isSignedByTheNext(c candidate, i int) *ishare.Rejection {
 	cert, issuer := c.certificates[i], c.certificates[i+1]
 	if !strongSignature(cert.SignatureAlgorithm) {
-		return ishare.ChainOrder.Because("x5c[%d] is signed with %s; SHA-256 or better is asked for", i, cert.SignatureAlgorithm)
+		return ishare.ChainOrder.Because("%s is signed with %s; SHA-256 or better is asked for", c.label(i), cert.SignatureAlgorithm).
+			WithHint("Its CA must issue the certificate again, signed with SHA-256 or better.")
 	}
-	if err := issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
-		return ishare.ChainOrder.Because("x5c[%d] is not signed by x5c[%d]", i, i+1).From(err)
+	if err := c.links.hold(cert, issuer, i == 0); err != nil {
+		return ishare.ChainOrder.Because("%s is not signed by %s", c.label(i), c.label(i+1)).From(err).
+			WithHint("The names fit and the key does not. Look for another certificate of %q: a CA that has changed its key has several.", called(cert.Issuer))
 	}
 	return nil
 }
@@ -132,70 +220,105 @@ func strongSignature(a x509.SignatureAlgorithm) bool {
 	}
 }
 
-// issuersMayIssue: RFC 5280 section 6.1.4 (g), (k) to (o).
+// issuersMayIssue: RFC 5280 section 6.1.3 (b) to (f), 6.1.4 and 6.1.5.
 func issuersMayIssue(c candidate) *ishare.Rejection {
+	below := 0 // CAs below the certificate that count
 	for i, cert := range c.certificates {
-		if ext := cert.UnhandledCriticalExtensions; len(ext) > 0 {
-			return ishare.ChainIssuer.Because("x5c[%d] has the critical extension %s, which is not known here", i, ext[0])
+		if rejection := extensionsAreProcessed(c, i); rejection != nil {
+			return rejection
 		}
-		if i > 0 {
-			if rejection := issuerMayIssue(i, cert); rejection != nil {
-				return rejection
-			}
+		if i == 0 {
+			continue
+		}
+		if rejection := issuerMayIssue(c, i, below); rejection != nil {
+			return rejection
+		}
+		if !isSelfIssued(cert) {
+			below++
 		}
 	}
-	return namesArePermitted(c)
+	if rejection := namesArePermitted(c); rejection != nil {
+		return rejection
+	}
+	return policiesHold(c)
 }
 
-func issuerMayIssue(i int, issuer *x509.Certificate) *ishare.Rejection {
-	switch {
-	case !issuer.BasicConstraintsValid || !issuer.IsCA:
-		return ishare.ChainIssuer.Because("x5c[%d] is not a CA", i)
-	case !issuerMay(issuer, x509.KeyUsageCertSign):
-		return ishare.ChainIssuer.Because("the key usage of x5c[%d] lacks keyCertSign", i)
-	case issuer.MaxPathLen >= 0 && i-1 > issuer.MaxPathLen:
-		return ishare.ChainIssuer.Because("x5c[%d] allows %d CAs below it, and there are %d", i, issuer.MaxPathLen, i-1)
+// Extensions that are processed in a leaf and in an issuer. Where the chain goes
+// on above its anchor, nothing depends on what they say. Distribution points are for [Revocation].
+var (
+	leafExtensions = []asn1.ObjectIdentifier{
+		oidKeyUsage, oidBasicConstraints, oidSubjectAltName, oidExtKeyUsage,
+		oidCertificatePolicies, oidPolicyConstraints, oidCRLDistributionPoints,
+	}
+	issuerExtensions = []asn1.ObjectIdentifier{
+		oidKeyUsage, oidBasicConstraints, oidSubjectAltName, oidExtKeyUsage,
+		oidCertificatePolicies, oidPolicyConstraints, oidCRLDistributionPoints,
+		oidNameConstraints, oidPolicyMappings, oidInhibitAnyPolicy,
+	}
+)
+
+// extensionsAreProcessed: RFC 5280 section 4.2.
+func extensionsAreProcessed(c candidate, i int) *ishare.Rejection {
+	cert, processed := c.certificates[i], leafExtensions
+	if i > 0 {
+		processed = issuerExtensions
+	}
+	if name := unprocessedCritical(cert.Extensions, processed...); name != "" {
+		return ishare.ChainIssuer.Because("%s has the critical extension %s, which is not processed here", c.label(i), name).
+			WithHint("RFC 5280 section 4.2 has such a certificate refused, whoever issued it. Its CA must issue another one, in which %s is not critical.", name)
+	}
+	if ext, _ := extension(cert, oidExtKeyUsage); ext.Critical && !mayServeSigning(cert) {
+		return ishare.ChainIssuer.Because("%s is limited to other purposes than signing (critical extension %s)", c.label(i), extensionName(oidExtKeyUsage)).
+			WithHint("Use a seal; certificates that are limited to servers, code or time stamps do not sign assertions.")
 	}
 	return nil
 }
 
-// namesArePermitted leaves name constraints to crypto/x509. It is asked only for
-// chains that have some below or at their anchor, because it verifies every
-// signature once more.
-func namesArePermitted(c candidate) *ishare.Rejection {
-	if c.anchor < 0 || !hasNameConstraints(c.certificates[1:c.anchor+1]) {
+// mayServeSigning looks at an extended key usage that is critical: it must include a
+// purpose that seals have (RFC 5280 section 4.2.1.12).
+func mayServeSigning(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(cert.ExtKeyUsage, func(u x509.ExtKeyUsage) bool {
+		return u == x509.ExtKeyUsageAny || u == x509.ExtKeyUsageEmailProtection || u == x509.ExtKeyUsageClientAuth
+	}) || slices.ContainsFunc(cert.UnknownExtKeyUsage, func(id asn1.ObjectIdentifier) bool {
+		return slices.Contains([]string{
+			"1.3.6.1.5.5.7.3.36",      // document signing (RFC 9336)
+			"1.3.6.1.4.1.311.10.3.12", // the same, of Microsoft
+			"1.2.840.113583.1.1.5",    // the same, of Adobe
+		}, id.String())
+	})
+}
+
+func issuerMayIssue(c candidate, i, below int) *ishare.Rejection {
+	issuer := c.certificates[i]
+	switch {
+	case !issuer.BasicConstraintsValid:
+		return ishare.ChainIssuer.Because("%s is not a CA: it has no basicConstraints", c.label(i)).
+			WithHint("Only a certificate with basicConstraints CA:TRUE may issue others; a root of X.509 version 1 has to be replaced by one of version 3.")
+	case !issuer.IsCA:
+		return ishare.ChainIssuer.Because("%s is not a CA: its basicConstraints say CA:FALSE", c.label(i)).
+			WithHint("Use a seal of a trust service provider; a seal cannot issue certificates itself.")
+	case !issuerMay(issuer, x509.KeyUsageCertSign):
+		return ishare.ChainIssuer.Because("the key usage of %s lacks keyCertSign", c.label(i)).
+			WithHint("The CA must have a certificate whose key usage includes keyCertSign, or has no key usage at all.")
+	case issuer.MaxPathLen >= 0 && below > issuer.MaxPathLen:
+		return ishare.ChainIssuer.Because("%s allows %d CAs below it, and there are %d", c.label(i), issuer.MaxPathLen, below).
+			WithHint("The path length in its basicConstraints forbids the CAs below it. Use a seal that one of the permitted CAs issued.")
+	}
+	return nil
+}
+
+// anchorIsReached names the last issuer, which may be the one that was left out.
+func anchorIsReached(c candidate) *ishare.Rejection {
+	if c.anchor >= 0 {
 		return nil
 	}
-	options := x509.VerifyOptions{
-		Roots:         x509.NewCertPool(),
-		Intermediates: x509.NewCertPool(),
-		CurrentTime:   c.at,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	last := len(c.certificates) - 1
+	cert := c.certificates[last]
+	issuer := called(cert.Issuer)
+	if isSelfIssued(cert) {
+		return ishare.ChainUntrusted.Because("%s; it ends in the root %s", ishare.ChainUntrusted.Sentence, c.label(last)).
+			WithHint("Use a seal of a CA on the trusted list of this server's Participant Registry. If %q should be trusted, its operator adds it to trust.anchors.", issuer)
 	}
-	options.Roots.AddCert(c.certificates[c.anchor])
-	for _, cert := range c.certificates[1:c.anchor] {
-		options.Intermediates.AddCert(cert)
-	}
-	if _, err := c.certificates[0].Verify(options); err != nil {
-		return ishare.ChainIssuer.Because("the name constraints of an issuer do not permit the certificate").From(fmt.Errorf("crypto/x509: %w", err))
-	}
-	return nil
-}
-
-func hasNameConstraints(issuers []*x509.Certificate) bool {
-	for _, cert := range issuers {
-		for _, ext := range cert.Extensions {
-			if ext.Id.Equal(oidNameConstraints) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func anchorIsReached(c candidate) *ishare.Rejection {
-	if c.anchor < 0 {
-		return ishare.ChainUntrusted.Reject()
-	}
-	return nil
+	return ishare.ChainUntrusted.Because("%s; it ends in %s, issued by %q", ishare.ChainUntrusted.Sentence, c.label(last), issuer).
+		WithHint("Send the complete chain: put the certificate of %q behind x5c[%d]. If that does not help, use a seal of a CA on the trusted list of this server's Participant Registry.", issuer, last)
 }

@@ -24,6 +24,7 @@ import (
 // works.
 type Validator struct {
 	anchors atomic.Pointer[Anchors]
+	links   links
 }
 
 // New returns a validator that trusts these anchors. There must be at least one.
@@ -31,7 +32,11 @@ func New(anchors Anchors) (*Validator, error) {
 	if len(anchors) == 0 {
 		return nil, errors.New("trust: no anchors: every chain would be refused")
 	}
-	v := &Validator{}
+	known, err := newLinks()
+	if err != nil {
+		return nil, err
+	}
+	v := &Validator{links: known}
 	v.SetAnchors(anchors)
 	return v, nil
 }
@@ -90,7 +95,7 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 		return nil, ishare.JWTX5C.Reject()
 	}
 	anchors := v.anchors.Load()
-	c := candidate{certificates: certificates, at: at, anchor: anchorIndex(*anchors, certificates)}
+	c := candidate{certificates: certificates, at: at, anchor: anchorIndex(*anchors, certificates), links: v.links}
 	// No signature is verified with a key that is not of a safe size, not even
 	// to explain.
 	if err := ishare.Judge(trail, c, keyTests); err != nil {
@@ -115,7 +120,7 @@ func Check(certificates []*x509.Certificate, at time.Time) []*ishare.Rejection {
 	if len(certificates) == 0 {
 		return []*ishare.Rejection{ishare.JWTX5C.Reject()}
 	}
-	v := &Validator{}
+	v := &Validator{links: links{check: checkSignature}} // for one use: nothing to remember
 	v.SetAnchors(Anchors{FingerprintOf(certificates[len(certificates)-1]): ""})
 	trail := &ishare.Trail{}
 	if _, err := v.Validate(certificates, at, trail); err == nil {
