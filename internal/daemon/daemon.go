@@ -17,7 +17,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/waybill-token/waybill/internal/authority"
 	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/respond"
+	"github.com/waybill-token/waybill/ishare"
 )
 
 // Bounds on what a connection may cost. A token request takes milliseconds; a
@@ -177,6 +180,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // answer has the current service answer a request of the public listener.
 func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
+	if suspicion := authority.Judge(r); suspicion != "" {
+		respond.JSON(w, http.StatusBadRequest, fault{ishare.CodeInvalidRequest, suspicion})
+		return
+	}
 	d.current.Load().public.ServeHTTP(w, r)
 }
 
