@@ -2,6 +2,7 @@ package guard
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -34,7 +35,7 @@ func identify(h http.Header, c *accesstoken.Claims) {
 }
 
 // scrub removes what a client must not be able to tell the program behind us: who it is,
-// where it comes from, and that it asks for another path than the one we looked at. Also the
+// where it comes from, and that it asks for another path or method than those we looked at. Also the
 // token goes: the program needs none, and could use it to act as the client elsewhere on
 // this server.
 func scrub(h http.Header) {
@@ -45,16 +46,44 @@ func scrub(h http.Header) {
 	}
 }
 
-// isOurs judges a folded name.
+// isOurs judges a folded name: whether only we, or a proxy before the program, may say this.
 func isOurs(name string) bool {
 	switch name {
 	case "authorization",
-		"forwarded", "x-real-ip", // beside X-Forwarded-…
-		"x-original-url", "x-rewrite-url", // with some frameworks, these are the path
-		"http2-settings": // belongs to an upgrade to h2c, which is not let through
+		"http2-settings", // belongs to an upgrade to h2c, which is not let through
+		"proxy",          // CGI makes HTTP_PROXY of it, which programs take for their own proxy
+		// Where the client comes from, beside X-Forwarded-….
+		"forwarded", "x-real-ip", "true-client-ip", "client-ip", "x-client-ip", "x-cluster-client-ip", "fastly-client-ip",
+		"cf-connecting-ip", "cf-connecting-ipv6", "x-remote-ip", "x-remote-addr", "x-originating-ip",
+		"x-scheme", "x-url-scheme", "front-end-https",
+		// Who it is, as a server that authenticates says it.
+		"remote-user", "x-remote-user", "x-authenticated-user", "x-webauth-user",
+		// Another path, host or method.
+		"x-rewrite-url", "x-override-url", "x-script-name", "x-host", "x-http-host-override",
+		"x-http-method", "x-http-method-override", "x-method-override":
 		return true
 	}
-	return strings.HasPrefix(name, "x-ishare-") || strings.HasPrefix(name, "x-forwarded-")
+	return fetchesFiles(name) || slices.ContainsFunc(ourPrefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+func ourPrefixes() []string {
+	return []string{
+		"x-ishare-",
+		"x-forwarded-", "x-original-", "x-envoy-", // the path, the host, the address
+		"client-cert", "x-client-cert", "x-client-verify", "x-client-dn", "ssl-client-", "x-ssl-", "x-arr-clientcert", "x-amzn-mtls-", // the certificate: RFC 9440, and before it
+		"x-accel-", "x-sendfile-", // Rack::Sendfile takes X-Accel-Mapping and X-Sendfile-Type from requests
+		"x-auth-request-", "x-amzn-oidc-", "x-goog-iap-", "x-goog-authenticated-user-", "x-ms-client-principal", "x-ms-token-", // the user
+	}
+}
+
+// fetchesFiles finds the fields of an answer by which a program has the server before it send a file,
+// or ask at another address. That server is us, and we do not: a server before us would, with its own rights.
+func fetchesFiles(name string) bool {
+	switch name {
+	case "x-accel-redirect", "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-lighttpd-send-tempfile", "x-reproxy-url", "x-reproxy-file":
+		return true
+	}
+	return false
 }
 
 // foldName gives the form in which spellings of one name are the same. Programs behind

@@ -16,6 +16,9 @@ import (
 // us and is /admin for a program that decodes first; /public/..;/admin is, for one that cuts
 // path parameters off. We do not guess how the upstream reads: what can be read in two
 // ways is refused, and what is left is passed on as it is.
+//
+// A route with opaque paths takes more: what can be read in many ways below its own path, when no
+// reading leads out of there. See [PathsOpaque].
 
 // maxLayers is how often a path may be percent-encoded over and over.
 const maxLayers = 3
@@ -29,24 +32,80 @@ type reading struct {
 	loose string // as the most careless upstream might: decoded to the end and folded
 }
 
-// readPath says what is suspicious about a path, in a sentence for the client.
-func readPath(u *url.URL) (r reading, suspicion string) {
-	text := u.EscapedPath()
-	for layer := 0; ; layer++ {
-		if suspicion := suspectText(text); suspicion != "" {
-			return reading{}, suspicion
+// pathText is a path as the request line has it, but that what a URL may only hold encoded is encoded.
+// [url.URL.EscapedPath] would in that case decode the rest: %2F beside a quotation mark.
+func pathText(u *url.URL) string {
+	if plain, err := url.PathUnescape(u.RawPath); u.RawPath == "" || err != nil || plain != u.Path {
+		return u.EscapedPath()
+	}
+	var b strings.Builder
+	for i := range len(u.RawPath) {
+		if c := u.RawPath[i]; isURLCharacter(c) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
 		}
-		decoded, suspicion := decodeLayer(text)
+	}
+	return b.String()
+}
+
+// isURLCharacter finds what a path may hold: RFC 3986 section 3.3, and the brackets that [url.URL] lets pass.
+func isURLCharacter(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@%/[]", c) >= 0
+}
+
+// readPath reads the text of a path. It says what is suspicious about it, in a sentence for the client.
+func readPath(text string) (r reading, suspicion string) {
+	innermost, suspicion := peel(text, suspectText, isHidden)
+	if suspicion != "" {
+		return reading{}, suspicion
+	}
+	plain, err := url.PathUnescape(text)
+	if err != nil {
+		return reading{}, "the path is not percent-encoded rightly"
+	}
+	return reading{plain: plain, loose: loosen(innermost)}, ""
+}
+
+// readBelow judges the text behind a route's own path: it is suspicious if some reading of it leads
+// up and out. Nothing but a segment of two dots does, whichever character ends the segment, or the path.
+func readBelow(text string) (suspicion string) {
+	_, suspicion = peel(text, suspectDots, func(byte) bool { return false })
+	return suspicion
+}
+
+// peel decodes a text to the end, and has each layer judged, and each character that was encoded.
+func peel(text string, suspect func(string) string, hidden func(byte) bool) (innermost, suspicion string) {
+	for layer := 0; ; layer++ {
+		if suspicion := suspect(text); suspicion != "" {
+			return "", suspicion
+		}
+		decoded, suspicion := decodeLayer(text, hidden)
 		switch {
 		case suspicion != "":
-			return reading{}, suspicion
+			return "", suspicion
 		case decoded == text:
-			return reading{plain: u.Path, loose: loosen(text)}, ""
+			return text, ""
 		case layer == maxLayers:
-			return reading{}, "the path is encoded over and over"
+			return "", "the path is encoded over and over"
 		}
 		text = decoded
 	}
+}
+
+// suspectDots finds segments that consist of dots, for programs that see the end of a segment, or of
+// the path, in any of these characters, or pass over blanks and what cannot be seen.
+func suspectDots(text string) string {
+	if unicodeEscape.MatchString(text) {
+		return "the path holds a character encoded with %u"
+	}
+	ends := func(r rune) bool { return isBlank(r) || strings.ContainsRune(`/\;?#:`, r) }
+	for segment := range strings.FieldsFuncSeq(norm.NFKC.String(text), ends) {
+		if strings.Trim(segment, ".") == "" {
+			return "the path holds a segment of dots"
+		}
+	}
+	return ""
 }
 
 // suspectText judges what stands in a layer unencoded.
@@ -88,9 +147,11 @@ func isBlank(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 func isDotOrBlank(r rune) bool { return r == '.' || isBlank(r) }
 
-// decodeLayer decodes percent-encoding once, and refuses what no client encodes but to hide it, or
-// what means something else decoded than encoded.
-func decodeLayer(text string) (decoded, suspicion string) {
+// isHidden finds what no client encodes but to hide it, or what means something else decoded than encoded.
+func isHidden(c byte) bool { return c < ' ' || c == 0x7f || strings.IndexByte(special, c) >= 0 }
+
+// decodeLayer decodes percent-encoding once, and refuses the characters that must not be encoded.
+func decodeLayer(text string, hidden func(byte) bool) (decoded, suspicion string) {
 	if !strings.Contains(text, "%") {
 		return text, ""
 	}
@@ -101,7 +162,7 @@ func decodeLayer(text string) (decoded, suspicion string) {
 			b.WriteByte(text[i])
 			continue
 		}
-		if c < ' ' || c == 0x7f || strings.IndexByte(special, c) >= 0 {
+		if hidden(c) {
 			return "", fmt.Sprintf("the path holds the character %%%02X encoded", c)
 		}
 		b.WriteByte(c)

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,7 +9,14 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/authority"
 	"github.com/waybill-token/waybill/ishare"
+)
+
+// Bounds on preflight requests, which strangers send.
+const (
+	maxPreflights    = 64 // under way by a route
+	preflightTimeout = 10 * time.Second
 )
 
 // DefaultAnswerTimeout is how long an upstream may take to begin its answer when [ProxyConfig]
@@ -45,29 +53,37 @@ type ProxyConfig struct {
 //
 // # What an upstream gets
 //
-// The method and the query byte for byte, the path too unless it holds characters that a
-// URL may only hold encoded, such as é or |, with which it is encoded anew; the body as it comes; and
+// The method and the query byte for byte, the path too but that characters that a URL may only hold
+// encoded, such as é or |, are encoded; the body as it comes; and
 // the header without: X-Ishare-… as a client may have sent it, in any spelling; Authorization, since
-// who reads the token can use it; what speaks of other proxies (Forwarded, X-Forwarded-…,
-// X-Real-Ip); what some frameworks take for the path (X-Original-Url, X-Rewrite-Url);
+// who reads the token can use it, unless the route has PassToken; what speaks of other proxies and of what they found out about the client
+// (Forwarded, X-Forwarded-…, X-Real-Ip, Client-Cert, X-Ssl-… and their like); what programs take for
+// another path, method or host (X-Original-…, X-Rewrite-Url, X-Http-Method-Override); what steers how
+// files are sent (X-Accel-…, X-Sendfile-Type); Proxy, which CGI takes for its proxy;
 // hop-by-hop fields, those that Connection lists included, and trailers.
 //
 // It gets in addition [HeaderClientID], [HeaderPartyID], [HeaderScope] and [HeaderThumbprint], and
 // X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto about the connection to us. Host is
 // the upstream's own.
 //
+// Of its answer, X-Accel-Redirect, X-Sendfile and their like do not pass: they ask the next server for
+// files of its own. Alt-Svc does not either.
+//
 // # Paths
 //
-// A path that an upstream could read otherwise than we do is refused with 400, and never mended: with
+// A path that an upstream could read otherwise than we do is refused with 400, and never mended, where
+// the paths of a route are exact: with
 // segments of dots or blanks, empty segments, semicolons or backslashes; with a dot, slash, backslash,
 // semicolon, question mark, number sign or control character encoded, once or several times over;
 // with a character that Unicode's form NFKC makes one of these or a percent sign, such as
 // a full-width slash or an ellipsis; with a character written as %u0061 below the first encoding; that
 // names a stream of a file (:$); that is not UTF-8; or that another route would take if case, the
 // width of letters, what cannot be seen, blanks around a segment or dots at its end made no difference.
+// [Paths] says when they are opaque, and such a path passes as it stands.
 //
-// 400 is also the answer to a query with a blank or a control character in it, and to a method that
-// is not a token of RFC 9110 section 5.6.2; 405 is that to CONNECT.
+// 400 is also the answer to a query with a blank or a control character in it, to a method that
+// is not a token of RFC 9110 section 5.6.2, and to a host that is more than a name or an address and a
+// port; 405 is that to CONNECT.
 //
 // # Time
 //
@@ -145,12 +161,16 @@ func (p *Proxy) lay() error {
 	return nil
 }
 
-func (p *Proxy) layRoute(r Route) error {
+func (p *Proxy) layRoute(r Route) (err error) {
 	if err := r.check(); err != nil {
+		return err
+	}
+	if r.Paths, err = settlePaths(r, p.config.Routes); err != nil {
 		return err
 	}
 	routed := newPlace(r.Path)
 	routed.route, routed.proxy = r, p.reverse(r)
+	routed.preflight, routed.preflights = p.reversePreflight(r), make(chan struct{}, maxPreflights)
 	return p.places.add(routed)
 }
 
@@ -160,17 +180,18 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		noTunnel().write(w)
 		return
 	}
-	reading, suspicion := readPath(r.URL)
-	if suspicion != "" {
+	if suspicion := authority.Judge(r); suspicion != "" {
 		badRequest(suspicion).write(w)
 		return
 	}
-	place, err := p.places.find(reading)
+	place, suspicion := p.places.find(pathText(r.URL))
 	switch {
-	case err != nil:
-		badRequest(err.Error()).write(w)
+	case suspicion != "":
+		badRequest(suspicion).write(w)
 	case place == nil || place.proxy == nil:
 		p.config.Own.ServeHTTP(w, r)
+	case place.route.Preflight && isPreflight(r):
+		p.preflight(w, r, place)
 	default:
 		p.pass(w, r, place)
 	}
@@ -214,6 +235,34 @@ func (p *Proxy) takeBody(patient *patientWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(patient, r.Body, p.config.MaxBody)
 	}
 	patient.take(r)
+}
+
+// isPreflight follows the CORS protocol of the Fetch standard, section 3.2.2. A preflight request has no
+// credentials and no body.
+func isPreflight(r *http.Request) bool {
+	h := r.Header
+	return r.Method == http.MethodOptions && len(h.Values("Origin")) == 1 && isToken(h.Get("Access-Control-Request-Method")) &&
+		len(h.Values("Access-Control-Request-Method")) == 1 && unauthenticated(h) && r.ContentLength == 0
+}
+
+// preflight passes a request on without a token. The deadlines of the server stay as they are.
+func (p *Proxy) preflight(w http.ResponseWriter, r *http.Request, to *place) {
+	if refusal := judgeLine(r); refusal != nil {
+		refusal.write(w)
+		return
+	}
+	select {
+	case to.preflights <- struct{}{}:
+		defer func() { <-to.preflights }()
+	default:
+		unavailable("too many preflight requests are under way").write(w)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), preflightTimeout)
+	defer cancel()
+	w.Header().Del("Cache-Control")
+	w.Header().Del("Pragma")
+	to.preflight.ServeHTTP(w, r.WithContext(ctx))
 }
 
 func nothingHere() *refusal {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -26,10 +29,47 @@ type Route struct {
 	// Scope holds the values that a token must carry, all of them. Empty means that every
 	// genuine token will do, and every token carries iSHARE.
 	Scope ishare.Scope
+
+	// Paths says which spellings of paths the route passes on.
+	Paths Paths
+
+	// Preflight lets CORS preflight requests through without a token: OPTIONS with Origin and
+	// Access-Control-Request-Method, without Authorization and without a body. The upstream gets of
+	// their header only Origin, Access-Control-Request-…, Accept and User-Agent, and the client the
+	// header of the answer, without its body. They make no WebSocket, and at most 64 are under way,
+	// for ten seconds each.
+	Preflight bool
+
+	// PassToken gives the upstream the Authorization header as it came, once it is checked. Whoever
+	// reads along there can use the token, wherever it is good.
+	PassToken bool
 }
 
+// Paths says which spellings of paths a [Route] passes on.
+type Paths uint8
+
+const (
+	// PathsAuto is [PathsOpaque] when all routes of the proxy have the same upstream, by host
+	// and port, and make the same demand, so that no spelling avoids one; and [PathsExact] otherwise.
+	PathsAuto Paths = iota
+
+	// PathsExact passes on what can be read in one way only, as [Proxy] tells.
+	PathsExact
+
+	// PathsOpaque passes on in addition what begins with the route's path, readable in one way, and
+	// goes on in any spelling that no program reads as leading out of it: without a segment of dots,
+	// encoded or not, whichever of / \ ; ? # : a blank or control character ends it. At the root of an
+	// upstream, where there is no way out, all spellings pass.
+	//
+	// A demand is made of Scope and Preflight. The route is refused when another one demands something
+	// else or more, and has the same host and port as upstream or a path below this one's: that
+	// demand could be avoided by a spelling. Two names of one machine are not known to be the same, but
+	// for those of loopback.
+	PathsOpaque
+)
+
 func (r Route) check() error {
-	reading, suspicion := readPath(&url.URL{Path: r.Path})
+	reading, suspicion := readPath(pathText(&url.URL{Path: r.Path}))
 	switch {
 	case suspicion != "":
 		return fmt.Errorf("path %q: %s", r.Path, suspicion)
@@ -41,8 +81,69 @@ func (r Route) check() error {
 		return fmt.Errorf("path %s: want an upstream that is an http or https URL", r.Path)
 	case r.Upstream.User != nil || r.Upstream.RawQuery != "" || r.Upstream.Fragment != "":
 		return fmt.Errorf("path %s: want an upstream without user, query and fragment", r.Path)
+	case r.Paths > PathsOpaque:
+		return fmt.Errorf("path %s: there is no such value of Paths", r.Path)
 	}
 	return nil
+}
+
+// demands reports whether a route demands of a request all that another does.
+func (r Route) demands(other Route) bool {
+	lacking := func(value string) bool { return !r.Scope.Has(value) }
+	return !slices.ContainsFunc(other.Scope, lacking) && (!r.Preflight || other.Preflight)
+}
+
+// sameServer reports whether two upstreams may be one program, as far as their addresses tell. The
+// scheme makes no difference: http on port 443 is not another program than https.
+func sameServer(a, b *url.URL) bool {
+	return hostOf(a) == hostOf(b) && portOf(a) == portOf(b)
+}
+
+func hostOf(u *url.URL) string {
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case loopback.Is(host), err == nil && ip.IsUnspecified(): // 0.0.0.0 reaches the machine itself
+		return "localhost"
+	case err == nil:
+		return ip.Unmap().String()
+	}
+	return host
+}
+
+func portOf(u *url.URL) string {
+	switch port, err := strconv.ParseUint(u.Port(), 10, 16); {
+	case err == nil:
+		return strconv.FormatUint(port, 10)
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
+}
+
+// ErrPaths is in the error of a route that cannot have opaque paths beside the others.
+var ErrPaths = errors.New("its paths cannot be opaque")
+
+// settlePaths decides whether the paths of a route are exact or opaque, or why they cannot be opaque. The
+// rule holds whatever an upstream does with a path: all that it could take the path for, by any
+// reading, asks for no more than the route does.
+func settlePaths(r Route, all []Route) (Paths, error) {
+	differs := func(other Route) bool {
+		return other.Upstream == nil || !sameServer(r.Upstream, other.Upstream) || !r.demands(other) || !other.demands(r)
+	}
+	if r.Paths == PathsExact || r.Paths == PathsAuto && slices.ContainsFunc(all, differs) {
+		return PathsExact, nil
+	}
+	for _, other := range all {
+		if other.Upstream == nil || r.demands(other) {
+			continue
+		}
+		below := takes(loosen(strings.TrimSuffix(r.Path, "/")), loosen(other.Path))
+		if below || sameServer(r.Upstream, other.Upstream) {
+			return PathsExact, fmt.Errorf("path %s: %w, for by a spelling one could avoid the demand of %s", r.Path, ErrPaths, other.Path)
+		}
+	}
+	return PathsOpaque, nil
 }
 
 // A RouteError says why a route cannot be used, by itself or beside those before it.
@@ -75,6 +176,9 @@ type place struct {
 	loose string
 	route Route
 	proxy *httputil.ReverseProxy // nil: the server's own
+
+	preflight  *httputil.ReverseProxy // for requests of strangers
+	preflights chan struct{}          // holds one for each that is under way
 }
 
 func newPlace(path string) *place {
@@ -116,18 +220,61 @@ func confusable(a, b *place) bool {
 	return a.loose == b.loose || takes(a.loose, b.loose) != takes(a.path, b.path)
 }
 
-var errAmbiguous = errors.New("the path is spelt so that it could be taken for another")
+const ambiguous = "the path is spelt so that it could be taken for another"
 
-// find returns the place of a path, nil when there is none. A path that would have another place
-// in another spelling is refused: /ADMIN must not get by the route of /admin to an upstream
-// that passes over case.
-func (l places) find(r reading) (*place, error) {
-	strict := l.first(func(p *place) bool { return takes(p.path, r.plain) })
-	loose := l.first(func(p *place) bool { return takes(p.loose, r.loose) })
-	if strict != loose {
-		return nil, errAmbiguous
+// find returns the place of a path, nil when there is none, or says why it is refused. A path that
+// would have another place in another spelling is suspicious: /ADMIN must not get by the route of /admin to
+// an upstream that passes over case.
+func (l places) find(text string) (to *place, suspicion string) {
+	r, suspicion := readPath(text)
+	if suspicion == "" {
+		strict := l.first(func(p *place) bool { return takes(p.path, r.plain) })
+		loose := l.first(func(p *place) bool { return takes(p.loose, r.loose) })
+		if strict == loose {
+			return strict, ""
+		}
+		suspicion = ambiguous
 	}
-	return strict, nil
+	for _, p := range l {
+		below, ok := p.below(text)
+		if !ok {
+			continue
+		}
+		if p.isRoot() {
+			return p, ""
+		}
+		if suspicion = readBelow(below); suspicion == "" {
+			return p, ""
+		}
+	}
+	return nil, suspicion
+}
+
+// below is what stands behind the place's path, if its paths are opaque and the text begins with it.
+func (p *place) below(text string) (string, bool) {
+	if p.route.Paths != PathsOpaque || !strings.HasPrefix(text, "/") {
+		return "", false
+	}
+	end := 0
+	for range strings.Count(p.path, "/") {
+		end++
+		if next := strings.IndexByte(text[end:], '/'); next >= 0 {
+			end += next
+		} else {
+			end = len(text)
+			break
+		}
+	}
+	if end == 0 {
+		return text, true
+	}
+	own, suspicion := readPath(text[:end])
+	return text[end:], suspicion == "" && own.plain == p.path
+}
+
+// isRoot reports whether everything that the upstream has is the place's, so that no path leads out of it.
+func (p *place) isRoot() bool {
+	return p.path == "" && strings.Trim(p.route.Upstream.Path, "/") == ""
 }
 
 func (l places) first(match func(*place) bool) *place {

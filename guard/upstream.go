@@ -51,17 +51,44 @@ func (p *Proxy) reverse(to Route) *httputil.ReverseProxy {
 	}
 }
 
+// reversePreflight makes the proxy of one route for preflight requests, which strangers send.
+func (p *Proxy) reversePreflight(to Route) *httputil.ReverseProxy {
+	reverse := p.reverse(to)
+	reverse.Rewrite = func(pr *httputil.ProxyRequest) {
+		keepPreflightOnly(pr.Out.Header)
+		rewrite(pr, to)
+	}
+	reverse.ModifyResponse = func(res *http.Response) error { return errors.Join(answered(res), dropBody(res)) }
+	return reverse
+}
+
 // rewrite makes the upstream's request of the client's. Hop-by-hop fields are gone by
 // now, so that a client cannot have ours removed by listing them in Connection.
 func rewrite(pr *httputil.ProxyRequest, to Route) {
+	pr.Out.URL.RawPath = pathText(pr.In.URL)
 	pr.SetURL(to.Upstream)
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // as it is: judgeLine has seen it
 	pr.Out.Trailer = nil
 	scrub(pr.Out.Header)
 	keepWebSocketOnly(pr.Out.Header)
 	pr.SetXForwarded()
-	if claims, ok := Caller(pr.In.Context()); ok {
+	claims, known := Caller(pr.In.Context())
+	if known {
 		identify(pr.Out.Header, claims)
+	}
+	if known && to.PassToken {
+		pr.Out.Header["Authorization"] = pr.In.Header["Authorization"]
+	}
+}
+
+// keepPreflightOnly removes all that has no part in a preflight request: a stranger sends it.
+func keepPreflightOnly(h http.Header) {
+	for name := range h {
+		switch {
+		case name == "Origin", name == "Accept", name == "User-Agent", strings.HasPrefix(name, "Access-Control-Request-"):
+		default:
+			delete(h, name)
+		}
 	}
 }
 
@@ -82,16 +109,35 @@ func answered(res *http.Response) error {
 		res.Header.Set("Cache-Control", "no-store") // iSHARE: caching is made explicit
 	}
 	res.Header.Del("Alt-Svc") // names a way to the upstream, past us
+	for name := range res.Header {
+		if fetchesFiles(foldName(name)) {
+			delete(res.Header, name)
+		}
+	}
 	return nil
+}
+
+// dropBody leaves of the answer to a preflight request what a browser reads of it.
+func dropBody(res *http.Response) error {
+	err := res.Body.Close()
+	res.Body, res.ContentLength, res.TransferEncoding, res.Trailer = http.NoBody, 0, nil, nil
+	for _, name := range []string{"Content-Length", "Content-Encoding", "Content-Type", "Trailer"} {
+		res.Header.Del(name)
+	}
+	return err
 }
 
 // failed answers for an upstream that did not.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, to Route, err error) {
 	refusal, hijacked := failure(err), isHijacked(w)
+	level := slog.LevelWarn
+	if _, known := Caller(r.Context()); !known {
+		level = slog.LevelDebug // a stranger must not fill the log
+	}
 	if hijacked || r.Context().Err() != nil { // the client is gone
 		p.config.Log.DebugContext(r.Context(), "a client left", slog.String("route", to.Path), slog.Any("error", err))
 	} else if refusal.status >= http.StatusInternalServerError {
-		p.config.Log.WarnContext(r.Context(), "an upstream is out of reach",
+		p.config.Log.Log(r.Context(), level, "an upstream is out of reach",
 			slog.String("route", to.Path), slog.String("upstream", to.Upstream.String()), slog.Any("error", err))
 	}
 	if !hijacked {

@@ -52,17 +52,39 @@ func (c *Config) checkListeners() []Problem {
 // minSecret is the least number of characters that cannot be guessed.
 const minSecret = 16
 
-// checkSecret makes sure that a header field can carry it.
 func (c *Config) checkSecret() []Problem {
-	secret := c.Listen.Secret.Reveal()
-	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
-	if secret == "" || len(secret) >= minSecret && !strings.ContainsFunc(secret, unfit) {
-		return nil
+	if text := c.Listen.Secret.Reveal(); text != "" && !IsSecret(text) {
+		return []Problem{c.SecretProblem(SecretWanted)}
 	}
-	return []Problem{{
-		File: "$" + envSecret, Key: "listen.internal", Message: fmt.Sprintf("want a secret of at least %d printable ASCII characters, without blanks", minSecret),
-		Mend: "Make one with openssl rand -hex 32.",
-	}}
+	return nil
+}
+
+// SecretProblem makes a problem of [Listen.Secret].
+func (c *Config) SecretProblem(message string) Problem {
+	return Problem{File: "$" + envSecret, Key: "listen.internal", Message: message, Mend: MendSecret}
+}
+
+// What is said of secrets of the internal listener.
+const (
+	SecretWanted = "want a secret of at least 16 printable ASCII characters, without blanks"
+	SecretWeak   = "the secret is short, or of few different characters: it could be guessed"
+	MendSecret   = "Make one with openssl rand -hex 32."
+)
+
+// IsSecret reports whether a header field can carry a text, and it is longer than what is guessed at once.
+func IsSecret(text string) bool {
+	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
+	return len(text) >= minSecret && !strings.ContainsFunc(text, unfit)
+}
+
+// IsWeakSecret finds a secret that cannot hold 128 random bits, or is of few different characters.
+func IsWeakSecret(text string) bool {
+	const shortest, fewest = 22, 8 // 22 characters of base64 hold 128 bits, and random hex digits as many are hardly ever so alike
+	different := make(map[rune]bool)
+	for _, r := range text {
+		different[r] = true
+	}
+	return len(text) < shortest || len(different) < fewest
 }
 
 // checkTokens keeps to whole seconds because expires_in does (RFC 6749 section 5.1).

@@ -47,12 +47,14 @@ type Listen struct {
 	TLS      *TLS     `yaml:"tls"` // nil: plain HTTP, behind a proxy
 	Internal Address  `yaml:"internal" default:"127.0.0.1:9090"`
 	URL      Endpoint `yaml:"url"` // by which clients reach us; absent: the address of Public
+	Secret   Secret   `yaml:"-"`   // for introspection and revocation; only ever from the environment
+
+	// InternalCallers are those who may introspect and revoke besides, and the files of their secrets; nil: nobody is named.
+	InternalCallers map[CallerName]Path `yaml:"internal_callers"`
 
 	// TokenPaths are further paths at which the token endpoint answers, for clients of 2.x that call
 	// one with a version.
 	TokenPaths []TokenPath `yaml:"token_paths"`
-
-	Secret Secret `yaml:"-"` // for introspection and revocation; only ever from the environment
 }
 
 // TLS names the certificate of the public listener.
@@ -106,6 +108,10 @@ type Route struct {
 	Path     string       `yaml:"path" required:"true"` // it takes this path and every path below
 	Upstream Upstream     `yaml:"upstream" required:"true"`
 	Scope    ishare.Scope `yaml:"scope" default:"iSHARE"`
+
+	Paths     RoutePaths `yaml:"paths"`
+	Preflight bool       `yaml:"preflight"`  // true: CORS preflight requests pass without a token
+	PassToken bool       `yaml:"pass_token"` // true: the upstream gets the access token
 }
 
 // Capabilities are the services that we tell of, besides those that the framework defines.

@@ -38,6 +38,7 @@ listen:
   public: 0.0.0.0:443
   tls: {certificate: tls.pem, key: tls-key.pem}
   internal: "[::1]:9091"
+  internal_callers: {apisix: secrets/apisix, kong-1: /run/secrets/kong}
   url: https://provider.example/
   token_paths: [/2.1.1/connect/token, /oauth/token]
 participants:
@@ -58,7 +59,7 @@ tokens: {format: jwt, lifetime: 30m, keys: keys}
 scopes: {orders: read orders, "orders:write": "write orders"}
 policy: {roles: [ServiceConsumer], dataspaces: [space one], leeway: 20s, extra_header_parameters: allow}
 routes:
-  - {path: /api/, upstream: "http://127.0.0.1:8081", scope: iSHARE orders}
+  - {path: /api/, upstream: "http://127.0.0.1:8081", scope: iSHARE orders, paths: opaque, preflight: true, pass_token: true}
   - path: /
     upstream: http://backend:3000/base
 capabilities:
@@ -86,7 +87,11 @@ func fullConfig(t *testing.T) *Config {
 			ID: "did:ishare:EU.NL.NTRNL-10000000", AlsoKnownAs: []ishare.PartyID{"EU.EORI.NL000000000", "did:web:provider.example"},
 			Key: "/conf/party-key.pem", Certificates: "/etc/waybill/chain.pem",
 		},
-		Listen: Listen{Public: "0.0.0.0:443", TLS: &TLS{Certificate: "/conf/tls.pem", Key: "/conf/tls-key.pem"}, Internal: "[::1]:9091", TokenPaths: []TokenPath{"/2.1.1/connect/token", "/oauth/token"}},
+		Listen: Listen{
+			Public: "0.0.0.0:443", TLS: &TLS{Certificate: "/conf/tls.pem", Key: "/conf/tls-key.pem"}, Internal: "[::1]:9091",
+			InternalCallers: map[CallerName]Path{"apisix": "/conf/secrets/apisix", "kong-1": "/run/secrets/kong"},
+			TokenPaths:      []TokenPath{"/2.1.1/connect/token", "/oauth/token"},
+		},
 		Participants: Participants{
 			Registry: &Registry{
 				ID: "did:ishare:EU.NL.NTRNL-10000001", Version: Registry3,
@@ -105,7 +110,7 @@ func fullConfig(t *testing.T) *Config {
 			Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"space one"},
 			Leeway: 20 * time.Second, ExtraHeaderParameters: ExtraHeadersAllow,
 		},
-		Routes: []Route{{Path: "/api/", Scope: ishare.Scope{"iSHARE", "orders"}}, {Path: "/", Scope: ishare.Scope{"iSHARE"}}},
+		Routes: []Route{{Path: "/api/", Scope: ishare.Scope{"iSHARE", "orders"}, Paths: PathsOpaque, Preflight: true, PassToken: true}, {Path: "/", Scope: ishare.Scope{"iSHARE"}}},
 		Capabilities: Capabilities{
 			Public: []Service{{Identifier: "timetable", EndpointURL: "/timetable"}},
 			Restricted: []Service{{
@@ -130,7 +135,7 @@ func fullConfig(t *testing.T) *Config {
 }
 
 func diff(want, got *Config) string {
-	return cmp.Diff(want, got, cmpopts.IgnoreFields(Config{}, "places"), cmp.AllowUnexported(State{}, Secret{}))
+	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "places"), cmp.AllowUnexported(State{}, Secret{}))
 }
 
 func mustParse(t *testing.T, text string, environ ...string) *Config {
@@ -221,7 +226,8 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_POLICY_DATASPACES=space one",
 		"WAYBILL_POLICY_LEEWAY=20s",
 		"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow",
-		`WAYBILL_ROUTES=[{path: /api/, upstream: "http://127.0.0.1:8081", scope: iSHARE orders}, {path: /, upstream: "http://backend:3000/base"}]`,
+		"WAYBILL_LISTEN_INTERNAL_CALLERS={apisix: secrets/apisix, kong-1: /run/secrets/kong}",
+		`WAYBILL_ROUTES=[{path: /api/, upstream: "http://127.0.0.1:8081", scope: iSHARE orders, paths: opaque, preflight: true, pass_token: true}, {path: /, upstream: "http://backend:3000/base"}]`,
 		"WAYBILL_CAPABILITIES_PUBLIC=[{identifier: timetable, endpoint_url: /timetable}]",
 		`WAYBILL_CAPABILITIES_RESTRICTED=[{identifier: orders, title: Orders, description: Read orders, status: deprecated, type: dataspace-defined, ` +
 			`endpoint_description: "https://provider.example/orders.json", endpoint_url: "https://provider.example/orders", ` +
@@ -408,6 +414,14 @@ func TestProblemsOfTheEnvironment(t *testing.T) {
 		"WAYBILL_LISTEN_INTERNAL_SECRET=pa55word":           "$WAYBILL_LISTEN_INTERNAL_SECRET: listen.internal: want a secret of at least 16 printable ASCII characters, without blanks. Make one",
 		"WAYBILL_LISTEN_INTERNAL_SECRET=pa55word with more": "$WAYBILL_LISTEN_INTERNAL_SECRET: listen.internal: want a secret of",
 		"WAYBILL_STATE=redis://:pa55word@h:port":            "$WAYBILL_STATE: state: want memory",
+
+		"WAYBILL_LISTEN_INTERNAL_CALLERS={a/b: f}":     "$WAYBILL_LISTEN_INTERNAL_CALLERS: listen.internal_callers.a/b: want a name of up to 64 letters",
+		"WAYBILL_LISTEN_INTERNAL_CALLERS={a: f, a: g}": "listen.internal_callers.a: given twice",
+		"WAYBILL_LISTEN_INTERNAL_CALLERS={a: ~}":       "listen.internal_callers.a: want one value, got nothing",
+		"WAYBILL_LISTEN_INTERNAL_CALLERS={a: {b: c}}":  "listen.internal_callers.a: want one value, got keys with values",
+		"WAYBILL_ROUTES=[{path: /, paths: any}]":       `routes[0].paths: want auto or exact or opaque, got "any"`,
+		"WAYBILL_ROUTES=[{path: /, pass_token: yes}]":  `routes[0].pass_token: want true or false, got "yes"`,
+		"WAYBILL_ROUTES=[{path: /, preflight: 1}]":     `routes[0].preflight: want true or false, got "1"`,
 	}
 	for variable, want := range cases {
 		t.Run(variable, func(t *testing.T) {
@@ -506,6 +520,28 @@ func TestSecretsHideThemselves(t *testing.T) {
 	}
 }
 
+// Whoever takes the last caller out shuts the door, and does not open it.
+func TestNoCallers(t *testing.T) {
+	t.Parallel()
+	for text, isNil := range map[string]bool{"": true, "listen: {internal_callers: {}}": false, "listen:\n  internal_callers:\n": false, "listen: {internal_callers: ~}": false} {
+		if got := mustParse(t, least+text).Listen.InternalCallers; (got == nil) != isNil || len(got) > 0 {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+func TestIsWeakSecret(t *testing.T) {
+	t.Parallel()
+	for secret, want := range map[string]bool{
+		"0123456789abcdef": true, strings.Repeat("ab", 32): true, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": true,
+		"5c1fd3a90b7e24688c03fe9d1a57b246": false, "kJ9xQ2vL7mZ4tR8wN1cB5g": false,
+	} {
+		if IsWeakSecret(secret) != want {
+			t.Errorf("%q: %t", secret, !want)
+		}
+	}
+}
+
 func TestAt(t *testing.T) {
 	t.Parallel()
 	c := mustParse(t, full, "WAYBILL_PARTY_KEY=other.pem", "WAYBILL_PARTICIPANTS_REGISTRY_ID=did:x:1")
@@ -514,17 +550,17 @@ func TestAt(t *testing.T) {
 		"party.id":                    "/conf/waybill.yaml:2:3",
 		"party.also_known_as[1]":      "/conf/waybill.yaml:3:40",
 		"listen.tls.key":              "/conf/waybill.yaml:8:31",
-		"participants.file":           "/conf/waybill.yaml:12:1",
+		"participants.file":           "/conf/waybill.yaml:13:1",
 		"participants.registry.id":    "$WAYBILL_PARTICIPANTS_REGISTRY_ID",
-		"participants.registry":       "/conf/waybill.yaml:13:3",
-		"trust.anchors[1]":            "/conf/waybill.yaml:19:7",
-		"trust.anchors[7]":            "/conf/waybill.yaml:17:3",
-		"scopes.orders":               "/conf/waybill.yaml:27:10",
-		"routes[1].upstream":          "/conf/waybill.yaml:32:5",
-		"routes[1].scope":             "/conf/waybill.yaml:31:5",
+		"participants.registry":       "/conf/waybill.yaml:14:3",
+		"trust.anchors[1]":            "/conf/waybill.yaml:20:7",
+		"trust.anchors[7]":            "/conf/waybill.yaml:18:3",
+		"scopes.orders":               "/conf/waybill.yaml:28:10",
+		"routes[1].upstream":          "/conf/waybill.yaml:33:5",
+		"routes[1].scope":             "/conf/waybill.yaml:32:5",
 		"no.such.key":                 "/conf/waybill.yaml:1:1",
 		"":                            "/conf/waybill.yaml:1:1",
-		"participants.registry.x.y.z": "/conf/waybill.yaml:13:3",
+		"participants.registry.x.y.z": "/conf/waybill.yaml:14:3",
 	} {
 		if got := c.At(key).String(); got != want {
 			t.Errorf("At(%s) = %s, want %s", key, got, want)
@@ -707,6 +743,11 @@ func TestDocumentedConfiguration(t *testing.T) {
 	for service := range reflect.TypeFor[Service]().Fields() {
 		if _, ok := c.places["capabilities.restricted[0]."+keyName(service)]; !ok {
 			t.Errorf("the page leaves out %s of a service", keyName(service))
+		}
+	}
+	for route := range reflect.TypeFor[Route]().Fields() {
+		if _, ok := c.places["routes[0]."+keyName(route)]; !ok {
+			t.Errorf("the page leaves out %s of a route", keyName(route))
 		}
 	}
 	for _, variable := range []string{envPassword, envPassword + fileSuffix, envSecret, envSecret + fileSuffix} {

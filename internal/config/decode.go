@@ -125,6 +125,9 @@ func (d *decoder) leaf(path string, m member, tag reflect.StructTag, v reflect.V
 	case m.absent() && required:
 		d.problems = append(d.problems, d.places.problem(path, "is required", mendAbsent(path)))
 	case m.absent():
+		if m.key != nil && v.Kind() == reflect.Map { // it stands there: its last entry may have been taken out
+			v.Set(reflect.MakeMap(v.Type()))
+		}
 	case required && m.value.Kind == yaml.SequenceNode && len(m.value.Content) == 0:
 		d.refuse(path, m.value, "want at least one", "")
 	default:

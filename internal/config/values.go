@@ -231,6 +231,38 @@ func (s *ScopeName) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// A CallerName is the client identifier of somebody who uses the internal listener.
+type CallerName string
+
+var callerName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
+
+// UnmarshalText reads a name.
+func (n *CallerName) UnmarshalText(text []byte) error {
+	if !callerName.Match(text) {
+		return errors.New("want a name of up to 64 letters, digits and the characters - . _ ~")
+	}
+	*n = CallerName(text)
+	return nil
+}
+
+// RoutePaths says which spellings of paths a route passes on.
+type RoutePaths uint8
+
+// The ways to treat paths.
+const (
+	PathsAuto   RoutePaths = iota // opaque where every route makes the same demand on the same upstream
+	PathsExact                    // only what can be read in one way
+	PathsOpaque                   // whatever stays below the route's path
+)
+
+func (RoutePaths) words() []string { return []string{"auto", "exact", "opaque"} }
+
+// String is the word in the configuration.
+func (p RoutePaths) String() string { return word(p) }
+
+// UnmarshalText reads the word.
+func (p *RoutePaths) UnmarshalText(text []byte) error { return setWord(p, text) }
+
 // An enum is a value that is one of a few words. The first is the safe one, and the
 // zero value.
 type enum interface {

@@ -65,7 +65,9 @@ func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) guard.P
 	proxy := guard.ProxyConfig{OwnPaths: append(ownPaths(), tokenPaths(cfg)[1:]...), Checker: checker, Log: log}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
-		proxy.Routes = append(proxy.Routes, guard.Route{Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope})
+		proxy.Routes = append(proxy.Routes, guard.Route{
+			Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope, Paths: guard.Paths(r.Paths), Preflight: r.Preflight, PassToken: r.PassToken,
+		})
 	}
 	return proxy
 }
@@ -77,7 +79,11 @@ func routeProblems(cfg *config.Config) []config.Problem {
 	var problems []config.Problem
 	for _, e := range refused {
 		if r := cfg.Routes[e.Index]; r.Path != "" && r.Upstream.Host != "" { // what is absent is told elsewhere
-			problems = append(problems, cfg.Problem(fmt.Sprintf("routes[%d].path", e.Index), e.Err.Error(), ""))
+			key, mend := fmt.Sprintf("routes[%d].path", e.Index), ""
+			if errors.Is(e.Err, guard.ErrPaths) {
+				key, mend = key+"s", "Leave paths out, or give what asks for something else a host or port and a path of its own."
+			}
+			problems = append(problems, cfg.Problem(key, e.Err.Error(), mend))
 		}
 	}
 	return problems
