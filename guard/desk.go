@@ -4,9 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/waybill-token/waybill/internal/form"
@@ -19,7 +24,10 @@ import (
 // Both are for those who run the server, and belong on the internal listener, never on the
 // public one: introspection tells whoever asks what a token says, and revocation
 // locks parties out. RFC 7662 section 2.1 and RFC 7009 section 2.1 want the caller to be
-// authorized. To reach the internal listener is the authorization, unless Secret is set.
+// authorized. To reach the internal listener is the authorization, unless there are secrets.
+//
+// A secret may come as HTTP Basic or as client_id and client_secret in the form (RFC 6749 section
+// 2.3.1), or as Authorization: Bearer; in one of these ways only.
 type DeskConfig struct {
 	Checker Checker
 	Log     *slog.Logger
@@ -29,22 +37,62 @@ type DeskConfig struct {
 	// Nil means that revocation takes every identifier as it is.
 	Canonical func(context.Context, ishare.PartyID) (ishare.PartyID, error)
 
-	// Secret must be sent as Authorization: Bearer … when it is not empty. Use one of at
-	// least 128 random bits when others can reach the internal listener.
+	// Secret is good with any client identifier when it is not empty. Use one of at least 128
+	// random bits when others can reach the internal listener.
 	Secret string
+
+	// Callers are the secrets of those who may ask besides, by client identifier, which consists of
+	// up to 64 letters, digits and the characters - . _ ~. The log names who revokes. No two secrets
+	// may be equal, Secret included. A map without entries lets nobody in; nil is no such map.
+	Callers map[string]string
 }
 
-func (c DeskConfig) check(what string) error {
+var callerName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
+
+// newDesk checks the configuration of what is named.
+func newDesk(what string, c DeskConfig) (*desk, error) {
 	if c.Checker == nil || c.Log == nil {
-		return errors.New("guard: " + what + ": Checker and Log must be set")
+		return nil, errors.New("guard: " + what + ": Checker and Log must be set")
 	}
-	return nil
+	d := &desk{config: c, open: c.Secret == "" && c.Callers == nil}
+	if c.Secret != "" {
+		d.secrets = append(d.secrets, secret{hash: sha256.Sum256([]byte(c.Secret))})
+	}
+	for name, text := range c.Callers {
+		hash := sha256.Sum256([]byte(text))
+		switch {
+		case !callerName.MatchString(name):
+			return nil, fmt.Errorf("guard: %s: the name %q of a caller is empty, too long or holds other characters than letters, digits and -._~", what, name)
+		case text == "":
+			return nil, fmt.Errorf("guard: %s: the caller %s has no secret", what, name)
+		case slices.ContainsFunc(d.secrets, func(s secret) bool { return s.hash == hash }):
+			return nil, fmt.Errorf("guard: %s: the secret of the caller %s is that of another too", what, name)
+		}
+		d.secrets = append(d.secrets, secret{name, hash})
+	}
+	return d, nil
+}
+
+// A secret is kept as its hash, so that comparing takes the same time for every length.
+type secret struct {
+	name string // whose it is; empty: it is good with any name
+	hash [sha256.Size]byte
 }
 
 // A desk takes a form from somebody who is authorized, and answers it.
 type desk struct {
-	config DeskConfig
-	serve  func(http.ResponseWriter, *http.Request, form.Form) error
+	config  DeskConfig
+	open    bool // nobody needs a secret
+	secrets []secret
+	serve   func(http.ResponseWriter, *inquiry) error
+}
+
+// An inquiry is a request whose sender is authorized.
+type inquiry struct {
+	*http.Request
+
+	form   form.Form
+	caller string // empty: without a name
 }
 
 func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -57,14 +105,78 @@ func (d *desk) answer(w http.ResponseWriter, r *http.Request) error {
 	if fromBrowser(r.Header) {
 		return errBrowser
 	}
-	if !d.authorized(r.Header) {
-		return errUnauthorized
+	q := &inquiry{Request: r}
+	var known bool
+	if !d.open && !unauthenticated(r.Header) { // before the body is read
+		if q.caller, known = d.find(headerCredentials(r.Header)); !known {
+			return errUnauthorized
+		}
 	}
-	f, err := form.Read(r)
-	if err != nil {
+	var err error
+	if q.form, err = form.Read(r); err != nil {
 		return err
 	}
-	return d.serve(w, r, f)
+	shown := q.form.Get("client_secret")
+	switch {
+	case d.open:
+	case known && shown != "":
+		return errTwoCredentials
+	case known:
+	default:
+		if q.caller, known = d.find([]credentials{{q.form.Get("client_id"), shown, false}}); !known {
+			return errUnauthorized
+		}
+	}
+	return d.serve(w, q)
+}
+
+// Credentials are what somebody shows.
+type credentials struct {
+	name, secret string
+	nameless     bool // as with Bearer: the secret tells whose it is
+}
+
+// headerCredentials reads the Authorization header. RFC 6749 section 2.3.1 encodes name and secret
+// before they go into Basic, and not every client does: both readings are given, and who knows
+// neither gains nothing by there being two.
+func headerCredentials(h http.Header) []credentials {
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return nil
+	}
+	scheme, text := splitCredentials(values[0])
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		return []credentials{{secret: text, nameless: true}}
+	case !strings.EqualFold(scheme, "Basic"):
+		return nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(text)
+	name, secret, ok := strings.Cut(string(decoded), ":")
+	if err != nil || !ok {
+		return nil
+	}
+	readings := []credentials{{name, secret, false}}
+	plainName, err1 := url.QueryUnescape(name)
+	plainSecret, err2 := url.QueryUnescape(secret)
+	if err1 == nil && err2 == nil {
+		readings = append(readings, credentials{plainName, plainSecret, false})
+	}
+	return readings
+}
+
+// find compares with every secret, in constant time: how long it takes tells nothing about one.
+func (d *desk) find(shown []credentials) (caller string, known bool) {
+	for _, c := range shown {
+		got := sha256.Sum256([]byte(c.secret))
+		for _, s := range d.secrets {
+			equal := subtle.ConstantTimeCompare(got[:], s.hash[:]) == 1
+			if equal && (c.nameless || s.name == "" || s.name == c.name) {
+				caller, known = s.name, true
+			}
+		}
+	}
+	return caller, known
 }
 
 // fromBrowser finds requests of web pages, which can post forms to the machine of whoever
@@ -75,24 +187,10 @@ func fromBrowser(h http.Header) bool {
 }
 
 var (
-	errBrowser      = errors.New("web pages are not answered here")
-	errUnauthorized = errors.New("the request does not carry the secret of this server")
+	errBrowser        = errors.New("web pages are not answered here")
+	errUnauthorized   = errors.New("the request does not carry a secret of this server")
+	errTwoCredentials = errors.New("the request carries client_secret besides the Authorization header") // RFC 6749 section 2.3
 )
-
-// authorized compares hashes in constant time: how long it takes tells neither the secret
-// nor its length.
-func (d *desk) authorized(h http.Header) bool {
-	if d.config.Secret == "" {
-		return true
-	}
-	values := h.Values("Authorization")
-	if len(values) != 1 {
-		return false
-	}
-	scheme, secret := splitCredentials(values[0])
-	got, want := sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(d.config.Secret))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
-}
 
 // refuse is the one place where the errors of a desk become HTTP.
 func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
@@ -100,8 +198,10 @@ func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errBrowser):
 		respond.JSON(w, http.StatusForbidden, errorBody{ishare.CodeInvalidRequest, err.Error()})
 	case errors.Is(err, errUnauthorized):
-		w.Header().Set("WWW-Authenticate", `Bearer realm="internal"`)
+		w.Header()["Www-Authenticate"] = []string{`Basic realm="internal", charset="UTF-8"`, `Bearer realm="internal"`}
 		respond.JSON(w, http.StatusUnauthorized, errorBody{ishare.CodeInvalidClient, err.Error()})
+	case errors.Is(err, errTwoCredentials):
+		respond.JSON(w, http.StatusBadRequest, errorBody{ishare.CodeInvalidRequest, err.Error()})
 	case rejection != nil:
 		if rejection.Rule == ishare.RequestMethod {
 			w.Header().Set("Allow", http.MethodPost)
@@ -128,4 +228,4 @@ func (e *undoneError) Error() string { return e.sentence + ": " + e.cause.Error(
 
 // value is a parameter without blanks around it: what is read from a file often has a line feed
 // behind it, with which a token would be none, and its revocation would revoke nothing.
-func value(f form.Form, name string) string { return strings.TrimSpace(f.Get(name)) }
+func (q *inquiry) value(name string) string { return strings.TrimSpace(q.form.Get(name)) }

@@ -2,6 +2,8 @@ package guard_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -303,6 +305,157 @@ func TestDesksWithASecret(t *testing.T) {
 	if w := post(d.revocation, form("token", token), "Authorization", "Bearer a secret of the house"); w.Code != http.StatusOK {
 		t.Errorf("with the secret: %d %s", w.Code, w.Body)
 	}
+}
+
+const (
+	apisixSecret = "5c1fd3a90b7e24688c03fe9d1a57b246"
+	kongSecret   = "a+b/c%2Fd=e:f~0123456789"
+	houseSecret  = "the-secret-of-the-house"
+)
+
+// basic is the value of Authorization, name and secret as given.
+func basic(name, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+secret))
+}
+
+// Those who may ask say so in each of the ways of RFC 6749 section 2.3.1, or with Bearer.
+func TestDesksWithCallers(t *testing.T) {
+	h := newHouse(t)
+	log, told := newLog()
+	c := guard.DeskConfig{Checker: h, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
+	introspection, err := guard.NewIntrospection(c)
+	check(t, err)
+	revocation, err := guard.NewRevocation(c, h.revocations)
+	check(t, err)
+	token := h.token(t, "iSHARE")
+	encoded := url.QueryEscape(kongSecret)
+	for _, c := range []struct {
+		name          string
+		authorization []string
+		form          []string
+		status        int
+		caller        string
+	}{
+		{"Bearer", []string{"Bearer " + apisixSecret}, nil, 200, "apisix"},
+		{"Bearer, several blanks", []string{"bearer   " + kongSecret}, nil, 200, "kong"},
+		{"Bearer of the house", []string{"Bearer " + houseSecret}, nil, 200, ""},
+		{"Basic", []string{basic("apisix", apisixSecret)}, nil, 200, "apisix"},
+		{"Basic, scheme in another case", []string{"bASIC  " + basic("apisix", apisixSecret)[6:]}, nil, 200, "apisix"},
+		{"Basic, not encoded", []string{basic("kong", kongSecret)}, nil, 200, "kong"},
+		{"Basic, encoded", []string{basic("%6bong", encoded)}, nil, 200, "kong"},
+		{"Basic of the house, any name", []string{basic("whoever%20", houseSecret)}, nil, 200, ""},
+		{"Basic of the house, no name", []string{basic("", houseSecret)}, nil, 200, ""},
+		{"form", nil, []string{"client_id", "kong", "client_secret", kongSecret}, 200, "kong"},
+		{"form of the house", nil, []string{"client_secret", houseSecret}, 200, ""},
+		{"form beside an empty header", []string{" "}, []string{"client_id", "apisix", "client_secret", apisixSecret}, 200, "apisix"},
+		{"Basic with client_id and an empty client_secret", []string{basic("apisix", apisixSecret)}, []string{"client_id", "apisix", "client_secret", ""}, 200, "apisix"},
+
+		{"nothing", nil, nil, 401, ""},
+		{"name only", nil, []string{"client_id", "apisix"}, 401, ""},
+		{"secret without its name", nil, []string{"client_secret", apisixSecret}, 401, ""},
+		{"another's name in the form", nil, []string{"client_id", "kong", "client_secret", apisixSecret}, 401, ""},
+		{"another's name", []string{basic("kong", apisixSecret)}, nil, 401, ""},
+		{"unknown name", []string{basic("nobody", apisixSecret)}, nil, 401, ""},
+		{"no name", []string{basic("", apisixSecret)}, nil, 401, ""},
+		{"no secret", []string{basic("apisix", "")}, nil, 401, ""},
+		{"no colon", []string{"Basic " + base64.StdEncoding.EncodeToString([]byte(apisixSecret))}, nil, 401, ""},
+		{"not base64", []string{"Basic apisix:" + apisixSecret}, nil, 401, ""},
+		{"a character less", []string{"Bearer " + apisixSecret[:31]}, nil, 401, ""},
+		{"Digest", []string{"Digest " + apisixSecret}, nil, 401, ""},
+		{"an access token", []string{"Bearer " + token}, nil, 401, ""},
+		{"encoded in Bearer", []string{"Bearer " + encoded}, nil, 401, ""},
+		{"wrong header beside a good form", []string{"Bearer wrong"}, []string{"client_id", "kong", "client_secret", kongSecret}, 401, ""},
+		{"two headers", []string{"Bearer " + apisixSecret, "Bearer " + apisixSecret}, nil, 401, ""},
+		{"header and form", []string{basic("kong", kongSecret)}, []string{"client_id", "kong", "client_secret", kongSecret}, 400, ""},
+		{"header and a wrong form", []string{"Bearer " + houseSecret}, []string{"client_secret", "x"}, 400, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var fields []string
+			for _, value := range c.authorization {
+				fields = append(fields, "Authorization", value)
+			}
+			body := form(append([]string{"token", token}, c.form...)...)
+			w := post(introspection, body, fields...)
+			if w.Code != c.status || c.status == http.StatusOK && !active(t, w) {
+				t.Errorf("introspection: %d %s", w.Code, w.Body)
+			}
+			challenges := strings.Join(w.Header().Values("WWW-Authenticate"), "\n")
+			if (c.status == http.StatusUnauthorized) != (strings.Contains(challenges, "Basic realm=") && strings.Contains(challenges, "\nBearer realm=")) {
+				t.Errorf("challenges %q", challenges)
+			}
+			party := "urn:" + hex.EncodeToString([]byte(c.name))
+			w = post(revocation, form(append([]string{"party_id", party}, c.form...)...), fields...)
+			if w.Code != c.status {
+				t.Errorf("revocation: %d %s", w.Code, w.Body)
+			}
+			_, record, kept := strings.Cut(told.String(), party)
+			record, _, _ = strings.Cut(record, "\n")
+			if kept != (c.status == http.StatusOK) || kept && !strings.Contains(record, `"caller":"`+c.caller+`"`) {
+				t.Errorf("log %q, want the caller %q", record, c.caller)
+			}
+		})
+	}
+	for _, secret := range []string{apisixSecret, kongSecret, encoded, houseSecret, basic("apisix", apisixSecret)} {
+		if strings.Contains(told.String(), secret) {
+			t.Errorf("the log holds %q", secret)
+		}
+	}
+}
+
+// A map that names nobody lets nobody in, whoever reaches the desk.
+func TestDesksWithoutCallers(t *testing.T) {
+	h := newHouse(t)
+	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: h, Log: quiet, Callers: map[string]string{}})
+	check(t, err)
+	for _, fields := range [][]string{nil, {"Authorization", "Bearer "}, {"Authorization", basic("", "")}} {
+		for _, more := range [][]string{nil, {"client_id", "", "client_secret", ""}} {
+			if w := post(introspection, form(append([]string{"token", h.token(t, "iSHARE")}, more...)...), fields...); w.Code != http.StatusUnauthorized {
+				t.Errorf("%q %q: %d %s", fields, more, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+func TestBadCallers(t *testing.T) {
+	for name, c := range map[string]guard.DeskConfig{
+		"no name":           {Callers: map[string]string{"": apisixSecret}},
+		"a name to encode":  {Callers: map[string]string{"a b": apisixSecret}},
+		"a colon":           {Callers: map[string]string{"a:b": apisixSecret}},
+		"a long name":       {Callers: map[string]string{strings.Repeat("a", 65): apisixSecret}},
+		"no secret":         {Callers: map[string]string{"a": ""}},
+		"one secret":        {Callers: map[string]string{"a": apisixSecret, "b": apisixSecret}},
+		"that of the house": {Secret: houseSecret, Callers: map[string]string{"a": houseSecret}},
+	} {
+		c.Checker, c.Log = newHouse(t), quiet
+		if _, err := guard.NewIntrospection(c); err == nil || strings.Contains(err.Error(), apisixSecret) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// FuzzCredentials finds nobody in without a secret.
+func FuzzCredentials(f *testing.F) {
+	h := newHouse(f)
+	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: h, Log: quiet, Callers: map[string]string{"kong": kongSecret}})
+	check(f, err)
+	for _, seed := range []string{"Bearer " + kongSecret, basic("kong", kongSecret), basic("%6bong", url.QueryEscape(kongSecret)), "Basic ===", "Basic", "Bearer", "", "Basic Og=="} {
+		f.Add(seed, "client_secret=")
+	}
+	f.Add("", form("client_id", "kong", "client_secret", kongSecret))
+	f.Fuzz(func(t *testing.T, authorization, body string) {
+		w := post(introspection, "token=x&"+body, "Authorization", authorization)
+		if w.Code >= 500 {
+			t.Errorf("%d", w.Code)
+		}
+		if w.Code == http.StatusOK {
+			decoded, _ := base64.StdEncoding.DecodeString(strings.TrimLeft(authorization[min(6, len(authorization)):], " "))
+			plain, _ := url.QueryUnescape(string(decoded))
+			values, _ := url.ParseQuery(body)
+			if !strings.Contains(authorization+string(decoded)+plain+values.Get("client_secret"), kongSecret) {
+				t.Errorf("%q and %q are let in", authorization, body)
+			}
+		}
+	})
 }
 
 // A page in the browser of somebody on the server's machine can post forms to it.

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/internal/form"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -21,10 +20,10 @@ import (
 // Refusals are those of RFC 6749 section 5.2, and 401 when the secret is wrong. When the
 // token cannot be checked the answer is 503, never an active of either kind.
 func NewIntrospection(c DeskConfig) (http.Handler, error) {
-	if err := c.check("introspection"); err != nil {
+	d, err := newDesk("introspection", c)
+	if err != nil {
 		return nil, err
 	}
-	d := &desk{config: c}
 	d.serve = d.introspect
 	return d, nil
 }
@@ -48,12 +47,12 @@ type introspection struct {
 	Thumbprint string         `json:"ishare_certificate_thumbprint"`
 }
 
-func (d *desk) introspect(w http.ResponseWriter, r *http.Request, f form.Form) error {
-	token := value(f, "token")
+func (d *desk) introspect(w http.ResponseWriter, q *inquiry) error {
+	token := q.value("token")
 	if token == "" {
 		return ishare.RequestMissingParameter.Because("the parameter token is missing or empty")
 	}
-	c, err := ask(r.Context(), d.config.Checker, token)
+	c, err := ask(q.Context(), d.config.Checker, token)
 	switch {
 	case err == nil:
 		respond.JSON(w, http.StatusOK, describe(c))

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/internal/form"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -35,29 +34,27 @@ import (
 // Unlike in the RFC, it is not the client but the server's operator who revokes, and any
 // token. To lock a party out, see to it first that it gets no new tokens.
 func NewRevocation(c DeskConfig, revocations accesstoken.Revocations) (http.Handler, error) {
-	if err := c.check("revocation"); err != nil {
+	d, err := newDesk("revocation", c)
+	if err != nil {
 		return nil, err
 	}
 	if revocations == nil {
 		return nil, errors.New("guard: revocation: there must be somewhere to keep them")
 	}
-	d := &desk{config: c}
-	d.serve = func(w http.ResponseWriter, r *http.Request, f form.Form) error {
-		return d.revoke(w, r, f, revocations)
-	}
+	d.serve = func(w http.ResponseWriter, q *inquiry) error { return d.revoke(w, q, revocations) }
 	return d, nil
 }
 
-func (d *desk) revoke(w http.ResponseWriter, r *http.Request, f form.Form, revocations accesstoken.Revocations) error {
-	asked, err := d.asked(r, f)
+func (d *desk) revoke(w http.ResponseWriter, q *inquiry, revocations accesstoken.Revocations) error {
+	asked, err := d.asked(q)
 	if err != nil {
 		return err
 	}
 	if asked != nil {
-		if err := d.keep(r, *asked, revocations); err != nil {
+		if err := d.keep(q, *asked, revocations); err != nil {
 			return err
 		}
-		if err := d.keepCanonical(r, asked.Party, revocations); err != nil {
+		if err := d.keepCanonical(q, asked.Party, revocations); err != nil {
 			return err
 		}
 	}
@@ -66,30 +63,30 @@ func (d *desk) revoke(w http.ResponseWriter, r *http.Request, f form.Form, revoc
 	return nil
 }
 
-func (d *desk) keep(r *http.Request, revocation accesstoken.Revocation, revocations accesstoken.Revocations) error {
-	if err := revocations.Revoke(r.Context(), revocation); err != nil {
+func (d *desk) keep(q *inquiry, revocation accesstoken.Revocation, revocations accesstoken.Revocations) error {
+	if err := revocations.Revoke(q.Context(), revocation); err != nil {
 		return refusedRevocation(err)
 	}
-	d.config.Log.InfoContext(r.Context(), "access tokens revoked",
+	d.config.Log.InfoContext(q.Context(), "access tokens revoked",
 		slog.String("token_id", revocation.TokenID), slog.String("party", string(revocation.Party)),
-		slog.String("certificate", revocation.Thumbprint), slog.String("remote", r.RemoteAddr))
+		slog.String("certificate", revocation.Thumbprint), slog.String("caller", q.caller), slog.String("remote", q.RemoteAddr))
 	return nil
 }
 
 // keepCanonical revokes what a party got under other identifiers than this one. It comes second, so
 // that whoever cannot be asked does not keep us from the first.
-func (d *desk) keepCanonical(r *http.Request, id ishare.PartyID, revocations accesstoken.Revocations) error {
+func (d *desk) keepCanonical(q *inquiry, id ishare.PartyID, revocations accesstoken.Revocations) error {
 	if id == "" || d.config.Canonical == nil {
 		return nil
 	}
-	canonical, err := d.config.Canonical(r.Context(), id)
+	canonical, err := d.config.Canonical(q.Context(), id)
 	switch {
 	case err != nil:
 		return &undoneError{notResolved, err}
 	case canonical == id:
 		return nil
 	}
-	return d.keep(r, accesstoken.Revocation{Party: canonical}, revocations)
+	return d.keep(q, accesstoken.Revocation{Party: canonical}, revocations)
 }
 
 // What cannot be done, in sentences for the client.
@@ -107,10 +104,10 @@ func refusedRevocation(err error) error {
 }
 
 // asked is what to revoke, or nil when there is nothing left to revoke.
-func (d *desk) asked(r *http.Request, f form.Form) (*accesstoken.Revocation, error) {
+func (d *desk) asked(q *inquiry) (*accesstoken.Revocation, error) {
 	var names []string
 	for _, name := range []string{"token", "token_id", "party_id", "certificate"} {
-		if value(f, name) != "" {
+		if q.value(name) != "" {
 			names = append(names, name)
 		}
 	}
@@ -120,18 +117,18 @@ func (d *desk) asked(r *http.Request, f form.Form) (*accesstoken.Revocation, err
 	case len(names) > 1:
 		return nil, ishare.RequestMalformed.Because("there are both %s and %s; revoke one thing at a time", names[0], names[1])
 	case names[0] == "token":
-		return d.tokenAsked(r, value(f, "token"))
+		return d.tokenAsked(q, q.value("token"))
 	}
 	return &accesstoken.Revocation{
-		TokenID: value(f, "token_id"), Party: ishare.PartyID(value(f, "party_id")), Thumbprint: thumbprint(value(f, "certificate")),
+		TokenID: q.value("token_id"), Party: ishare.PartyID(q.value("party_id")), Thumbprint: thumbprint(q.value("certificate")),
 	}, nil
 }
 
 // thumbprint takes a fingerprint also as openssl prints it.
 func thumbprint(text string) string { return strings.ToLower(strings.ReplaceAll(text, ":", "")) }
 
-func (d *desk) tokenAsked(r *http.Request, token string) (*accesstoken.Revocation, error) {
-	c, err := ask(r.Context(), d.config.Checker, token)
+func (d *desk) tokenAsked(q *inquiry, token string) (*accesstoken.Revocation, error) {
+	c, err := ask(q.Context(), d.config.Checker, token)
 	switch {
 	case err == nil:
 		return &accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}, nil

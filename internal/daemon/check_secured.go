@@ -4,7 +4,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/internal/config"
@@ -28,8 +30,18 @@ func (c *Checkup) capabilities() {
 
 // internal: whoever reaches that listener can read and revoke tokens.
 func (c *Checkup) internal() {
+	if text := c.Config.Listen.Secret.Reveal(); text != "" && config.IsWeakSecret(text) {
+		c.Warnings = append(c.Warnings, c.Config.SecretProblem(config.SecretWeak))
+	}
+	secrets, problems := callers(c.Config)
+	c.Problems = append(c.Problems, problems...)
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		if text := secrets[name]; config.IsSecret(text) && config.IsWeakSecret(text) {
+			c.warn(callerKey(name), config.SecretWeak, config.MendSecret)
+		}
+	}
 	if isOpen(c.Config) {
-		c.warn("listen.internal", openInternal, "Set WAYBILL_LISTEN_INTERNAL_SECRET, or see that nobody else reaches it.")
+		c.warn("listen.internal", openInternal, "Set WAYBILL_LISTEN_INTERNAL_SECRET or listen.internal_callers, or see that nobody else reaches it.")
 	}
 }
 
@@ -39,7 +51,7 @@ const openInternal = "whoever reaches it can ask what an access token says, and 
 // no secret.
 func isOpen(cfg *config.Config) bool {
 	host, _, err := net.SplitHostPort(string(cfg.Listen.Internal))
-	return err == nil && cfg.Listen.Secret.Reveal() == "" && !loopback.Is(host)
+	return err == nil && cfg.Listen.Secret.Reveal() == "" && cfg.Listen.InternalCallers == nil && !loopback.Is(host)
 }
 
 // revocation: clients often have their seals from the CA that ours is from.

@@ -497,7 +497,7 @@ func TestCheckSecured(t *testing.T) {
 		{[]string{"WAYBILL_LISTEN_URL=", "WAYBILL_LISTEN_PUBLIC=:0"}, "", "http://127.0.0.1:0"},
 		{[]string{"WAYBILL_LISTEN_URL=", "WAYBILL_LISTEN_PUBLIC=0.0.0.0:0"}, "", "http://127.0.0.1:0"},
 		{[]string{"WAYBILL_LISTEN_INTERNAL=0.0.0.0:0"}, "", "listen.internal: whoever reaches it"},
-		{[]string{"WAYBILL_LISTEN_INTERNAL=:0", "WAYBILL_LISTEN_INTERNAL_SECRET=0123456789abcdef"}, "", ""},
+		{[]string{"WAYBILL_LISTEN_INTERNAL=:0", "WAYBILL_LISTEN_INTERNAL_SECRET=5c1fd3a90b7e24688c03fe9d1a57b246"}, "", ""},
 		{[]string{"WAYBILL_LISTEN_INTERNAL=localhost:0"}, "", ""},
 		{[]string{"WAYBILL_TRUST_REVOCATION=require"}, "", "trust.revocation: the certificate of "},
 	} {

@@ -1,10 +1,14 @@
 package daemon
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/keyfile"
 )
 
 const (
@@ -43,7 +47,10 @@ func (s *service) openDesks() (err error) {
 	if s.verbatim, err = guard.NewForwardAuth(auth); err != nil {
 		return err
 	}
-	desk := guard.DeskConfig{Checker: s.issuer, Log: s.log, Secret: s.config.Listen.Secret.Reveal(), Canonical: s.from.canonical}
+	desk := guard.DeskConfig{
+		Checker: s.issuer, Log: s.log, Canonical: s.from.canonical,
+		Secret: s.config.Listen.Secret.Reveal(), Callers: s.callers,
+	}
 	introspection, err := guard.NewIntrospection(desk)
 	if err != nil {
 		return err
@@ -59,5 +66,33 @@ func (s *service) openDesks() (err error) {
 	s.desks = mux
 	return nil
 }
+
+// callers are those who may introspect and revoke with a secret of their own; nil when none are named.
+func callers(cfg *config.Config) (secrets map[string]string, problems []config.Problem) {
+	if cfg.Listen.InternalCallers == nil {
+		return nil, nil
+	}
+	secrets = make(map[string]string)
+	owners := map[string]string{cfg.Listen.Secret.Reveal(): "$WAYBILL_LISTEN_INTERNAL_SECRET"}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Listen.InternalCallers)) {
+		tell := func(message, mend string) {
+			problems = append(problems, cfg.Problem(callerKey(string(name)), message, mend))
+		}
+		text, unread := keyfile.ReadSecret(string(cfg.Listen.InternalCallers[name]))
+		owner, twice := owners[text]
+		switch {
+		case len(unread) > 0:
+			tell(unread[0].File+": "+unread[0].Message, unread[0].Mend)
+		case !config.IsSecret(text):
+			tell(config.SecretWanted, config.MendSecret)
+		case twice:
+			tell("has the same secret as "+owner, config.MendSecret)
+		}
+		secrets[string(name)], owners[text] = text, string(name)
+	}
+	return secrets, problems
+}
+
+func callerKey(name string) string { return "listen.internal_callers." + name }
 
 func desksOf(s *service) http.Handler { return s.desks }

@@ -35,6 +35,7 @@ type service struct {
 	config      *config.Config
 	log         *slog.Logger
 	memory      *memory
+	callers     map[string]string // secrets by name
 	seal        *keyfile.Pair
 	from        *sources
 	keys        *accesstoken.KeyRing
@@ -51,10 +52,11 @@ type service struct {
 }
 
 func (d *Daemon) newService(cfg *config.Config) (*service, error) {
-	if problems := slices.Concat(cfg.Unsupported(), pathProblems(cfg)); len(problems) > 0 {
+	secrets, unfit := callers(cfg)
+	if problems := slices.Concat(cfg.Unsupported(), pathProblems(cfg), unfit); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	s := &service{config: cfg, log: d.options.Log, memory: d.memory, current: d.current.Load}
+	s := &service{config: cfg, callers: secrets, log: d.options.Log, memory: d.memory, current: d.current.Load}
 	if err := s.open(d.public.Addr(), d.options.Secured); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
