@@ -26,7 +26,7 @@ import (
 )
 
 // leeway is short, since the tests wait for it.
-const leeway = 2 * time.Second
+const leeway = time.Second
 
 const configuration = `
 party: {id: "did:ishare:EU.NL.NTRNL-10000000", key: provider-key.pem, certificates: provider.pem}
@@ -34,7 +34,7 @@ listen: {public: "127.0.0.1:0", internal: "127.0.0.1:0"}
 participants: {file: parties.json}
 trust: {anchors: [root.pem], revocation: off}
 data: data
-policy: {leeway: 2s}
+policy: {leeway: 1s}
 `
 
 // A server is a process of waybill serve.
@@ -230,12 +230,15 @@ func unsure(a *isharetest.Answer) error {
 	return a.Meets(ishare.UnavailableState)
 }
 
-// refused fails the test if the server gives a token for what was used before.
+// refused fails the test if the server gives a token for what was used before. On a machine that
+// is busy, some of it may be over by now.
 func (s *server) refused(t *testing.T, used ...*isharetest.Request) {
 	t.Helper()
 	for _, r := range used {
 		a := s.send(t, r)
-		if id := a.RuleID(); a.AccessToken != "" || id != ishare.JTIReplayed.ID && unsure(a) != nil {
+		exp, _ := r.Assertion.Payload.Get("exp").(int64)
+		over := a.RuleID() == ishare.ClaimExp.ID && time.Now().Unix() > exp
+		if a.AccessToken != "" || a.RuleID() != ishare.JTIReplayed.ID && !over && unsure(a) != nil {
 			t.Errorf("an assertion that was used before: %+v", a)
 		}
 	}
@@ -301,9 +304,10 @@ func TestCrash(t *testing.T) {
 	for _, lost := range []string{"", "replay/replay.life"} { // the latter by a power cut
 		used = append(used, killedInUse(t, s, clocks)...)
 		leave(t, filepath.Join(dir, "data"), lost)
+		before := clocks[0].request()
 		s = serve(t, dir)
-		if err := unsure(s.send(t, clocks[0].request())); err != nil {
-			t.Errorf("a new assertion right after a crash: %v", err)
+		if err := unsure(s.send(t, before)); err != nil {
+			t.Errorf("an assertion of before the start, after a crash: %v", err)
 		}
 		if s.log.line("assertions issued before") == nil {
 			t.Errorf("it does not tell of its doubts:\n%s", s.log)
@@ -495,7 +499,7 @@ func TestHangup(t *testing.T) {
 		"party: [\n":                     {"waybill.yaml:2:1"},
 		configuration + "colour: blue\n": {"waybill.yaml:8:1", "colour", "unknown key"},
 		strings.Replace(configuration, "parties.json", "nowhere.json", 1):                                                               {"participants.file", "nowhere.json"},
-		strings.Replace(configuration, "leeway: 2s", "leeway: 3s", 1):                                                                   {"a restart is needed to change policy.leeway"},
+		strings.Replace(configuration, "leeway: 1s", "leeway: 3s", 1):                                                                   {"a restart is needed to change policy.leeway"},
 		strings.NewReplacer("data: data", "data: elsewhere", `internal: "127.0.0.1:0`, `internal: "127.0.0.1:1`).Replace(configuration): {"restart", "data", "listen.internal"},
 	} {
 		line := hangup(content, failed)

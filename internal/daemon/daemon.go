@@ -55,12 +55,14 @@ type Daemon struct {
 	internal net.Listener
 	reloads  chan *service
 	draining atomic.Bool
+
+	drainTimeout time.Duration // less in a test
 }
 
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
-	d := &Daemon{options: options, reloads: make(chan *service)}
+	d := &Daemon{options: options, reloads: make(chan *service), drainTimeout: drainTimeout}
 	if err := d.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -236,7 +238,7 @@ func (d *Daemon) server(handler http.Handler) *http.Server {
 // long: a stream through a route can be without end.
 func (d *Daemon) drain(ctx context.Context, servers []*http.Server) {
 	d.draining.Store(true)
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.drainTimeout)
 	defer cancel()
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {

@@ -2,10 +2,12 @@ package daemon_test
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -209,15 +211,19 @@ func (g *gate) launch(t *testing.T, dir string) {
 	})
 }
 
-// freeAddress is one where nobody listens.
+// freeAddress is one where nobody listens. It is not one that a system gives to whoever does not
+// care, since somebody else would get it before the proxy does.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := fmt.Sprint("127.0.0.1:", 12_000+rand.IntN(20_000))
+		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no address is free")
+	return ""
 }
 
 // An api is a program that knows nothing of iSHARE, and remembers what it was asked.
@@ -290,6 +296,8 @@ type question struct {
 	body   string // with its framing
 }
 
+func (q question) first() string { return cmp.Or(q.line, "GET /things HTTP/1.1") }
+
 // An answer to it, its body read.
 type answer struct {
 	*http.Response
@@ -328,20 +336,28 @@ func (g *gate) ask(t *testing.T, q question) answer {
 
 func (w wire) ask(t *testing.T, q question) answer {
 	t.Helper()
-	if q.line == "" {
-		q.line = "GET /things HTTP/1.1"
-	}
-	head := append([]string{q.line}, q.fields...)
-	if strings.HasSuffix(q.line, "HTTP/1.1") {
+	w.send(t, q)
+	return w.receive(t, q)
+}
+
+func (w wire) send(t *testing.T, q question) {
+	t.Helper()
+	head := append([]string{q.first()}, q.fields...)
+	if strings.HasSuffix(q.first(), "HTTP/1.1") {
 		head = slices.Insert(head, 1, "Host: api.example.com")
 	}
 	if _, err := io.WriteString(w, strings.Join(head, "\r\n")+"\r\n\r\n"+q.body); err != nil {
 		t.Fatal(err)
 	}
-	method, _, _ := strings.Cut(q.line, " ")
+}
+
+// receive reads the answer to a question.
+func (w wire) receive(t *testing.T, q question) answer {
+	t.Helper()
+	method, _, _ := strings.Cut(q.first(), " ")
 	response, err := http.ReadResponse(w.answers, &http.Request{Method: method})
 	if err != nil {
-		t.Fatalf("%s: %v", q.line, err)
+		t.Fatalf("%s: %v", q.first(), err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusSwitchingProtocols {
@@ -349,7 +365,7 @@ func (w wire) ask(t *testing.T, q question) answer {
 	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatalf("%s: %v", q.line, err)
+		t.Fatalf("%s: %v", q.first(), err)
 	}
 	return answer{response, string(body)}
 }

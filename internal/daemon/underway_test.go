@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
@@ -114,8 +115,7 @@ func TestRequestsUnderWayFinish(t *testing.T) {
 	}
 }
 
-// A stream without end does not keep a server from stopping well. The test takes as long as a stop
-// may take.
+// A stream without end does not keep a server from stopping well.
 func TestStopCutsStreamsOff(t *testing.T) {
 	t.Parallel()
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -124,6 +124,7 @@ func TestStopCutsStreamsOff(t *testing.T) {
 	}))
 	t.Cleanup(program.Close)
 	s := startNewborn(t, "WAYBILL_ROUTES=[{path: /, upstream: '"+program.URL+"'}]")
+	s.SetDrainTimeout(100 * time.Millisecond)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/stream", nil)
 	if err != nil {
 		t.Fatal(err)
