@@ -20,7 +20,7 @@ import (
 )
 
 // patience is for what must become true. It is no measure of how soon it does.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // An outcome is what a token request came to.
 type outcome struct {
@@ -320,7 +320,7 @@ func TestRegistryGoesAway(t *testing.T) {
 // TestManyFirstRequests of one client at the same time ask each question once.
 func TestManyFirstRequests(t *testing.T) {
 	t.Parallel()
-	const many = 1000
+	const many = 200 // signed and answered before the first of them is over, on a busy machine too
 	s := start(t, func(c *sandbox.Config) { c.Freshness = time.Hour })
 	newcomer := s.somebody(t, "pending-consumer")
 	s.set(t, "pending-consumer.standing", "active")

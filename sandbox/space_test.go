@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"net/http"
 	"os"
 	"testing"
@@ -15,6 +16,15 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/sandbox"
 )
+
+// TestMain lets more tests run at the same time than there are processors, since most of them wait:
+// for what was told to be forgotten, for servers that do not answer.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil { // before the flags are read, so that they win
+		panic(err)
+	}
+	m.Run()
+}
 
 // space is a data space that runs for as long as a test.
 type space struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"flag"
 	"io"
 	"log/slog"
 	"net/http"
@@ -29,6 +30,15 @@ const (
 	providerID = isharetest.ProviderID
 	alias      = "EU.EORI.NL000000000"
 )
+
+// TestMain lets more tests run at the same time than there are processors, since most of them wait:
+// for limits to pass, for files to be looked at again, for proxies.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil { // before the flags are read, so that they win
+		panic(err)
+	}
+	m.Run()
+}
 
 // A cast is who takes part.
 type cast struct {
