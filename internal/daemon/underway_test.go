@@ -104,7 +104,7 @@ func TestRequestsUnderWayFinish(t *testing.T) {
 				t.Errorf("answered before the registry: %s", a)
 			default:
 				registry.release()
-				if a := <-answer; !strings.Contains(a, "503") || !strings.Contains(a, "unavailable.registry") {
+				if a := <-answer; !strings.HasPrefix(a, "503 ") || !strings.Contains(a, "unavailable.registry") {
 					t.Errorf("answered with %s", a)
 				}
 			}

@@ -301,7 +301,7 @@ func TestProblemsOfHardware(t *testing.T) {
 	notALibrary := place(t, "x.so", []byte("hello"))
 	cases := []struct{ name, where, module, password, message, mend string }{
 		{name: "wrong PIN", where: "token=alone;object=seal", password: "80246-wrong", message: "the PIN does not open the token", mend: "Correct it in pin-source="},
-		{name: "PIN of another length", where: "token=alone;object=seal", password: "802", message: "the PIN does not open the token", mend: "before you try again"},
+		{name: "PIN of another length", where: "token=alone;object=seal", password: "802-w", message: "the PIN does not open the token", mend: "before you try again"},
 		{name: "no PIN", where: "token=waybill;object=seal", message: "the token wants a PIN, and none is given", mend: "pin-source=file:"},
 		{name: "missing module", where: "token=waybill;object=seal", module: "/nowhere/x.so", password: pin, message: "/nowhere/x.so cannot be loaded", mend: "Check module-path"},
 		{name: "no module at all", where: "token=waybill;object=seal", module: notALibrary, password: pin, message: "cannot be loaded as a PKCS#11 library", mend: "Check module-path"},

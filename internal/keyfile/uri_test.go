@@ -72,11 +72,11 @@ func TestURIsThatAreRefused(t *testing.T) {
 		{"pkcs11:object=o?module-path=/x.so&token=t", "it comes before the ?"},
 		{"pkcs11:library-version=1.0;token=t", "library-version is not supported"},
 		{right + "&pin-source=/run/pin", "pin-source is not a file: URI"},
-		{right + "&pin-source=|echo%201234", "pin-source is not a file: URI"},
+		{right + "&pin-source=|echo%20geheimnis", "pin-source is not a file: URI"},
 		{right + "&pin-source=file:pin", "pin-source is not an absolute path"},
-		{right + "&pin-value=1234", "holds a PIN"},
-		{"pkcs11:token=t;pin-value=1234", "holds a PIN"},
-		{"pkcs11:token=t;4321=1234", "an attribute has an unknown name"},
+		{right + "&pin-value=geheimnis", "holds a PIN"},
+		{"pkcs11:token=t;pin-value=geheimnis", "holds a PIN"},
+		{"pkcs11:token=t;verborgen=geheimnis", "an attribute has an unknown name"},
 		{"pkcs11:token=" + strings.Repeat("%41", maxURI), "over 4096 bytes"},
 	}
 	for _, c := range cases {
@@ -84,7 +84,7 @@ func TestURIsThatAreRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.80s: error %v, want %q", c.uri, err, c.want)
 		}
-		if err != nil && (strings.Contains(err.Error(), "1234") || strings.Contains(err.Error(), "4321")) {
+		if err != nil && (strings.Contains(err.Error(), "geheimnis") || strings.Contains(err.Error(), "verborgen")) {
 			t.Errorf("%s: the error quotes a value: %v", c.uri, err)
 		}
 	}
@@ -95,12 +95,12 @@ func TestURIsThatAreRefused(t *testing.T) {
 func TestPINInTheURI(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []string{
-		"pkcs11:token=t;object=o?module-path=/x.so&pin-value=73519",
-		"pkcs11:token=t;object=o;pin-value=73519?module-path=/x.so",
+		"pkcs11:token=t;object=o?module-path=/x.so&pin-value=geheimnis",
+		"pkcs11:token=t;object=o;pin-value=geheimnis?module-path=/x.so",
 	} {
 		_, problems := ReadSeal(Files{Key: uri, Certificates: place(t, "chain.pem", certPEM(testPKI().chain()...))}, now)
 		wantProblem(t, problems, "holds a PIN (pin-value)", "WAYBILL_PARTY_KEY_PASSWORD_FILE", false)
-		discreet(t, problems, "73519")
+		discreet(t, problems, "geheimnis")
 	}
 }
 
@@ -110,7 +110,7 @@ func TestPINSources(t *testing.T) {
 		return "pkcs11:token=t;object=o?module-path=/none.so&pin-source=file:" + filepath.ToSlash(path)
 	}
 	cases := []struct{ name, key, password, message, mend string }{
-		{"twice", uri(place(t, "pin", []byte("1234\n"))), "5678", "the PIN is given twice", "Remove one"},
+		{"twice", uri(place(t, "pin", []byte("geheim\n"))), "verborgen", "the PIN is given twice", "Remove one"},
 		{"missing", uri(filepath.Join(t.TempDir(), "none")), "", "cannot be read", "Check the path"},
 		{"empty", uri(place(t, "pin", []byte("\n"))), "", "the file is empty", "Write the secret into it"},
 		{"huge", uri(place(t, "pin", make([]byte, maxSecret+1))), "", "over 4 KiB", "right file"},
@@ -127,9 +127,9 @@ func TestPINSources(t *testing.T) {
 
 func TestHardwareIsNotForTLS(t *testing.T) {
 	t.Parallel()
-	_, problems := ReadTLS(Files{Key: "pkcs11:token=t;object=o?module-path=/x.so&pin-value=1234"}, now)
+	_, problems := ReadTLS(Files{Key: "pkcs11:token=t;object=o?module-path=/x.so&pin-value=geheimnis"}, now)
 	wantProblem(t, problems, "for the seal only", "file of a key for TLS", false)
-	discreet(t, problems, "1234")
+	discreet(t, problems, "geheimnis")
 }
 
 func FuzzURI(f *testing.F) {
