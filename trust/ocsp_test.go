@@ -12,7 +12,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"io"
 	"math/big"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -282,6 +284,38 @@ func TestOCSPNamesThatAreWrittenOtherwise(t *testing.T) {
 				t.Errorf("readOCSP = %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// RFC 6960 section 4.1.1: a question hashes the issuer's name as the certificate writes it.
+func TestOCSPQuestionNamesTheIssuerAsTheCertificateDoes(t *testing.T) {
+	e := newExchange(t)
+	leaf, err := e.renamed().Issue(&x509.Certificate{
+		SerialNumber: big.NewInt(4711), Subject: pkix.Name{CommonName: "Leaf"}, NotBefore: e.at, NotAfter: e.at.AddDate(1, 0, 0),
+	}, fixedKey(t, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewRevocation(RevocationConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var question *ocsp.Request
+	r.fetcher.client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
+		der, err := io.ReadAll(request.Body)
+		if err != nil {
+			return nil, err
+		}
+		question, err = ocsp.ParseRequest(der)
+		return nil, errors.Join(errors.New("asked"), err)
+	})
+	of := subject{certificate: leaf.Certificate(), issuer: e.of.issuer}
+	if _, err := r.askOCSP(t.Context(), "http://status.test/", of); err == nil || question == nil {
+		t.Fatalf("no question: %v", err)
+	}
+	if want := digest(crypto.SHA1, of.certificate.RawIssuer); !bytes.Equal(question.IssuerNameHash, want) {
+		t.Errorf("the question names the issuer by %x, want %x", question.IssuerNameHash, want)
 	}
 }
 

@@ -482,7 +482,7 @@ func TestAnswerable(t *testing.T) {
 				return
 			}
 			mustBeUnavailable(t, checked, test.want)
-			if errors.Is(checked, ErrNamesNeither) != test.neither {
+			if outage, ok := errors.AsType[*ishare.Outage](checked); ok && errors.Is(outage.Cause, ErrNamesNeither) != test.neither {
 				t.Errorf("Check = %v", checked)
 			}
 		})

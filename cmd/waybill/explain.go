@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -188,7 +189,7 @@ func verdictOf(r *daemon.Explanation) verdict {
 	case r.Rejection != nil:
 		v.Rule, v.Sentence, v.Hint = r.Rejection.Rule.ID, r.Rejection.Sentence, r.Rejection.Hint
 	case errors.As(r.Outage, &outage):
-		v.Rule, v.Sentence, v.Hint = outage.Rule.ID, outage.Error(), outage.Rule.Hint
+		v.Rule, v.Sentence, v.Hint = outage.Rule.ID, outage.Error(), cmp.Or(daemon.RevocationMend(outage.Cause), outage.Rule.Hint)
 	}
 	for _, f := range r.Findings {
 		o := ruleOutcome{ID: f.Rule.ID, Outcome: f.Outcome}

@@ -86,6 +86,7 @@ type Trust struct {
 	Refresh                time.Duration `yaml:"refresh" default:"1h" min:"1s" max:"24h"`
 	Revocation             Revocation    `yaml:"revocation"`
 	RevocationAllowPrivate bool          `yaml:"revocation_allow_private"` // true: addresses on private networks are followed
+	RevocationProxy        Proxy         `yaml:"revocation_proxy"`         // by which OCSP and CRL addresses are called; absent: none
 }
 
 // Tokens are the access tokens to issue.

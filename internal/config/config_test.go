@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -53,6 +54,7 @@ trust:
   refresh: 30m
   revocation: prefer
   revocation_allow_private: true
+  revocation_proxy: http://proxy.example:3128/
 data: /var/lib/waybill
 state: rediss://user:pa55word@redis.example:6379/1
 tokens: {format: jwt, lifetime: 30m, keys: keys}
@@ -102,6 +104,7 @@ func fullConfig(t *testing.T) *Config {
 		Trust: Trust{
 			Anchors:     []Anchor{{File: "/conf/root.pem"}, {Fingerprint: strings.ToLower(strings.ReplaceAll(fingerprint, ":", ""))}},
 			TrustedList: true, Refresh: 30 * time.Minute, Revocation: RevocationPrefer, RevocationAllowPrivate: true,
+			RevocationProxy: Proxy{url.URL{Scheme: "http", Host: "proxy.example:3128"}},
 		},
 		Data: "/var/lib/waybill", State: State{"rediss://user:pa55word@redis.example:6379/1"},
 		Tokens: Tokens{Format: FormatJWT, Lifetime: 30 * time.Minute, Keys: "/conf/keys"},
@@ -216,6 +219,7 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_TRUST_REFRESH=30m",
 		"WAYBILL_TRUST_REVOCATION=prefer",
 		"WAYBILL_TRUST_REVOCATION_ALLOW_PRIVATE=true",
+		"WAYBILL_TRUST_REVOCATION_PROXY=http://proxy.example:3128",
 		"WAYBILL_DATA=/var/lib/waybill",
 		"WAYBILL_STATE=rediss://user:pa55word@redis.example:6379/1",
 		"WAYBILL_TOKENS_FORMAT=jwt",
@@ -304,6 +308,10 @@ func TestProblems(t *testing.T) {
 		{"stale before it is fresh", instead("file:", "max_stale: 1m, file:"), "participants.max_stale: want no less than participants.cache, which is 5m0s", 0},
 		{"format", with("tokens: {format: JWT}\n"), `tokens.format: want opaque or jwt, got "JWT"`, 0},
 		{"revocation", instead("anchors", "revocation: no, anchors"), `trust.revocation: want require or prefer or off, got "no"`, 0},
+		{"proxy without a scheme", instead("anchors", "revocation_proxy: 'proxy.example:3128', anchors"), "trust.revocation_proxy: want a URL such as https://example.com", 0},
+		{"proxy of another kind", instead("anchors", "revocation_proxy: 'socks5://proxy.example', anchors"), "trust.revocation_proxy: want a URL such as https://example.com", 0},
+		{"proxy with a password", instead("anchors", "revocation_proxy: 'http://user:pa55word@proxy.example', anchors"), "trust.revocation_proxy: want a URL without user and password", 0},
+		{"proxy with a path", instead("anchors", "revocation_proxy: 'http://proxy.example/wpad.dat', anchors"), "trust.revocation_proxy: want the address of a proxy without a path", 0},
 		{"extra headers", with("policy: {extra_header_parameters: ok}\n"), `policy.extra_header_parameters: want refuse or allow, got "ok"`, 0},
 		{"registry version", instead("file: parties.yaml", "registry: {id: did:x:1, url: https://h, version: 3}"), `participants.registry.version: want auto or 3.0 or 2, got "3"`, 0},
 		{"both sources", instead("file:", "registry: {id: did:x:1, url: https://h}, file:"), "waybill.yaml:2:16: participants.registry: participants.file is given as well. Remove one of them.", 0},
@@ -555,9 +563,9 @@ func TestAt(t *testing.T) {
 		"participants.registry":       "/conf/waybill.yaml:14:3",
 		"trust.anchors[1]":            "/conf/waybill.yaml:20:7",
 		"trust.anchors[7]":            "/conf/waybill.yaml:18:3",
-		"scopes.orders":               "/conf/waybill.yaml:28:10",
-		"routes[1].upstream":          "/conf/waybill.yaml:33:5",
-		"routes[1].scope":             "/conf/waybill.yaml:32:5",
+		"scopes.orders":               "/conf/waybill.yaml:29:10",
+		"routes[1].upstream":          "/conf/waybill.yaml:34:5",
+		"routes[1].scope":             "/conf/waybill.yaml:33:5",
 		"no.such.key":                 "/conf/waybill.yaml:1:1",
 		"":                            "/conf/waybill.yaml:1:1",
 		"participants.registry.x.y.z": "/conf/waybill.yaml:14:3",

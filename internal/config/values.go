@@ -119,6 +119,24 @@ func (u *Upstream) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// A Proxy is the address of an HTTP proxy, http or https, without credentials: the file is
+// passed around. The zero Proxy is none.
+type Proxy struct{ url.URL }
+
+// UnmarshalText reads the address of a proxy.
+func (p *Proxy) UnmarshalText(text []byte) error {
+	u, err := parseURL(string(text))
+	switch {
+	case err != nil:
+		return err
+	case strings.Trim(u.Path, "/") != "":
+		return errors.New("want the address of a proxy without a path, such as http://proxy.example:3128")
+	}
+	u.Path, u.RawPath = "", ""
+	p.URL = *u
+	return nil
+}
+
 // parseURL does not repeat the text in its errors: people put passwords in URLs.
 func parseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)

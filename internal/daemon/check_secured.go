@@ -1,7 +1,7 @@
 package daemon
 
 import (
-	"crypto/x509"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -64,14 +64,9 @@ func (c *Checkup) revocation() {
 		if _, anchored := anchors[trust.FingerprintOf(certificate)]; anchored {
 			return
 		}
-		if silent(certificate) {
-			c.warn("trust.revocation", fmt.Sprintf("the certificate of %q, which our own chain holds, names nobody to ask whether it is revoked: a client whose chain holds it gets no token", certificate.Subject),
-				"Anchor the CA that it issues with, or set prefer.")
+		if err := trust.Answerable(certificate); err != nil {
+			c.warn("trust.revocation", fmt.Sprintf("the certificate of %q, which our own chain holds, is one of which nobody can say whether it is revoked, and a client whose chain holds it gets no token: %v", certificate.Subject, err),
+				cmp.Or(RevocationMend(err), "Ask its CA for an OCSP responder."))
 		}
 	}
-}
-
-// silent reports whether a certificate names neither OCSP nor a revocation list.
-func silent(c *x509.Certificate) bool {
-	return len(c.OCSPServer) == 0 && len(c.CRLDistributionPoints) == 0
 }

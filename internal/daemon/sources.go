@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -65,13 +66,30 @@ func (s *sources) openRevocation() (err error) {
 		mode = trust.PreferRevocation
 	case config.RevocationRequire:
 	}
+	var proxy *url.URL
+	if s.config.Trust.RevocationProxy.Host != "" {
+		proxy = &s.config.Trust.RevocationProxy.URL
+	}
 	s.revocation, err = trust.NewRevocation(trust.RevocationConfig{
-		Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Log: s.log,
+		Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Proxy: proxy, Log: s.log, Mend: RevocationMend,
 	})
 	if err != nil {
 		return fmt.Errorf("trust.revocation: %w", err)
 	}
 	return nil
+}
+
+// RevocationMend is what an operator can do about the cause why a revocation status cannot be found
+// out, when it stays until somebody does; empty when it may be gone in a moment.
+func RevocationMend(cause error) string {
+	switch {
+	case errors.Is(cause, trust.ErrNotPublic):
+		return "If the address is on a network of your own, set trust.revocation_allow_private; otherwise its CA has to name another."
+	case errors.Is(cause, trust.ErrNamesNeither):
+		return "Its CA has to issue another certificate, that names an OCSP responder or a revocation list by http. " +
+			"A CA whose own certificate names neither can be an anchor, which is not asked about (trust.anchors)."
+	}
+	return ""
 }
 
 func (s *sources) openParticipants() (err error) {

@@ -1,0 +1,110 @@
+package daemon_test
+
+import (
+	"crypto/x509"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/trust"
+)
+
+// The configured proxy is asked for what certificates name, and no other; and the log tells
+// an operator what is to be done about a status that nobody will ever give.
+func TestRevocationThroughAProxy(t *testing.T) {
+	var asked atomic.Pointer[string]
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		address := r.URL.String()
+		asked.Store(&address)
+		http.NotFound(w, r)
+	}))
+	defer proxy.Close()
+	for _, test := range []struct {
+		name    string
+		ocsp    string
+		environ []string
+		asked   string // by the proxy; empty: nothing
+		mend    string // in the log; empty: none
+	}{
+		{"configured", "http://status.example/ocsp", []string{"WAYBILL_TRUST_REVOCATION_PROXY=" + proxy.URL}, "http://status.example/ocsp", ""},
+		{"none", "http://status.invalid/ocsp", nil, "", ""},
+		{"private address", "http://127.0.0.1:1/ocsp", []string{"WAYBILL_TRUST_REVOCATION_PROXY=" + proxy.URL}, "", "set trust.revocation_allow_private"},
+		{"private address and no proxy", "http://127.0.0.1:1/ocsp", nil, "", "set trust.revocation_allow_private"},
+		{"names neither", "", nil, "", "Its CA has to issue another certificate"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			asked.Store(new(string))
+			consumer := players().consumer.Resealed(func(c *x509.Certificate) {
+				c.OCSPServer, c.CRLDistributionPoints = nil, nil
+				if test.ocsp != "" {
+					c.OCSPServer = []string{test.ocsp}
+				}
+			})
+			dir := newHome(t)
+			writeParties(t, dir, players().provider, consumer)
+			write(t, filepath.Join(dir, "issuing.pem"), testca.EncodeCertificates(consumer.Certificates[1]))
+			s := start(t, daemon.Options{Newborn: true}, parse(t, dir, append(test.environ,
+				"WAYBILL_TRUST_REVOCATION=require", "WAYBILL_TRUST_ANCHORS=issuing.pem")...))
+			if a := s.send(t, consumer.Request(providerID)); a.Status != http.StatusServiceUnavailable {
+				t.Errorf("status %d, %+v", a.Status, a)
+			}
+			if got := *asked.Load(); got != test.asked {
+				t.Errorf("the proxy was asked for %q, want %q", got, test.asked)
+			}
+			records := s.log.records(t, "the revocation status of a certificate cannot be found out")
+			if len(records) != 1 {
+				t.Fatalf("the log says %s", s.log)
+			}
+			if mend, _ := records[0]["mend"].(string); (mend == "") != (test.mend == "") || !strings.Contains(mend, test.mend) {
+				t.Errorf("mend %q, want %q", mend, test.mend)
+			}
+		})
+	}
+}
+
+// What the server could never find out of our own chain is told before a client meets it.
+func TestCheckTellsWhatCanNeverBeAnswered(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		change func(*x509.Certificate)
+		want   string // empty: no warning
+	}{
+		{"answers", func(c *x509.Certificate) { c.OCSPServer = []string{"http://status.example/"} }, ""},
+		{"names neither", func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = nil, nil }, "names neither an OCSP responder nor a revocation list"},
+		{"LDAP only", func(c *x509.Certificate) {
+			c.OCSPServer, c.CRLDistributionPoints = nil, []string{"ldap:///cn=ca"}
+		}, "it names only addresses that are not http"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			provider := players().provider.Resealed(test.change)
+			dir := newHome(t)
+			writeParties(t, dir, provider, players().consumer)
+			seal := testca.Identity{Key: provider.Key, Chain: provider.Certificates}
+			if err := seal.Save(filepath.Join(dir, "key.pem"), filepath.Join(dir, "chain.pem")); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, "issuing.pem"), testca.EncodeCertificates(provider.Certificates[1]))
+			c := daemon.Check(parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example",
+				"WAYBILL_TRUST_REVOCATION=require", "WAYBILL_TRUST_ANCHORS=issuing.pem"))
+			if test.want == "" {
+				if len(c.Warnings) > 0 {
+					t.Errorf("warnings: %s", told(c.Warnings))
+				}
+				return
+			}
+			if len(c.Warnings) != 1 || !strings.Contains(told(c.Warnings), test.want) {
+				t.Fatalf("warnings: %s", told(c.Warnings))
+			}
+			if mend := c.Warnings[0].Mend; mend != daemon.RevocationMend(trust.ErrNamesNeither) {
+				t.Errorf("the mend is %q", mend)
+			}
+		})
+	}
+}
