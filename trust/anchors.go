@@ -1,15 +1,16 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+
+	"github.com/waybill-token/waybill/internal/keyforms"
 )
 
 // A Fingerprint is the SHA-256 of a certificate's DER. It is the only thing by
@@ -40,8 +41,9 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 // a name for people. An anchor may be a root, a sub CA or an issuing CA.
 type Anchors map[Fingerprint]string
 
-// LoadAnchors reads anchors that are given as fingerprints or as names of files
-// of PEM certificates. Every problem is reported, not only the first.
+// LoadAnchors reads anchors that are given as fingerprints or as names of files, which may be of
+// every form in which certificates are sent: PEM, DER, PKCS#7, and PKCS#12 without a
+// password. Every problem is reported, not only the first.
 func LoadAnchors(items []string) (Anchors, error) {
 	anchors := Anchors{}
 	var problems []error
@@ -50,9 +52,9 @@ func LoadAnchors(items []string) (Anchors, error) {
 			anchors[f] = "fingerprint " + f.String()
 			continue
 		}
-		data, err := os.ReadFile(item)
+		data, err := readFile(item)
 		if err == nil {
-			err = anchors.addPEM(data)
+			err = anchors.add(data, item)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("trust anchor %s: %w", item, err))
@@ -61,39 +63,57 @@ func LoadAnchors(items []string) (Anchors, error) {
 	return anchors, errors.Join(problems...)
 }
 
-// ParseAnchors reads every certificate of a PEM text as an anchor. A certificate
-// that is not a CA is refused: it could anchor nothing.
-func ParseAnchors(pemText []byte) (Anchors, error) {
+// readFile reads one byte more than is used, at most.
+func readFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	return io.ReadAll(io.LimitReader(file, keyforms.MaxSize+1))
+}
+
+// ParseAnchors reads every certificate of a PEM text, or of any other form that [LoadAnchors]
+// reads, as an anchor. A certificate that is not a CA is refused: it could anchor nothing. So
+// is a private key, which does not belong where others read.
+func ParseAnchors(text []byte) (Anchors, error) {
 	anchors := Anchors{}
-	if err := anchors.addPEM(pemText); err != nil {
+	if err := anchors.add(text, ""); err != nil {
 		return nil, err
 	}
 	return anchors, nil
 }
 
-var pemBegin = []byte("-----BEGIN ")
-
-func (a Anchors) addPEM(data []byte) error {
-	found := 0
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			return fmt.Errorf("holds a PEM block of type %q, want CERTIFICATE", block.Type)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return fmt.Errorf("certificate: %w", err)
-		}
-		if !cert.IsCA {
-			return fmt.Errorf("certificate %q is not a CA", cert.Subject)
-		}
-		a[FingerprintOf(cert)] = cert.Subject.String()
-		found++
-	}
+// add takes all that the bytes hold, or nothing.
+func (a Anchors) add(data []byte, name string) error {
+	contents := keyforms.Read(data, keyforms.Source{Name: name})
 	switch {
-	case found == 0:
-		return errors.New("holds no PEM certificate")
-	case found != bytes.Count(data, pemBegin): // the decoder skips what it cannot read
-		return errors.New("holds a PEM block that cannot be read")
+	case len(contents.Faults) > 0:
+		return anchorError{contents.Faults[0]}
+	case len(contents.Keys) > 0:
+		return anchorError{keyforms.Fault{Message: "it holds a private key", Mend: "Give the certificate of the CA alone."}}
+	case len(contents.Certificates) == 0:
+		return anchorError{keyforms.Fault{Message: "no certificate found: it holds " + contents.Instead(), Mend: "Give the certificate of the CA, in PEM or DER."}}
+	}
+	for _, cert := range contents.Certificates {
+		if !cert.IsCA {
+			return anchorError{keyforms.Fault{
+				Message: fmt.Sprintf("certificate %q is not a CA", cert.Subject),
+				Mend:    "Give the certificate of the CA that issues seals, or of one above it.",
+			}}
+		}
+	}
+	for _, cert := range contents.Certificates {
+		a[FingerprintOf(cert)] = cert.Subject.String()
 	}
 	return nil
 }
+
+// An anchorError is a fault that comes with its mend.
+type anchorError struct{ fault keyforms.Fault }
+
+func (e anchorError) Error() string { return e.fault.Message }
+func (e anchorError) Unwrap() error { return e.fault.Cause }
+
+// Hint is how to mend it.
+func (e anchorError) Hint() string { return e.fault.Mend }

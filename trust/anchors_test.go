@@ -2,7 +2,10 @@ package trust_test
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +87,12 @@ func TestParseAnchors(t *testing.T) {
 		"three":             {pemOf(root, sub, issuing), all},
 		"one of them twice": {pemOf(root, sub, issuing, root), all},
 		"with talk around":  {slices.Concat([]byte("# the root\n"), pemOf(root), []byte("\nthe others:\n"), pemOf(sub, issuing), []byte("end")), all},
+		"DER":               {root.Certificate().Raw, level(testca.Root)},
+		"DER, three":        {slices.Concat(root.Certificate().Raw, sub.Certificate().Raw, issuing.Certificate().Raw), all},
+		"base64 of DER":     {[]byte(base64.StdEncoding.EncodeToString(root.Certificate().Raw)), level(testca.Root)},
+		"on one line":       {bytes.ReplaceAll(pemOf(root, sub, issuing), []byte("\n"), nil), all},
+		"escaped":           {bytes.ReplaceAll(pemOf(root, sub, issuing), []byte("\n"), []byte(`\n`)), all},
+		"trusted":           {pemBlock("TRUSTED CERTIFICATE", string(root.Certificate().Raw)), level(testca.Root)},
 		"CRLF":              {bytes.ReplaceAll(pemOf(root, sub, issuing), []byte("\n"), []byte("\r\n")), all},
 	} {
 		got, err := trust.ParseAnchors(test.text)
@@ -94,26 +103,39 @@ func TestParseAnchors(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+	der, err := x509.MarshalPKCS8PrivateKey(honest().Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := pemBlock("PRIVATE KEY", string(der))
 	brokenLine := bytes.Replace(pemOf(sub), []byte("\nM"), []byte("\n!"), 1)
 	for name, test := range map[string]struct {
 		text []byte
 		says string
 	}{
-		"empty":                            {nil, "no PEM certificate"},
-		"DER":                              {root.Certificate().Raw, "no PEM certificate"},
-		"a seal":                           {pemOf(honest()), "is not a CA"},
-		"a seal behind a CA":               {pemOf(root, honest()), "is not a CA"},
-		"a key":                            {pemBlock("PRIVATE KEY", "x"), `type "PRIVATE KEY"`},
-		"a key behind a CA":                {slices.Concat(pemOf(root), pemBlock("PRIVATE KEY", "x")), `type "PRIVATE KEY"`},
-		"no certificate inside":            {pemBlock("CERTIFICATE", "x"), "certificate: "},
-		"only a broken block":              {brokenLine, "no PEM certificate"},
-		"a broken block behind a CA":       {slices.Concat(pemOf(root), brokenLine), "cannot be read"},
-		"a broken block before a CA":       {slices.Concat(brokenLine, pemOf(root)), "cannot be read"},
-		"cut off":                          {slices.Concat(pemOf(root), pemOf(sub)[:200]), "cannot be read"},
-		"a trusted certificate of openssl": {pemBlock("TRUSTED CERTIFICATE", string(root.Certificate().Raw)), "type"},
+		"empty":                      {nil, "it holds nothing"},
+		"DER that is cut off":        {root.Certificate().Raw[:200], "cut off"},
+		"a seal":                     {pemOf(honest()), "is not a CA"},
+		"a seal behind a CA":         {pemOf(root, honest()), "is not a CA"},
+		"a seal in DER":              {honest().Certificate().Raw, "is not a CA"},
+		"a key":                      {key, "holds a private key"},
+		"a key behind a CA":          {slices.Concat(pemOf(root), key), "holds a private key"},
+		"a damaged key":              {pemBlock("PRIVATE KEY", "x"), "private key cannot be read"},
+		"no certificate inside":      {pemBlock("CERTIFICATE", "x"), "certificate 1 is no DER"},
+		"a request":                  {pemBlock("CERTIFICATE REQUEST", "x"), "no certificate found"},
+		"only a broken block":        {brokenLine, `holds '!', which is not base64`},
+		"a broken block behind a CA": {slices.Concat(pemOf(root), brokenLine), "PEM block 2"},
+		"a broken block before a CA": {slices.Concat(brokenLine, pemOf(root)), "PEM block 1"},
+		"cut off":                    {slices.Concat(pemOf(root), pemOf(sub)[:200]), "PEM block 2 has no END line"},
+		"too much":                   {slices.Concat(pemOf(root), make([]byte, 1<<20)), "over 1024 KiB"},
 	} {
 		if got, err := trust.ParseAnchors(test.text); err == nil || got != nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: %d anchors, %v, want %q", name, len(got), err, test.says)
+		} else if hint, ok := errors.AsType[interface {
+			error
+			Hint() string
+		}](err); !ok || !strings.HasSuffix(hint.Hint(), ".") {
+			t.Errorf("%s: %v has no hint", name, err)
 		}
 	}
 }
@@ -127,6 +149,7 @@ func FuzzParseAnchors(f *testing.F) {
 	f.Add(pemOf(ca().Authority(testca.Sub), honest()))
 	f.Add(pemBlock("CERTIFICATE", "x"))
 	f.Add(pemBlock("PRIVATE KEY", ""))
+	f.Add(ca().Authority(testca.Root).Certificate().Raw)
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		got, err := trust.ParseAnchors(text)
@@ -168,7 +191,7 @@ func TestLoadAnchors(t *testing.T) {
 		t.Fatal("broken anchors were loaded")
 	}
 	for _, says := range []string{
-		"trust anchor " + missing, "trust anchor " + seal, "is not a CA", "trust anchor " + empty, "no PEM certificate", fingerprint.String()[1:],
+		"trust anchor " + missing, "trust anchor " + seal, "is not a CA", "trust anchor " + empty, "it holds nothing", fingerprint.String()[1:],
 	} {
 		if !strings.Contains(err.Error(), says) {
 			t.Errorf("%v does not tell %q", err, says)

@@ -319,5 +319,5 @@ func lowerHost(text string) string {
 // isSelfIssued: subject and issuer have the same name, as where a CA changes its key
 // (RFC 5280 section 6.1).
 func isSelfIssued(cert *x509.Certificate) bool {
-	return sameName(cert.RawIssuer, cert.RawSubject)
+	return SameName(cert.RawIssuer, cert.RawSubject)
 }

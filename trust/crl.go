@@ -60,7 +60,7 @@ func readList(body []byte, issuer *x509.Certificate, at time.Time) (*list, error
 	if err != nil {
 		return nil, err
 	}
-	if !sameName(parsed.issuer, issuer.RawSubject) {
+	if !SameName(parsed.issuer, issuer.RawSubject) {
 		return nil, errors.New("the list has another issuer than the certificate; indirect lists are not used")
 	}
 	l := &list{thisUpdate: parsed.thisUpdate, nextUpdate: parsed.nextUpdate, entries: parsed.entries}

@@ -139,7 +139,7 @@ func hasGeneralName(names []asn1.RawValue, name asn1.RawValue) bool {
 		case other.Class != asn1.ClassContextSpecific || name.Class != other.Class || name.Tag != other.Tag:
 			return false
 		case name.Tag == tagDirectoryName:
-			return sameName(name.Bytes, other.Bytes)
+			return SameName(name.Bytes, other.Bytes)
 		}
 		return bytes.Equal(name.Bytes, other.Bytes)
 	})

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// sameName compares two names in DER as RFC 5280 section 7.1 wants it: attributes that
+// SameName compares two names in DER as RFC 5280 section 7.1 wants it: attributes that
 // differ in case, in blanks or in their type of string are equal, and the attributes of
 // one RDN have no order. A name that cannot be read, or is
 // very long, equals only itself.
 //
 // A CA that is renewed by other software keeps its name in this sense only. Whether it
 // signed is for its key to show.
-func sameName(a, b []byte) bool {
+func SameName(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}

@@ -104,7 +104,7 @@ func TestSameName(t *testing.T) {
 		"bytes behind":                   {nameOf([]attr{cn}), append(nameOf([]attr{cn}), 0), false},
 		"an RDN without attributes":      {nameOf(), nameOf([]attr{}), false},
 	} {
-		if sameName(test.a, test.b) != test.same || sameName(test.b, test.a) != test.same {
+		if SameName(test.a, test.b) != test.same || SameName(test.b, test.a) != test.same {
 			t.Errorf("%s: %t, want %t", name, !test.same, test.same)
 		}
 	}
@@ -174,8 +174,8 @@ func FuzzSameName(f *testing.F) {
 	f.Add(nameOf([]attr{o}), commonName(tagBMP, "\x00T\x00\xe9"))
 	f.Add(commonName(tagUniversal, "\x00\x00\x00T"), []byte{0x30})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		same := sameName(a, b)
-		if same != sameName(b, a) || !sameName(a, a) || !sameName(b, b) {
+		same := SameName(a, b)
+		if same != SameName(b, a) || !SameName(a, a) || !SameName(b, b) {
 			t.Fatal("equality depends on the order")
 		}
 		one, ok := parseName(a)

@@ -107,7 +107,7 @@ func (d *ocspData) names(cert *x509.Certificate) bool {
 	}
 	switch d.Responder.Tag {
 	case ocspByName:
-		return sameName(d.Responder.Bytes, cert.RawSubject)
+		return SameName(d.Responder.Bytes, cert.RawSubject)
 	case ocspByKey:
 		var hash []byte
 		err := unmarshalAll(d.Responder.Bytes, &hash)
@@ -119,7 +119,7 @@ func (d *ocspData) names(cert *x509.Certificate) bool {
 // mayRespond says why a certificate gives no right to answer for the issuer.
 func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
 	switch {
-	case !sameName(responder.RawIssuer, issuer.RawSubject):
+	case !SameName(responder.RawIssuer, issuer.RawSubject):
 		return errors.New("the responder's certificate has another issuer")
 	case !slices.Contains(responder.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
 		return errors.New("the responder's certificate lacks the extended key usage OCSPSigning")

@@ -173,7 +173,7 @@ func (c pkitsCase) judge(t *testing.T) error {
 func pathOf(path, others []*x509.Certificate) []*x509.Certificate {
 	for i, issuer := range others {
 		cert := path[len(path)-1]
-		if !sameName(cert.RawIssuer, issuer.RawSubject) || checkSignature(cert, issuer) != nil {
+		if !SameName(cert.RawIssuer, issuer.RawSubject) || checkSignature(cert, issuer) != nil {
 			continue
 		}
 		longer := append(slices.Clone(path), issuer)

@@ -72,6 +72,12 @@ var chainTests = []ishare.Test[candidate]{
 	{Rule: ishare.ChainUntrusted, Check: anchorIsReached},
 }
 
+// keylessTests are those of chainTests for which no signature is verified.
+var keylessTests = []ishare.Test[candidate]{
+	{Rule: ishare.CertificateValidity, Check: certificatesAreValid},
+	{Rule: ishare.CertificateUsage, Check: leafMaySign},
+}
+
 // keysAreSafe: the leaf has an RSA key within bounds; an issuer may also have an
 // ECDSA key, whose curves all are of bounded cost.
 func keysAreSafe(c candidate) *ishare.Rejection {
@@ -178,7 +184,7 @@ func leafMaySign(c candidate) *ishare.Rejection {
 func eachIsIssuedByTheNext(c candidate) *ishare.Rejection {
 	for i, cert := range c.certificates[:len(c.certificates)-1] {
 		next := c.certificates[i+1]
-		if sameName(cert.RawIssuer, next.RawSubject) {
+		if SameName(cert.RawIssuer, next.RawSubject) {
 			continue
 		}
 		issuer := called(cert.Issuer)

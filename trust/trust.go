@@ -126,6 +126,9 @@ func Check(certificates []*x509.Certificate, at time.Time) []*ishare.Rejection {
 	if _, err := v.Validate(certificates, at, trail); err == nil {
 		return nil
 	}
+	if rejection, _ := trail.Outcome(ishare.CertificateKey); rejection != nil { // no key was used, and these need none
+		_ = ishare.Judge(trail, candidate{certificates: certificates, at: at, anchor: -1}, keylessTests)
+	}
 	var rejections []*ishare.Rejection
 	for _, rule := range ishare.Rules() {
 		if rejection, _ := trail.Outcome(rule); rejection != nil {

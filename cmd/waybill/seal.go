@@ -62,6 +62,7 @@ func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
 		Key:          cmd.String("key"),
 		Certificates: cmd.String("certificates"),
 		Password:     password,
+		PasswordFrom: "the file that --key-password-file names, or in " + passwordVariable,
 	}, time.Now())
 	if err := c.tell(problems); err != nil {
 		return nil, err

@@ -111,8 +111,6 @@ func badString(der cryptobyte.String, depth int) string {
 }
 
 // alphabets are the string types that not every character fits (X.680 section 41).
-//
-//nolint:gochecknoglobals // read only
 var alphabets = map[asn1.Tag]struct {
 	name  string
 	holds func(rune) bool

@@ -59,9 +59,14 @@ func (c *Checkup) warn(key, message, mend string) {
 	c.Warnings = append(c.Warnings, c.Config.Problem(key, message, mend))
 }
 
-// files sorts what is wrong with a key and its certificates.
-func (c *Checkup) files(key string, problems keyfile.Problems) {
+// files sorts what is wrong with a key and its certificates, each at the key of the configuration
+// that names the file. Without a key for the certificates, they are in the key's file.
+func (c *Checkup) files(key, certificates string, problems keyfile.Problems) {
 	for _, p := range problems {
+		key := key
+		if p.Certificates {
+			key = certificates
+		}
 		found := c.Config.Problem(key, p.File+": "+p.Message, p.Mend)
 		if p.Warning {
 			c.Warnings = append(c.Warnings, found)
@@ -77,7 +82,7 @@ func (c *Checkup) seal() {
 	}
 	var problems keyfile.Problems
 	c.pair, problems = keyfile.ReadSeal(sealFiles(c.Config), time.Now())
-	c.files("party.key", problems)
+	c.files("party.key", "party.certificates", problems)
 }
 
 func (c *Checkup) tls() {
@@ -85,7 +90,7 @@ func (c *Checkup) tls() {
 		return
 	}
 	_, problems := keyfile.ReadTLS(tlsFiles(c.Config), time.Now())
-	c.files("listen.tls", problems)
+	c.files("listen.tls.key", "listen.tls.certificate", problems)
 }
 
 func (c *Checkup) anchors() {
@@ -94,7 +99,14 @@ func (c *Checkup) anchors() {
 			continue
 		}
 		_, err := trust.LoadAnchors([]string{item})
-		c.add(fmt.Sprintf("trust.anchors[%d]", i), err, "Give a PEM file of CA certificates, or the SHA-256 fingerprint of one.")
+		mend := "Give the file of CA certificates, or the SHA-256 fingerprint of one."
+		if hinted, ok := errors.AsType[interface {
+			error
+			Hint() string
+		}](err); ok {
+			mend = hinted.Hint()
+		}
+		c.add(fmt.Sprintf("trust.anchors[%d]", i), err, mend)
 	}
 }
 
@@ -102,13 +114,8 @@ func (c *Checkup) participants() {
 	if c.Config.Participants.File == "" {
 		return
 	}
-	path := string(c.Config.Participants.File)
-	_, err := registry.OpenFile(path, slog.New(slog.DiscardHandler))
+	_, err := registry.OpenFile(string(c.Config.Participants.File), slog.New(slog.DiscardHandler))
 	c.add("participants.file", err, "It must be a list of iSHARE 3.0 party records, in JSON or YAML.")
-	findings, _ := registry.Inspect(path, time.Now()) // whose error is the same
-	for _, f := range findings {
-		c.warn("participants.file", fmt.Sprintf("%s:%d: %s: %s", path, f.Line, f.Party, f.Message), f.Mend)
-	}
 }
 
 // registryPatience is how long a registry is asked.

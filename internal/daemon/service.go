@@ -167,6 +167,7 @@ func keysFolder(cfg *config.Config) string {
 func sealFiles(cfg *config.Config) keyfile.Files {
 	return keyfile.Files{
 		Key: string(cfg.Party.Key), Certificates: string(cfg.Party.Certificates), Password: cfg.Party.Password.Reveal(),
+		PasswordFrom: "WAYBILL_PARTY_KEY_PASSWORD, or in the file that WAYBILL_PARTY_KEY_PASSWORD_FILE names",
 	}
 }
 

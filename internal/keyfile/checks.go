@@ -1,34 +1,29 @@
 package keyfile
 
 import (
-	"bytes"
 	"crypto"
-	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/trust"
 )
 
-const (
-	// Limits of the key of a seal, in bits (iSHARE 3.0, certificates).
-	minKeyBits = 2048
-	maxKeyBits = 8192
-
-	// maxChain is how many certificates a server reads from an assertion.
-	maxChain = 10
-
-	// renewalTime is how long before the end of a certificate it is time to act: a new
-	// one has to be ordered and, for a seal, registered with the Participant Registry.
-	renewalTime = 30 * 24 * time.Hour
-)
+// renewalTime is how long before the end of a certificate it is time to act: a new one has to be
+// ordered and, for a seal, registered with the Participant Registry.
+const renewalTime = 30 * 24 * time.Hour
 
 // A subject is a key with certificates that both could be read, under inspection.
 type subject struct {
 	keyFile, certFile string
+	shared            bool // certFile is keyFile
 	key               crypto.Signer
 	listed            []*x509.Certificate // as the file lists them
 	chain             []*x509.Certificate // what belongs together, in order
@@ -57,11 +52,7 @@ func (s *subject) leaf() *x509.Certificate {
 	return s.listed[0]
 }
 
-// ofKey reports whether a certificate is for the public half of the key.
-func (s *subject) ofKey(c *x509.Certificate) bool {
-	public, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && public.Equal(s.key.Public())
-}
+func (s *subject) ofKey(c *x509.Certificate) bool { return belongs(c, s.key) }
 
 // chainFrom follows the issuers from the leaf up, as far as they are there.
 func chainFrom(leaf *x509.Certificate, certs []*x509.Certificate) []*x509.Certificate {
@@ -80,9 +71,9 @@ func chainFrom(leaf *x509.Certificate, certs []*x509.Certificate) []*x509.Certif
 
 // issued reports whether the issuer signed the certificate. The names alone do not
 // tell: a CA that has renewed its key keeps its name. A signature too weak to be
-// checked counts, and is found by strength.
+// checked counts, and is found by the rules.
 func issued(issuer, c *x509.Certificate) bool {
-	if !bytes.Equal(c.RawIssuer, issuer.RawSubject) {
+	if !trust.SameName(c.RawIssuer, issuer.RawSubject) {
 		return false
 	}
 	err := issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
@@ -90,56 +81,63 @@ func issued(issuer, c *x509.Certificate) bool {
 	return err == nil || errors.As(err, &weak)
 }
 
-func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+func selfIssued(c *x509.Certificate) bool { return trust.SameName(c.RawIssuer, c.RawSubject) }
+
+// problem is one of the file of the certificates.
+func (s *subject) problem(mend, format string, args ...any) Problem {
+	return Problem{File: s.certFile, Message: fmt.Sprintf(format, args...), Mend: mend, Certificates: !s.shared}
+}
+
+// seal asks every rule by which a server judges the certificates of an assertion, and what only
+// the maker can know: whether the key is theirs, and how the file would be right.
+func (s *subject) seal(at time.Time) []Problem {
+	problems := s.match()
+	rejections := trust.Check(s.listed, at)
+	order := s.order()
+	if len(order) > 0 && (!s.ofKey(s.listed[0]) || slices.ContainsFunc(rejections, hidesOrder)) {
+		problems = append(problems, order...)
+		rejections = trust.Check(s.chain, at)
+	} else {
+		s.chain = s.listed
+	}
+	problems = append(problems, s.complete()...)
+	for _, r := range rejections {
+		if r.Rule != ishare.ChainUntrusted { // a chain of one, which complete tells of
+			problems = append(problems, s.translate(r))
+		}
+	}
+	return append(problems, s.ends(at, renewSeal)...)
+}
+
+// hidesOrder reports whether the order was refused, or not asked for because of a key.
+func hidesOrder(r *ishare.Rejection) bool {
+	return r.Rule == ishare.ChainOrder || r.Rule == ishare.CertificateKey
+}
+
+// entry is how a rejection calls a certificate, with its name or without.
+var entry = regexp.MustCompile(`x5c\[(\d+)\](?: \("(?:[^"\\]|\\.)*"\))?`)
+
+// translate says of a file what a rule says of an assertion. The rejection's own mend stays,
+// in which the file takes the place of x5c.
+func (s *subject) translate(r *ishare.Rejection) Problem {
+	sentence := entry.ReplaceAllStringFunc(r.Sentence, func(found string) string {
+		i, err := strconv.Atoi(entry.FindStringSubmatch(found)[1])
+		if err != nil || i >= len(s.chain) {
+			return found
+		}
+		return name(s.chain[i])
+	})
+	sentence = strings.ReplaceAll(sentence, ", the first certificate of x5c,", "")
+	return s.problem(strings.ReplaceAll(r.Hint, "x5c", "the file"), "%s (%s)", sentence, r.Rule.ID)
+}
 
 // match checks that one of the certificates belongs to the key.
 func (s *subject) match() []Problem {
 	if slices.ContainsFunc(s.listed, s.ofKey) {
 		return nil
 	}
-	return []Problem{{
-		File:    s.certFile,
-		Message: fmt.Sprintf("no certificate in the file belongs to the private key in %s (the leaf is %s)", s.keyFile, name(s.chain[0])),
-		Mend:    "Give the key and the certificate that were made together; after a renewal both files change.",
-	}}
-}
-
-// strength checks the key's kind and size, and how the certificates are signed.
-func (s *subject) strength() []Problem {
-	var problems []Problem
-	key, isRSA := s.key.Public().(*rsa.PublicKey)
-	switch {
-	case !isRSA:
-		problems = append(problems, Problem{
-			File: s.keyFile, Message: "the private key is not RSA, which iSHARE demands",
-			Mend: "Give the key of an iSHARE seal; a key for TLS does not serve.",
-		})
-	case key.N.BitLen() < minKeyBits || key.N.BitLen() > maxKeyBits:
-		problems = append(problems, Problem{
-			File:    s.keyFile,
-			Message: fmt.Sprintf("the RSA key has %d bits; %d to %d are accepted", key.N.BitLen(), minKeyBits, maxKeyBits),
-			Mend:    "Ask your trust service provider for a seal with a key of 2048 bits or more.",
-		})
-	}
-	for _, c := range s.chain {
-		if weaklySigned(c) {
-			problems = append(problems, Problem{
-				File: s.certFile, Message: fmt.Sprintf("%s is signed with %s, which no server accepts", name(c), c.SignatureAlgorithm),
-				Mend: "Ask your trust service provider for a certificate signed with SHA-256 or better.",
-			})
-		}
-	}
-	return problems
-}
-
-// weaklySigned leaves roots alone: nothing depends on the signature of a root.
-func weaklySigned(c *x509.Certificate) bool {
-	switch c.SignatureAlgorithm {
-	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
-		return !selfIssued(c)
-	default:
-		return false
-	}
+	return []Problem{s.problem("Give the key and the certificate that were made together; after a renewal both files change.",
+		"no certificate in the file belongs to the private key in %s (the leaf is %s)", s.keyFile, name(s.chain[0]))}
 }
 
 // order checks that the file lists the chain from the leaf up and nothing else
@@ -159,16 +157,12 @@ func (s *subject) order() []Problem {
 		return slices.Index(s.listed, a) - slices.Index(s.listed, b)
 	})
 	if !inOrder {
-		problems = append(problems, Problem{
-			File: s.certFile, Message: "the certificates are in the wrong order",
-			Mend: "Put them in this order, by their present numbers: " + strings.Join(found, ", ") + ".",
-		})
+		problems = append(problems, s.problem("Put them in this order, by their present numbers: "+strings.Join(found, ", ")+".",
+			"the certificates are in the wrong order"))
 	}
 	if len(strangers) > 0 {
-		problems = append(problems, Problem{
-			File: s.certFile, Message: "a certificate does not belong to the chain of " + name(s.chain[0]) + ": number " + strings.Join(strangers, ", "),
-			Mend: "Remove it; or add what is missing between it and the chain.",
-		})
+		problems = append(problems, s.problem("Remove it; or add what is missing between it and the chain.",
+			"a certificate does not belong to the chain of %s: number %s", name(s.chain[0]), strings.Join(strangers, ", ")))
 	}
 	return problems
 }
@@ -179,24 +173,22 @@ func (s *subject) order() []Problem {
 func (s *subject) complete() []Problem {
 	top := s.chain[len(s.chain)-1]
 	switch {
-	case len(s.chain) > maxChain:
-		return []Problem{{
-			File: s.certFile, Message: fmt.Sprintf("the chain has %d certificates; servers accept at most %d", len(s.chain), maxChain),
-			Mend: "Leave out the certificates above the one that is on the trusted list.",
-		}}
+	case len(s.chain) > jws.MaxCertificates:
+		return []Problem{s.problem("Leave out the certificates above the one that is on the trusted list.",
+			"the chain has %d certificates; servers accept at most %d", len(s.chain), jws.MaxCertificates)}
+	case len(s.chain) == 1 && selfIssued(top):
+		return []Problem{s.problem("Give the seal that a trust service provider issued, and its chain.",
+			"%s is issued by itself, so no server trusts it", name(top))}
 	case selfIssued(top):
 		return nil
 	case len(s.chain) == 1:
-		return []Problem{{
-			File: s.certFile, Message: "the chain is incomplete: it holds " + name(top) + " and not its issuer, " + strconv.Quote(top.Issuer.String()),
-			Mend: "Add the certificates of the issuers below it, up to the root; your trust service provider publishes them.",
-		}}
+		return []Problem{s.problem("Add the certificates of the issuers below it, up to the root; your trust service provider publishes them.",
+			"the chain is incomplete: it holds %s and not its issuer, %q", name(top), top.Issuer)}
 	}
-	return []Problem{{
-		File: s.certFile, Warning: true,
-		Message: "the chain ends with " + name(top) + ", whose issuer, " + strconv.Quote(top.Issuer.String()) + ", is not there",
-		Mend:    "Add the certificates up to the root; without them only servers that trust a CA in the file accept it.",
-	}}
+	warning := s.problem("Add the certificates up to the root; without them only servers that trust a CA in the file accept it.",
+		"the chain ends with %s, whose issuer, %q, is not there", name(top), top.Issuer)
+	warning.Warning = true
+	return []Problem{warning}
 }
 
 // What to do when a certificate ends. Only seals are registered.
@@ -205,49 +197,33 @@ const (
 	renewTLS  = "Renew the certificate, put the new one in its place, and reload the server (SIGHUP)."
 )
 
-// validity checks the dates of every certificate. Renew is the mend.
-func (s *subject) validity(at time.Time, renew string) []Problem {
-	var problems []Problem
-	for i, c := range s.chain {
-		problem := Problem{File: s.certFile, Mend: renew}
+// ends warns that the leaf ends soon. Renew is the mend.
+func (s *subject) ends(at time.Time, renew string) []Problem {
+	leaf := s.chain[0]
+	if at.Before(leaf.NotBefore) || at.After(leaf.NotAfter) || !at.Add(renewalTime).After(leaf.NotAfter) {
+		return nil
+	}
+	warning := s.problem(renew, "%s expires on %s", name(leaf), day(leaf.NotAfter))
+	warning.Warning = true
+	return []Problem{warning}
+}
+
+// tls is what clients of a TLS server judge, as far as it is known here.
+func (s *subject) tls(at time.Time) []Problem {
+	problems := slices.Concat(s.match(), s.order())
+	for _, c := range s.chain {
 		switch {
 		case at.After(c.NotAfter):
-			problem.Message = name(c) + " expired on " + day(c.NotAfter)
+			problems = append(problems, s.problem(renewTLS, "%s expired on %s", name(c), day(c.NotAfter)))
 		case at.Before(c.NotBefore):
-			problem.Message = name(c) + " is not valid before " + day(c.NotBefore)
-			problem.Mend = "Wait until then, or set this machine's clock right (NTP)."
-		case i == 0 && at.Add(renewalTime).After(c.NotAfter):
-			problem.Message, problem.Warning = name(c)+" expires on "+day(c.NotAfter), true
-		default:
-			continue
+			problems = append(problems, s.problem("Wait until then, or set this machine's clock right (NTP).",
+				"%s is not valid before %s", name(c), day(c.NotBefore)))
 		}
-		problems = append(problems, problem)
 	}
-	return problems
+	return append(problems, s.ends(at, renewTLS)...)
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
-
-// usage checks that the leaf is a seal: not a CA, and meant for signing
-// (RFC 5280 sections 4.2.1.3 and 4.2.1.9). A certificate without key usage may be
-// used for anything.
-func (s *subject) usage() []Problem {
-	leaf := s.chain[0]
-	const signing = x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment
-	switch {
-	case leaf.IsCA:
-		return []Problem{{
-			File: s.certFile, Message: name(leaf) + " is the certificate of a CA",
-			Mend: "Give the seal that the CA issued to the party, and its private key.",
-		}}
-	case leaf.KeyUsage != 0 && leaf.KeyUsage&signing == 0:
-		return []Problem{{
-			File: s.certFile, Message: name(leaf) + " is not meant for signing: its key usage has neither digitalSignature nor nonRepudiation",
-			Mend: "Ask your trust service provider for an electronic seal.",
-		}}
-	}
-	return nil
-}
 
 // name is how a certificate is called in a message.
 func name(c *x509.Certificate) string {

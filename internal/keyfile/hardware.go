@@ -1,9 +1,13 @@
 package keyfile
 
 import (
+	"cmp"
 	"crypto"
 	"errors"
 	"io"
+	"strings"
+
+	"github.com/waybill-token/waybill/internal/keyforms"
 )
 
 // A hardwareKey is a private key that stays in a token. Close gives up the session
@@ -13,20 +17,31 @@ type hardwareKey interface {
 	io.Closer
 }
 
-// pinPlaces is where a PIN is taken from.
-const pinPlaces = "pin-source=file:/path in the URI, or in WAYBILL_PARTY_KEY_PASSWORD or the file that WAYBILL_PARTY_KEY_PASSWORD_FILE names"
+// Where a PIN is taken from. Who knows where the password comes from says so in its place.
+const (
+	keyPassword = "the password of the key"
+	pinPlaces   = "a file that the URI names (pin-source=file:/path), or in " + keyPassword
+)
 
 // openURI finds the key that a PKCS#11 URI names. What is found stands in contents
 // as that of a file does.
-func openURI(text, password string) *contents {
-	c := &contents{path: "PKCS#11 URI"}
-	uri, err := parseURI(text)
+func openURI(files Files) *contents {
+	c := openHardwareKey(files)
+	for i := range c.trouble {
+		c.trouble[i].Mend = strings.ReplaceAll(c.trouble[i].Mend, keyPassword, cmp.Or(files.PasswordFrom, keyPassword))
+	}
+	return c
+}
+
+func openHardwareKey(files Files) *contents {
+	c := &contents{Contents: &keyforms.Contents{}, path: "PKCS#11 URI"}
+	uri, err := parseURI(files.Key)
 	if err != nil {
 		c.trouble = []Problem{c.problem(err, uriMend(err), "%v", err)}
 		return c
 	}
 	c.path = uri.shown
-	pin, trouble := c.pin(uri, password)
+	pin, trouble := c.pin(uri, files.Password)
 	if trouble != nil {
 		c.trouble = trouble
 		return c
@@ -36,8 +51,8 @@ func openURI(text, password string) *contents {
 		c.trouble = trouble
 		return c
 	}
-	c.keys, c.closer = []crypto.Signer{key}, key
-	c.certTrouble = []Problem{c.problem(nil, "Name the PEM file of the chain as well.", "the certificates are not taken from the token")}
+	c.Keys, c.closer = []keyforms.Key{{Signer: key}}, key
+	c.Faults = []keyforms.Fault{{Part: keyforms.Certificate, Mend: "Name the PEM file of the chain as well.", Message: "the certificates are not taken from the token"}}
 	return c
 }
 

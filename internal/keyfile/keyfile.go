@@ -1,6 +1,7 @@
 // Package keyfile reads a private key and its certificates from the files in which
-// people keep them, and says in plain words what is wrong with them and how to
-// mend it. Nothing that it says holds key material or a password.
+// people keep them, in any of the forms of package keyforms, and says in plain words
+// what is wrong with them and how to mend it. Nothing that it says holds key material or
+// a password.
 package keyfile
 
 import (
@@ -12,23 +13,26 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/keyforms"
 )
 
-// maxFileSize is far above ten certificates and a key, in bytes.
-const maxFileSize = 1 << 20
-
-// Files names the files of a key and its certificates. Each may be PEM, PKCS#12
-// in any of its old and new encodings, or DER.
+// Files names the files of a key and its certificates. Each may be of any form that package
+// keyforms reads. In the place of a name there may be the text itself; see [IsText].
 type Files struct {
 	// Key is the file of the private key; PKCS#12 and PEM may hold the certificates
 	// too. For a seal it may be the PKCS#11 URI of a key in hardware (RFC 7512).
 	Key          string
 	Certificates string // leaf first; empty: they are in the key's file
-	Password     string // of PKCS#12, or the PIN of the hardware
+	Password     string // of PKCS#12 or an encrypted key, or the PIN of the hardware
+	PasswordFrom string // where people set the password, for mends; empty: nobody knows
 }
+
+// IsText reports whether a value is a key or certificates themselves, and not the name of a file:
+// PEM, or the base64 of a whole file.
+func IsText(value string) bool { return keyforms.IsText(value) }
 
 // A Pair is a private key and the certificates that belong to it, leaf first. The
 // key can be used and not read, so that no log or error can show it.
@@ -68,7 +72,10 @@ type Problem struct {
 	Message string // what is wrong
 	Mend    string // what to do about it
 	Warning bool   // the file can be used all the same
-	Cause   error  // what a library said, or nil; Message holds it
+	Cause   error  // what a library said, or nil: not fit to be shown
+
+	// Certificates tells that File was named for the certificates, and not for the key.
+	Certificates bool
 }
 
 // String is the whole problem on one line.
@@ -96,14 +103,11 @@ type problemError struct{ Problem }
 func (e problemError) Error() string { return e.String() }
 func (e problemError) Unwrap() error { return e.Cause }
 
-// ReadSeal reads the key and the certificates with which a party signs: RSA of 2048
-// to 8192 bits, the chain complete and in order, everything valid at the given
-// time (iSHARE 3.0, certificates). It finds all problems at once. The pair is nil
-// unless they are all warnings.
+// ReadSeal reads the key and the certificates with which a party signs. What a server would refuse
+// of them in an assertion is a problem (see [trust.Check]); so is a key that is
+// not theirs. It finds all problems at once. The pair is nil unless they are all warnings.
 func ReadSeal(files Files, at time.Time) (*Pair, Problems) {
-	return inspect(files, func(s *subject) []Problem {
-		return slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(at, renewSeal), s.usage())
-	})
+	return inspect(files, func(s *subject) []Problem { return s.seal(at) })
 }
 
 // ReadTLS reads the key and the certificates of a TLS server, which need not be RSA
@@ -116,9 +120,7 @@ func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 			Mend: "Give the file of a key for TLS.",
 		}}
 	}
-	return inspect(files, func(s *subject) []Problem {
-		return slices.Concat(s.match(), s.order(), s.validity(at, renewTLS))
-	})
+	return inspect(files, func(s *subject) []Problem { return s.tls(at) })
 }
 
 // inspect reads the files and, when there are a key and certificates in them, checks
@@ -127,10 +129,10 @@ func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
 	keyFile := openKey(files)
 	certFile := keyFile
 	if files.Certificates != "" && files.Certificates != files.Key {
-		certFile = open(files.Certificates, files.Password)
+		certFile = open(files, files.Certificates, true)
 	}
-	key, problems := keyFile.onlyKey()
-	certs, noCerts := certFile.someCertificates(files.Certificates == "")
+	certs, noCerts := certFile.chain(files.Certificates == "")
+	key, problems := keyFile.privateKey(certs, !certFile.Unordered)
 	if certFile != keyFile || len(keyFile.trouble) == 0 { // else it is said already
 		problems = append(problems, noCerts...)
 	}
@@ -138,8 +140,8 @@ func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
 		keyFile.close()
 		return nil, problems
 	}
-	s := newSubject(key, certs, certFile.unordered)
-	s.keyFile, s.certFile = keyFile.path, certFile.path
+	s := newSubject(key, certs, certFile.Unordered)
+	s.keyFile, s.certFile, s.shared = keyFile.path, certFile.path, certFile == keyFile
 	problems = append(check(s), keyFile.warnings...)
 	if certFile != keyFile {
 		problems = append(problems, certFile.warnings...)
@@ -153,21 +155,28 @@ func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
 
 func openKey(files Files) *contents {
 	if IsURI(files.Key) {
-		return openURI(files.Key, files.Password)
+		return openURI(files)
 	}
-	return open(files.Key, files.Password)
+	return open(files, files.Key, false)
 }
 
-// open reads one file, whatever it holds.
-func open(path, password string) *contents {
-	c := &contents{path: path}
-	data, trouble := c.read(maxFileSize)
-	if trouble != nil {
-		c.trouble = trouble
+// open reads one file, or the text in its place, whatever it holds.
+func open(files Files, value string, certificates bool) *contents {
+	c := &contents{Contents: &keyforms.Contents{}, path: value, certificates: certificates}
+	source := keyforms.Source{Name: value, Password: files.Password, PasswordFrom: files.PasswordFrom}
+	data := []byte(value)
+	if IsText(value) {
+		source.Name = ""
+		c.path = "the text of the key"
+		if certificates {
+			c.path = "the text of the certificates"
+		}
+	} else if data, c.trouble = c.read(keyforms.MaxSize); c.trouble != nil {
 		return c
 	}
-	c.parse(data, password)
-	if c.holdsKey() {
+	c.Contents = keyforms.Read(data, source)
+	c.trouble = c.faults(keyforms.Whole)
+	if len(c.Keys)+len(c.FaultsOf(keyforms.PrivateKey)) > 0 {
 		c.warnings = permissions(c, "private key")
 	}
 	return c
@@ -177,7 +186,7 @@ func open(path, password string) *contents {
 func (c *contents) read(limit int64) ([]byte, []Problem) {
 	file, err := os.Open(c.path)
 	if err != nil {
-		return nil, []Problem{unreadable(c.path, err)}
+		return nil, []Problem{c.unreadable(err)}
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	if info, err := file.Stat(); err == nil {
@@ -186,7 +195,7 @@ func (c *contents) read(limit int64) ([]byte, []Problem) {
 	data, err := io.ReadAll(io.LimitReader(file, limit+1))
 	switch {
 	case err != nil:
-		return nil, []Problem{unreadable(c.path, err)}
+		return nil, []Problem{c.unreadable(err)}
 	case int64(len(data)) > limit:
 		return nil, []Problem{c.problem(nil, "Check that this is the right file.", "the file is over %d KiB, more than what it should hold", limit>>10)}
 	}
@@ -194,7 +203,7 @@ func (c *contents) read(limit int64) ([]byte, []Problem) {
 }
 
 // unreadable leaves out the path that the system's error repeats.
-func unreadable(path string, err error) Problem {
+func (c *contents) unreadable(err error) Problem {
 	cause := err
 	if pathError := (*os.PathError)(nil); errors.As(err, &pathError) {
 		cause = pathError.Err
@@ -203,7 +212,7 @@ func unreadable(path string, err error) Problem {
 	if errors.Is(err, os.ErrPermission) {
 		mend = "Let the account that Waybill runs under read the file."
 	}
-	return Problem{File: path, Message: "the file cannot be read: " + cause.Error(), Mend: mend, Cause: err}
+	return c.problem(err, mend, "the file cannot be read: %v", cause)
 }
 
 // permissions warns of a secret that every account of the machine can read.
@@ -213,11 +222,10 @@ func permissions(c *contents, secret string) []Problem {
 	if runtime.GOOS == "windows" || c.mode&othersMayRead == 0 {
 		return nil
 	}
-	return []Problem{{
-		File: c.path, Warning: true,
-		Message: fmt.Sprintf("every account of this machine can read the %s (mode %04o)", secret, c.mode.Perm()),
-		Mend:    fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", shellQuote(c.path)),
-	}}
+	warning := c.problem(nil, fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", shellQuote(c.path)),
+		"every account of this machine can read the %s (mode %04o)", secret, c.mode.Perm())
+	warning.Warning = true
+	return []Problem{warning}
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

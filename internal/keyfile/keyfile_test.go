@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,9 @@ import (
 	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/waybill-token/waybill/internal/keyforms"
+	"github.com/waybill-token/waybill/jws"
 )
 
 // usable fails the test unless the pair is the test's seal with its whole chain, and
@@ -164,14 +166,19 @@ func TestReadSealFromOpenSSL(t *testing.T) {
 	}
 	t.Run("encrypted PEM", func(t *testing.T) {
 		t.Parallel()
-		for _, options := range [][]string{{"pkey", "-aes256"}, {"rsa", "-aes256", "-traditional"}} {
+		for _, options := range [][]string{{"pkey", "-aes256"}, {"rsa", "-aes256", "-traditional"}, {"rsa", "-des3", "-traditional"}} {
 			path := filepath.Join(t.TempDir(), "key.pem")
 			args := append(slices.Clone(options), "-in", key, "-passout", "pass:pw", "-out", path)
 			if out, err := exec.CommandContext(t.Context(), openssl, args...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			_, problems := ReadSeal(Files{Key: path, Certificates: issuers}, now)
-			wantProblem(t, problems, "encrypted PEM", "openssl pkcs12 -export", false)
+			chain := place(t, "chain.pem", certPEM(testPKI().chain()...))
+			pair, problems := ReadSeal(Files{Key: path, Certificates: chain, Password: "pw"}, now)
+			usable(t, pair, problems)
+			_, problems = ReadSeal(Files{Key: path, Certificates: chain, Password: "Tr0ub4dor"}, now)
+			wantProblem(t, problems, "the password does not open the private key", "Give the right password with it.", false)
+			_, problems = ReadSeal(Files{Key: path, Certificates: chain}, now)
+			wantProblem(t, problems, "the private key has a password, and none is given", "Give its password with it.", false)
 		}
 	})
 }
@@ -212,29 +219,26 @@ func TestProblemsOfFiles(t *testing.T) {
 		{name: "key as the certificate", key: key, certs: key, message: "no certificate found: the file holds a private key only", mend: "BEGIN CERTIFICATE"},
 		{name: "request as the certificate", key: key, certs: block("CERTIFICATE REQUEST", request), message: "no certificate found: the file holds a certificate signing request", mend: "trust service provider"},
 		{name: "no certificates named", key: key, message: "no certificate found", mend: "Name the file of the certificates"},
-		{name: "two keys", key: append(slices.Clone(key), key...), certs: chain, message: "2 private keys", mend: "Keep the one"},
-		{name: "encrypted", key: block("ENCRYPTED PRIVATE KEY", []byte{0x30, 0}), certs: chain, message: "encrypted PEM", mend: "WAYBILL_PARTY_KEY_PASSWORD"},
-		{name: "encrypted in the old way", key: []byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMAA=\n-----END RSA PRIVATE KEY-----\n"), certs: chain, message: "encrypted PEM", mend: "openssl pkey"},
+		{name: "two keys", key: append(keyPEM(newRSA(1024)), keyPEM(newRSA(1024))...), certs: chain, message: "2 private keys, and none belongs to a certificate", mend: "Give the certificates"},
 		{name: "SSH", key: block("OPENSSH PRIVATE KEY", []byte("openssh-key-v1")), certs: chain, message: "SSH", mend: "seal"},
 		{name: "cannot sign", key: keyPEM(x25519), certs: chain, message: "cannot sign", mend: "seal"},
 		{name: "damaged key", key: block("PRIVATE KEY", []byte{0x30, 0}), certs: chain, message: "private key cannot be read", mend: "again"},
-		{name: "damaged certificate", key: key, certs: append(certPEM(testPKI().seal), block("CERTIFICATE", []byte{0x30, 0})...), message: "certificate 2 cannot be read", mend: "again"},
-		{name: "damaged block", key: key, certs: bytes.Replace(chain, []byte("-----END"), []byte("----END"), 1), message: "of 4 PEM blocks", mend: "BEGIN line"},
-		{name: "cut short", key: key[:len(key)/2], certs: chain, message: "of 1 PEM blocks in the file, 1 cannot be read", mend: "Copy the file again"},
-		{name: "PKCS#7", key: key, certs: block("PKCS7", []byte{0x30, 0}), message: "PKCS#7", mend: "openssl pkcs7 -print_certs"},
+		{name: "damaged certificate", key: key, certs: append(certPEM(testPKI().seal), block("CERTIFICATE", []byte{0x30, 0})...), message: "certificate 2 is no certificate", mend: "again"},
+		{name: "damaged block", key: key, certs: bytes.Replace(chain, []byte("-----END"), []byte("----END"), 1), message: "PEM block 1 has no END line", mend: "BEGIN line"},
+		{name: "cut short", key: key[:len(key)/2], certs: chain, message: "PEM block 1 has no END line", mend: "Copy the file again"},
 		{name: "trusted certificate", key: key, certs: block("TRUSTED CERTIFICATE", []byte{0x30, 0}), message: "TRUSTED CERTIFICATE", mend: "openssl x509"},
-		{name: "empty", certs: chain, message: "neither PEM nor PKCS#12", mend: "PEM"},
+		{name: "empty", certs: chain, message: "the file holds nothing", mend: "PEM"},
 		{name: "text", key: []byte("hello\n"), certs: chain, message: "neither PEM nor PKCS#12", mend: "PEM"},
-		{name: "huge", key: make([]byte, maxFileSize+1), certs: chain, message: "over 1024 KiB", mend: "right file"},
-		{name: "no password", key: p12, message: "has a password, and none is given", mend: "WAYBILL_PARTY_KEY_PASSWORD_FILE"},
-		{name: "wrong password", key: p12, password: "Tr0ub4dor", message: "does not open", mend: "WAYBILL_PARTY_KEY_PASSWORD"},
-		{name: "PKCS#12 without a key", key: unsealed, message: "private key missing", mend: "openssl pkcs12"},
-		{name: "PKCS#12 in BER", key: append([]byte{0x30, 0x80}, p12[4:]...), password: "r1ght-one", message: "neither PEM nor PKCS#12 that can be read", mend: "openssl pkcs12"},
+		{name: "huge", key: make([]byte, keyforms.MaxSize+1), certs: chain, message: "over 1024 KiB", mend: "right file"},
+		{name: "no password", key: p12, message: "has a password, and none is given", mend: "Set its password in the vault."},
+		{name: "wrong password", key: p12, password: "Tr0ub4dor", message: "does not open", mend: "Set the right password in the vault."},
+		{name: "PKCS#12 without a key", key: unsealed, message: "no private key found: the file holds certificates only", mend: "Give the private key"},
+		{name: "PKCS#12 cut off", key: p12[:len(p12)-1], password: "r1ght-one", message: "cut off", mend: "binary"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			files := Files{Key: place(t, "party-key", c.key), Password: c.password}
+			files := Files{Key: place(t, "party-key", c.key), Password: c.password, PasswordFrom: "the vault"}
 			if c.certs != nil {
 				files.Certificates = place(t, "party-chain", c.certs)
 			}
@@ -308,17 +312,17 @@ func TestChecks(t *testing.T) {
 	}{
 		{name: "another key", key: newRSA(2048), certs: c, message: "no certificate in the file belongs to the private key", mend: "made together"},
 		{name: "small key", key: small, certs: above(p.issuing.issue(seal("Small"), small.Public())), message: "1024 bits; 2048 to 8192", mend: "2048 bits"},
-		{name: "not RSA", key: odd, certs: above(p.issuing.issue(seal("Odd"), odd.Public())), message: "not RSA", mend: "seal"},
+		{name: "not RSA", key: odd, certs: above(p.issuing.issue(seal("Odd"), odd.Public())), message: `the key of "Odd" is ECDSA, not RSA`, mend: "RSA key of 2048 bits"},
 		{name: "reversed", certs: []*x509.Certificate{c[3], c[2], c[1], c[0]}, message: "wrong order", mend: `4 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 1 ("Test Root").`},
 		{name: "two exchanged", certs: []*x509.Certificate{c[0], c[2], c[1], c[3]}, message: "wrong order", mend: `1 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 4 ("Test Root").`},
 		{name: "a stranger", certs: append(slices.Clone(c), otherRoot.cert), message: `number 5 ("Other Root")`, mend: "Remove it"},
 		{name: "a namesake of the issuer", certs: []*x509.Certificate{c[0], namesake.cert, c[1], c[2], c[3]}, message: `number 2 ("Test Issuing CA")`, mend: "Remove it"},
 		{name: "leaf only", certs: c[:1], message: `incomplete: it holds "Test Party" and not its issuer, "CN=Test Issuing CA,C=NL"`, mend: "up to the root"},
 		{name: "no root", certs: c[:3], message: `ends with "Test Sub CA", whose issuer, "CN=Test Root,C=NL"`, mend: "up to the root", warning: true},
-		{name: "expired", certs: issue(expired), message: `"Old Party" expired on 2026-06-01 11:00:00 UTC`, mend: "Renew"},
-		{name: "not yet valid", certs: issue(early), message: `"Early Party" is not valid before 2026-06-01 13:00:00 UTC`, mend: "clock"},
+		{name: "expired", certs: issue(expired), message: `"Old Party" expired on 2026-06-01T11:00:00Z`, mend: "renew"},
+		{name: "not yet valid", certs: issue(early), message: `"Early Party" is not valid before 2026-06-01T13:00:00Z`, mend: ""},
 		{name: "ends soon", certs: issue(ending), message: `"Ending Party" expires on 2026-06-30 12:00:00 UTC`, mend: "Participant Registry", warning: true},
-		{name: "not for signing", certs: issue(encipher), message: "not meant for signing", mend: "electronic seal"},
+		{name: "not for signing", certs: issue(encipher), message: `the key usage of "Enciphering Party" has neither`, mend: "Use a seal"},
 	}
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
@@ -337,54 +341,29 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// A certificate without key usage may be used for anything.
+// What servers refuse, the maker is told before.
 func TestSealWithoutKeyUsage(t *testing.T) {
 	t.Parallel()
 	leaf := testPKI().issuing.issue(template("Plain Party"), sealKey().Public())
 	files := Files{Key: place(t, "key.pem", keyPEM(sealKey())), Certificates: place(t, "chain.pem", certPEM(leaf), certPEM(testPKI().chain()[1:]...))}
-	if pair, problems := ReadSeal(files, now); pair == nil || len(problems) > 0 {
-		t.Errorf("pair %v, problems %v", pair, problems)
-	}
+	_, problems := ReadSeal(files, now)
+	wantProblem(t, problems, `"Plain Party" has no key usage`, "keyUsage", false)
 }
 
-// Renewing the CA's certificate is the CA's business.
-func TestAuthorityThatEndsSoon(t *testing.T) {
+// Renewing the CA's certificate is the CA's business, until it has expired.
+func TestAuthorityThatEnds(t *testing.T) {
 	t.Parallel()
-	t.Run("no warning", func(t *testing.T) {
-		t.Parallel()
-		root := *testPKI().root.cert
-		root.NotAfter = now.AddDate(0, 0, 1)
-		s := &subject{certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &root}}
-		if problems := s.validity(now, renewSeal); len(problems) > 0 {
-			t.Errorf("problems %v", problems)
-		}
-	})
-	t.Run("expired", func(t *testing.T) {
-		t.Parallel()
-		root := *testPKI().root.cert
-		root.NotAfter = now.Add(-time.Second)
-		s := &subject{certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &root}}
-		wantProblem(t, s.validity(now, renewSeal), `"Test Root" expired on`, "Renew", false)
-	})
-}
-
-// A publicOnly stands for a private key that would take long to make.
-type publicOnly struct {
-	crypto.Signer
-	key rsa.PublicKey
-}
-
-func (p publicOnly) Public() crypto.PublicKey { return &p.key }
-
-func TestKeySizes(t *testing.T) {
-	t.Parallel()
-	for bits, good := range map[uint]bool{2047: false, 2048: true, 4096: true, 8192: true, 8193: false} {
-		key := publicOnly{key: rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), bits-1), E: 65537}}
-		s := &subject{key: key, keyFile: "key.pem"}
-		if problems := s.strength(); (len(problems) == 0) != good {
-			t.Errorf("%d bits: problems %v", bits, problems)
-		}
+	ca := template("Old CA")
+	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage, ca.NotAfter = true, true, x509.KeyUsageCertSign, now.AddDate(0, 0, 1)
+	key := newECDSA()
+	issuing := authority{testPKI().root.issue(ca, key.Public()), key}
+	leaf := issuing.issue(seal("Party"), sealKey().Public())
+	files := Files{Key: place(t, "key.pem", keyPEM(sealKey())), Certificates: place(t, "chain.pem", certPEM(leaf, issuing.cert, testPKI().root.cert))}
+	if _, problems := ReadSeal(files, now); len(problems) > 0 {
+		t.Errorf("problems %v", problems)
 	}
+	_, problems := ReadSeal(files, now.AddDate(0, 0, 2))
+	wantProblem(t, problems, `"Old CA" expired on`, "newer one", false)
 }
 
 func TestAuthorityIsNoSeal(t *testing.T) {
@@ -394,14 +373,14 @@ func TestAuthorityIsNoSeal(t *testing.T) {
 	cert := testPKI().root.issue(ca, sealKey().Public())
 	files := Files{Key: place(t, "key.pem", keyPEM(sealKey())), Certificates: place(t, "chain.pem", certPEM(cert, testPKI().root.cert))}
 	_, problems := ReadSeal(files, now)
-	wantProblem(t, problems, "is the certificate of a CA", "seal", false)
+	wantProblem(t, problems, `"Test RSA CA" is a CA`, "seal", false)
 }
 
 func TestChainLongerThanServersRead(t *testing.T) {
 	t.Parallel()
 	top := testPKI().root
 	chain := []*x509.Certificate{top.cert}
-	for i := range maxChain - 1 {
+	for i := range jws.MaxCertificates - 1 {
 		top = top.ca(fmt.Sprintf("CA %d", i))
 		chain = append([]*x509.Certificate{top.cert}, chain...)
 	}
@@ -411,21 +390,17 @@ func TestChainLongerThanServersRead(t *testing.T) {
 	wantProblem(t, problems, "11 certificates; servers accept at most 10", "Leave out", false)
 }
 
-// Nobody makes certificates with MD5 or SHA-1 any more, crypto/x509 included: the
-// algorithm is set by hand.
+// Nobody makes certificates with MD5 any more, crypto/x509 included: the algorithm is set by hand.
 func TestWeakSignature(t *testing.T) {
 	t.Parallel()
-	for _, algorithm := range []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1} {
-		weak, root := *testPKI().issuing.cert, *testPKI().root.cert
-		weak.SignatureAlgorithm, root.SignatureAlgorithm = algorithm, algorithm
-		s := &subject{key: sealKey(), certFile: "chain.pem", chain: []*x509.Certificate{testPKI().seal, &weak, &root}}
-		wantProblem(t, s.strength(), fmt.Sprintf("%q is signed with %s", "Test Issuing CA", algorithm), "SHA-256", false)
-	}
 	weak := *testPKI().issuing.cert
 	weak.SignatureAlgorithm = x509.MD5WithRSA
 	if !issued(testPKI().sub.cert, &weak) {
 		t.Error("a signature that is too weak to be checked breaks the chain as well, which hides what is wrong")
 	}
+	s := newSubject(sealKey(), []*x509.Certificate{testPKI().seal, &weak, testPKI().sub.cert, testPKI().root.cert}, false)
+	s.certFile = "chain.pem"
+	wantProblem(t, s.seal(now), `"Test Issuing CA" is signed with MD5-RSA`, "", false)
 }
 
 func TestAllProblemsAtOnce(t *testing.T) {
@@ -439,7 +414,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	files := Files{Key: place(t, "key.pem", keyPEM(small)), Certificates: place(t, "chain.pem", certPEM(c[3], c[1], leaf))}
 	os.Chmod(files.Key, 0o644)
 	pair, problems := ReadSeal(files, now)
-	for _, want := range []string{"1024 bits", "wrong order", "number 1", "ends with", "expired", "signing", "every account"} {
+	for _, want := range []string{"1024 bits", "wrong order", "number 1", "ends with", "expired", "key usage", "every account"} {
 		if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.Message, want) }) {
 			t.Errorf("no problem says %q", want)
 		}
@@ -523,29 +498,27 @@ func TestPairHidesItsKey(t *testing.T) {
 	}
 }
 
-// FuzzParse feeds the reader of key files. Whatever it is fed, a pair that comes out
-// has a key and a leaf that belong together, and every problem has a mend.
-func FuzzParse(f *testing.F) {
+// FuzzSeal feeds the checks. Whatever they are fed, a pair that comes out has a key and a leaf
+// that belong together, and every problem has a mend.
+func FuzzSeal(f *testing.F) {
 	web := newECDSA() // whose mutations are judged faster than those of RSA
 	f.Add(append(keyPEM(web), certPEM(testPKI().root.issue(template("www.example"), web.Public()), testPKI().root.cert)...))
-	f.Add(block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(sealKey())))
+	f.Add(append(keyPEM(sealKey()), certPEM(testPKI().chain()...)...))
 	f.Add([]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n"))
-	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n"))
 	f.Add(testPKI().seal.Raw)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c := &contents{path: "fuzz"}
-		c.parsePEM(data)
-		c.parseDER(data)
-		key, noKey := c.onlyKey()
-		certs, noCerts := c.someCertificates(true)
+		c := &contents{Contents: keyforms.Read(data, keyforms.Source{}), path: "fuzz"}
+		c.trouble = c.faults(keyforms.Whole)
+		certs, noCerts := c.chain(true)
+		key, noKey := c.privateKey(certs, !c.Unordered)
 		problems := slices.Concat(noKey, noCerts)
 		if (key == nil) != (len(noKey) > 0) || (len(certs) == 0) != (len(noCerts) > 0) {
 			t.Fatalf("key %v, certificates %v, problems %v", key, certs, problems)
 		}
-		if len(problems) == 0 && key.Public() != nil {
-			s := newSubject(key, certs, false)
-			problems = slices.Concat(s.match(), s.strength(), s.order(), s.complete(), s.validity(now, renewSeal), s.usage())
-			if len(problems) == 0 && !s.ofKey(s.chain[0]) {
+		if len(problems) == 0 {
+			s := newSubject(key, certs, c.Unordered)
+			problems = s.seal(now)
+			if Problems(problems).Err() == nil && !s.ofKey(s.chain[0]) {
 				t.Error("key and leaf do not belong together")
 			}
 		}
