@@ -258,7 +258,7 @@ var (
 var (
 	CertificateKey = &Rule{
 		ID: "certificate.key", Title: "Keys are RSA of 2048 to 8192 bits",
-		Spec: "iSHARE 3.0, certificates: RSA of at least 2048 bits",
+		Spec: "iSHARE 3.0, certificates: RSA of at least 2048 bits; no exponent that is unsafe and no key known to be weak (ROCA, CVE-2017-15361)",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "the certificate's key is not RSA of 2048 to 8192 bits",
 		Hint:     "Use a seal with a new RSA key of 2048 bits or more and the exponent 65537; where the sentence names a CA's key, its CA must replace it.",
@@ -293,7 +293,7 @@ var (
 	}
 	ChainIssuer = &Rule{
 		ID: "chain.issuer", Title: "Each issuer may issue",
-		Spec: "RFC 5280 section 6.1.4: CA, keyCertSign, path length, name constraints, critical extensions",
+		Spec: "RFC 5280 section 6.1: CA, keyCertSign where there is a key usage, path length, name and policy constraints; section 4.2: critical extensions that are processed",
 		Code: CodeInvalidClient, Status: 400,
 		Sentence: "an issuer of the chain was not allowed to issue",
 		Hint:     "Nothing in the request mends what the sentence names: the CA must issue other certificates, or you must use a seal of another one.",

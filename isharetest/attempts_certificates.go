@@ -285,15 +285,12 @@ func (s *Attempts) wrongIssuers() []forgery {
 		{name: "no keyCertSign", about: "The issuing CA's key usage lacks keyCertSign.", identity: s.issuing(func(c *x509.Certificate) {
 			c.KeyUsage = x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature
 		})},
+		// PolicyConstraints with requireExplicitPolicy 0.
 		{name: "policy demanded", about: "The issuing CA demands a certificate policy, and the seal has none.", identity: s.issuing(func(c *x509.Certificate) {
-			c.ExtraExtensions = append(c.ExtraExtensions, explicitPolicy)
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 3, 0x80, 1, 0}})
 		})},
 	})
 }
-
-// explicitPolicy has the certificates that follow be issued under a policy that is valid for
-// the whole chain: PolicyConstraints with requireExplicitPolicy 0.
-var explicitPolicy = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 3, 0x80, 1, 0}}
 
 // oidUnknown is under the arc for examples (ITU-T X.660 section A.8).
 var oidUnknown = asn1.ObjectIdentifier{2, 999, 1}
