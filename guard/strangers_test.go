@@ -216,6 +216,20 @@ func TestPreflightMakesNoWebSocket(t *testing.T) {
 	}
 }
 
+// An upstream that is down is told of by those who may use it, not by every stranger.
+func TestPreflightOfAnUpstreamThatIsDown(t *testing.T) {
+	log, told := newLog()
+	proxy := newProxy(t, nil, guard.ProxyConfig{
+		Checker: newHouse(t), Log: log, Transport: failing{io.ErrUnexpectedEOF},
+		Routes: []guard.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}, Preflight: true}},
+	})
+	w := httptest.NewRecorder()
+	proxy.ServeHTTP(w, preflightRequest("/"))
+	if text := told.String(); w.Code != http.StatusBadGateway || strings.Contains(text, `"WARN"`) || !strings.Contains(text, "out of reach") {
+		t.Errorf("%d, log: %s", w.Code, text)
+	}
+}
+
 // slowTransport answers when the request is given up.
 type slowTransport struct{ began chan struct{} }
 
