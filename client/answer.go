@@ -1,9 +1,11 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +13,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/oauth2"
+
+	"github.com/waybill-token/waybill/internal/problem"
 )
 
 // An answer is what a server said, whoever it is.
@@ -26,25 +30,32 @@ type answer struct {
 // token reads the answer of a token endpoint to a request with the assertion
 // compact, for the scope. The error is an [*Error].
 func (a *answer) token(compact, scope string) (*held, error) {
-	if a.status != http.StatusOK {
+	if a.status < 200 || a.status > 299 {
 		return nil, a.refusal(compact)
 	}
 	granted, flaw := a.grant()
 	if flaw != "" {
-		return nil, a.unexpected(flaw)
+		e := a.unexpected(flaw)
+		e.Said = clean(problem.JSON(a.body), compact, maxSaid) // no other form: it may well be a token
+		return nil, e
 	}
 	if granted.scope == "" {
 		granted.scope = scope // RFC 6749 section 5.1: as it was asked for
 	}
 	token := &oauth2.Token{AccessToken: granted.token, TokenType: "Bearer"}
-	return newHeld(token.WithExtra(map[string]any{"scope": granted.scope}), a.sent, granted.life), nil
+	extra := map[string]any{"scope": granted.scope}
+	if len(granted.notes) > 0 {
+		extra["notes"] = granted.notes
+	}
+	return newHeld(token.WithExtra(extra), a.sent, granted.life), nil
 }
 
 // A grant is the answer of RFC 6749 section 5.1.
 type grant struct {
 	token string
 	life  time.Duration
-	scope string // empty when the answer does not say
+	scope string   // empty when the answer does not say
+	notes []string // in what the answer differs from section 5.1, and was taken all the same
 }
 
 // tokenBody and errorBody take members of any kind, so that one of the wrong kind
@@ -62,25 +73,68 @@ type errorBody struct {
 }
 
 // grant reads a success, or says what is wrong with it. What is wrong never
-// quotes the body: it may well hold a token.
+// quotes the token.
+//
+// Servers differ from section 5.1 in ways that leave no doubt about what they mean:
+// these are noted. Whatever leaves a doubt is refused.
 func (a *answer) grant() (g grant, flaw string) {
 	var body tokenBody
-	if flaw := a.decode(&body); flaw != "" {
+	if flaw := a.tokenObject(&body, &g); flaw != "" {
 		return grant{}, flaw
 	}
 	token, ok := text(body.AccessToken)
 	if !ok || token == "" || strings.ContainsFunc(token, notTokenRune) {
-		return grant{}, "access_token is missing or not the text of a token"
+		return grant{}, "the answer holds no token: access_token is missing or not the text of a token"
 	}
-	if kind, _ := text(body.TokenType); !strings.EqualFold(kind, "Bearer") {
-		return grant{}, "token_type is not Bearer"
+	g.token = token
+	g.note(a.status != http.StatusOK, "the server answered %d, where RFC 6749 section 5.1 has 200", a.status)
+	if len(body.TokenType) == 0 || body.TokenType.Kind() == 'n' {
+		g.note(true, "the answer states no token_type; the token is taken for one of the type Bearer")
+	} else if kind, _ := text(body.TokenType); !strings.EqualFold(kind, "Bearer") {
+		return grant{}, fmt.Sprintf("token_type is %s, and not Bearer, the one type that is known here", shown(body.TokenType, token))
 	}
-	life, ok := lifeOf(body.ExpiresIn)
+	g.life, ok = g.lifeOf(body.ExpiresIn)
 	if !ok {
-		return grant{}, "expires_in is not a number of seconds, one at least"
+		return grant{}, fmt.Sprintf("expires_in is %s, and not a number of seconds, one at least", shown(body.ExpiresIn, token))
 	}
-	scope, _ := text(body.Scope)
-	return grant{token: token, life: life, scope: scope}, ""
+	g.scope, _ = text(body.Scope)
+	return g, ""
+}
+
+func (g *grant) note(when bool, format string, args ...any) {
+	if when {
+		g.notes = append(g.notes, fmt.Sprintf(format, args...))
+	}
+}
+
+// tokenObject reads the object that holds the token, of whatever media type.
+func (a *answer) tokenObject(into *tokenBody, g *grant) (flaw string) {
+	if len(a.body) > a.limit {
+		return fmt.Sprintf("the answer is longer than %d bytes", a.limit)
+	}
+	object := jsontext.Value(a.body)
+	if list := []jsontext.Value(nil); object.Kind() == '[' && json.Unmarshal(object, &list) == nil && len(list) == 1 {
+		object = list[0] // as the OpenAPI of iSHARE 3.0 shows it
+		g.note(true, "the answer is an array around the object of RFC 6749 section 5.1")
+	}
+	if object.Kind() != '{' || json.Unmarshal(object, into) != nil {
+		if mediaType := a.mediaType(); mediaType != mediaTypeJSON {
+			return a.decode(into)
+		}
+		return "the answer is not one JSON object in UTF-8 with each name once"
+	}
+	mediaType := a.mediaType()
+	g.note(mediaType != mediaTypeJSON, "the media type of the answer is %s, not application/json", cmp.Or(clean(mediaType, "", 60), "missing"))
+	return ""
+}
+
+// shown is a value other than the token for an error.
+func shown(v jsontext.Value, token string) string {
+	s, ok := text(v)
+	if !ok {
+		s = string(v)
+	}
+	return "'" + clean(s, token, 40) + "'"
 }
 
 // notTokenRune keeps to RFC 6749 appendix A.12, without the blank, which would end
@@ -89,14 +143,21 @@ func notTokenRune(r rune) bool { return r <= ' ' || r > '~' }
 
 // lifeOf reads expires_in. Without one, the token is kept for a short time: RFC
 // 6749 only recommends to state it.
-func lifeOf(v jsontext.Value) (time.Duration, bool) {
-	if len(v) == 0 {
-		return unstated, true
+func (g *grant) lifeOf(v jsontext.Value) (time.Duration, bool) {
+	number := string(v)
+	switch v.Kind() {
+	case '0':
+	case '"':
+		number, _ = text(v)
+		if strings.Trim(number, "0123456789.") != "" {
+			return 0, false
+		}
+		g.note(true, "expires_in is a text, where RFC 6749 section 5.1 has a number")
+	default:
+		g.note(v.Kind() == 'n', "expires_in is null; the token is kept for %s", unstated)
+		return unstated, len(v) == 0 || v.Kind() == 'n'
 	}
-	if v.Kind() != '0' {
-		return 0, false
-	}
-	seconds, err := strconv.ParseFloat(string(v), 64)
+	seconds, err := strconv.ParseFloat(number, 64)
 	if err != nil || seconds < 1 {
 		return 0, false
 	}
@@ -139,27 +200,47 @@ func text(v jsontext.Value) (string, bool) {
 	return string(b), err == nil
 }
 
-// refusal reads an answer of RFC 6749 section 5.2, or makes one of what came
-// instead.
+// maxSaid is how much of what a server says is told, in characters.
+const maxSaid = 500
+
+// refusal reads an answer of RFC 6749 section 5.2, or tells what came instead.
 func (a *answer) refusal(compact string) *Error {
 	if a.status >= 300 && a.status < 400 {
-		return a.fail("the answer is a redirect, which is not followed",
-			"Set the server's address to where its token endpoint is.")
+		return a.redirect(compact)
 	}
 	var body errorBody
-	if flaw := a.decode(&body); flaw != "" {
-		return a.unexpected(flaw)
-	}
+	flaw := a.decode(&body)
 	code, _ := text(body.Error)
-	if code == "" {
-		return a.unexpected("the answer is not an error of RFC 6749: it lacks the member error")
+	if flaw == "" && code == "" {
+		flaw = "the answer is not an error of RFC 6749: it lacks the member error"
+		if len(body.Error) > 0 {
+			flaw = "the answer is not an error of RFC 6749: its member error is not a text"
+		}
 	}
-	said, _ := text(body.Description)
-	description := clean(said, compact, 500)
+	said := clean(problem.Text(a.body), compact, maxSaid)
+	if flaw != "" {
+		e := a.unexpected(flaw)
+		e.Said = said
+		return e
+	}
+	shortCode := clean(code, compact, 60)
+	description := strings.TrimSuffix(strings.TrimSuffix(said, shortCode), "; ") // of other members, in servers that know half of RFC 6749
+	if stated, ok := text(body.Description); ok {
+		description = clean(stated, compact, maxSaid)
+	}
 	rule := ruleID(description)
 	e := a.fail(description, hintOf(rule))
-	e.Code, e.RuleID = clean(code, compact, 60), rule
+	e.Code, e.RuleID = shortCode, rule
 	return e
+}
+
+// redirect tells where the answer leads, without the query, which may hold anything.
+func (a *answer) redirect(compact string) *Error {
+	target := "nowhere"
+	if u, err := url.Parse(a.header.Get("Location")); err == nil && a.header.Get("Location") != "" {
+		target = "to " + clean((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(), compact, 120)
+	}
+	return a.fail("the answer is a redirect "+target+", which is not followed", "Set the server's address to where its token endpoint is.")
 }
 
 // unexpected is an answer that no token endpoint gives: most often that of a

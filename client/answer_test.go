@@ -79,31 +79,29 @@ func TestAnswersThatAreNoToken(t *testing.T) {
 		{"token of another kind", 200, jsonHeader, replace(`"geheim-42"`, "42"), "access_token"},
 		{"token with a line break", 200, jsonHeader, replace("geheim-42", `geheim\r\nX-Admin: 1`), "access_token"},
 		{"token with a blank", 200, jsonHeader, replace("geheim-42", "geheim 42"), "access_token"},
-		{"no type", 200, jsonHeader, replace("token_type", "type"), "token_type"},
-		{"another type", 200, jsonHeader, replace("Bearer", "mac"), "token_type"},
-		{"life as text", 200, jsonHeader, replace("3600", `"3600"`), "expires_in"},
+		{"another type", 200, jsonHeader, replace("Bearer", "mac"), "token_type is 'mac'"},
 		{"no life", 200, jsonHeader, replace("3600", "0"), "expires_in"},
-		{"negative life", 200, jsonHeader, replace("3600", "-1"), "expires_in"},
+		{"negative life", 200, jsonHeader, replace("3600", "-1"), "expires_in is '-1'"},
 		{"life beyond numbers", 200, jsonHeader, replace("3600", "1e999"), "expires_in"},
-		{"null life", 200, jsonHeader, replace("3600", "null"), "expires_in"},
 		{"two tokens", 200, jsonHeader, replace(`"expires_in"`, `"access_token":"x","expires_in"`), "each name once"},
 		{"something behind", 200, jsonHeader, good + "{}", "one JSON object"},
 		{"cut short", 200, jsonHeader, good[:30], "one JSON object"},
 		{"not UTF-8", 200, jsonHeader, replace("geheim", "\xff"), "UTF-8"},
 		{"null", 200, jsonHeader, "null", "one JSON object"},
-		{"list", 200, jsonHeader, "[" + good + "]", "one JSON object"},
 		{"empty", 200, jsonHeader, "", "one JSON object"},
 		{"HTML", 200, html, "<html>" + good, "text/html"},
-		{"JSON called text", 200, http.Header{"Content-Type": {"text/plain"}}, good, "text/plain"},
-		{"no media type", 200, nil, good, "no media type"},
-		{"no sense in media type", 200, http.Header{"Content-Type": {"geheim-42;;;"}}, good, "no media type"},
-		{"201", 201, jsonHeader, good, "lacks the member error"},
 		{"204", 204, nil, "", "no media type"},
+		{"list of two", 200, jsonHeader, "[" + good + "," + good + "]", "one JSON object"},
+		{"list of a list", 200, jsonHeader, "[[" + good + "]]", "one JSON object"},
+		{"two tokens in a list", 200, jsonHeader, "[" + replace(`"expires_in"`, `"access_token":"x","expires_in"`) + "]", "one JSON object"},
+		{"token in a text", 201, http.Header{"Content-Type": {"text/plain"}}, "geheim-42", "text/plain, not application/json"},
+		{"token in another member", 200, jsonHeader, `{"token":"geheim-42","session":{"id":"geheim"}}`, "holds no token"},
+		{"life in words", 200, jsonHeader, replace("3600", `"an hour"`), "expires_in is 'an hour'"},
+		{"life of another kind", 200, jsonHeader, replace("3600", "[3600]"), "expires_in is '[3600]'"},
+		{"life in the past", 200, jsonHeader, replace("3600", `"-5"`), "expires_in is '-5'"},
+		{"no redirect", 302, http.Header{}, "", "a redirect nowhere"},
+		{"redirect", 302, http.Header{"Location": {"https://me:geheim@login.example/sso?state=geheim"}}, "", "a redirect to https://login.example/sso, which is not followed"},
 		{"too long", 200, jsonHeader, good + strings.Repeat(" ", client.MaxAnswer), "longer than 65536 bytes"},
-		{"HTML error", 502, html, "<html>geheim-42</html>", "text/html"},
-		{"error without code", 400, jsonHeader, `{"message":"geheim-42"}`, "lacks the member error"},
-		{"error of another kind", 400, jsonHeader, `{"error":{"code":"geheim-42"}}`, "lacks the member error"},
-		{"redirect", 302, http.Header{"Location": {"https://geheim-42.example/"}}, "", "redirect"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -119,6 +117,86 @@ func TestAnswersThatAreNoToken(t *testing.T) {
 				t.Errorf("the error quotes the answer: %+v", e)
 			}
 		})
+	}
+}
+
+// What leaves no doubt is taken, and noted.
+func TestTokensThatAreTakenWithANote(t *testing.T) {
+	const good = `{"access_token":"t","expires_in":3600,"token_type":"Bearer"}`
+	replace := func(old, by string) string { return strings.Replace(good, old, by, 1) }
+	kind := func(mediaType string) http.Header { return http.Header{"Content-Type": {mediaType}} }
+	for _, test := range []struct {
+		name   string
+		status int
+		header http.Header
+		body   string
+		life   time.Duration
+		notes  []string // what each says, in part
+	}{
+		{"as it should be", 200, jsonHeader, good, time.Hour, nil},
+		{"201", 201, jsonHeader, good, time.Hour, []string{"answered 201, where RFC 6749 section 5.1 has 200"}},
+		{"202", 202, jsonHeader, good, time.Hour, []string{"answered 202"}},
+		{"type in small letters", 200, jsonHeader, replace("Bearer", "bearer"), time.Hour, nil},
+		{"no type", 200, jsonHeader, replace("token_type", "type"), time.Hour, []string{"no token_type"}},
+		{"null type", 200, jsonHeader, replace(`"Bearer"`, "null"), time.Hour, []string{"no token_type"}},
+		{"life as text", 200, jsonHeader, replace("3600", `"3600"`), time.Hour, []string{"expires_in is a text"}},
+		{"life null", 200, jsonHeader, replace("3600", "null"), time.Minute, []string{"expires_in is null; the token is kept for 1m0s"}},
+		{"list", 200, jsonHeader, " [" + good + "]", time.Hour, []string{"an array around"}},
+		{"text/plain", 200, kind("text/plain; charset=utf-8"), good, time.Hour, []string{"is text/plain, not application/json"}},
+		{"another JSON", 200, kind("application/vnd.api+json"), good, time.Hour, []string{"is application/vnd.api+json, not"}},
+		{"no media type", 200, nil, good, time.Hour, []string{"is missing, not application/json"}},
+		{"all at once", 201, nil, `[{"access_token":"t","expires_in":"60"}]`, time.Minute, []string{"an array", "missing", "201", "no token_type", "a text"}},
+	} {
+		sent := time.Now()
+		token, err := client.Answer{Status: test.status, Header: test.header, Body: test.body, Sent: sent, Took: time.Second}.Read("")
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		notes, _ := token.Extra("notes").([]string)
+		if token.AccessToken != "t" || token.TokenType != "Bearer" || !token.Expiry.Equal(sent.Add(test.life).Round(0)) || len(notes) != len(test.notes) {
+			t.Errorf("%s: %+v, notes %q", test.name, token, notes)
+			continue
+		}
+		for i, note := range test.notes {
+			if !strings.Contains(notes[i], note) {
+				t.Errorf("%s: %q, want %q", test.name, notes[i], note)
+			}
+		}
+	}
+}
+
+// No iSHARE registry in use answers in the form of RFC 6749: what it says is told all the
+// same.
+func TestForeignErrorsAreTold(t *testing.T) {
+	html := http.Header{"Content-Type": {"text/html"}}
+	for _, test := range []struct {
+		name              string
+		status            int
+		header            http.Header
+		body              string
+		code, words, said string // words are those of the description
+	}{
+		{"members of its own", 400, jsonHeader, `{"code":400,"description":"Unknown client_id in request","message":"Bad Request"}`, "", "lacks the member error", "Unknown client_id in request; Bad Request"},
+		{"error as an object", 400, jsonHeader, `{"error":{"code":"E1","message":"party not found"}}`, "", "its member error is not a text", "party not found; E1"},
+		{"text in JSON", 400, jsonHeader, `"Invalid client_assertion."`, "", "not one JSON object", "Invalid client_assertion."},
+		{"plain", 400, http.Header{"Content-Type": {"text/plain"}}, "Certificate chain is not trusted.", "", "text/plain, not application/json", "Certificate chain is not trusted."},
+		{"RFC 9457", 400, http.Header{"Content-Type": {"application/problem+json"}}, `{"title":"Bad Request","detail":"client_id is unknown"}`, "", "application/problem+json", "client_id is unknown; Bad Request"},
+		{"a gateway", 401, jsonHeader, `{"statusCode":401,"message":"missing subscription key"}`, "", "lacks the member error", "missing subscription key"},
+		{"a proxy", 502, html, "<html><title>502 Bad Gateway</title></html>", "", "text/html", "502 Bad Gateway"},
+		{"nothing", 400, nil, "", "", "no media type", ""},
+		{"no, with 200", 200, jsonHeader, `{"status":false,"message":"client_assertion invalid"}`, "", "holds no token", "client_assertion invalid"},
+		{"half of RFC 6749", 401, jsonHeader, `{"error":"Unauthorized","message":"no such party"}`, "Unauthorized", "no such party", ""},
+		{"all of RFC 6749", 400, jsonHeader, `{"error":"invalid_client","error_description":"no","message":"other"}`, "invalid_client", "no", ""},
+	} {
+		err := refused(test.status, test.header, test.body, "")
+		e, ok := errors.AsType[*client.Error](err)
+		if !ok || e.Code != test.code || e.Said != test.said || !strings.Contains(e.Description, test.words) {
+			t.Errorf("%s: %+v", test.name, e)
+		}
+		if test.said != "" && !strings.HasSuffix(err.Error(), "; it says: "+test.said) {
+			t.Errorf("%s: %v", test.name, err)
+		}
 	}
 }
 
@@ -200,6 +278,9 @@ func TestErrorNeverHoldsTheAssertion(t *testing.T) {
 			fmt.Sprintf(`{"error":"invalid_client","error_description":"%s"}`, quote),
 			fmt.Sprintf(`{"error":"%s"}`, quote),
 			"<html>" + quote,
+			quote,
+			fmt.Sprintf(`{"message":"%s"}`, quote),
+			fmt.Sprintf(`"%s"`, quote),
 		} {
 			header := jsonHeader
 			if body[0] == '<' {
@@ -354,6 +435,9 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(503, "application/json", date, "10", []byte(`{"error":"temporarily_unavailable"}`))
 	f.Add(503, "text/html", "", "Fri, 31 Dec 9999 23:59:59 GMT", []byte("<html>"))
 	f.Add(307, "", "", "-1", []byte(nil))
+	f.Add(201, "text/plain", "", "", []byte(`[{"access_token":"t","expires_in":"3600"}]`))
+	f.Add(400, "text/html", "", "", []byte(`<html><script>x</script><p>no`))
+	f.Add(400, "application/json", "", "", []byte(`{"error":{"message":"`+compact+`"}}`))
 	f.Add(400, "application/json", date, "", []byte(`{"error":"e","error_description":"`+compact+`"}`))
 	f.Add(400, compact+"/"+compact, compact, compact, []byte(compact))
 	f.Fuzz(func(t *testing.T, status int, mediaType, date, retryAfter string, body []byte) {
@@ -361,7 +445,7 @@ func FuzzAnswer(f *testing.F) {
 		now := time.Now()
 		token, err := client.Answer{Status: status, Header: header, Body: string(body), Sent: now, Took: time.Second}.Read(compact)
 		if err == nil {
-			if status != 200 || token.AccessToken == "" || strings.ContainsFunc(token.AccessToken, unicode.IsSpace) {
+			if status < 200 || status > 299 || token.AccessToken == "" || strings.ContainsFunc(token.AccessToken, unicode.IsSpace) {
 				t.Errorf("status %d, token %q", status, token.AccessToken)
 			}
 			if life := token.Expiry.Sub(now); life < time.Second/2 || life > client.MaxLife {

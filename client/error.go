@@ -21,6 +21,9 @@ type Error struct {
 	// Description is the server's error_description, cut at 500 characters. When
 	// Code is empty, it says in our words what is wrong with the answer.
 	Description string
+	// Said is what the server said in another form than that of RFC 6749, such as
+	// HTML or a JSON of its own, cut at 500 characters. It is empty when Code is not.
+	Said string
 	// RuleID is the rule that failed, when the server names one as Waybill does:
 	// see [ishare.Rules].
 	RuleID string
@@ -34,7 +37,7 @@ type Error struct {
 	ClockOffset time.Duration
 }
 
-// Error tells status, code and description.
+// Error tells status, code, description and what else the server said.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("client: the token endpoint answered %d", e.Status)
 	if e.Code != "" {
@@ -42,6 +45,9 @@ func (e *Error) Error() string {
 	}
 	if e.Description != "" {
 		s += ": " + e.Description
+	}
+	if e.Said != "" {
+		s += "; it says: " + e.Said
 	}
 	return s
 }

@@ -60,7 +60,9 @@ func (h *held) copy() *oauth2.Token {
 
 // Token returns an access token that is valid for at least a tenth of its life or ten
 // seconds, whichever is less. When there is none, it waits for one, no
-// longer than ctx lives. The token's Extra("scope") is the scope that was granted.
+// longer than ctx lives. The token's Extra("scope") is the scope that was granted. Its
+// Extra("notes") is a []string when the answer differed from RFC 6749 section 5.1 in ways that leave
+// no doubt: each says in what.
 //
 // The error is an [*Error] when the server answered and gave no token; it wraps the
 // error of ctx when that ended. After any other error the token endpoint is out
@@ -160,7 +162,7 @@ func (c *Client) land(ctx context.Context, f *flight) {
 	default:
 		c.trouble = trouble{}
 		c.held.Store(f.held)
-		c.log.DebugContext(ctx, "token received", "endpoint", c.endpoint, "expires", f.held.token.Expiry)
+		c.log.DebugContext(ctx, "token received", "endpoint", c.endpoint, "expires", f.held.token.Expiry, "notes", f.held.token.Extra("notes"))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/internal/problem"
 )
 
 // Bounds of what is asked of a registry.
@@ -77,9 +78,9 @@ func (r *Remote) send(ctx context.Context, q question) ([]byte, error) {
 	}
 	defer response.Body.Close()
 	r.hearClock(response.Header, sent)
-	if err := statusError(response); err != nil {
-		_, _ = io.CopyN(io.Discard, response.Body, maxDrained)
-		return nil, err
+	if response.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(response.Body, maxDrained)) // also for the connection's sake
+		return nil, statusError(response, problem.Text(body))
 	}
 	return readBody(ctx, response.Body)
 }
@@ -105,25 +106,27 @@ func callError(ctx context.Context, err error) error {
 	return e
 }
 
-// statusError gives every status but 200 its meaning. 401 comes here when a second
-// token was refused like the first, so that the registry is out of reach for everyone.
-func statusError(response *http.Response) error {
+// statusError gives every status but 200 its meaning, and tells what the registry said. 401
+// comes here when a second token was refused like the first, so that the registry is out of
+// reach for everyone.
+func statusError(response *http.Response, said string) error {
+	if said != "" {
+		said = "; it says: " + said
+	}
 	switch status := response.StatusCode; {
-	case status == http.StatusOK:
-		return nil
 	case status == http.StatusNotFound, status == http.StatusGone:
-		return fmt.Errorf("%w: status %d", errNobody, status)
+		return fmt.Errorf("%w: status %d%s", errNobody, status, said)
 	case status == http.StatusBadRequest, status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
-		return fmt.Errorf("%w: status %d", errNoForm, status)
+		return fmt.Errorf("%w: status %d%s", errNoForm, status, said)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return &unreachableError{cause: fmt.Errorf("the registry does not accept our access token: status %d", status)}
+		return &unreachableError{cause: fmt.Errorf("the registry does not accept our access token: status %d%s", status, said)}
 	case status == http.StatusTooManyRequests, status >= 500:
 		return &unreachableError{
-			cause: fmt.Errorf("the registry answers with status %d", status),
+			cause: fmt.Errorf("the registry answers with status %d%s", status, said),
 			wait:  seconds(response.Header.Get("Retry-After")),
 		}
 	default:
-		return fmt.Errorf("the registry answers with status %d", status)
+		return fmt.Errorf("the registry answers with status %d%s", status, said)
 	}
 }
 

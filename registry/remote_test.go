@@ -305,6 +305,7 @@ func TestRemoteRefusesAnswers(t *testing.T) {
 		"no content":        {body(204, ""), "status 204"},
 		"conflict":          {body(409, ""), "status 409"},
 		"no form of answer": {body(400, ""), "does not answer"},
+		"words of its own":  {body(400, `{"code":400,"description":"Unknown client_id\u001b"}`), "status 400; it says: Unknown client_id?"},
 		"redirect elsewhere": {func(f *fakeRegistry) {
 			f.front = onParties(http.RedirectHandler("http://127.0.0.2:1/parties", http.StatusFound).ServeHTTP)
 		}, "another origin"},

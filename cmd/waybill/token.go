@@ -138,6 +138,7 @@ func (c *command) runToken(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	c.tellNotes(token)
 	line := token.AccessToken
 	switch cmd.String("output") {
 	case "json":
@@ -150,6 +151,14 @@ func (c *command) runToken(ctx context.Context, cmd *cli.Command) error {
 	}
 	_, err = fmt.Fprintln(c.out, line)
 	return err
+}
+
+// tellNotes tells in what the answer was not that of RFC 6749.
+func (c *command) tellNotes(token *oauth2.Token) {
+	notes, _ := token.Extra("notes").([]string)
+	for _, note := range notes {
+		fmt.Fprintf(c.err, "note: %s\n", note)
+	}
 }
 
 func tokenJSON(token *oauth2.Token) (string, error) {

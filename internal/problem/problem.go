@@ -1,0 +1,105 @@
+// Package problem finds what an answer that reports an error says, whoever wrote it and in
+// whatever form: JSON of RFC 6749, of RFC 9457 or of a house's own, HTML, or plain text.
+package problem
+
+import (
+	"html"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Limits of what is read and told.
+const (
+	maxRead  = 16 << 10 // bytes of the body
+	maxText  = 500      // characters of the whole
+	maxParts = 4        // texts out of one JSON answer
+	maxDepth = 3        // of the members that hold them
+)
+
+// members hold what people are told, the most telling first. The texts of other members are
+// not told: nobody knows what they are.
+var members = []string{
+	"error_description", "errorDescription", "detail", "details", "description", "message", "error_message",
+	"errorMessage", "msg", "reason", "title", "error", "errors", "info", "status_message", "statusMessage", "code",
+}
+
+// JSON is what a JSON answer says, and empty when it is no JSON or says nothing.
+func JSON(body []byte) string {
+	var value any
+	if len(body) > maxRead || json.Unmarshal(body, &value) != nil {
+		return ""
+	}
+	var parts []string
+	collect(&parts, value, 0)
+	return Clean(strings.Join(parts, "; "))
+}
+
+func collect(parts *[]string, value any, depth int) {
+	if depth > maxDepth || len(*parts) == maxParts {
+		return
+	}
+	switch v := value.(type) {
+	case string:
+		if text := strings.TrimSpace(v); text != "" && !slices.Contains(*parts, text) {
+			*parts = append(*parts, text)
+		}
+	case []any:
+		for _, element := range v[:min(len(v), maxParts)] {
+			collect(parts, element, depth+1)
+		}
+	case map[string]any:
+		for _, name := range members {
+			collect(parts, v[name], depth+1)
+		}
+	}
+}
+
+// Text is what an answer of any form says.
+func Text(body []byte) string {
+	body = body[:min(len(body), maxRead)]
+	if kind := jsontext.Value(body).Kind(); kind == '{' || kind == '[' || kind == '"' {
+		return JSON(body)
+	}
+	text := string(body)
+	if strings.HasPrefix(strings.TrimSpace(text), "<") {
+		text = html.UnescapeString(markup().ReplaceAllString(text, " "))
+	}
+	return Clean(text)
+}
+
+// markup is what of HTML and XML is not for people.
+func markup() *regexp.Regexp {
+	return regexp.MustCompile(`(?is)<script\b.*?</script\s*>|<style\b.*?</style\s*>|<!--.*?-->|<[^>]*>?`)
+}
+
+// Clean makes a text fit for a terminal and a log: of at most 500 characters, printable, on one
+// line, and without what looks like a token or a key.
+func Clean(text string) string {
+	text = text[:min(len(text), maxRead)]
+	text = secrets().ReplaceAllString(text, "[removed]")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	runes := []rune(strings.Join(strings.Fields(text), " "))
+	if len(runes) > maxText {
+		return string(runes[:maxText]) + "…"
+	}
+	return string(runes)
+}
+
+// secrets are JWTs, from their first part on, and whatever is long and has no blank: a
+// fingerprint has 64 characters.
+func secrets() *regexp.Regexp {
+	return regexp.MustCompile(`eyJ[A-Za-z0-9_.~+/=-]{10,}|[A-Za-z0-9_.~+/=-]{90,}`)
+}
