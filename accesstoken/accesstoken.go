@@ -65,7 +65,8 @@ func (f Format) use() (use, error) {
 // claims.
 type Claims struct {
 	ID         string         // random; set by Issue
-	Issuer     ishare.PartyID // our own party identifier, also the audience; set by Issue
+	Issuer     ishare.PartyID // our own party identifier, the audience; set by Issue
+	IssuerURL  string         // of the claim iss, unless that is Issuer too; set by Issue
 	Party      ishare.PartyID // the client's canonical identifier
 	Client     ishare.PartyID // the client_id that the client used
 	Scope      ishare.Scope   // what was granted; at least one value
@@ -76,7 +77,12 @@ type Claims struct {
 
 // Config says how tokens are issued and whose they are.
 type Config struct {
-	Party    ishare.PartyID // our own identifier: issuer and audience of every token
+	Party    ishare.PartyID // our own identifier: audience of every token, and issuer unless IssuerURL is set
+
+	// IssuerURL is the claim iss of the tokens that Issue makes, for programs that compare it with
+	// the issuer of our metadata (RFC 9068 section 4, RFC 8414). Check accepts tokens with and without.
+	IssuerURL string
+
 	Format   Format         // what Issue makes; empty means Opaque
 	Lifetime time.Duration  // whole seconds, from 1 s to MaxLifetime
 	Keys     *KeyRing       // from OpenKeys
@@ -90,17 +96,21 @@ type Config struct {
 // safe for concurrent use.
 type Issuer struct {
 	party    ishare.PartyID
+	url      string
 	use      use
 	lifetime time.Duration
 	keys     *KeyRing
 	revoked  RevocationChecker
 }
 
-// New makes an Issuer. Everything in c must be set, except Format and Revoked.
+// New makes an Issuer. Everything in c must be set, except IssuerURL, Format and Revoked.
 func New(c Config) (*Issuer, error) {
 	party, err := ishare.ParsePartyID(string(c.Party))
 	if err != nil {
 		return nil, fmt.Errorf("access tokens: own party: %w", err)
+	}
+	if c.IssuerURL != "" && !isIssuerURL(c.IssuerURL) {
+		return nil, fmt.Errorf("access tokens: IssuerURL %q is not an http or https URL without a query or fragment", c.IssuerURL)
 	}
 	use, err := c.Format.use()
 	if err != nil {
@@ -112,7 +122,7 @@ func New(c Config) (*Issuer, error) {
 	if c.Keys == nil || c.Keys.set.Load() == nil {
 		return nil, errors.New("access tokens: no keys")
 	}
-	return &Issuer{party: party, use: use, lifetime: c.Lifetime, keys: c.Keys, revoked: c.Revoked}, nil
+	return &Issuer{party: party, url: c.IssuerURL, use: use, lifetime: c.Lifetime, keys: c.Keys, revoked: c.Revoked}, nil
 }
 
 // Issue makes a token out of Party, Client, Scope and Thumbprint, all of which
@@ -132,11 +142,11 @@ func (i *Issuer) Issue(ctx context.Context, c Claims) (token string, issued Clai
 }
 
 func (i *Issuer) issue(c Claims, now time.Time) (string, Claims, error) {
-	if c.ID != "" || c.Issuer != "" || !c.Issued.IsZero() || !c.Expires.IsZero() {
+	if c.ID != "" || c.Issuer != "" || c.IssuerURL != "" || !c.Issued.IsZero() || !c.Expires.IsZero() {
 		return "", Claims{}, errors.New("id, issuer and times are not the caller's to set")
 	}
 	c.ID = rand.Text()
-	c.Issuer = i.party
+	c.Issuer, c.IssuerURL = i.party, i.url
 	c.Issued = now.Truncate(time.Second).UTC()
 	c.Expires = c.Issued.Add(i.lifetime)
 	payload, err := c.encode()
@@ -210,7 +220,8 @@ func (i *Issuer) unrevoked(ctx context.Context, c *Claims) error {
 
 // admit judges the claims of an authentic token.
 func (i *Issuer) admit(c *Claims, now time.Time) error {
-	// Parties that share a key folder do not accept each other's tokens.
+	// Parties that share a key folder do not accept each other's tokens. A URL is not compared: it
+	// is ours by the key, and tokens outlive a change of our address.
 	if c.Issuer != i.party {
 		return invalid("it is of another party")
 	}

@@ -173,22 +173,59 @@ func TestTokenOfAnotherParty(t *testing.T) {
 	})
 }
 
+// A token that names its issuer by a URL is as good, before and after the setting changes, and
+// only for the party that it is of.
+func TestIssuerURL(t *testing.T) {
+	keys := openKeys(t, filepath.Join(t.TempDir(), "keys"))
+	with := func(party ishare.PartyID, url string, format Format) *Issuer {
+		i, err := New(Config{Party: party, IssuerURL: url, Format: format, Lifetime: time.Hour, Keys: keys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	const url = "https://provider.example/ishare"
+	for _, format := range formats {
+		for _, issued := range []string{"", url, "http://127.0.0.1:8080"} {
+			token, c := issue(t, with(provider, issued, format))
+			want := string(provider)
+			if issued != "" {
+				want = issued
+			}
+			if c.Iss() != want || c.Issuer != provider {
+				t.Errorf("%s: iss %s, audience %s, want %s", format, c.Iss(), c.Issuer, want)
+			}
+			for _, setting := range []string{"", url} {
+				got, err := with(provider, setting, format).Check(t.Context(), token)
+				if err != nil || cmp.Diff(*got, c) != "" {
+					t.Errorf("%s from %q, checked with %q: %v, %v", format, issued, setting, got, err)
+				}
+			}
+			refuse(t, with(consumer, url, format), token, ErrInvalid)
+		}
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	good := Config{Party: provider, Lifetime: time.Hour, Keys: openKeys(t, filepath.Join(t.TempDir(), "keys"))}
 	if _, err := New(good); err != nil {
 		t.Fatal(err)
 	}
 	tests := map[string]func(*Config){
-		"no party":             func(c *Config) { c.Party = "" },
-		"a party that is none": func(c *Config) { c.Party = "https://example.com/" },
-		"unknown format":       func(c *Config) { c.Format = "JWT" },
-		"no lifetime":          func(c *Config) { c.Lifetime = 0 },
-		"negative lifetime":    func(c *Config) { c.Lifetime = -time.Hour },
-		"lifetime too long":    func(c *Config) { c.Lifetime = MaxLifetime + time.Second },
-		"half a second":        func(c *Config) { c.Lifetime = time.Hour + time.Second/2 },
-		"no keys":              func(c *Config) { c.Keys = nil },
-		"keys not opened":      func(c *Config) { c.Keys = &KeyRing{} },
-		"nothing":              func(c *Config) { *c = Config{} },
+		"no party":               func(c *Config) { c.Party = "" },
+		"a party that is none":   func(c *Config) { c.Party = "https://example.com/" },
+		"unknown format":         func(c *Config) { c.Format = "JWT" },
+		"no lifetime":            func(c *Config) { c.Lifetime = 0 },
+		"negative lifetime":      func(c *Config) { c.Lifetime = -time.Hour },
+		"lifetime too long":      func(c *Config) { c.Lifetime = MaxLifetime + time.Second },
+		"half a second":          func(c *Config) { c.Lifetime = time.Hour + time.Second/2 },
+		"issuer without a host":  func(c *Config) { c.IssuerURL = "https://" },
+		"issuer of no scheme":    func(c *Config) { c.IssuerURL = "provider.example" },
+		"issuer with a query":    func(c *Config) { c.IssuerURL = "https://provider.example/?a" },
+		"issuer that is a party": func(c *Config) { c.IssuerURL = string(consumer) },
+		"no keys":                func(c *Config) { c.Keys = nil },
+		"keys not opened":        func(c *Config) { c.Keys = &KeyRing{} },
+		"nothing":                func(c *Config) { *c = Config{} },
 	}
 	for name, spoil := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -205,6 +242,7 @@ func TestIssueRefuses(t *testing.T) {
 	tests := map[string]func(*Claims){
 		"id set":                   func(c *Claims) { c.ID = "mine" },
 		"issuer set":               func(c *Claims) { c.Issuer = provider },
+		"issuer's URL set":         func(c *Claims) { c.IssuerURL = "https://provider.example" },
 		"time set":                 func(c *Claims) { c.Issued = time.Now() },
 		"expiry set":               func(c *Claims) { c.Expires = time.Now().Add(time.Minute) },
 		"no party":                 func(c *Claims) { c.Party = "" },

@@ -1,11 +1,14 @@
 package accesstoken
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -26,6 +29,17 @@ type claimSet struct {
 	Thumbprint string `json:"x5t#S256"`
 }
 
+// Iss is the claim iss: the URL of the issuer if the token states one, and else its party
+// identifier.
+func (c *Claims) Iss() string { return cmp.Or(c.IssuerURL, string(c.Issuer)) }
+
+// isIssuerURL holds to RFC 8414 section 2, but for plain http, which serves behind a proxy and on
+// a developer's machine. No party identifier has a slash, so that none is taken for a URL.
+func isIssuerURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && !strings.ContainsAny(s, "?#")
+}
+
 // encode writes complete claims. What decodeClaims would refuse is refused
 // here too, so that no token is given out that cannot be used.
 func (c *Claims) encode() ([]byte, error) {
@@ -40,7 +54,7 @@ func (c *Claims) encode() ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(claimSet{
-		Issuer: string(c.Issuer), Subject: string(c.Party), Audience: string(c.Issuer),
+		Issuer: c.Iss(), Subject: string(c.Party), Audience: string(c.Issuer),
 		ClientID: string(c.Client), Scope: c.Scope.String(),
 		IssuedAt: c.Issued.Unix(), Expires: c.Expires.Unix(), ID: c.ID,
 		Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint),
@@ -57,8 +71,11 @@ func decodeClaims(payload []byte) (*Claims, error) {
 	if err := json.Unmarshal(payload, &set); err != nil {
 		return nil, errClaims
 	}
+	issuerURL := ""
 	if set.Audience != set.Issuer {
-		return nil, errors.New("the audience is not the issuer")
+		if issuerURL = set.Issuer; !isIssuerURL(issuerURL) {
+			return nil, errors.New("the audience is not the issuer")
+		}
 	}
 	scope, err := ishare.ParseScope(set.Scope)
 	if err != nil {
@@ -69,7 +86,7 @@ func decodeClaims(payload []byte) (*Claims, error) {
 		return nil, errThumbprint
 	}
 	c := &Claims{
-		ID: set.ID, Issuer: ishare.PartyID(set.Issuer),
+		ID: set.ID, Issuer: ishare.PartyID(set.Audience), IssuerURL: issuerURL,
 		Party: ishare.PartyID(set.Subject), Client: ishare.PartyID(set.ClientID),
 		Scope: scope, Thumbprint: hex.EncodeToString(thumbprint),
 		Issued: time.Unix(set.IssuedAt, 0).UTC(), Expires: time.Unix(set.Expires, 0).UTC(),

@@ -15,7 +15,8 @@
 //
 //	field of Claims   claim       value
 //	ID                jti         random, 130 bits, in base32 (RFC 4648 section 6)
-//	Issuer            iss, aud    our own party identifier: only we accept our tokens
+//	Issuer            aud, iss    our own party identifier: only we accept our tokens
+//	IssuerURL         iss         in place of it, the issuer of our metadata, if Config states one
 //	Party             sub         the client's canonical party identifier
 //	Client            client_id   the client_id of the token request, which may be an alias
 //	Scope             scope       space-separated (RFC 8693 section 4.2)

@@ -39,7 +39,7 @@ type introspection struct {
 	Scope      string         `json:"scope"`
 	ClientID   ishare.PartyID `json:"client_id"`
 	Subject    ishare.PartyID `json:"sub"`
-	Issuer     ishare.PartyID `json:"iss"`
+	Issuer     string         `json:"iss"`
 	Audience   ishare.PartyID `json:"aud"`
 	IssuedAt   int64          `json:"iat"`
 	Expires    int64          `json:"exp"`
@@ -72,7 +72,7 @@ func isBad(err error) bool {
 func describe(c *accesstoken.Claims) introspection {
 	return introspection{
 		Active: true, TokenType: "Bearer", Scope: c.Scope.String(),
-		ClientID: c.Client, Subject: c.Party, Issuer: c.Issuer, Audience: c.Issuer,
+		ClientID: c.Client, Subject: c.Party, Issuer: c.Iss(), Audience: c.Issuer,
 		IssuedAt: c.Issued.Unix(), Expires: c.Expires.Unix(), ID: c.ID, Thumbprint: c.Thumbprint,
 	}
 }

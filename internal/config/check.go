@@ -87,12 +87,18 @@ func IsWeakSecret(text string) bool {
 	return len(text) < shortest || len(different) < fewest
 }
 
-// checkTokens keeps to whole seconds because expires_in does (RFC 6749 section 5.1).
+// checkTokens keeps to whole seconds because expires_in does (RFC 6749 section 5.1), and wants an
+// address that is ours to name in tokens.
 func (c *Config) checkTokens() []Problem {
-	if c.Tokens.Lifetime%time.Second == 0 {
-		return nil
+	var problems []Problem
+	if c.Tokens.Lifetime%time.Second != 0 {
+		problems = append(problems, c.Problem("tokens.lifetime", "want whole seconds", ""))
 	}
-	return []Problem{c.Problem("tokens.lifetime", "want whole seconds", "")}
+	if c.Tokens.Issuer == IssuerURL && c.Listen.URL.Host == "" {
+		problems = append(problems, c.Problem("tokens.issuer", "url needs listen.url, the address by which clients reach this server",
+			"Set listen.url to that address, without a path if a proxy passes none on; it is the issuer of the metadata, too."))
+	}
+	return problems
 }
 
 // checkRoutes leaves the paths to the proxy, which knows best what it cannot tell apart.

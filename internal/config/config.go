@@ -92,6 +92,7 @@ type Trust struct {
 // Tokens are the access tokens to issue.
 type Tokens struct {
 	Format   Format        `yaml:"format"`
+	Issuer   TokenIssuer   `yaml:"issuer"`
 	Lifetime time.Duration `yaml:"lifetime" default:"1h" min:"1s" max:"24h"` // whole seconds
 	Keys     Path          `yaml:"keys"`                                     // absent: the folder keys in Data
 }

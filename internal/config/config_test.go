@@ -57,7 +57,7 @@ trust:
   revocation_proxy: http://proxy.example:3128/
 data: /var/lib/waybill
 state: rediss://user:pa55word@redis.example:6379/1
-tokens: {format: jwt, lifetime: 30m, keys: keys}
+tokens: {format: jwt, issuer: url, lifetime: 30m, keys: keys}
 scopes: {orders: read orders, "orders:write": "write orders"}
 policy: {roles: [ServiceConsumer], dataspaces: [space one], leeway: 20s, extra_header_parameters: allow}
 routes:
@@ -107,7 +107,7 @@ func fullConfig(t *testing.T) *Config {
 			RevocationProxy: Proxy{url.URL{Scheme: "http", Host: "proxy.example:3128"}},
 		},
 		Data: "/var/lib/waybill", State: State{"rediss://user:pa55word@redis.example:6379/1"},
-		Tokens: Tokens{Format: FormatJWT, Lifetime: 30 * time.Minute, Keys: "/conf/keys"},
+		Tokens: Tokens{Format: FormatJWT, Issuer: IssuerURL, Lifetime: 30 * time.Minute, Keys: "/conf/keys"},
 		Scopes: map[ScopeName]string{"orders": "read orders", "orders:write": "write orders"},
 		Policy: Policy{
 			Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"space one"},
@@ -223,6 +223,7 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_DATA=/var/lib/waybill",
 		"WAYBILL_STATE=rediss://user:pa55word@redis.example:6379/1",
 		"WAYBILL_TOKENS_FORMAT=jwt",
+		"WAYBILL_TOKENS_ISSUER=url",
 		"WAYBILL_TOKENS_LIFETIME=30m",
 		"WAYBILL_TOKENS_KEYS=keys",
 		`WAYBILL_SCOPES={orders: read orders, "orders:write": write orders}`,
@@ -307,6 +308,8 @@ func TestProblems(t *testing.T) {
 		{"lifetime in parts", with("tokens: {lifetime: 1500ms}\n"), "waybill.yaml:4:10: tokens.lifetime: want whole seconds", 0},
 		{"stale before it is fresh", instead("file:", "max_stale: 1m, file:"), "participants.max_stale: want no less than participants.cache, which is 5m0s", 0},
 		{"format", with("tokens: {format: JWT}\n"), `tokens.format: want opaque or jwt, got "JWT"`, 0},
+		{"issuer", with("tokens: {issuer: me}\n"), `tokens.issuer: want party or url, got "me"`, 0},
+		{"issuer without an address", with("tokens: {issuer: url}\n"), "waybill.yaml:4:10: tokens.issuer: url needs listen.url", 0},
 		{"revocation", instead("anchors", "revocation: no, anchors"), `trust.revocation: want require or prefer or off, got "no"`, 0},
 		{"proxy without a scheme", instead("anchors", "revocation_proxy: 'proxy.example:3128', anchors"), "trust.revocation_proxy: want a URL such as https://example.com", 0},
 		{"proxy of another kind", instead("anchors", "revocation_proxy: 'socks5://proxy.example', anchors"), "trust.revocation_proxy: want a URL such as https://example.com", 0},
@@ -650,10 +653,10 @@ func TestZeroValuesAreSafe(t *testing.T) {
 	t.Parallel()
 	var c Config
 	got := []string{
-		c.Trust.Revocation.String(), c.Tokens.Format.String(), c.Policy.ExtraHeaderParameters.String(), new(Registry).Version.String(),
+		c.Trust.Revocation.String(), c.Tokens.Format.String(), c.Tokens.Issuer.String(), c.Policy.ExtraHeaderParameters.String(), new(Registry).Version.String(),
 		c.State.String(), c.Policy.Leeway.String(), strconv.FormatBool(c.Trust.TrustedList), strconv.FormatBool(c.Trust.RevocationAllowPrivate),
 	}
-	if d := cmp.Diff([]string{"require", "opaque", "refuse", "auto", "memory", "0s", "false", "false"}, got); d != "" {
+	if d := cmp.Diff([]string{"require", "opaque", "party", "refuse", "auto", "memory", "0s", "false", "false"}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }

@@ -334,6 +334,23 @@ func (f Format) String() string { return word(f) }
 // UnmarshalText reads the word.
 func (f *Format) UnmarshalText(text []byte) error { return setWord(f, text) }
 
+// TokenIssuer is what the claim iss of an access token names us by.
+type TokenIssuer uint8
+
+// The names of the issuer.
+const (
+	IssuerParty TokenIssuer = iota // our party identifier
+	IssuerURL                      // the issuer of our metadata (RFC 8414), as RFC 9068 has it
+)
+
+func (TokenIssuer) words() []string { return []string{"party", "url"} }
+
+// String is the word in the configuration.
+func (i TokenIssuer) String() string { return word(i) }
+
+// UnmarshalText reads the word.
+func (i *TokenIssuer) UnmarshalText(text []byte) error { return setWord(i, text) }
+
 // ExtraHeaders says what to do with an unknown header parameter of an assertion.
 type ExtraHeaders uint8
 

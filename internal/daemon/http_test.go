@@ -124,6 +124,58 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// A program for RFC 9068 finds the keys by the metadata, and compares iss with their issuer.
+// Introspection says the same.
+func TestTokensForRFC9068(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ setting, issuer string }{{"url", "https://provider.example/ishare"}, {"party", string(providerID)}} {
+		t.Run(test.setting, func(t *testing.T) {
+			t.Parallel()
+			s := startNewborn(t, "WAYBILL_LISTEN_URL=https://provider.example/ishare/", "WAYBILL_TOKENS_FORMAT=jwt", "WAYBILL_TOKENS_ISSUER="+test.setting)
+			var metadata struct {
+				Issuer string `json:"issuer"`
+			}
+			_, _, body := get(t, s.described, s.url+"/.well-known/oauth-authorization-server")
+			if err := json.Unmarshal(body, &metadata); err != nil {
+				t.Fatal(err)
+			}
+			if (metadata.Issuer == test.issuer) != (test.setting == "url") {
+				t.Errorf("the issuer of the metadata is %s", metadata.Issuer)
+			}
+			var keys jose.JSONWebKeySet
+			_, _, body = get(t, s.described, s.url+"/.well-known/jwks.json")
+			if err := json.Unmarshal(body, &keys); err != nil {
+				t.Fatal(err)
+			}
+			token := s.token(t)
+			parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
+			if err != nil || parsed.Headers[0].ExtraHeaders[jose.HeaderType] != "at+jwt" {
+				t.Fatalf("%v, %v", parsed, err)
+			}
+			var claims jwt.Claims
+			if err := parsed.Claims(keys, &claims); err != nil {
+				t.Fatal(err)
+			}
+			if err := claims.Validate(jwt.Expected{Issuer: test.issuer, AnyAudience: jwt.Audience{string(providerID)}, Time: time.Now()}); err != nil {
+				t.Errorf("%+v: %v", claims, err)
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.internal+"/introspect", strings.NewReader("token="+token))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			_, _, body = exchange(t, plain(t), r)
+			var said struct {
+				Active   bool
+				Iss, Aud string
+			}
+			if err := json.Unmarshal(body, &said); err != nil || !said.Active || said.Iss != test.issuer || said.Aud != string(providerID) {
+				t.Errorf("introspection says %s, %v", body, err)
+			}
+		})
+	}
+}
+
 // Metadata of an issuer that is not us are nowhere.
 func TestMetadataOfOtherPaths(t *testing.T) {
 	t.Parallel()

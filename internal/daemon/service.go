@@ -179,8 +179,12 @@ func (s *service) openIssuer() (err error) {
 	if s.keys, err = accesstoken.OpenKeys(keysFolder(s.config), s.log); err != nil {
 		return fmt.Errorf("token keys: %w", err)
 	}
+	issuerURL := ""
+	if s.config.Tokens.Issuer == config.IssuerURL {
+		issuerURL = ownURL(s.config, "").String() // listen.url, without which the configuration is refused
+	}
 	s.issuer, err = accesstoken.New(accesstoken.Config{
-		Party:    s.config.Party.ID,
+		Party: s.config.Party.ID, IssuerURL: issuerURL,
 		Format:   accesstoken.Format(s.config.Tokens.Format.String()),
 		Lifetime: s.config.Tokens.Lifetime,
 		Keys:     s.keys,
