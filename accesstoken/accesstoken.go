@@ -77,15 +77,15 @@ type Claims struct {
 
 // Config says how tokens are issued and whose they are.
 type Config struct {
-	Party    ishare.PartyID // our own identifier: audience of every token, and issuer unless IssuerURL is set
+	Party ishare.PartyID // our own identifier: audience of every token, and issuer unless IssuerURL is set
 
 	// IssuerURL is the claim iss of the tokens that Issue makes, for programs that compare it with
 	// the issuer of our metadata (RFC 9068 section 4, RFC 8414). Check accepts tokens with and without.
 	IssuerURL string
 
-	Format   Format         // what Issue makes; empty means Opaque
-	Lifetime time.Duration  // whole seconds, from 1 s to MaxLifetime
-	Keys     *KeyRing       // from OpenKeys
+	Format   Format        // what Issue makes; empty means Opaque
+	Lifetime time.Duration // whole seconds, from 1 s to MaxLifetime
+	Keys     *KeyRing      // from OpenKeys
 
 	// Revoked is asked by Check about every token that is otherwise good. Nil means that
 	// no token can be revoked.
