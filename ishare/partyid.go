@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/language"
 )
@@ -38,10 +39,8 @@ func ParsePartyID(s string) (PartyID, error) {
 	case len(s) > MaxPartyIDLength:
 		return "", fmt.Errorf("%w: longer than %d bytes", errPartyID, MaxPartyIDLength)
 	}
-	for i := range len(s) {
-		if !isIDByte(s[i]) {
-			return "", fmt.Errorf("%w: character %q is not allowed", errPartyID, s[i])
-		}
+	if flaw := StrayCharacter(s, isIDRune); flaw != "" {
+		return "", fmt.Errorf("%w: it %s", errPartyID, flaw)
 	}
 	if value, ok := strings.CutPrefix(s, eoriPrefix); ok && value != "" {
 		return PartyID(s), nil
@@ -57,8 +56,8 @@ func isAlnum(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-func isIDByte(c byte) bool {
-	return isAlnum(c) || strings.IndexByte(".-_:%+~@", c) >= 0
+func isIDRune(r rune) bool {
+	return r < utf8.RuneSelf && (isAlnum(byte(r)) || strings.ContainsRune(".-_:%+~@", r))
 }
 
 // Object identifiers of the subject attributes that carry an identity

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A Rejection says that a request was refused and that the caller is the one
@@ -103,15 +104,61 @@ func Classify(err error) (*Rejection, *Outage) {
 // describe keeps to the characters that RFC 6749 section 5.2 allows in
 // error_description, whatever a sentence quotes.
 func describe(rule *Rule, sentence string) string {
-	return rule.ID + ": " + strings.Map(func(r rune) rune {
-		switch {
-		case r == '"' || r == '\\':
-			return '\''
-		case r < ' ' || r > '~':
-			return '?'
+	var b strings.Builder
+	b.WriteString(rule.ID + ": ")
+	for _, r := range sentence {
+		if r == '"' {
+			r = '\''
 		}
-		return r
-	}, sentence)
+		writeVisible(&b, r)
+	}
+	return b.String()
+}
+
+// writeVisible writes what RFC 6749 section 5.2 does not allow in error_description by its number.
+func writeVisible(b *strings.Builder, r rune) {
+	if r < ' ' || r > '~' || r == '"' || r == '\\' {
+		fmt.Fprintf(b, "<U+%04X>", r)
+		return
+	}
+	b.WriteRune(r)
+}
+
+// CharacterName names a character in a sentence, also one that cannot be seen.
+func CharacterName(r rune) string {
+	switch r {
+	case '\n':
+		return "a line feed"
+	case '\r':
+		return "a carriage return"
+	case '\t':
+		return "a tab"
+	case ' ':
+		return "a blank"
+	}
+	if r > ' ' && r <= '~' {
+		return "the character " + string(r)
+	}
+	return fmt.Sprintf("the character %U", r)
+}
+
+// StrayCharacter says in a sentence about a value where it holds a character that may not stand in it:
+// "ends with a line feed". It is empty when there is none.
+func StrayCharacter(value string, allowed func(rune) bool) string {
+	stray := func(r rune) bool { return !allowed(r) }
+	at := strings.IndexFunc(value, stray)
+	if at < 0 {
+		return ""
+	}
+	if strings.TrimFunc(value[at:], stray) == "" { // the last is the one to take off first
+		r, _ := utf8.DecodeLastRuneInString(value)
+		return "ends with " + CharacterName(r)
+	}
+	r, _ := utf8.DecodeRuneInString(value[at:])
+	if at == 0 {
+		return "begins with " + CharacterName(r)
+	}
+	return fmt.Sprintf("holds %s at place %d of %d", CharacterName(r), at+1, len(value))
 }
 
 // maxQuoted is how many bytes of a value a sentence shows.
@@ -132,11 +179,7 @@ func Quote(value string) string {
 			b.WriteString("...")
 			break
 		}
-		if r < ' ' || r > '~' || r == '"' || r == '\\' {
-			fmt.Fprintf(&b, "<U+%04X>", r)
-			continue
-		}
-		b.WriteRune(r)
+		writeVisible(&b, r)
 	}
 	b.WriteByte('\'')
 	return b.String()

@@ -170,15 +170,39 @@ func TestClassifyNothing(t *testing.T) {
 func TestDescriptionKeepsToItsAlphabet(t *testing.T) {
 	for sentence, want := range map[string]string{
 		`client_id is "a:b"`:          `client_id is 'a:b'`,
-		`scope is C:\dsgo`:            `scope is C:'dsgo`,
-		"two\r\nlines\tand a tab":     "two??lines?and a tab",
-		"\u00e9\u20ac\U0001f600":      "???",
-		"not \xff UTF-8":              "not ? UTF-8",
-		"NUL \x00, DEL \x7f":          "NUL ?, DEL ?",
+		`scope is C:\dsgo`:            `scope is C:<U+005C>dsgo`,
+		`character '\n'`:              `character '<U+005C>n'`, // a quoted one is still seen
+		"two\r\nlines\tand a tab":     "two<U+000D><U+000A>lines<U+0009>and a tab",
+		"\u00e9\u20ac\U0001f600":      "<U+00E9><U+20AC><U+1F600>",
+		"not \xff UTF-8":              "not <U+FFFD> UTF-8",
+		"NUL \x00, DEL \x7f":          "NUL <U+0000>, DEL <U+007F>",
 		"plain ~ !#$%&()*+,-./[]^_`{": "plain ~ !#$%&()*+,-./[]^_`{",
 	} {
 		if got := ishare.ClaimIss.Because("%s", sentence).Description(); got != "claim.iss: "+want {
 			t.Errorf("%q is described as %q, want %q", sentence, got, want)
+		}
+	}
+}
+
+func TestStrayCharacter(t *testing.T) {
+	digits := func(r rune) bool { return '0' <= r && r <= '9' }
+	for value, want := range map[string]string{
+		"":         "",
+		"123":      "",
+		"123\n":    "ends with a line feed",
+		"123\r\n":  "ends with a line feed",
+		"123 \t":   "ends with a tab",
+		"\n":       "ends with a line feed",
+		" 123":     "begins with a blank",
+		"\r123\n":  "begins with a carriage return",
+		"12\n3":    "holds a line feed at place 3 of 4",
+		"1\u00e93": "holds the character U+00E9 at place 2 of 4",
+		"1\"3":     `holds the character " at place 2 of 3`,
+		"1\x003":   "holds the character U+0000 at place 2 of 3",
+		"12\xff":   "ends with the character U+FFFD",
+	} {
+		if got := ishare.StrayCharacter(value, digits); got != want {
+			t.Errorf("%q %q, want %q", value, got, want)
 		}
 	}
 }

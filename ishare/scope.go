@@ -24,13 +24,13 @@ func ParseScope(s string) (Scope, error) {
 	if s == "" {
 		return nil, fmt.Errorf("%w: empty", errScope)
 	}
+	if flaw := StrayCharacter(s, isScopeRune); flaw != "" {
+		return nil, fmt.Errorf("%w: it %s", errScope, flaw)
+	}
 	var scope Scope
 	for value := range strings.SplitSeq(s, " ") {
 		if value == "" {
 			return nil, fmt.Errorf("%w: values are separated by single spaces", errScope)
-		}
-		if strings.ContainsFunc(value, notScopeRune) {
-			return nil, fmt.Errorf("%w: a value holds a character that is not allowed", errScope)
 		}
 		if !scope.Has(value) {
 			scope = append(scope, value)
@@ -39,8 +39,9 @@ func ParseScope(s string) (Scope, error) {
 	return scope, nil
 }
 
-func notScopeRune(r rune) bool {
-	return r <= ' ' || r >= 0x7f || r == '"' || r == '\\'
+// isScopeRune tells what a list of values may hold.
+func isScopeRune(r rune) bool {
+	return r >= ' ' && r < 0x7f && r != '"' && r != '\\'
 }
 
 // Has reports whether value is in the scope.

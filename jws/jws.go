@@ -23,6 +23,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/waybill-token/waybill/ishare"
 )
 
 // An Algorithm is a signature algorithm by its name in the alg header parameter.
@@ -159,7 +161,7 @@ func partFlaw(name, s string) *Flaw {
 	if strings.TrimFunc(s[at:], notURL) == "" {
 		where = " at its end"
 	}
-	f.Sentence = fmt.Sprintf("the %s holds %s%s", name, characterName(r), where)
+	f.Sentence = fmt.Sprintf("the %s holds %s%s", name, ishare.CharacterName(r), where)
 	switch r {
 	case '\r', '\n', ' ', '\t':
 		f.Hint = "Take the line breaks and blanks out. A text that was read from a file ends with a line feed; and a + becomes a blank in a form, unless it is percent-encoded: base64url has none."
@@ -171,24 +173,6 @@ func partFlaw(name, s string) *Flaw {
 		f.Hint = "Send the assertion as the library returns it: header.payload.signature, with nothing before or behind it."
 	}
 	return f
-}
-
-// characterName names a character, printable or not.
-func characterName(r rune) string {
-	switch r {
-	case '\n':
-		return "a line feed"
-	case '\r':
-		return "a carriage return"
-	case '\t':
-		return "a tab"
-	case ' ':
-		return "a blank"
-	}
-	if r > ' ' && r <= '~' {
-		return "the character " + string(r)
-	}
-	return fmt.Sprintf("the character %U", r)
 }
 
 // RawHeader is the header as it was sent, in base64url: the same text is the

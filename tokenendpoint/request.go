@@ -116,14 +116,14 @@ func scopeIsKnown(a asking) *ishare.Rejection {
 func clientIDIsPartyID(a asking) *ishare.Rejection {
 	id := a.form.Get("client_id")
 	_, err := ishare.ParsePartyID(id)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case strings.TrimSpace(id) != id:
-		return ishare.RequestClientID.Because("client_id is %s, with a blank or a line feed around it", ishare.Quote(id)).
-			WithHint("Take it off: a value that was read from a file ends with a line feed.").From(err)
 	}
-	return ishare.RequestClientID.Because("client_id is %s, which is %v", ishare.Quote(id), err).From(err)
+	rejection := ishare.RequestClientID.Because("client_id is %s, which is %v", ishare.Quote(id), err).From(err)
+	if strings.TrimSpace(id) != id {
+		rejection.WithHint("Take it off: a value that was read from a file ends with a line feed, which curl --data-urlencode name@file sends and name=$(cat file) does not.")
+	}
+	return rejection
 }
 
 func assertionTypeIsJWTBearer(a asking) *ishare.Rejection {

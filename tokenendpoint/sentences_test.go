@@ -43,7 +43,7 @@ func TestSentencesAndHints(t *testing.T) {
 		{"scope with two blanks", []string{"scope", "iSHARE  orders"}, nil, "request.scope: scope is 'iSHARE  orders': ", "one blank each"},
 		{"unknown scope", []string{"scope", "iSHARE dsgo"}, nil, "request.scope: this server does not know the scope value 'dsgo'", "scopes_supported"},
 		{"client_id", []string{"client_id", "https://example.com"}, nil, "request.client-id: client_id is 'https://example.com', which is not a party identifier", "did:ishare:"},
-		{"client_id with a line feed", []string{"client_id", "EU.EORI.NL1\n"}, nil, "request.client-id: client_id is 'EU.EORI.NL1<U+000A>', with a blank or a line feed around it", "Take it off"},
+		{"client_id with a line feed", []string{"client_id", "EU.EORI.NL1\n"}, nil, "request.client-id: client_id is 'EU.EORI.NL1<U+000A>', which is not a party identifier: it ends with a line feed", "Take it off"},
 		{"assertion in client_id", []string{"client_id", "eyJhbGciOiJSUzI1NiJ9.e30.AA\x00"}, nil, "request.client-id: client_id is 'eyJ...'", "did:ishare:"},
 		{"assertion type", []string{"client_assertion_type", jwtBearerGrant}, nil, "request.assertion-type: client_assertion_type is '" + jwtBearerGrant + "', not urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client-assertion-type:jwt-bearer"},
 		{"Basic", nil, header("Authorization", "Basic geheim"), "request.client-authentication: the request carries HTTP Basic credentials", "in place of client_secret_basic"},

@@ -110,6 +110,28 @@ func decode(tb testing.TB, w *httptest.ResponseRecorder) answer {
 	return a
 }
 
+// A character that cannot be seen is named where it stands.
+func TestStrayCharacters(t *testing.T) {
+	e := newEndpoint(t)
+	compact := e.client.Assertion(provider)
+	for _, c := range []struct{ name, value, rule, want string }{
+		{"client_id", string(e.client.ID()) + "\n", "request.client-id", "ends with a line feed"},
+		{"client_id", "did:x:1 2", "request.client-id", "holds a blank at place 8 of 9"},
+		{"client_id", "did:x:\\1", "request.client-id", "holds the character <U+005C> at place 7 of 8"},
+		{"scope", "iSHARE\r\n", "request.scope", "ends with a line feed"},
+		{"scope", "iSHARE\torders", "request.scope", "holds a tab at place 7 of 13"},
+		{"scope", "iSHARE  orders", "request.scope", "values are separated by single spaces"},
+		{"client_assertion", compact + "\n", "jwt.compact", "a line feed at its end"},
+		{"client_assertion", compact + "\r\n", "jwt.compact", "at its end"},
+		{"client_assertion", " " + compact, "jwt.compact", "a blank at place 1"},
+	} {
+		got := decode(t, e.post(e.form(compact, c.name, c.value).Encode())).Description
+		if !strings.HasPrefix(got, c.rule+": ") || !strings.Contains(got, c.want) {
+			t.Errorf("%s %q: %s, want %s", c.name, c.value, got, c.want)
+		}
+	}
+}
+
 func TestScopes(t *testing.T) {
 	for _, c := range []struct {
 		asked, granted string // granted is empty when the request is refused

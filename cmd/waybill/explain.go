@@ -55,18 +55,23 @@ func (c *command) runExplain(ctx context.Context, cmd *cli.Command) error {
 			return usagef("--at: %q is not a time like 2026-11-23T12:00:00Z", s)
 		}
 	}
-	compact, err := c.readAssertion(cmd)
+	text, err := c.readAssertion(cmd)
 	if err != nil {
 		return err
 	}
+	compact, lineBreak := cutLineBreak(text)
 	report, err := c.report(ctx, cmd, compact, at)
 	if err != nil {
 		return err
 	}
+	v := verdictOf(report)
+	if lineBreak {
+		v.Note = noteLineBreak
+	}
 	if cmd.Bool("json") {
-		err = writeReportJSON(c.out, report)
+		err = writeReportJSON(c.out, v)
 	} else {
-		err = writeReport(c.out, report)
+		err = writeReport(c.out, report, v)
 	}
 	if err == nil && !report.Accepted {
 		return errNo
@@ -123,8 +128,21 @@ func flagExplainer(cmd *cli.Command, log *slog.Logger) (*assertion.Explainer, er
 	})
 }
 
-// readAssertion reads a file or standard input. White space around the assertion
-// is an accident of files and pipes; inside, it is judged.
+// cutLineBreak takes the end of the last line off, which belongs to the file. What else is not of the
+// assertion is judged, as a server would.
+func cutLineBreak(text string) (compact string, found bool) {
+	compact, found = strings.CutSuffix(text, "\n")
+	if found {
+		compact = strings.TrimSuffix(compact, "\r")
+	}
+	return compact, found
+}
+
+// noteLineBreak keeps a verdict from promising what a server denies: curl --data-urlencode name@file
+// sends the end of the line too.
+const noteLineBreak = "the input ends with a line feed: a server refuses an assertion that is sent with it (jwt.compact)"
+
+// readAssertion reads a file or standard input.
 func (c *command) readAssertion(cmd *cli.Command) (string, error) {
 	if cmd.Args().Len() > 1 {
 		return "", usagef("explain takes one file")
@@ -145,11 +163,10 @@ func (c *command) readAssertion(cmd *cli.Command) (string, error) {
 	case len(b) > tokenendpoint.MaxBody:
 		return "", errors.New("the input is larger than 64 KiB, more than a server reads")
 	}
-	compact := strings.TrimSpace(string(b))
-	if compact == "" {
+	if strings.TrimSpace(string(b)) == "" {
 		return "", usagef("there is no assertion to explain: the input is empty")
 	}
-	return compact, nil
+	return string(b), nil
 }
 
 // verdict is the JSON form of a report.
@@ -158,6 +175,7 @@ type verdict struct {
 	Rule         string            `json:"rule,omitempty"`
 	Sentence     string            `json:"sentence,omitempty"`
 	Hint         string            `json:"hint,omitempty"`
+	Note         string            `json:"note,omitempty"` // about the input
 	Rules        []ruleOutcome     `json:"rules"`
 	Issuer       string            `json:"iss,omitempty"`
 	Party        ishare.PartyID    `json:"party,omitempty"`
@@ -247,8 +265,8 @@ func subjectOf(cert *x509.Certificate) string {
 	return subject.String() + strings.Join(extra, "")
 }
 
-func writeReportJSON(w io.Writer, r *daemon.Explanation) error {
-	b, err := json.Marshal(verdictOf(r), jsontext.WithIndent("  "))
+func writeReportJSON(w io.Writer, v verdict) error {
+	b, err := json.Marshal(v, jsontext.WithIndent("  "))
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
@@ -258,13 +276,18 @@ func writeReportJSON(w io.Writer, r *daemon.Explanation) error {
 
 // writeReport prints the verdict first, then every rule, then what could be
 // read of the assertion.
-func writeReport(w io.Writer, r *daemon.Explanation) error {
-	v := verdictOf(r)
+func writeReport(w io.Writer, r *daemon.Explanation, v verdict) error {
 	var b strings.Builder
-	if v.Verdict == "accepted" {
+	switch {
+	case v.Verdict == "accepted" && v.Note != "":
+		fmt.Fprintf(&b, "accepted without the end of its line: %s\n\n", v.Note)
+	case v.Verdict == "accepted":
 		fmt.Fprintf(&b, "accepted: every rule that applies to an assertion alone holds\n\n")
-	} else {
+	default:
 		fmt.Fprintf(&b, "rejected by %s: %s\nhint: %s\n\n", v.Rule, printable(v.Sentence), printable(v.Hint))
+		if v.Note != "" {
+			fmt.Fprintf(&b, "note: %s\n\n", v.Note)
+		}
 	}
 	for _, f := range r.Findings {
 		switch f.Outcome {
