@@ -2,7 +2,8 @@
 // party's seal, which services the party offers (iSHARE 3.0, capabilities).
 //
 // Without a token it lists the public services, and the JWT has no audience. With a valid token it
-// lists the restricted ones too, and the audience is the caller's client_id. An Authorization
+// lists the restricted ones too, unless they are for other roles or data spaces, and the audience is the
+// caller's client_id. Clients of 2.x find the same under their names: capabilities_token, capabilities_info. An Authorization
 // header that is not Bearer gets 400, and a bad token 401.
 //
 // The key makes one signature at a time for this, however many ask. Who would have to wait for more
@@ -10,6 +11,7 @@
 package capabilities
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"errors"
@@ -17,6 +19,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/respond"
@@ -48,7 +51,23 @@ type Config struct {
 	// token may. The token endpoint and this endpoint are public services by themselves.
 	Public, Restricted []Service
 
+	// Parties finds the record of a caller. It must be set when a restricted service names Roles or
+	// Dataspaces, and is asked only then.
+	Parties PartySource
+
+	// Roles are our framework roles, which clients of 2.x are told; empty: ServiceProvider.
+	Roles []string
+
 	Log *slog.Logger
+}
+
+// A PartySource finds the record of a party: [*registry.Cache], [*registry.File]. A definite "no such
+// participant" is an error for which [ishare.IsUnknownParty] holds.
+//
+// [*registry.Cache]: https://pkg.go.dev/github.com/waybill-token/waybill/registry#Cache
+// [*registry.File]: https://pkg.go.dev/github.com/waybill-token/waybill/registry#File
+type PartySource interface {
+	Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
 }
 
 // New checks the configuration, makes a signature for a try, and returns the handler. It answers
@@ -71,9 +90,15 @@ func newHandler(c Config) (http.Handler, error) {
 	if c.Algorithm == "" {
 		c.Algorithm = jws.RS256
 	}
+	if len(c.Roles) == 0 {
+		c.Roles = []string{"ServiceProvider"}
+	}
 	o, err := newOffer(c)
 	if err != nil {
 		return nil, err
+	}
+	if c.Parties == nil && slices.ContainsFunc(o.restricted, Service.limited) {
+		return nil, errors.New("the field Parties must be set: a service is for parties of some roles or data spaces only")
 	}
 	h := &handler{log: c.Log, speaker: newSpeaker(c, o)}
 	if _, err := h.speaker.renew(); err != nil {
@@ -95,9 +120,10 @@ type handler struct {
 	speaker *speaker
 }
 
-// body is the answer of iSHARE 3.0. The 2.x framework called the member capabilities_token.
+// body is the answer of iSHARE 3.0, and beside it the same token under the name of 2.x.
 type body struct {
-	Token string `json:"capabilitiesToken"`
+	Token  string `json:"capabilitiesToken"`
+	Token2 string `json:"capabilities_token"`
 }
 
 type refusal struct {
@@ -107,18 +133,23 @@ type refusal struct {
 
 func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
-	if err != nil { // a key in hardware that is out of reach or slow, or a client that has left
-		h.log.ErrorContext(r.Context(), "capabilities could not be signed", slog.Any("error", err))
+	if err != nil { // a key or a registry that is out of reach or slow, or a client that has left
+		h.log.ErrorContext(r.Context(), "capabilities could not be told", slog.Any("error", err))
 		w.Header().Set("Retry-After", "1")
-		respond.JSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be signed at this time"})
+		respond.JSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be told at this time"})
 		return
 	}
-	respond.JSON(w, http.StatusOK, body{token})
+	respond.JSON(w, http.StatusOK, body{token, token})
 }
 
 func (h *handler) sign(r *http.Request) (string, error) {
-	if caller, ok := guard.Caller(r.Context()); ok {
-		return h.speaker.restricted(r.Context(), caller.Client)
+	caller, ok := guard.Caller(r.Context())
+	if !ok {
+		return h.speaker.public(r.Context())
 	}
-	return h.speaker.public(r.Context())
+	services, err := h.speaker.offer.visibleTo(r.Context(), caller.Party, h.speaker.config.Parties)
+	if err != nil {
+		return "", err
+	}
+	return h.speaker.restricted(r.Context(), caller.Client, services)
 }

@@ -103,9 +103,13 @@ func payload(tb testing.TB, w *httptest.ResponseRecorder) map[string]any {
 		tb.Fatalf("%d %s", w.Code, w.Body)
 	}
 	var body struct {
-		Token string `json:"capabilitiesToken"`
+		Token  string `json:"capabilitiesToken"`
+		Token2 string `json:"capabilities_token"`
 	}
 	check(tb, json.Unmarshal(w.Body.Bytes(), &body, json.RejectUnknownMembers(true)))
+	if body.Token2 != body.Token {
+		tb.Errorf("clients of 2.x get another token: %s", w.Body)
+	}
 	signed, err := jws.Split(body.Token)
 	check(tb, err)
 	key, ok := seal().Certificates[0].PublicKey.(*rsa.PublicKey)
@@ -150,6 +154,23 @@ func publicServices() []any {
 	}
 }
 
+// info2 is capabilities_info, as clients of 2.x read it.
+func info2(restricted ...any) map[string]any {
+	const token = address + "/connect/token"
+	features := []any{map[string]any{"public": []any{
+		map[string]any{"id": "request-oauth-token", "feature": "Access token", "description": "Gives an access token to a participant that signs for it.", "url": token},
+		map[string]any{"id": "get-capabilities-token", "feature": "Capabilities", "description": "Says which services this party offers.", "url": address + "/capabilities", "token_endpoint": token},
+		map[string]any{"id": "weather", "feature": "weather", "description": "", "url": "https://weather.example/v1", "token_endpoint": token},
+	}}}
+	if len(restricted) > 0 {
+		features = append(features, map[string]any{"restricted": restricted})
+	}
+	return map[string]any{
+		"party_id": string(provider), "ishare_roles": []any{map[string]any{"role": "ServiceProvider"}},
+		"supported_versions": []any{map[string]any{"version": "2.0", "supported_features": features}},
+	}
+}
+
 // What a stranger sees has no audience and nothing restricted.
 func TestPublic(t *testing.T) {
 	h := newHandler(t, config(t, newIssuer(t)))
@@ -162,7 +183,8 @@ func TestPublic(t *testing.T) {
 	}
 	want := map[string]any{
 		"iss": string(provider), "sub": string(provider), "iat": claims["iat"], "exp": claims["exp"], "jti": claims["jti"],
-		"capabilitiesInfo": map[string]any{"publicServices": publicServices()},
+		"capabilitiesInfo":  map[string]any{"publicServices": publicServices()},
+		"capabilities_info": info2(),
 	}
 	if diff := cmp.Diff(want, claims); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -186,6 +208,9 @@ func TestRestricted(t *testing.T) {
 	want := map[string]any{
 		"iss": string(provider), "sub": string(provider), "aud": string(alias), "iat": first["iat"], "exp": first["exp"], "jti": first["jti"],
 		"capabilitiesInfo": map[string]any{"publicServices": publicServices(), "restrictedServices": []any{orders}},
+		"capabilities_info": info2(map[string]any{
+			"id": "orders", "feature": "Orders", "description": "", "url": address + "/orders", "token_endpoint": address + "/connect/token",
+		}),
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -199,6 +224,114 @@ func TestRestricted(t *testing.T) {
 	if list, isList := info["restrictedServices"].([]any); !ok || !isList || len(list) != 0 {
 		t.Errorf("without restricted services: %v", info)
 	}
+}
+
+// parties answers for a registry.
+type parties func(ishare.PartyID) (*ishare.Party, error)
+
+func (p parties) Party(_ context.Context, id ishare.PartyID) (*ishare.Party, error) { return p(id) }
+
+// A restricted service can be for parties of some roles and data spaces only.
+func TestLimitedServices(t *testing.T) {
+	now := time.Now()
+	claim := func(c ishare.Claim) ishare.Claim {
+		c.Status, c.Start, c.End = "active", now.Add(-time.Hour), now.Add(time.Hour)
+		return c
+	}
+	complies := claim(ishare.Claim{Type: ishare.ClaimFrameworkCompliance, FrameworkID: ishare.FrameworkISHARE})
+	role := claim(ishare.Claim{Type: ishare.ClaimFrameworkRole, RoleID: "ServiceConsumer"})
+	north := claim(ishare.Claim{Type: ishare.ClaimDataspaceMembership, DataspaceID: "north"})
+	south := claim(ishare.Claim{Type: ishare.ClaimDataspaceMembership, DataspaceID: "south"})
+	ended, suspended := north, complies
+	ended.End, suspended.Status = now.Add(-time.Minute), "suspended"
+	record := func(claims ...ishare.Claim) parties {
+		return func(id ishare.PartyID) (*ishare.Party, error) {
+			if id != consumer { // the canonical identifier, whatever the caller used
+				return nil, fmt.Errorf("asked for %s", id)
+			}
+			return &ishare.Party{ID: id, Claims: claims}, nil
+		}
+	}
+	for name, c := range map[string]struct {
+		parties parties
+		want    []string // nil: 503
+	}{
+		"nothing":               {record(complies), []string{"orders"}},
+		"one data space":        {record(complies, north), []string{"orders", "of-north"}},
+		"both data spaces":      {record(complies, north, south), []string{"orders", "of-north", "of-both"}},
+		"role":                  {record(complies, role), []string{"orders", "of-role"}},
+		"role and data space":   {record(complies, role, north), []string{"orders", "of-north", "of-role", "of-role-in-north"}},
+		"membership that ended": {record(complies, ended), []string{"orders"}},
+		"suspended party":       {record(suspended, role, north, south), []string{"orders"}},
+		"no compliance":         {record(role, north, south), []string{"orders"}},
+		"unknown party": {func(ishare.PartyID) (*ishare.Party, error) {
+			return nil, fmt.Errorf("asked: %w", ishare.ErrUnknownParty)
+		}, []string{"orders"}},
+		"registry out of reach":  {func(ishare.PartyID) (*ishare.Party, error) { return nil, errors.New("the registry at slot 7") }, nil},
+		"neither record nor err": {func(ishare.PartyID) (*ishare.Party, error) { return nil, nil }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			issuer := newIssuer(t)
+			cfg := config(t, issuer)
+			cfg.Parties = c.parties
+			cfg.Restricted = append(
+				cfg.Restricted,
+				capabilities.Service{Identifier: "of-north", EndpointURL: "/n", Dataspaces: []string{"north"}},
+				capabilities.Service{Identifier: "of-both", EndpointURL: "/b", Dataspaces: []string{"north", "south"}},
+				capabilities.Service{Identifier: "of-role", EndpointURL: "/r", Roles: []string{"ServiceConsumer"}},
+				capabilities.Service{Identifier: "of-role-in-north", EndpointURL: "/rn", Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"north"}},
+			)
+			h := newHandler(t, cfg)
+			w := ask(h, http.MethodGet, "Bearer "+token(t, issuer, "iSHARE"))
+			if c.want == nil {
+				if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "slot") {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+			} else if got := restrictedOf(t, payload(t, w)); !slices.Equal(got, c.want) {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+			if strings.Contains(fmt.Sprint(payload(t, ask(h, http.MethodGet))), "of-") {
+				t.Error("strangers are told")
+			}
+		})
+	}
+}
+
+// restrictedOf are the restricted services of a payload, which must be the same in the words of 2.x.
+func restrictedOf(tb testing.TB, claims map[string]any) []string {
+	tb.Helper()
+	data, err := json.Marshal(claims)
+	check(tb, err)
+	var told struct {
+		Info struct {
+			Restricted []struct {
+				ID string `json:"identifier"`
+			} `json:"restrictedServices"`
+		} `json:"capabilitiesInfo"`
+		Info2 struct {
+			Versions []struct {
+				Features []struct {
+					Restricted []struct {
+						ID string `json:"id"`
+					} `json:"restricted"`
+				} `json:"supported_features"`
+			} `json:"supported_versions"`
+		} `json:"capabilities_info"`
+	}
+	check(tb, json.Unmarshal(data, &told))
+	var three, two []string
+	for _, s := range told.Info.Restricted {
+		three = append(three, s.ID)
+	}
+	for _, f := range told.Info2.Versions[0].Features {
+		for _, s := range f.Restricted {
+			two = append(two, s.ID)
+		}
+	}
+	if !slices.Equal(three, two) {
+		tb.Errorf("%v in 3.0, %v in 2.x", three, two)
+	}
+	return three
 }
 
 func TestRefusals(t *testing.T) {
@@ -486,6 +619,12 @@ func TestBadConfigurations(t *testing.T) {
 		},
 		"type": func(c *capabilities.Config) {
 			c.Restricted = service(func(s *capabilities.Service) { s.Type = "other" })
+		},
+		"public for a role": func(c *capabilities.Config) {
+			c.Public = service(func(s *capabilities.Service) { s.Roles = []string{"ServiceConsumer"} })
+		},
+		"limited, and nobody to ask": func(c *capabilities.Config) {
+			c.Restricted = service(func(s *capabilities.Service) { s.Dataspaces = []string{"north"} })
 		},
 		"public twice":  func(c *capabilities.Config) { c.Public = append(c.Public, c.Public...) },
 		"in both lists": func(c *capabilities.Config) { c.Restricted = c.Public },

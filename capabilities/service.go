@@ -2,12 +2,14 @@ package capabilities
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -25,6 +27,21 @@ type Service struct {
 	Type                string   `json:"serviceType"`                   // framework-defined, dataspace-defined or self-defined; empty: the last
 	Version             Version  `json:"version"`
 	Methods             []string `json:"methods"` // of HTTP
+
+	// Roles and Dataspaces are for restricted services: who is told of it complies with the framework,
+	// holds all of these framework roles, and is a member of all of these data spaces.
+	Roles      []string `json:"-"`
+	Dataspaces []string `json:"-"`
+}
+
+// limited reports whether not every bearer of a token is told of the service.
+func (s Service) limited() bool { return len(s.Roles)+len(s.Dataspaces) > 0 }
+
+// isFor reports whether a party is told of a limited service.
+func (s Service) isFor(party *ishare.Party, now time.Time) bool {
+	lacksRole := func(role string) bool { return !party.HasRole(role, now) }
+	isOutside := func(dataspace string) bool { return !party.MemberOf(dataspace, now) }
+	return party.Compliant(now) == nil && !slices.ContainsFunc(s.Roles, lacksRole) && !slices.ContainsFunc(s.Dataspaces, isOutside)
 }
 
 // A Version says what a service complies with.
@@ -64,6 +81,9 @@ func newOffer(c Config) (offer, error) {
 	}
 	o := offer{public: slices.Concat(frameworkDefined(), c.Public), restricted: slices.Clone(c.Restricted)}
 	seen := map[string]bool{}
+	if slices.ContainsFunc(o.public, Service.limited) {
+		return offer{}, errors.New("a public service is for everybody: only a restricted one can be for roles and data spaces")
+	}
 	for _, list := range [][]Service{o.public, o.restricted} {
 		for i := range list {
 			if err := list[i].complete(base); err != nil {
@@ -76,6 +96,27 @@ func newOffer(c Config) (offer, error) {
 		}
 	}
 	return o, nil
+}
+
+// visibleTo are the restricted services that a party is told of. Its record is asked for only where it
+// decides. A party that is not known is told of none that is limited; when nobody can tell, that is an error,
+// as a list that lacks something would be a guess with our signature.
+func (o offer) visibleTo(ctx context.Context, id ishare.PartyID, parties PartySource) ([]Service, error) {
+	if !slices.ContainsFunc(o.restricted, Service.limited) {
+		return o.restricted, nil
+	}
+	party, err := parties.Party(ctx, id)
+	unknown := ishare.IsUnknownParty(err)
+	switch {
+	case err != nil && !unknown:
+		return nil, fmt.Errorf("the record of the caller: %w", err)
+	case !unknown && party == nil:
+		return nil, errors.New("the record of the caller: the source answered with none")
+	}
+	now := time.Now()
+	return slices.DeleteFunc(slices.Clone(o.restricted), func(s Service) bool {
+		return s.limited() && (unknown || !s.isFor(party, now))
+	}), nil
 }
 
 // baseOf gives the address without a slash at its end.

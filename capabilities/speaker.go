@@ -68,6 +68,7 @@ type claims struct {
 	IssuedAt int64          `json:"iat"`
 	Expires  int64          `json:"exp"`
 	Info     info           `json:"capabilitiesInfo"`
+	Info2    info2          `json:"capabilities_info"`
 }
 
 type info struct {
@@ -148,13 +149,13 @@ func (s *speaker) recent() string {
 
 // restricted is the JWT for a caller that has shown a token. It is made for every call, so that
 // no receiver sees a jti twice: whoever has a token is known, and can be made to stop.
-func (s *speaker) restricted(ctx context.Context, audience ishare.PartyID) (string, error) {
+func (s *speaker) restricted(ctx context.Context, audience ishare.PartyID, services []Service) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
 	defer cancel()
 	select {
 	case s.turn <- struct{}{}:
 		defer s.leave()
-		return s.sign(audience, info{Public: s.offer.public, Restricted: &s.offer.restricted}, time.Now())
+		return s.sign(audience, info{Public: s.offer.public, Restricted: &services}, time.Now())
 	case <-ctx.Done():
 		return "", fmt.Errorf("waiting to sign: %w", context.Cause(ctx))
 	}
@@ -169,7 +170,8 @@ func (s *speaker) sign(audience ishare.PartyID, what info, now time.Time) (strin
 	}
 	payload, err := json.Marshal(claims{
 		Issuer: s.config.Party, Subject: s.config.Party, Audience: audience,
-		ID: rand.Text(), IssuedAt: now.Unix(), Expires: now.Add(lifetime).Unix(), Info: what,
+		ID: rand.Text(), IssuedAt: now.Unix(), Expires: now.Add(lifetime).Unix(),
+		Info: what, Info2: earlier(s.config, what),
 	})
 	if err != nil {
 		return "", fmt.Errorf("payload: %w", err)

@@ -118,6 +118,7 @@ type Route struct {
 
 // Capabilities are the services that we tell of, besides those that the framework defines.
 type Capabilities struct {
+	Roles      []string  `yaml:"roles"`      // our framework roles, as clients of 2.x are told; absent: ServiceProvider
 	Public     []Service `yaml:"public"`     // to everybody
 	Restricted []Service `yaml:"restricted"` // to those with a token
 }
@@ -137,4 +138,6 @@ type Service struct {
 	DataspaceVersions   []string      `yaml:"dataspace_versions"`
 	Version             string        `yaml:"version"`
 	Methods             []string      `yaml:"methods"`
+	Roles               []string      `yaml:"roles"`      // of restricted ones: framework roles, all of which a caller must hold to be told
+	Dataspaces          []string      `yaml:"dataspaces"` // of restricted ones: data spaces, of all of which it must be a member
 }

@@ -65,6 +65,7 @@ routes:
   - path: /
     upstream: http://backend:3000/base
 capabilities:
+  roles: [AuthorisationRegistry]
   public: [{identifier: timetable, endpoint_url: /timetable}]
   restricted:
     - identifier: orders
@@ -79,6 +80,8 @@ capabilities:
       dataspace_versions: ["1.2"]
       version: "2.0"
       methods: [GET, POST]
+      roles: [ServiceConsumer]
+      dataspaces: [space one]
 `
 )
 
@@ -115,12 +118,14 @@ func fullConfig(t *testing.T) *Config {
 		},
 		Routes: []Route{{Path: "/api/", Scope: ishare.Scope{"iSHARE", "orders"}, Paths: PathsOpaque, Preflight: true, PassToken: true}, {Path: "/", Scope: ishare.Scope{"iSHARE"}}},
 		Capabilities: Capabilities{
+			Roles:  []string{"AuthorisationRegistry"},
 			Public: []Service{{Identifier: "timetable", EndpointURL: "/timetable"}},
 			Restricted: []Service{{
 				Identifier: "orders", Title: "Orders", Description: "Read orders",
 				EndpointDescription: "https://provider.example/orders.json", EndpointURL: "https://provider.example/orders",
 				TokenEndpoint: "https://tokens.example/connect/token", Status: ServiceDeprecated, Type: DataspaceDefined,
 				FrameworkVersions: []string{"3.0"}, DataspaceVersions: []string{"1.2"}, Version: "2.0", Methods: []string{"GET", "POST"},
+				Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"space one"},
 			}},
 		},
 	}
@@ -233,10 +238,11 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow",
 		"WAYBILL_LISTEN_INTERNAL_CALLERS={apisix: secrets/apisix, kong-1: /run/secrets/kong}",
 		`WAYBILL_ROUTES=[{path: /api/, upstream: "http://127.0.0.1:8081", scope: iSHARE orders, paths: opaque, preflight: true, pass_token: true}, {path: /, upstream: "http://backend:3000/base"}]`,
+		"WAYBILL_CAPABILITIES_ROLES=AuthorisationRegistry",
 		"WAYBILL_CAPABILITIES_PUBLIC=[{identifier: timetable, endpoint_url: /timetable}]",
 		`WAYBILL_CAPABILITIES_RESTRICTED=[{identifier: orders, title: Orders, description: Read orders, status: deprecated, type: dataspace-defined, ` +
 			`endpoint_description: "https://provider.example/orders.json", endpoint_url: "https://provider.example/orders", ` +
-			`token_endpoint: "https://tokens.example/connect/token", framework_versions: ["3.0"], dataspace_versions: ["1.2"], version: "2.0", methods: [GET, POST]}]`,
+			`token_endpoint: "https://tokens.example/connect/token", framework_versions: ["3.0"], dataspace_versions: ["1.2"], version: "2.0", methods: [GET, POST], roles: [ServiceConsumer], dataspaces: [space one]}]`,
 	}
 	var names []string
 	for key := range keys("", reflect.TypeFor[Config]()) {

@@ -16,6 +16,7 @@ import (
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
@@ -89,12 +90,17 @@ func routeProblems(cfg *config.Config) []config.Problem {
 	return problems
 }
 
-// nobody is a [guard.Checker] for handlers that are made for a try.
+// nobody is a [guard.Checker] and a [capabilities.PartySource] for handlers that are made for a try.
 type nobody struct{}
 
 // Check knows no token.
 func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
 	return nil, accesstoken.ErrInvalid
+}
+
+// Party knows nobody.
+func (nobody) Party(context.Context, ishare.PartyID) (*ishare.Party, error) {
+	return nil, ishare.ErrUnknownParty
 }
 
 // offered is what the configuration says of our services.
@@ -103,6 +109,7 @@ func offered(cfg *config.Config, base *url.URL, seal *keyfile.Pair, checker guar
 		Party: cfg.Party.ID, Key: seal.Signer(), Certificates: seal.Certificates,
 		URL: base, Checker: checker, Log: log,
 		Public: services(cfg.Capabilities.Public), Restricted: services(cfg.Capabilities.Restricted),
+		Roles: cfg.Capabilities.Roles,
 	}
 }
 
@@ -132,6 +139,7 @@ func services(list []config.Service) []capabilities.Service {
 			Identifier: s.Identifier, Title: s.Title, Description: s.Description,
 			EndpointDescription: s.EndpointDescription, EndpointURL: s.EndpointURL, TokenEndpoint: s.TokenEndpoint,
 			Status: s.Status.String(), Type: s.Type.String(), Methods: s.Methods,
+			Roles: s.Roles, Dataspaces: s.Dataspaces,
 			Version: capabilities.Version{Frameworks: s.FrameworkVersions, Dataspaces: s.DataspaceVersions, Capability: s.Version},
 		})
 	}

@@ -36,7 +36,9 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 		return nil, err
 	}
 	s.base = ownURL(s.config, address.String())
-	offer, err := capabilities.New(offered(s.config, s.base, s.seal, s.issuer, s.log))
+	services := offered(s.config, s.base, s.seal, s.issuer, s.log)
+	services.Parties = s.from.parties()
+	offer, err := capabilities.New(services)
 	if err != nil {
 		return nil, err
 	}
