@@ -19,11 +19,20 @@ import (
 )
 
 // A Path is the path of a file or folder. What is relative in the configuration is
-// relative to its file, and has been joined with the folder of that.
+// relative to its file, and has been joined with the folder of that. A key or certificates
+// may stand in its place, as text; see [keyfile.IsText].
 type Path string
 
+// String hides a text, which may be a private key.
+func (p Path) String() string {
+	if keyfile.IsText(string(p)) {
+		return "[hidden]"
+	}
+	return string(p)
+}
+
 func (p Path) from(base string) Path {
-	if p == "" || filepath.IsAbs(string(p)) || keyfile.IsURI(string(p)) {
+	if p == "" || filepath.IsAbs(string(p)) || keyfile.IsURI(string(p)) || keyfile.IsText(string(p)) {
 		return p
 	}
 	return Path(filepath.Join(base, string(p)))
