@@ -168,15 +168,16 @@ func textOf(rule *ishare.Rule, name string, v jsontext.Value) (string, *ishare.R
 
 // quoteJSON shows a value of any kind, in few bytes.
 func quoteJSON(v jsontext.Value) string {
-	switch v.Kind() {
-	case '"':
-		s, _ := text(v)
+	if s, ok := text(v); ok {
 		return "the string " + ishare.Quote(s)
-	case '0':
+	}
+	if v.Kind() == '0' {
 		return "the number " + strings.Trim(ishare.Quote(string(v)), "'")
-	case '[':
+	}
+	if v.Kind() == '[' {
 		return "an array"
-	case '{':
+	}
+	if v.Kind() == '{' {
 		return "an object"
 	}
 	return string(v) // null, true or false
@@ -234,7 +235,7 @@ func (h *hearing) ahead(rule *ishare.Rule, name string, then time.Time) *ishare.
 	}
 	rejection := rule.Because("%s is %s in the future: it says %s, and here it is %s", name, span(early), stamp(then), stamp(h.at))
 	if zone := early.Round(time.Hour); zone > 0 && zone <= 14*time.Hour && (early-zone).Abs() < time.Minute {
-		rejection.WithHint("Take the time in UTC: local time seems to have been taken for it. Unless the clock is wrong by %d hours.", zone/time.Hour)
+		return rejection.WithHint("Take the time in UTC: local time seems to have been taken for it. Unless the clock is wrong by %d hours.", zone/time.Hour)
 	}
 	return rejection
 }

@@ -96,7 +96,7 @@ func header(pairs ...any) func(*draft) {
 
 func setPairs(object map[string]any, pairs []any) {
 	for i := 0; i < len(pairs); i += 2 {
-		name := pairs[i].(string)
+		name, _ := pairs[i].(string)
 		if i+1 == len(pairs) {
 			delete(object, name)
 			return
@@ -115,14 +115,11 @@ func changedX5C(change func([]string) any) func(*draft) {
 	return func(d *draft) {
 		d.editHeader = append(d.editHeader, func(s string) string {
 			var h map[string]any
-			if err := json.Unmarshal([]byte(s), &h); err != nil {
+			var chain struct{ X5C []string }
+			if json.Unmarshal([]byte(s), &h) != nil || json.Unmarshal([]byte(s), &chain) != nil {
 				return s
 			}
-			var x5c []string
-			for _, entry := range h["x5c"].([]any) {
-				x5c = append(x5c, entry.(string))
-			}
-			if h["x5c"] = change(x5c); h["x5c"] == nil {
+			if h["x5c"] = change(chain.X5C); h["x5c"] == nil {
 				delete(h, "x5c")
 			}
 			b, _ := json.Marshal(h)
@@ -222,8 +219,11 @@ func TestSentencesOfTheParty(t *testing.T) {
 func TestSentencesQuoteLittle(t *testing.T) {
 	const jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
 	values := []any{
+		map[string]any{jwt: jwt},
 		strings.Repeat("A", 20_000), strings.Repeat("é", 5000), "\x00\x1b[31m\r\n\"\\", "\u202e\ufeff", jwt, "Bearer " + jwt,
-		json.RawMessage(strings.Repeat("9", 10_000)), []string{jwt, jwt, jwt, jwt, jwt}, []any{strings.Repeat("B", 9000), []int{1}}, map[string]any{jwt: jwt},
+		json.RawMessage(strings.Repeat("9", 10_000)),
+		[]string{jwt, jwt, jwt, jwt, jwt},
+		[]any{strings.Repeat("B", 9000), []int{1}},
 	}
 	for _, name := range []string{"iss", "sub", "aud", "jti", "iat", "exp", "nbf", "header alg", "header typ", "header x5c", "header kid"} {
 		for i, value := range values {

@@ -32,7 +32,7 @@ func split(compact string) (*jws.Token, error) {
 
 // flawed refuses in the words of package jws.
 func flawed(rule *ishare.Rule, about string, err error) *ishare.Rejection {
-	flaw, ok := errors.AsType[*jws.Flaw](err)
+	flaw, ok := errors.AsType[*jws.FlawError](err)
 	if !ok {
 		return rule.Reject().From(err)
 	}

@@ -25,7 +25,7 @@ type Header struct {
 
 // Header decodes the header.
 //
-// The error is a [*Flaw]. It wraps [ErrCompact] when the header is not base64url, and
+// The error is a [*FlawError]. It wraps [ErrCompact] when the header is not base64url, and
 // [ErrHeader] when it is not a strict JSON object.
 func (t *Token) Header() (*Header, error) {
 	raw, flaw := decodePart("header", t.header)
@@ -34,7 +34,7 @@ func (t *Token) Header() (*Header, error) {
 	}
 	h := &Header{}
 	if err := UnmarshalObject(raw, &h.members); err != nil {
-		return nil, &Flaw{Sentence: "the header " + err.Error(), kind: ErrHeader}
+		return nil, &FlawError{Sentence: "the header " + err.Error(), kind: ErrHeader}
 	}
 	return h, nil
 }
@@ -72,22 +72,22 @@ func (h *Header) Others(names ...string) []string {
 // base64 of one DER certificate (RFC 7515 section 4.1.6). The order is the
 // sender's, and none of them is trusted.
 //
-// The error is a [*Flaw] that wraps [ErrX5C].
+// The error is a [*FlawError] that wraps [ErrX5C].
 func (h *Header) Certificates() ([]*x509.Certificate, error) {
 	value, ok := h.members["x5c"]
 	if !ok {
-		return nil, &Flaw{Sentence: "x5c is missing", kind: ErrX5C}
+		return nil, &FlawError{Sentence: "x5c is missing", kind: ErrX5C}
 	}
 	entries, err := entriesOf(value)
 	switch {
 	case err != nil && value.Kind() == '"':
-		return nil, &Flaw{"x5c is one string, not an array", "Make x5c an array of strings, also of one certificate.", ErrX5C}
+		return nil, &FlawError{"x5c is one string, not an array", "Make x5c an array of strings, also of one certificate.", ErrX5C}
 	case err != nil:
-		return nil, &Flaw{"x5c is not an array", "Make x5c an array of strings, one for each certificate.", ErrX5C}
+		return nil, &FlawError{"x5c is not an array", "Make x5c an array of strings, one for each certificate.", ErrX5C}
 	case len(entries) == 0:
-		return nil, &Flaw{Sentence: "x5c is empty", kind: ErrX5C}
+		return nil, &FlawError{Sentence: "x5c is empty", kind: ErrX5C}
 	case len(entries) > MaxCertificates:
-		return nil, &Flaw{
+		return nil, &FlawError{
 			fmt.Sprintf("x5c holds more than %d entries", MaxCertificates),
 			"Send the seal and the CAs above it, each once; other certificates of the file do not belong there.", ErrX5C,
 		}
@@ -96,7 +96,7 @@ func (h *Header) Certificates() ([]*x509.Certificate, error) {
 	for i, entry := range entries {
 		cert, flaw := parseEntry(entry)
 		if flaw != nil {
-			return nil, &Flaw{fmt.Sprintf("x5c[%d] %s", i, flaw.Sentence), flaw.Hint, ErrX5C}
+			return nil, &FlawError{fmt.Sprintf("x5c[%d] %s", i, flaw.Sentence), flaw.Hint, ErrX5C}
 		}
 		chain[i] = cert
 	}
@@ -135,13 +135,13 @@ var (
 )
 
 // parseEntry reads one certificate. The sentence of the flaw reads on behind "x5c[1] ".
-func parseEntry(entry jsontext.Value) (*x509.Certificate, *Flaw) {
+func parseEntry(entry jsontext.Value) (*x509.Certificate, *FlawError) {
 	text, err := jsontext.AppendUnquote(nil, entry)
 	if entry.Kind() != '"' || err != nil {
-		return nil, &Flaw{Sentence: "is not a string", Hint: mendText}
+		return nil, &FlawError{Sentence: "is not a string", Hint: mendText}
 	}
 	if bytes.Contains(text, pemBegin) {
-		return nil, &Flaw{Sentence: "is PEM text; it must be the base64 of the DER alone, without BEGIN and END lines", Hint: mendPEM}
+		return nil, &FlawError{Sentence: "is PEM text; it must be the base64 of the DER alone, without BEGIN and END lines", Hint: mendPEM}
 	}
 	der, err := strictStd.AppendDecode(nil, text)
 	if err != nil || bytes.ContainsAny(text, "\r\n") { // which the decoder skips
@@ -149,9 +149,9 @@ func parseEntry(entry jsontext.Value) (*x509.Certificate, *Flaw) {
 	}
 	switch {
 	case len(der) == 0:
-		return nil, &Flaw{Sentence: "is an empty string", Hint: mendText}
+		return nil, &FlawError{Sentence: "is an empty string", Hint: mendText}
 	case bytes.Contains(der, pemBegin):
-		return nil, &Flaw{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: mendPEM}
+		return nil, &FlawError{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: mendPEM}
 	}
 	cert, err := certparse.Parse(der)
 	if err != nil {
@@ -160,8 +160,8 @@ func parseEntry(entry jsontext.Value) (*x509.Certificate, *Flaw) {
 	return cert, nil
 }
 
-func derFlaw(err error) *Flaw {
-	f := &Flaw{Sentence: "cannot be read", Hint: mendDER}
+func derFlaw(err error) *FlawError {
+	f := &FlawError{Sentence: "cannot be read", Hint: mendDER}
 	e, ok := errors.AsType[*certparse.Error](err)
 	if !ok {
 		return f
@@ -177,7 +177,7 @@ func derFlaw(err error) *Flaw {
 }
 
 // base64Flaw finds why a text is not the standard base64 of a certificate.
-func base64Flaw(text []byte) *Flaw {
+func base64Flaw(text []byte) *FlawError {
 	const sentence = "is not standard base64"
 	url := bytes.ContainsAny(text, "-_") && !bytes.ContainsAny(text, "+/")
 	padded := len(text)%4 == 0
@@ -185,11 +185,11 @@ func base64Flaw(text []byte) *Flaw {
 	_, err := base64.RawStdEncoding.Strict().AppendDecode(nil, bare)
 	switch {
 	case bytes.ContainsAny(text, "\r\n \t"):
-		return &Flaw{Sentence: sentence + ": it holds line breaks or blanks", Hint: "Join the lines of the base64 to one, without line breaks and blanks, as base64 -w0 writes it."}
+		return &FlawError{Sentence: sentence + ": it holds line breaks or blanks", Hint: "Join the lines of the base64 to one, without line breaks and blanks, as base64 -w0 writes it."}
 	case url:
-		return &Flaw{Sentence: sentence + " but base64url: it holds - or _", Hint: mendURL}
+		return &FlawError{Sentence: sentence + " but base64url: it holds - or _", Hint: mendURL}
 	case err == nil && !padded:
-		return &Flaw{Sentence: sentence + ": its padding, = at the end, is missing", Hint: mendText}
+		return &FlawError{Sentence: sentence + ": its padding, = at the end, is missing", Hint: mendText}
 	}
-	return &Flaw{Sentence: sentence, Hint: mendText}
+	return &FlawError{Sentence: sentence, Hint: mendText}
 }

@@ -59,7 +59,7 @@ func (a Algorithm) hash() crypto.Hash {
 	return 0
 }
 
-// Errors of the steps of reading. They are wrapped with what is wrong: see [Flaw].
+// Errors of the steps of reading. They are wrapped with what is wrong: see [FlawError].
 var (
 	ErrCompact   = errors.New("jws: not a compact serialisation")
 	ErrHeader    = errors.New("jws: header is not a strict JSON object")
@@ -67,19 +67,19 @@ var (
 	ErrSignature = errors.New("jws: signature does not verify")
 )
 
-// A Flaw is what is wrong with something that was read, in words that may be shown to
+// A FlawError is what is wrong with something that was read, in words that may be shown to
 // whoever sent it: they quote nothing secret of it, and little at all.
-type Flaw struct {
+type FlawError struct {
 	Sentence string
 	Hint     string // how to mend it; empty when the sentence says it
 	kind     error
 }
 
 // Error is the kind of error and the sentence.
-func (f *Flaw) Error() string { return f.kind.Error() + ": " + f.Sentence }
+func (f *FlawError) Error() string { return f.kind.Error() + ": " + f.Sentence }
 
 // Unwrap is [ErrCompact], [ErrHeader], [ErrX5C] or [ErrSignature].
-func (f *Flaw) Unwrap() error { return f.kind }
+func (f *FlawError) Unwrap() error { return f.kind }
 
 // A Token is a compact serialisation taken into its parts. It proves nothing.
 type Token struct {
@@ -93,7 +93,7 @@ type Token struct {
 // The header stays encoded until [Token.Header] is asked for, so that a caller who has
 // judged the same header before need not decode it again.
 //
-// The error is a [*Flaw] that wraps [ErrCompact].
+// The error is a [*FlawError] that wraps [ErrCompact].
 func Split(compact string) (*Token, error) {
 	header, rest, _ := strings.Cut(compact, ".")
 	payload, signature, ok := strings.Cut(rest, ".")
@@ -102,11 +102,11 @@ func Split(compact string) (*Token, error) {
 	}
 	for _, part := range [...]struct{ name, text string }{{"header", header}, {"payload", payload}, {"signature", signature}} {
 		if part.text == "" {
-			return nil, &Flaw{"the " + part.name + " is empty", "Send a signed JWT: header.payload.signature.", ErrCompact}
+			return nil, &FlawError{"the " + part.name + " is empty", "Send a signed JWT: header.payload.signature.", ErrCompact}
 		}
 	}
 	t := &Token{signed: compact[:len(header)+1+len(payload)], header: header}
-	var flaw *Flaw
+	var flaw *FlawError
 	if t.payload, flaw = decodePart("payload", payload); flaw != nil {
 		return nil, flaw
 	}
@@ -116,8 +116,8 @@ func Split(compact string) (*Token, error) {
 	return t, nil
 }
 
-func wrongParts(n int) *Flaw {
-	f := &Flaw{fmt.Sprintf("it has %d parts between dots instead of three", n), "Send a signed JWT: header.payload.signature.", ErrCompact}
+func wrongParts(n int) *FlawError {
+	f := &FlawError{fmt.Sprintf("it has %d parts between dots instead of three", n), "Send a signed JWT: header.payload.signature.", ErrCompact}
 	switch n {
 	case 1:
 		f.Sentence = "it has no dots, and so is one part instead of three"
@@ -133,7 +133,7 @@ var strictURL = base64.RawURLEncoding.Strict()
 
 // decodePart decodes unpadded base64url. The decoder of the standard library
 // skips line breaks, so they are refused first.
-func decodePart(name, s string) ([]byte, *Flaw) {
+func decodePart(name, s string) ([]byte, *FlawError) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, partFlaw(name, s)
 	}
@@ -145,8 +145,8 @@ func decodePart(name, s string) ([]byte, *Flaw) {
 }
 
 // partFlaw finds why a part is no unpadded base64url in its one spelling.
-func partFlaw(name, s string) *Flaw {
-	f := &Flaw{kind: ErrCompact}
+func partFlaw(name, s string) *FlawError {
+	f := &FlawError{kind: ErrCompact}
 	notURL := func(r rune) bool {
 		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 	}
@@ -186,11 +186,11 @@ func (t *Token) Payload() []byte { return t.payload }
 // Verify returns nil when the token was signed with the private half of key by
 // the algorithm. The caller has checked the key's size.
 //
-// The error is a [*Flaw] that wraps [ErrSignature].
+// The error is a [*FlawError] that wraps [ErrSignature].
 func (t *Token) Verify(alg Algorithm, key *rsa.PublicKey) error {
 	hash := alg.hash()
 	if hash == 0 || key == nil {
-		return &Flaw{Sentence: "no algorithm or no key", kind: ErrSignature}
+		return &FlawError{Sentence: "no algorithm or no key", kind: ErrSignature}
 	}
 	h := hash.New()
 	h.Write([]byte(t.signed))
@@ -199,10 +199,10 @@ func (t *Token) Verify(alg Algorithm, key *rsa.PublicKey) error {
 	case err == nil:
 		return nil
 	case key.N != nil && len(t.signature) != key.Size():
-		return &Flaw{
+		return &FlawError{
 			fmt.Sprintf("the signature has %d bytes, and one with the key of the first certificate of x5c has %d", len(t.signature), key.Size()),
 			"Sign with the private key of the first certificate of x5c: another key made this signature, or another kind of key.", ErrSignature,
 		}
 	}
-	return &Flaw{Sentence: "the " + string(alg) + " signature does not verify with the key of the first certificate of x5c", kind: ErrSignature}
+	return &FlawError{Sentence: "the " + string(alg) + " signature does not verify with the key of the first certificate of x5c", kind: ErrSignature}
 }

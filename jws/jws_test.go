@@ -403,7 +403,7 @@ func TestHintsOfCertificates(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = h.Certificates()
-		if flaw, ok := errors.AsType[*jws.Flaw](err); !ok || !strings.Contains(flaw.Hint, test.hint) {
+		if flaw, ok := errors.AsType[*jws.FlawError](err); !ok || !strings.Contains(flaw.Hint, test.hint) {
 			t.Errorf("%s: %v, hint %q", name, err, flaw.Hint)
 		}
 	}

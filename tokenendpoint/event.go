@@ -47,7 +47,7 @@ func (e *event) log(ctx context.Context, log *slog.Logger) {
 	if e.err != nil {
 		add("cause", cut(e.err.Error()))
 	}
-	if rejection, _ := ishare.Classify(e.err); rejection != nil {
+	if rejection, outage := ishare.Classify(e.err); rejection != nil && outage == nil {
 		add("hint", cut(rejection.Hint))
 	}
 	add("correlation", e.correlation)

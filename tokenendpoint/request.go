@@ -81,7 +81,7 @@ func grantIsClientCredentials(a asking) *ishare.Rejection {
 	}
 	rejection := ishare.RequestGrantType.Because("grant_type is %s, not %s", ishare.Quote(grant), grantClientCredentials)
 	if strings.Contains(grant, "jwt-bearer") {
-		rejection.WithHint("Set grant_type=client_credentials. The JWT authenticates the client here, in client_assertion, and is no grant (RFC 7523 section 2.2).")
+		return rejection.WithHint("Set grant_type=client_credentials. The JWT authenticates the client here, in client_assertion, and is no grant (RFC 7523 section 2.2).")
 	}
 	return rejection
 }
