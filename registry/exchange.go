@@ -13,6 +13,7 @@ import (
 
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/problem"
+	"github.com/waybill-token/waybill/ishare"
 )
 
 // Bounds of what is asked of a registry.
@@ -104,6 +105,19 @@ func callError(ctx context.Context, err error) error {
 		e.wait = refused.RetryAfter
 	}
 	return e
+}
+
+// Refusal is what a registry answered to our own token request, when an error of a [Remote]
+// comes of that: our standing there is at fault, or our seal, and not the network. Otherwise it is nil.
+func Refusal(err error) *client.Error {
+	if _, outage := ishare.Classify(err); outage != nil {
+		err = outage.Cause
+	}
+	refused, ok := errors.AsType[*client.Error](err)
+	if !ok || refused.Status < 400 || refused.Status >= 500 || refused.Status == http.StatusTooManyRequests {
+		return nil
+	}
+	return refused
 }
 
 // statusError gives every status but 200 its meaning, and tells what the registry said. 401

@@ -98,6 +98,7 @@ type Remote struct {
 	requests    atomic.Uint64
 	clockOffset atomic.Int64 // nanoseconds
 	outcome     outcome
+	refusal     atomic.Pointer[string] // of ourselves, as it was logged; empty: none
 }
 
 // NewRemote checks the configuration and returns a client for it. It sends nothing.
@@ -157,6 +158,7 @@ func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, e
 	party, err := r.find(bounded, id)
 	if errors.Is(err, ErrUnknown) {
 		r.outcome.note(nil)
+		r.tellRefusal(nil)
 		return nil, ErrUnknown
 	}
 	return party, r.conclude(ctx, fmt.Sprintf("party %s", id), err)
@@ -290,10 +292,26 @@ func (r *Remote) conclude(ctx context.Context, subject string, err error) error 
 		err = fmt.Errorf("registry %s: %s: %w", r.id, subject, err)
 	}
 	r.outcome.note(err)
+	r.tellRefusal(err)
 	if e, ok := errors.AsType[*unreachableError](err); ok {
 		return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: max(retryAfter, e.wait), Cause: err}
 	}
 	return err
+}
+
+// tellRefusal logs that the registry refuses us, once until it answers something else.
+func (r *Remote) tellRefusal(err error) {
+	refused, text := Refusal(err), ""
+	if refused != nil {
+		text = refused.Error()
+	} else if err != nil && errors.Is(err, errLeftAlone) {
+		return // the circuit speaks, and not the registry
+	}
+	if before := r.refusal.Swap(&text); text == "" || before != nil && *before == text {
+		return
+	}
+	r.log.Error("the registry refuses our own token requests, so it tells us of nobody",
+		slog.String("registry", string(r.id)), slog.String("answer", text), slog.String("mend", refused.Hint))
 }
 
 // outcome is how the last lookups went. The zero outcome is that there were none.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -819,4 +820,49 @@ func TestRemoteLeavesNoGoroutine(t *testing.T) {
 	}
 	_, err := r.Party(t.Context(), consumerID)
 	mustBeUnavailable(t, err, "closed")
+}
+
+// That the registry refuses us is told in the log once, and again when it has answered
+// since; it never comes out as a rejection of the client.
+func TestRemoteTellsOfARefusalOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeRegistry(t, Version3)
+		log := &logged{}
+		c := f.config(anywhere, &network{handler: f})
+		c.Log = slog.New(log)
+		r := remote(t, c)
+		const line = "the registry refuses our own token requests"
+		refusing := func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/connect/token" {
+					next.ServeHTTP(w, r)
+					return
+				}
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, `{"error":"invalid_client","error_description":"party.not-active: compliance is suspended"}`)
+			})
+		}
+		for round := 1; round <= 2; round++ {
+			f.behind(refusing)
+			f.revokeTokens()
+			for range 6 {
+				_, err := r.Party(t.Context(), consumerID)
+				mustBeUnavailable(t, err, "")
+				if rejection, _ := ishare.Classify(err); rejection != nil {
+					t.Error(rejection)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if n := log.count(line); n != round {
+				t.Errorf("told %d times, want %d", n, round)
+			}
+			if refused := Refusal(r.Stats().Err); refused == nil || refused.RuleID != ishare.PartyNotActive.ID {
+				t.Errorf("the refusal is %v", refused)
+			}
+			f.behind(nil)
+			time.Sleep(time.Minute)
+			mustParty(t, r, consumerID)
+		}
+	})
 }

@@ -34,7 +34,8 @@ func (c *command) explain() *cli.Command {
 		Usage:     "say what a server would say of a client assertion, rule by rule",
 		ArgsUsage: "[FILE|-]",
 		Description: "Reads one compact JWT from FILE or standard input. The server is the one that --config describes, or\n" +
-			"the one that --audience, --trust-anchor and --parties describe. Exits with 1 when the assertion is rejected.",
+			"the one that --audience, --trust-anchor and --parties describe. Exits with 1 when the assertion is rejected,\n" +
+			"or cannot be judged because something is out of reach.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "configuration `FILE` of the server"},
 			&cli.StringFlag{Name: "audience", Usage: "party identifier `ID` of the server"},
@@ -171,7 +172,7 @@ func (c *command) readAssertion(cmd *cli.Command) (string, error) {
 
 // verdict is the JSON form of a report.
 type verdict struct {
-	Verdict      string            `json:"verdict"` // accepted or rejected
+	Verdict      string            `json:"verdict"` // accepted, rejected or undecided
 	Rule         string            `json:"rule,omitempty"`
 	Sentence     string            `json:"sentence,omitempty"`
 	Hint         string            `json:"hint,omitempty"`
@@ -200,14 +201,17 @@ type certificateFact struct {
 
 func verdictOf(r *daemon.Explanation) verdict {
 	v := verdict{Verdict: "rejected", Issuer: r.Sighting.Issuer}
-	var outage *ishare.Outage
+	_, outage := ishare.Classify(r.Outage)
 	switch {
 	case r.Accepted:
 		v.Verdict = "accepted"
 	case r.Rejection != nil:
 		v.Rule, v.Sentence, v.Hint = r.Rejection.Rule.ID, r.Rejection.Sentence, r.Rejection.Hint
-	case errors.As(r.Outage, &outage):
-		v.Rule, v.Sentence, v.Hint = outage.Rule.ID, outage.Error(), cmp.Or(daemon.RevocationMend(outage.Cause), outage.Rule.Hint)
+	case outage != nil:
+		v.Verdict, v.Rule, v.Sentence, v.Hint = "undecided", outage.Rule.ID, outage.Rule.Sentence, cmp.Or(daemon.RevocationMend(outage.Cause), outage.Rule.Hint)
+		if outage.Cause != nil {
+			v.Sentence += ": " + outage.Cause.Error()
+		}
 	}
 	for _, f := range r.Findings {
 		o := ruleOutcome{ID: f.Rule.ID, Outcome: f.Outcome}
@@ -283,6 +287,8 @@ func writeReport(w io.Writer, r *daemon.Explanation, v verdict) error {
 		fmt.Fprintf(&b, "accepted without the end of its line: %s\n\n", v.Note)
 	case v.Verdict == "accepted":
 		fmt.Fprintf(&b, "accepted: every rule that applies to an assertion alone holds\n\n")
+	case v.Verdict == "undecided":
+		fmt.Fprintf(&b, "cannot be decided, %s: %s\nhint: %s\n\n", v.Rule, printable(v.Sentence), printable(v.Hint))
 	default:
 		fmt.Fprintf(&b, "rejected by %s: %s\nhint: %s\n\n", v.Rule, printable(v.Sentence), printable(v.Hint))
 		if v.Note != "" {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
@@ -36,7 +39,7 @@ type Checkup struct {
 func Check(cfg *config.Config) *Checkup {
 	c := &Checkup{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
 	defer c.close()
-	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.capabilities, c.internal, c.revocation, c.registry} {
+	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.capabilities, c.internal, c.revocation, c.others} {
 		look()
 	}
 	return c
@@ -118,24 +121,36 @@ func (c *Checkup) participants() {
 	c.add("participants.file", err, "It must be a list of iSHARE 3.0 party records, in JSON or YAML.")
 }
 
-// registryPatience is how long a registry is asked.
-const registryPatience = 30 * time.Second
+// patience is how long others are asked.
+const patience = 30 * time.Second
 
-// registry asks the Participant Registry about ourselves, as the server will ask
-// about others: a provider that is not in good standing there gets no answers.
-func (c *Checkup) registry() {
-	if c.Config.Participants.Registry == nil {
-		return
-	}
+// others asks the registry and the status services about ourselves, as the server will ask
+// about clients.
+func (c *Checkup) others() {
 	from, err := openSources(c.Config, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return // its parts were looked at one by one
 	}
-	defer func() { c.add("participants.registry", from.close(), "") }()
-	ctx, cancel := context.WithTimeout(context.Background(), registryPatience)
+	defer func() { c.add("participants", from.close(), "") }()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	if from.remote != nil {
+		c.registry(ctx, from)
+	}
+	c.ownSeal(ctx, from)
+}
+
+// registry asks the Participant Registry about ourselves: a provider that is not in good
+// standing there gets no answers. One cause is one problem.
+func (c *Checkup) registry(ctx context.Context, from *sources) {
 	party, err := from.remote.Party(ctx, c.Config.Party.ID)
-	switch {
+	offset := from.remote.Stats().ClockOffset
+	late := offset.Abs() > max(c.Config.Policy.Leeway, time.Second)
+	switch refusal := registry.Refusal(err); {
+	case refusal != nil:
+		if !late || !strings.HasPrefix(refusal.RuleID, "claim.") {
+			c.refused(refusal)
+		}
 	case ishare.IsUnknownParty(err):
 		c.add("party.id", err, "Ask your registrar to add your party, or correct the identifier.")
 	case err != nil:
@@ -143,11 +158,42 @@ func (c *Checkup) registry() {
 	default:
 		c.standing(party)
 	}
-	if from.list != nil {
-		c.add("trust.trusted_list", from.list.Update(ctx), "Set it to false, or ask the registry's operator.")
+	if from.list != nil && (err == nil || ishare.IsUnknownParty(err)) {
+		c.add("trust.trusted_list", from.list.Update(ctx), "Ask the registry's operator.")
 	}
-	if offset := from.remote.Stats().ClockOffset; offset.Abs() > max(c.Config.Policy.Leeway, time.Second) {
+	if late {
 		c.add("participants.registry", fmt.Errorf("the registry's clock differs from this machine's by %s", offset), "Set the clock, and keep it right with NTP.")
+	}
+}
+
+// refused tells what the registry answered to our own token request, at the key that it is about.
+func (c *Checkup) refused(refusal *client.Error) {
+	key := "participants.registry"
+	group, _, _ := strings.Cut(refusal.RuleID, ".")
+	switch {
+	case refusal.RuleID == ishare.PartyCertificate.ID, group == "certificate", group == "chain":
+		key = "party.certificates"
+	case group == "party":
+		key = "party.id"
+	}
+	c.add(key, fmt.Errorf("the registry refuses us: %w", refusal), cmp.Or(refusal.Hint, "Ask your registrar about your status, and whether this certificate is registered."))
+}
+
+// ownSeal asks whether our own seal is revoked, with which nobody would take a token request or
+// capabilities of ours.
+func (c *Checkup) ownSeal(ctx context.Context, from *sources) {
+	if c.pair == nil || from.revocation == nil {
+		return
+	}
+	chain, err := from.clients.Validate(c.pair.Certificates, time.Now(), nil)
+	if err != nil {
+		return // of others, who do not have to trust the CA of our seal
+	}
+	switch rejection, outage := ishare.Classify(from.revocation.Check(ctx, chain)); {
+	case rejection != nil:
+		c.add("party.certificates", fmt.Errorf("our own seal: %s", rejection.Sentence), rejection.Hint)
+	case outage != nil && !slices.ContainsFunc(c.Warnings, func(w config.Problem) bool { return w.Key == "trust.revocation" }):
+		c.warn("trust.revocation", fmt.Sprintf("whether our own seal is revoked cannot be found out: %v", outage.Cause), RevocationMend(outage.Cause))
 	}
 }
 

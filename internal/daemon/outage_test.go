@@ -1,13 +1,21 @@
 package daemon_test
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 )
 
@@ -50,4 +58,90 @@ func TestNoRegistryIsNoRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("after a reload")
+}
+
+// What the registry says of ourselves is one problem, at the key that it is about and with the
+// mend of its rule; and no problem is mended by checking less.
+func TestCheckTellsOurOwnStanding(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, description, key, mend string }{
+		{"suspended", "party.not-active: compliance is suspended", "party.id", ishare.PartyNotActive.Hint},
+		{"unknown", "party.unknown: who is that", "party.id", ishare.PartyUnknown.Hint},
+		{"another certificate", "party.certificate: not this one", "party.certificates", ishare.PartyCertificate.Hint},
+		{"revoked", "certificate.revoked: x5c[0] is revoked", "party.certificates", ishare.CertificateRevoked.Hint},
+		{"in its own words", "Unknown client", "participants.registry", "Ask your registrar"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			asked := atomic.Int32{}
+			registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, `{"error":"invalid_client","error_description":"`+test.description+`"}`)
+			}))
+			defer registry.Close()
+			c := daemon.Check(withRegistry(t, newHome(t), registry.URL, "revocation: off, trusted_list: true"))
+			if len(c.Problems) != 1 || asked.Load() == 0 {
+				t.Fatalf("asked %d times, problems:\n%s", asked.Load(), told(c.Problems))
+			}
+			p := c.Problems[0]
+			if p.Key != test.key || !strings.Contains(p.Message, "the registry refuses us: ") || !strings.Contains(p.Message, test.description) || !strings.HasPrefix(p.Mend, test.mend) {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+}
+
+// An assertion that only the trusted list could let in cannot be decided without it.
+func TestExplainMakesNoGuess(t *testing.T) {
+	t.Parallel()
+	stranger := isharetest.NewCA().Party("did:ishare:EU.NL.NTRNL-10000004", "Stranger")
+	cfg := withRegistry(t, newHome(t), nowhere, "revocation: off, trusted_list: true")
+	e, err := daemon.Explain(t.Context(), cfg, discard, stranger.Assertion(providerID), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, outage := ishare.Classify(e.Outage)
+	if e.Accepted || e.Rejection != nil || outage == nil || outage.Rule != ishare.UnavailableRegistry {
+		t.Errorf("accepted %t, rejection %v, outage %v", e.Accepted, e.Rejection, e.Outage)
+	}
+}
+
+// Our own seal is asked about as those of clients are.
+func TestCheckFindsOurOwnRevokedSeal(t *testing.T) {
+	t.Parallel()
+	var status http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { status.ServeHTTP(w, r) }))
+	defer server.Close()
+	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey, OCSPURL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := testca.NewStatusService(ca, time.Hour)
+	status = service
+	seal, err := ca.Seal(testca.SealRequest{Organization: "Some Provider", Identifier: "NTRNL-10000000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := newHome(t)
+	if err := seal.Save(filepath.Join(dir, "key.pem"), filepath.Join(dir, "chain.pem")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "root.pem"), testca.EncodeCertificates(ca.Authority(testca.Root).Certificate()))
+	look := func(environ ...string) *daemon.Checkup {
+		return daemon.Check(parse(t, dir, append(environ, "WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_TRUST_REVOCATION=require")...))
+	}
+	const private = "WAYBILL_TRUST_REVOCATION_ALLOW_PRIVATE=true"
+	if c := look(private); len(c.Problems)+len(c.Warnings) > 0 {
+		t.Errorf("in force: problems %s, warnings %s", told(c.Problems), told(c.Warnings))
+	}
+	service.Revoke(seal.Certificate(), ocsp.KeyCompromise)
+	c := look(private)
+	if len(c.Problems) != 1 || c.Problems[0].Key != "party.certificates" || !strings.Contains(c.Problems[0].Message, "x5c[0] is revoked") || c.Problems[0].Mend == "" {
+		t.Errorf("revoked: %s", told(c.Problems))
+	}
+	if c := look(); len(c.Problems) > 0 || len(c.Warnings) == 0 || c.Warnings[0].Key != "trust.revocation" {
+		t.Errorf("out of reach: problems %s, warnings %s", told(c.Problems), told(c.Warnings))
+	}
 }

@@ -139,6 +139,10 @@ func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact 
 	}
 	explanation = &Explanation{Report: explainer.Explain(ctx, compact, at)}
 	explanation.gather(ctx, from)
+	if from.list != nil && !from.list.InForce() && isGuess(explanation.Rejection) {
+		explanation.Outage = withoutList(explanation.Rejection)
+		explanation.Rejection = nil
+	}
 	return explanation, nil
 }
 
