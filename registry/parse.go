@@ -12,42 +12,53 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// parse reads a list of party records. Text that begins with [ is JSON, anything
-// else is YAML, which is first rewritten as JSON: there is one strict parser of
+// parse reads a list of party records in JSON or YAML. There is one strict parser of
 // records, and it reads both.
 func parse(data []byte) (*List, error) {
-	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[")) {
-		converted, err := jsonOfYAML(data)
-		if err != nil {
-			return nil, fmt.Errorf("party records in YAML: %w", err)
-		}
-		data = converted
+	text, _, err := asJSON(data)
+	if err != nil {
+		return nil, err
 	}
-	parties, err := ishare.ParseParties(data)
+	parties, err := ishare.ParseParties(text)
 	if err != nil {
 		return nil, err
 	}
 	return NewList(parties)
 }
 
+// asJSON gives text that begins with [ as it is, and rewrites anything else, which is YAML, as
+// JSON. Then it also gives the line at which each record begins.
+func asJSON(data []byte) (text []byte, lines []int, err error) {
+	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[")) {
+		return data, nil, nil
+	}
+	if text, lines, err = jsonOfYAML(data); err != nil {
+		return nil, nil, fmt.Errorf("party records in YAML: %w", err)
+	}
+	return text, lines, nil
+}
+
 // jsonOfYAML rewrites a YAML document that holds a list. It accepts what JSON
 // can say and no more: aliases (a few lines of which can stand for gigabytes),
 // merge keys, explicit tags and keys that are not text are refused, and so is a
 // key that a mapping holds twice. Timestamps stay the text that they are.
-func jsonOfYAML(data []byte) ([]byte, error) {
+func jsonOfYAML(data []byte) (text []byte, lines []int, err error) {
 	var doc yaml.Node
 	if err := yaml.Load(data, &doc); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	list := doc.Content[0]
 	if list.Kind != yaml.SequenceNode {
-		return nil, fmt.Errorf("line %d: want a list of party records, each beginning with a dash", list.Line)
+		return nil, nil, fmt.Errorf("line %d: want a list of party records, each beginning with a dash", list.Line)
 	}
 	var out bytes.Buffer
 	if err := writeNode(jsontext.NewEncoder(&out), list); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return out.Bytes(), nil
+	for _, record := range list.Content {
+		lines = append(lines, record.Line)
+	}
+	return out.Bytes(), lines, nil
 }
 
 func writeNode(enc *jsontext.Encoder, n *yaml.Node) error {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -144,7 +145,16 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%s is filed under %s", p.ID, id)
 			}
 		}
-		converted, err := jsonOfYAML(data)
+		found, err := inspect(data, time.Now())
+		if err != nil {
+			t.Fatalf("parsed, and not inspected: %v", err)
+		}
+		for _, f := range found {
+			if f.Line < 1 || f.Line > bytes.Count(data, []byte("\n"))+bytes.Count(data, []byte("\r"))+1 || f.Message == "" {
+				t.Errorf("%+v", f)
+			}
+		}
+		converted, _, err := jsonOfYAML(data)
 		if err != nil {
 			return
 		}

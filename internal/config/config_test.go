@@ -700,17 +700,6 @@ func TestEveryDurationIsBounded(t *testing.T) {
 	visit(reflect.TypeFor[Config]())
 }
 
-func TestEdits(t *testing.T) {
-	t.Parallel()
-	for pair, want := range map[[2]string]int{
-		{"", ""}: 0, {"a", ""}: 1, {"", "ab"}: 2, {"listen", "lisen"}: 1, {"kitten", "sitting"}: 3, {"abc", "abc"}: 0, {"ab", "ba"}: 2,
-	} {
-		if got := edits(pair[0], pair[1]); got != want {
-			t.Errorf("edits(%q, %q) = %d, want %d", pair[0], pair[1], got, want)
-		}
-	}
-}
-
 // FuzzParse feeds the parser. A configuration that comes out is complete; problems
 // that come out say something, and stand in the file or the environment.
 func FuzzParse(f *testing.F) {

@@ -8,6 +8,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/waybill-token/waybill/internal/keyfile"
+
+	"github.com/waybill-token/waybill/internal/spelling"
 )
 
 // Names of the environment variables that are not keys of the file.
@@ -165,39 +167,10 @@ func keys(path string, t reflect.Type) func(yield func(string) bool) {
 	}
 }
 
-// suggest names the candidate that differs from name by a slip of the hand.
+// suggest asks whether a known name was meant.
 func suggest(name string, candidates []string) string {
-	const slip = 2
-	best, distance := "", slip+1
-	for _, c := range candidates {
-		if n := edits(name, c); n < distance {
-			best, distance = c, n
-		}
+	if best := spelling.Nearest(name, candidates); best != "" {
+		return "Did you mean " + best + "?"
 	}
-	if best == "" {
-		return ""
-	}
-	return "Did you mean " + best + "?"
-}
-
-// edits counts the characters to insert, delete or replace to make b of a
-// (Levenshtein's distance).
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

@@ -117,8 +117,13 @@ func (c *Checkup) participants() {
 	if c.Config.Participants.File == "" {
 		return
 	}
-	_, err := registry.OpenFile(string(c.Config.Participants.File), slog.New(slog.DiscardHandler))
+	path := string(c.Config.Participants.File)
+	_, err := registry.OpenFile(path, slog.New(slog.DiscardHandler))
 	c.add("participants.file", err, "It must be a list of iSHARE 3.0 party records, in JSON or YAML.")
+	findings, _ := registry.Inspect(path, time.Now()) // whose error is the same
+	for _, f := range findings {
+		c.warn("participants.file", fmt.Sprintf("%s:%d: %s: %s", path, f.Line, f.Party, f.Message), f.Mend)
+	}
 }
 
 // patience is how long others are asked.

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
@@ -162,5 +163,35 @@ func TestUnsupportedIsRefused(t *testing.T) {
 		if d, err := daemon.Open(t.Context(), cfg, daemon.Options{Log: discard}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: Open gives %v, %v", environ, d, err)
 		}
+	}
+}
+
+// A record by which nobody could ever be admitted is a warning: the server starts with it.
+func TestCheckReadsPartyRecords(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	path := filepath.Join(dir, "parties.json")
+	records, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := `,
+		{"id": "did:ishare:EU.NL.NTRNL-10000009", "claim": []},
+		{"id": "did:ishare:EU.NL.NTRNL-10000008", "claims": []}]`
+	write(t, path, append(bytes.TrimSuffix(records, []byte("]")), odd...))
+	c := daemon.Check(parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example"))
+	if len(c.Problems) > 0 || len(c.Warnings) != 2 {
+		t.Fatalf("problems %s\nwarnings %s", told(c.Problems), told(c.Warnings))
+	}
+	for i, want := range []string{
+		path + ":2: did:ishare:EU.NL.NTRNL-10000009: nobody can be admitted by this record: ",
+		path + ":3: did:ishare:EU.NL.NTRNL-10000008: nobody can be admitted by this record: ",
+	} {
+		if w := c.Warnings[i]; w.Key != "participants.file" || !strings.HasPrefix(w.Message, want) {
+			t.Errorf("%s, want %s", w, want)
+		}
+	}
+	if !strings.Contains(c.Warnings[0].Message, "did you mean claims?") {
+		t.Error(c.Warnings[0])
 	}
 }

@@ -1,0 +1,38 @@
+// Package spelling finds the word that was meant by one that nobody knows.
+package spelling
+
+// slip is by how many characters a word may differ from the one that was meant.
+const slip = 2
+
+// Nearest is the candidate that differs from name by a slip of the hand, or empty.
+func Nearest(name string, candidates []string) string {
+	best, distance := "", slip+1
+	for _, c := range candidates {
+		if n := edits(name, c); n < distance {
+			best, distance = c, n
+		}
+	}
+	return best
+}
+
+// edits counts the characters to insert, delete or replace to make b of a
+// (Levenshtein's distance).
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
