@@ -161,7 +161,7 @@ func TestPartyAnswersRefused(t *testing.T) {
 		`{"partyInfo":{"id":"a:b"},"party_info":{"party_id":"a:b"}}`:                        "twice",
 		`{"partyInfo":{"id":"a:b"},"partiesInfo":{"data":[]}}`:                              "twice",
 		`{"partyInfo":null,"parties_info":{"data":[]}}`:                                     "twice",
-		`{"partyInfo":{"id":"a:b"},"partyInfo":{"id":"a:b"}}`:                               "duplicate",
+		`{"partyInfo":{"id":"a:b"},"partyInfo":{"id":"a:b"}}`:                               "twice",
 		`{"PartyInfo":{"id":"a:b"}}`:                                                        "does not speak of parties",
 		`{"partyInfo":{"ID":"a:b"}}`:                                                        "another party",
 		`{"partyInfo":{"id":"A:b"}}`:                                                        "another party",
@@ -242,7 +242,7 @@ func TestTrustedListAnswers(t *testing.T) {
 		"null":                      {`{"trustedList":null}`, nil, "no trusted list"},
 		"object":                    {`{"trustedList":{}}`, nil, "no trusted list"},
 		"two lists":                 {`{"trustedList":[],"trusted_list":[]}`, nil, "two trusted lists"},
-		"duplicate":                 {`{"trustedList":[],"trustedList":[]}`, nil, "duplicate"},
+		"duplicate":                 {`{"trustedList":[],"trustedList":[]}`, nil, "twice"},
 		"name in the wrong case":    {`{"trustedlist":[]}`, nil, "no trusted list"},
 		"fingerprint of no SHA-256": {list(entry(a[:40], "valid", "granted")), nil, "no entry"},
 	} {

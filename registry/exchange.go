@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +82,11 @@ func (r *Remote) send(ctx context.Context, q question) ([]byte, error) {
 	r.hearClock(response.Header, sent)
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, maxDrained)) // also for the connection's sake
-		return nil, statusError(response, problem.Text(body))
+		said := ""
+		if token, err := r.tokens.Token(ctx); err == nil { // some servers repeat what they were sent
+			said = problem.Text(bytes.ReplaceAll(body, []byte(token.AccessToken), []byte("[removed]")))
+		}
+		return nil, statusError(response, said)
 	}
 	return readBody(ctx, response.Body)
 }

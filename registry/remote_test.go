@@ -295,7 +295,7 @@ func TestRemoteRefusesAnswers(t *testing.T) {
 		}, "about another party"},
 		"not a record":      {func(f *fakeRegistry) { f.records[consumerID] = `[]` }, "party record"},
 		"no identifier":     {func(f *fakeRegistry) { f.records[consumerID] = `{"name":"x"}` }, "another party"},
-		"duplicate member":  {func(f *fakeRegistry) { f.records[consumerID] = `{"id":"a:b","id":"c:d"}` }, "duplicate"},
+		"duplicate member":  {func(f *fakeRegistry) { f.records[consumerID] = `{"id":"a:b","id":"c:d"}` }, "twice"},
 		"malformed JSON":    {body(200, `{"partyToken": `), "not one JSON object"},
 		"HTML":              {body(200, "<html>"), "not one JSON object"},
 		"empty":             {body(200, ""), "not one JSON object"},
