@@ -95,13 +95,12 @@ func linesOf(text []byte) []int {
 func obstacles(p *ishare.Party, at time.Time) []string {
 	var why []string
 	if err := p.Compliant(at); err != nil && !intended(p.Claims, at) {
-		sentence := err.Error()
+		why = append(why, err.Error())
 		for _, c := range p.Claims {
 			if c.Type == ishare.ClaimFrameworkCompliance && c.FrameworkID != ishare.FrameworkISHARE {
-				sentence += fmt.Sprintf(", but with the frameworkId %s", ishare.Quote(c.FrameworkID))
+				why = append(why, "its compliance has the frameworkId "+ishare.Quote(c.FrameworkID))
 			}
 		}
-		why = append(why, sentence)
 	}
 	certificate := "it holds no claim of the type " + ishare.ClaimX509Certificate
 	for _, c := range p.Claims {

@@ -849,7 +849,8 @@ func TestRemoteTellsOfARefusalOnce(t *testing.T) {
 			for range 6 {
 				_, err := r.Party(t.Context(), consumerID)
 				mustBeUnavailable(t, err, "")
-				if rejection, _ := ishare.Classify(err); rejection != nil {
+				rejection, _ := ishare.Classify(err)
+				if rejection != nil {
 					t.Error(rejection)
 				}
 				time.Sleep(100 * time.Millisecond)

@@ -249,7 +249,7 @@ var errNoTrustedList = errors.New("the trusted list is not in force")
 func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error) {
 	before := v.list.InForce()
 	client, seen, err := v.Verifier.Verify(ctx, clientID, compact)
-	if rejection, _ := ishare.Classify(err); isGuess(rejection) && !(before && v.list.InForce()) {
+	if rejection, _ := ishare.Classify(err); isGuess(rejection) && (!before || !v.list.InForce()) {
 		return nil, seen, withoutList(rejection)
 	}
 	return client, seen, err
