@@ -399,7 +399,8 @@ func (v *Verifier) use(ctx context.Context, s *stated, u *unrevoked) (*Client, e
 // to come again; and a store that may forget a pair at its end could say yes twice
 // to copies that were slow to reach it.
 func (v *Verifier) unlessEnded(s *stated, c *Client, err error) (*Client, error) {
-	if rejection, _ := ishare.Classify(err); rejection != nil {
+	rejection, _ := ishare.Classify(err)
+	if rejection != nil {
 		return nil, err
 	}
 	late := time.Since(s.expires)

@@ -113,7 +113,9 @@ type nested struct {
 // nestings are all errors up to a depth.
 func nestings(depth int) []nested {
 	all := []nested{
-		{io.ErrClosedPipe, false, false}, {ishare.ErrUnknownParty, false, false}, {ishare.ClaimExp.Reject(), false, true},
+		{io.ErrClosedPipe, false, false},
+		{ishare.ErrUnknownParty, false, false},
+		{ishare.ClaimExp.Reject(), false, true},
 		{&ishare.Outage{Rule: ishare.UnavailableState}, true, false},
 	}
 	if depth == 0 {

@@ -108,7 +108,8 @@ func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
 		Scope:      req.scope,
 		Thumbprint: client.Thumbprint(),
 	})
-	if rejection, _ := ishare.Classify(err); rejection != nil {
+	rejection, _ := ishare.Classify(err)
+	if rejection != nil {
 		// The client has kept every rule. It is about what the issuer asked of somebody.
 		err = errors.New("issuing a token: " + err.Error())
 	}
