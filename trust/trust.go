@@ -123,7 +123,8 @@ func Check(certificates []*x509.Certificate, at time.Time) []*ishare.Rejection {
 	v := &Validator{links: links{check: checkSignature}} // for one use: nothing to remember
 	v.SetAnchors(Anchors{FingerprintOf(certificates[len(certificates)-1]): ""})
 	trail := &ishare.Trail{}
-	if _, err := v.Validate(certificates, at, trail); err == nil {
+	_, err := v.Validate(certificates, at, trail)
+	if err == nil {
 		return nil
 	}
 	if rejection, _ := trail.Outcome(ishare.CertificateKey); rejection != nil { // no key was used, and these need none
@@ -134,6 +135,9 @@ func Check(certificates []*x509.Certificate, at time.Time) []*ishare.Rejection {
 		if rejection, _ := trail.Outcome(rule); rejection != nil {
 			rejections = append(rejections, rejection)
 		}
+	}
+	if first, _ := ishare.Classify(err); len(rejections) == 0 { // a refusal that the trail has not is one all the same
+		return []*ishare.Rejection{first}
 	}
 	return rejections
 }

@@ -21,10 +21,10 @@ func sealFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "audience", Usage: "party identifier `ID` of the server", Required: true},
 		&cli.StringFlag{Name: "client-id", Usage: "your own party identifier `ID`", Required: true},
-		&cli.StringFlag{Name: "key", Usage: "private `KEY` of your seal: a file, PEM or PKCS#12, or the pkcs11: URI of a key in hardware", Required: true},
-		&cli.StringFlag{Name: "key-password-file", Usage: "`FILE` that holds the password of PKCS#12, or the PIN of the hardware; otherwise taken from " +
+		&cli.StringFlag{Name: "key", Usage: "private `KEY` of your seal: a file, PEM, PKCS#12 or PKCS#8, encrypted or not, or the pkcs11: URI of a key in hardware", Required: true},
+		&cli.StringFlag{Name: "key-password-file", Usage: "`FILE` that holds the password of the key's file, or the PIN of the hardware; otherwise taken from " +
 			passwordVariable + " or from the file that " + passwordVariable + "_FILE names"},
-		&cli.StringFlag{Name: "certificates", Usage: "certificate chain `FILE` of your seal, leaf first; not needed with PKCS#12"},
+		&cli.StringFlag{Name: "certificates", Usage: "certificate chain `FILE` of your seal, PEM, PKCS#7, PKCS#12 or DER; not needed when the key's file holds it"},
 		&cli.StringFlag{Name: "alg", Usage: "signature `ALGORITHM`: RS256, RS384 or RS512", Value: string(jws.RS256)},
 	}
 }
@@ -53,6 +53,9 @@ func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
 	alg, err := jws.ParseAlgorithm(cmd.String("alg"))
 	if err != nil {
 		return nil, usagef("--alg: %w", err)
+	}
+	if keyfile.IsText(cmd.String("key")) {
+		return nil, usagef("--key: a private key on the command line can be read by every account of this machine: name its file")
 	}
 	password, err := c.password(cmd)
 	if err != nil {

@@ -232,14 +232,22 @@ func (d *decoder) parser(v reflect.Value) func(string) error {
 		return into(p, ishare.ParseScope)
 	case *Path:
 		return into(p, func(text string) (Path, error) {
-			_, err := parseText(text)
-			return Path(text).from(d.base), err
+			if _, err := parseText(text); err != nil {
+				return "", err
+			}
+			if d.variable == "" && strings.Contains(text, "PRIVATE KEY-----") {
+				return "", errKeyInFile
+			}
+			return Path(text).from(d.base), nil
 		})
 	case *Anchor:
 		return into(p, func(text string) (Anchor, error) { return parseAnchor(text, d.base) })
 	}
 	return nil
 }
+
+var errKeyInFile = errors.New("a private key stands in the configuration, which more people read than may sign; " +
+	"name its file, or give the text in the variable of this key")
 
 // into leaves p alone when the text cannot be parsed.
 func into[T any](p *T, parse func(string) (T, error)) func(string) error {

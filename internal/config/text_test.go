@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -16,5 +17,19 @@ func TestKeyAsText(t *testing.T) {
 	}
 	if shown := fmt.Sprintf("%v %+v %s %v", c.Party, c.Party.Key, c.Party.Key, problems); strings.Contains(shown, "MIIE") {
 		t.Errorf("the key is shown: %s", shown)
+	}
+}
+
+// A configuration is shown around; a key in it would be too.
+func TestKeyInTheFile(t *testing.T) {
+	t.Parallel()
+	const file = "party: {id: 'did:ishare:EU.NL.NTRNL-1', key: '-----BEGIN PRIVATE KEY-----\\nMIIE//../vQ==\\n-----END PRIVATE KEY-----'}"
+	c, problems := interpret("waybill.yaml", []byte(file), nil)
+	i := slices.IndexFunc(problems, func(p Problem) bool { return p.Key == "party.key" })
+	if i < 0 || c.Party.Key != "" {
+		t.Fatalf("key %q, problems %v", string(c.Party.Key), problems)
+	}
+	if said := problems[i].String(); !strings.Contains(said, "a private key stands in the configuration") || strings.Contains(said, "MIIE") {
+		t.Errorf("it says %s", said)
 	}
 }
