@@ -156,15 +156,15 @@ func (p *Party) KnownAs(id PartyID) bool {
 	return id == p.ID || slices.Contains(p.AlsoKnownAs, id)
 }
 
-// inForce reports whether the registrar stands by the claim at the time: its
-// status is active (without regard to case) and a date that it states is kept.
-func (c *Claim) inForce(at time.Time) bool { return c.fault(at) == "" }
-
-// fault says why the registrar does not stand by the claim at the time.
+// fault says why the registrar does not stand by the claim at the time; it is empty when the
+// claim's status is active (without regard to case) and every date that it states is kept.
+// Compliance must state both its dates.
 func (c *Claim) fault(at time.Time) string {
 	switch {
 	case !strings.EqualFold(c.Status, "active"):
 		return "is " + statusWord(c.Status)
+	case c.Type == ClaimFrameworkCompliance && (c.Start.IsZero() || c.End.IsZero()):
+		return "states no start or end date"
 	case !c.Start.IsZero() && at.Before(c.Start):
 		return "begins on " + c.Start.UTC().Format(time.DateOnly)
 	case !c.End.IsZero() && at.After(c.End):
@@ -173,30 +173,57 @@ func (c *Claim) fault(at time.Time) string {
 	return ""
 }
 
+// withdrawn reports whether the registrar took the claim back, and the time for which it
+// was made is not over. One that begins later counts: it takes back what is to come.
+func (c *Claim) withdrawn(at time.Time) bool {
+	return (strings.EqualFold(c.Status, "revoked") || strings.EqualFold(c.Status, "suspended")) &&
+		(c.End.IsZero() || !at.After(c.End))
+}
+
+// fault says why none of the claims about the same thing holds at the time, and found
+// whether there are any. One that is in force is enough, unless another is withdrawn: as with an
+// authority that the trusted list grants and withdraws at once, the withdrawal wins.
+func (p *Party) fault(at time.Time, same func(*Claim) bool) (fault string, found bool) {
+	inForce := false
+	for i := range p.Claims {
+		c := &p.Claims[i]
+		if !same(c) {
+			continue
+		}
+		why := c.fault(at)
+		if c.withdrawn(at) {
+			return why, true
+		}
+		inForce, found = inForce || why == "", true
+		if why != "" {
+			fault = why
+		}
+	}
+	if inForce {
+		return "", true
+	}
+	return fault, found
+}
+
 // Compliant returns nil when the party complies with the framework at the time,
 // and otherwise an error that says what is wrong. Compliance must state both
 // its dates: a claim without them admits nobody.
+//
+// A record may hold several claims of compliance, such as a former one and its successor.
+// One in force is enough, but while another is revoked or suspended and its endDate, if it
+// states one, has not passed, the party does not comply. The same goes for several claims of one
+// certificate, role or membership.
 func (p *Party) Compliant(at time.Time) error {
-	why := errors.New("the record holds no compliance with iSHARE")
-	for i := range p.Claims {
-		c := &p.Claims[i]
-		if c.Type != ClaimFrameworkCompliance || c.FrameworkID != FrameworkISHARE {
-			continue
-		}
-		switch {
-		case !strings.EqualFold(c.Status, "active"):
-			why = fmt.Errorf("compliance is %s", statusWord(c.Status))
-		case c.Start.IsZero() || c.End.IsZero():
-			why = errors.New("compliance states no start or end date")
-		case at.Before(c.Start):
-			why = fmt.Errorf("compliance begins on %s", c.Start.UTC().Format(time.DateOnly))
-		case at.After(c.End):
-			why = fmt.Errorf("compliance ended on %s", c.End.UTC().Format(time.DateOnly))
-		default:
-			return nil
-		}
+	fault, found := p.fault(at, func(c *Claim) bool {
+		return c.Type == ClaimFrameworkCompliance && c.FrameworkID == FrameworkISHARE
+	})
+	switch {
+	case !found:
+		return errors.New("the record holds no compliance with iSHARE")
+	case fault != "":
+		return errors.New("compliance " + fault)
 	}
-	return why
+	return nil
 }
 
 // statusWord names a status in a sentence that a stranger may read: one of the
@@ -219,23 +246,18 @@ func (p *Party) Certified(thumbprint string, at time.Time) bool {
 // CheckCertificate returns nil when the party is [Party.Certified], and otherwise an error
 // that says what is wrong.
 func (p *Party) CheckCertificate(thumbprint string, at time.Time) error {
-	fault, registered := "", 0
+	registered := 0
 	for i := range p.Claims {
-		c := &p.Claims[i]
-		if c.Type != ClaimX509Certificate {
-			continue
-		}
-		registered++
-		if c.X5T != thumbprint {
-			continue
-		}
-		if fault = c.fault(at); fault == "" {
-			return nil
+		if p.Claims[i].Type == ClaimX509Certificate {
+			registered++
 		}
 	}
+	fault, found := p.fault(at, func(c *Claim) bool { return c.Type == ClaimX509Certificate && c.X5T == thumbprint })
 	switch {
 	case fault != "":
 		return fmt.Errorf("the certificate is registered for the client, and its registration %s (SHA-256 %s)", fault, thumbprint)
+	case found:
+		return nil
 	case registered == 0:
 		return fmt.Errorf("no certificate is registered for the client; it signed with SHA-256 %s", thumbprint)
 	}
@@ -244,14 +266,12 @@ func (p *Party) CheckCertificate(thumbprint string, at time.Time) error {
 
 // HasRole reports whether the party holds the framework role at the time.
 func (p *Party) HasRole(role string, at time.Time) bool {
-	return slices.ContainsFunc(p.Claims, func(c Claim) bool {
-		return c.Type == ClaimFrameworkRole && c.RoleID == role && c.inForce(at)
-	})
+	fault, found := p.fault(at, func(c *Claim) bool { return c.Type == ClaimFrameworkRole && c.RoleID == role })
+	return found && fault == ""
 }
 
 // MemberOf reports whether the party is a member of the data space at the time.
 func (p *Party) MemberOf(dataspace string, at time.Time) bool {
-	return slices.ContainsFunc(p.Claims, func(c Claim) bool {
-		return c.Type == ClaimDataspaceMembership && c.DataspaceID == dataspace && c.inForce(at)
-	})
+	fault, found := p.fault(at, func(c *Claim) bool { return c.Type == ClaimDataspaceMembership && c.DataspaceID == dataspace })
+	return found && fault == ""
 }

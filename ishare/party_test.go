@@ -257,8 +257,9 @@ func TestCompliant(t *testing.T) {
 		{"another framework", []ishare.Claim{otherFramework}, now, "no compliance"},
 		{"another claim", []ishare.Claim{role}, now, "no compliance"},
 		{"no claims", nil, now, "no compliance"},
-		{"one of two", []ishare.Claim{compliance("revoked", start, end), compliance("active", start, end)}, now, ""},
-		{"one of two, turned", []ishare.Claim{compliance("active", start, end), compliance("revoked", start, end)}, now, ""},
+		{"an earlier one ended", []ishare.Claim{compliance("active", start.AddDate(-1, 0, 0), start.Add(-1)), compliance("active", start, end)}, now, ""},
+		{"one that is pending beside", []ishare.Claim{compliance("active", start, end), compliance("pending", start, end)}, now, ""},
+		{"one that is inactive beside", []ishare.Claim{compliance("active", start, end), compliance("inactive", start, end)}, now, ""},
 	} {
 		err := (&ishare.Party{ID: "a:b", Claims: test.claims}).Compliant(test.at)
 		switch {
@@ -268,6 +269,55 @@ func TestCompliant(t *testing.T) {
 			t.Errorf("%s: compliant", test.name)
 		case test.want != "" && !strings.Contains(err.Error(), test.want):
 			t.Errorf("%s: %q does not say %q", test.name, err, test.want)
+		}
+	}
+}
+
+// Of several claims about one thing, of whatever type, one that is revoked or suspended wins
+// over one that is in force, in either order, until its endDate has passed.
+func TestWithdrawalWins(t *testing.T) {
+	var never time.Time
+	for _, test := range []struct {
+		name       string
+		status     string
+		start, end time.Time
+		at         time.Time
+		wins       bool
+	}{
+		{"revoked", "revoked", start, end, now, true},
+		{"suspended", "Suspended", start, end, now, true},
+		{"without dates", "revoked", never, never, now, true},
+		{"without an end, years ago", "revoked", start.AddDate(-20, 0, 0), never, now, true},
+		{"to begin", "suspended", now.Add(time.Hour), never, now, true},
+		{"last instant", "revoked", start.AddDate(-1, 0, 0), now, now, true},
+		{"an instant after", "revoked", start.AddDate(-1, 0, 0), now.Add(-1), now, false},
+		{"inactive", "inactive", start, end, now, false},
+		{"pending", "pending", start, end, now, false},
+		{"no status", "", start, end, now, false},
+	} {
+		for _, claimType := range []string{
+			ishare.ClaimFrameworkCompliance, ishare.ClaimX509Certificate, ishare.ClaimFrameworkRole, ishare.ClaimDataspaceMembership,
+		} {
+			claim := ishare.Claim{
+				Type: claimType, Status: "active", Start: start, End: end,
+				FrameworkID: ishare.FrameworkISHARE, X5T: thumbprint, RoleID: "ServiceProvider", DataspaceID: "DS.NL",
+			}
+			other := claim
+			other.Status, other.Start, other.End = test.status, test.start, test.end
+			elsewhere := claim
+			elsewhere.Status, elsewhere.FrameworkID, elsewhere.X5T, elsewhere.RoleID, elsewhere.DataspaceID = "revoked", "other", "other", "other", "other"
+			for _, claims := range [][]ishare.Claim{{claim, other}, {other, claim}, {elsewhere, other, claim}} {
+				p := &ishare.Party{ID: "a:b", Claims: claims}
+				got := map[string]bool{
+					ishare.ClaimFrameworkCompliance: p.Compliant(test.at) == nil,
+					ishare.ClaimX509Certificate:     p.Certified(thumbprint, test.at),
+					ishare.ClaimFrameworkRole:       p.HasRole("ServiceProvider", test.at),
+					ishare.ClaimDataspaceMembership: p.MemberOf("DS.NL", test.at),
+				}
+				if got[claimType] == test.wins {
+					t.Errorf("%s, %s: holds: %t, claims %+v", test.name, claimType, got[claimType], claims)
+				}
+			}
 		}
 	}
 }
