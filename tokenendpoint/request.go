@@ -121,7 +121,7 @@ func clientIDIsPartyID(a asking) *ishare.Rejection {
 	}
 	rejection := ishare.RequestClientID.Because("client_id is %s, which is %v", ishare.Quote(id), err).From(err)
 	if strings.TrimSpace(id) != id {
-		rejection.WithHint("Take it off: a value that was read from a file ends with a line feed, which curl --data-urlencode name@file sends and name=$(cat file) does not.")
+		return rejection.WithHint("Take it off: a value that was read from a file ends with a line feed, which curl --data-urlencode name@file sends and name=$(cat file) does not.")
 	}
 	return rejection
 }

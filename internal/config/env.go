@@ -8,7 +8,6 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/waybill-token/waybill/internal/keyfile"
-
 	"github.com/waybill-token/waybill/internal/spelling"
 )
 

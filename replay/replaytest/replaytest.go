@@ -217,7 +217,9 @@ func lastMoment(s *subject) error {
 	p.Until = time.Now().Add(300 * time.Millisecond)
 	end := p.Until.Add(1200 * time.Millisecond)
 	yes := 0
-	for ; time.Now().Before(end); time.Sleep(10 * time.Microsecond) {
+	pause := time.NewTicker(10 * time.Microsecond)
+	defer pause.Stop()
+	for ; time.Now().Before(end); <-pause.C {
 		first, err := s.Use(s.ctx, p)
 		if first && err != nil {
 			return fmt.Errorf("yes with an error: %w", err)
