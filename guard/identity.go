@@ -63,7 +63,7 @@ func isOurs(name string) bool {
 		"x-http-method", "x-http-method-override", "x-method-override":
 		return true
 	}
-	return fetchesFiles(name) || slices.ContainsFunc(ourPrefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	return fetchesFile(name) || slices.ContainsFunc(ourPrefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 func ourPrefixes() []string {
@@ -76,9 +76,9 @@ func ourPrefixes() []string {
 	}
 }
 
-// fetchesFiles finds the fields of an answer by which a program has the server before it send a file,
-// or ask at another address. That server is us, and we do not: a server before us would, with its own rights.
-func fetchesFiles(name string) bool {
+// fetchesFile finds the fields of an answer by which a program has a server before it send a file, or the answer of
+// another address, as the body.
+func fetchesFile(name string) bool {
 	switch name {
 	case "x-accel-redirect", "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-lighttpd-send-tempfile", "x-reproxy-url", "x-reproxy-file":
 		return true

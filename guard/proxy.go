@@ -66,8 +66,8 @@ type ProxyConfig struct {
 // X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto about the connection to us. Host is
 // the upstream's own.
 //
-// Of its answer, X-Accel-Redirect, X-Sendfile and their like do not pass: they ask the next server for
-// files of its own. Alt-Svc does not either.
+// Of its answer, Alt-Svc does not pass. X-Accel-Redirect, X-Sendfile and their like do, so that a server
+// before this one can send files on the upstream's word, but not in the answer to a preflight request.
 //
 // # Paths
 //

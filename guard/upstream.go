@@ -109,20 +109,21 @@ func answered(res *http.Response) error {
 		res.Header.Set("Cache-Control", "no-store") // iSHARE: caching is made explicit
 	}
 	res.Header.Del("Alt-Svc") // names a way to the upstream, past us
-	for name := range res.Header {
-		if fetchesFiles(foldName(name)) {
-			delete(res.Header, name)
-		}
-	}
 	return nil
 }
 
-// dropBody leaves of the answer to a preflight request what a browser reads of it.
+// dropBody leaves of the answer to a preflight request what a browser reads of it. A server before us must not
+// fetch a body either: strangers get none.
 func dropBody(res *http.Response) error {
 	err := res.Body.Close()
 	res.Body, res.ContentLength, res.TransferEncoding, res.Trailer = http.NoBody, 0, nil, nil
 	for _, name := range []string{"Content-Length", "Content-Encoding", "Content-Type", "Trailer"} {
 		res.Header.Del(name)
+	}
+	for name := range res.Header {
+		if fetchesFile(foldName(name)) {
+			delete(res.Header, name)
+		}
 	}
 	return err
 }
