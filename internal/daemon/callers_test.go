@@ -120,7 +120,17 @@ func lines(problems []config.Problem) []string {
 // Whatever is asked for on the public listener, a host with more than a name and a port gets no answer.
 func TestHostOfEveryPath(t *testing.T) {
 	t.Parallel()
-	s := startNewborn(t, fmt.Sprintf("WAYBILL_ROUTES=[{path: /, upstream: %q}]", newUpstream(t).URL))
+	routes := fmt.Sprintf("WAYBILL_ROUTES=[{path: /, upstream: %q}]", newUpstream(t).URL)
+	for name, environ := range map[string][]string{"routes": {routes}, "no routes": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hostOfEveryPath(t, startNewborn(t, environ...))
+		})
+	}
+}
+
+func hostOfEveryPath(t *testing.T, s *server) {
+	t.Helper()
 	for _, path := range append(daemon.OwnPaths(), "/", "/x") {
 		for lines, want := range map[string]bool{
 			"GET " + path + " HTTP/1.1\r\nHost: provider.example:443":             true,
