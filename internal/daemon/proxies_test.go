@@ -19,13 +19,25 @@ import (
 )
 
 // What a client might send to pass as somebody else, and to be taken for what asks for
-// another path.
+// another path, method or file. None of it reaches the API, which judge sees by the values.
 var pretence = []string{
 	"X-Ishare-Client-Id: evil", "X-Ishare-Party-Id: evil", "X-Ishare-Scope: evil", "X-Ishare-Certificate-Thumbprint: evil",
 	"X-Ishare-Party-Id: evil again", "x-ISHARE-party-ID: evil", "x-ishare-scope: evil",
 	"X_Ishare_Client_Id: evil", "X_Ishare_Party_Id: evil", "X_Ishare-Scope: evil", "X-Ishare_Certificate_Thumbprint: evil",
 	"X.Ishare.Party.Id: evil", "X-Ishare-Foo: evil", "X-Ishare: evil", "X-Ishare-: evil",
-	"X-Original-URL: /orders", "X-Rewrite-URL: /orders", "X_Original_URL: /orders",
+	"X-Original-URL: /evil", "X-Original-URI: /evil", "X-Original-Method: evil", "X-Rewrite-URL: /evil", "X_Original_URL: /evil", "X.Original.Url: /evil",
+	"X-HTTP-Method-Override: evil", "X-HTTP-Method: evil", "X-Method-Override: evil", "X-Override-Url: /evil", "X-Script-Name: /evil",
+	"X-Accel-Redirect: /evil", "X-Accel-Mapping: /evil", "X-Sendfile: /evil", "X-Sendfile-Type: evil",
+	"Client-Cert: evil", "Client-Cert-Chain: evil", "CLIENT_CERT: evil", "X-Client-Cert: evil", "X-Client-Verify: evil", "X-Client-DN: evil",
+	"SSL-Client-Cert: evil", "Ssl_Client_Verify: evil", "X-SSL-Client-S-DN: evil", "X-Forwarded-Client-Cert: evil",
+	"Remote-User: evil", "remote_user: evil", "X-Remote-User: evil", "X-Authenticated-User: evil", "X-WebAuth-User: evil", "X-Auth-Request-Email: evil", "X-Forwarded-User: evil",
+	"X-Forwarded-For: evil", "X-Forwarded-URI: /evil", "X-Forwarded-Method: evil", "X-Forwarded-Prefix: /evil", "Forwarded: for=evil", "X-Real-IP: evil", "True-Client-IP: evil", "Client-IP: evil",
+	"Proxy: evil",
+}
+
+// What is between client and API.
+var harmless = []string{
+	"X-Request-Id: kept", "X-Client-Version: kept", "Fiware-Service: kept", "NGSILD-Tenant: kept", "X-Accelerate: kept", "X-User: kept", "Proxy-Status: kept",
 }
 
 // A visit is a request to a gate and what must come of it.
@@ -52,6 +64,7 @@ func TestProxies(t *testing.T) {
 			for _, v := range slices.Concat(bearers(token, wide), pretenders(token), trespassers(token, wide)) {
 				t.Run(v.name, func(t *testing.T) { g.visit(t, all[0], v) })
 			}
+			t.Run("fields", func(t *testing.T) { g.passesFields(t, all[0], token) })
 			t.Run("body", func(t *testing.T) { g.passesBodies(t, all[0], token) })
 			t.Run("one connection", func(t *testing.T) { g.forgets(t, token) })
 			t.Run("upgrade", func(t *testing.T) { g.upgrades(t, all[0], token) })
@@ -185,9 +198,9 @@ func (g *gate) judge(t *testing.T, c caller, scope string) (seen received) {
 	if diff := cmp.Diff(c.identity(scope), claimed(seen.Header)); diff != "" {
 		t.Errorf("the API is told (-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"Authorization", "X-Original-Url", "X-Rewrite-Url", "X_original_url"} {
-		if value, ok := seen.Header[name]; ok {
-			t.Errorf("the API gets %s: %s", name, value)
+	for name, values := range seen.Header {
+		if name == "Authorization" || strings.Contains(strings.Join(values, " "), "evil") {
+			t.Errorf("the API gets %s: %s", name, values)
 		}
 	}
 	if got := seen.Header["Upgrade"]; len(got) > 1 || len(got) == 1 && got[0] != "websocket" {
@@ -197,6 +210,22 @@ func (g *gate) judge(t *testing.T, c caller, scope string) (seen received) {
 		t.Errorf("the API gets Connection: %s", named)
 	}
 	return seen
+}
+
+// passesFields sends what is between client and API, of which nginx passes on only what its file names.
+func (g *gate) passesFields(t *testing.T, c caller, token string) {
+	t.Helper()
+	g.ask(t, question{fields: append([]string{bearing(token), "Accept: kept"}, harmless...)})
+	seen := g.judge(t, c, "iSHARE")
+	if got := seen.Header.Get("Accept"); got != "kept" {
+		t.Errorf("the API gets Accept: %s", got)
+	}
+	for _, field := range harmless {
+		name, value, _ := strings.Cut(field, ": ")
+		if got := seen.Header.Get(name); (got == value) != (g.program != "nginx") {
+			t.Errorf("the API gets %s: %s", name, got)
+		}
+	}
 }
 
 // passesBodies sends some, with their length before them and in chunks.
