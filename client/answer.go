@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"mime"
@@ -112,7 +113,9 @@ func (a *answer) tokenObject(into *tokenBody, g *grant) (flaw string) {
 	if len(a.body) > a.limit {
 		return fmt.Sprintf("the answer is longer than %d bytes", a.limit)
 	}
-	object := jsontext.Value(a.body)
+	body, marked := bytes.CutPrefix(a.body, []byte("\xef\xbb\xbf"))
+	g.note(marked, "a byte order mark stands before the answer, where RFC 8259 section 8.1 has none")
+	object := jsontext.Value(body)
 	if list := []jsontext.Value(nil); object.Kind() == '[' && json.Unmarshal(object, &list) == nil && len(list) == 1 {
 		object = list[0] // as the OpenAPI of iSHARE 3.0 shows it
 		g.note(true, "the answer is an array around the object of RFC 6749 section 5.1")
@@ -121,7 +124,7 @@ func (a *answer) tokenObject(into *tokenBody, g *grant) (flaw string) {
 		if mediaType := a.mediaType(); mediaType != mediaTypeJSON {
 			return a.decode(into)
 		}
-		return "the answer is not one JSON object in UTF-8 with each name once"
+		return a.noObject()
 	}
 	mediaType := a.mediaType()
 	g.note(mediaType != mediaTypeJSON, "the media type of the answer is %s, not application/json", cmp.Or(clean(mediaType, "", 60), "missing"))
@@ -175,9 +178,16 @@ func (a *answer) decode(into any) (flaw string) {
 		return fmt.Sprintf("the answer is %s, not application/json", clean(mediaType, "", 60)) // in lower case, so never an assertion
 	}
 	if jsontext.Value(a.body).Kind() != '{' || json.Unmarshal(a.body, into) != nil {
-		return "the answer is not one JSON object in UTF-8 with each name once"
+		return a.noObject()
 	}
 	return ""
+}
+
+func (a *answer) noObject() string {
+	if len(bytes.TrimSpace(a.body)) == 0 {
+		return "the answer is empty"
+	}
+	return "the answer is not one JSON object in UTF-8 with each name once"
 }
 
 const mediaTypeJSON = "application/json"
@@ -246,7 +256,7 @@ func (a *answer) redirect(compact string) *Error {
 // unexpected is an answer that no token endpoint gives: most often that of a
 // proxy, or of another server.
 func (a *answer) unexpected(flaw string) *Error {
-	if a.status >= 500 || a.mediaType() == mediaTypeJSON {
+	if mediaType := a.mediaType(); a.status >= 500 || mediaType == mediaTypeJSON || strings.HasSuffix(mediaType, "+json") {
 		return a.fail(flaw, "")
 	}
 	return a.fail(flaw, "Check the server's address: a token endpoint answers JSON, whatever it answers.")
@@ -254,12 +264,15 @@ func (a *answer) unexpected(flaw string) *Error {
 
 // fail makes the error. A clock that is off is told whatever else is wrong.
 func (a *answer) fail(description, hint string) *Error {
-	offset := a.clockOffset()
+	offset, wait := a.clockOffset(), a.retryAfter()
+	if wait > 0 {
+		hint += fmt.Sprintf(" The server asks to wait for %s.", wait)
+	}
 	return &Error{
 		Status:      a.status,
 		Description: description,
 		Hint:        strings.TrimSpace(hint + " " + clockHint(offset)),
-		RetryAfter:  a.retryAfter(),
+		RetryAfter:  wait,
 		ClockOffset: offset,
 	}
 }

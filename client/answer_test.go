@@ -88,7 +88,9 @@ func TestAnswersThatAreNoToken(t *testing.T) {
 		{"cut short", 200, jsonHeader, good[:30], "one JSON object"},
 		{"not UTF-8", 200, jsonHeader, replace("geheim", "\xff"), "UTF-8"},
 		{"null", 200, jsonHeader, "null", "one JSON object"},
-		{"empty", 200, jsonHeader, "", "one JSON object"},
+		{"empty", 200, jsonHeader, "", "the answer is empty"},
+		{"204 of JSON", 204, jsonHeader, "\n", "the answer is empty"},
+		{"two marks", 200, jsonHeader, "\ufeff\ufeff" + good, "one JSON object"},
 		{"HTML", 200, html, "<html>" + good, "text/html"},
 		{"204", 204, nil, "", "no media type"},
 		{"list of two", 200, jsonHeader, "[" + good + "," + good + "]", "one JSON object"},
@@ -142,6 +144,7 @@ func TestTokensThatAreTakenWithANote(t *testing.T) {
 		{"life as text", 200, jsonHeader, replace("3600", `"3600"`), time.Hour, []string{"expires_in is a text"}},
 		{"life null", 200, jsonHeader, replace("3600", "null"), time.Minute, []string{"expires_in is null; the token is kept for 1m0s"}},
 		{"list", 200, jsonHeader, " [" + good + "]", time.Hour, []string{"an array around"}},
+		{"byte order mark", 200, jsonHeader, "\ufeff" + good, time.Hour, []string{"a byte order mark"}},
 		{"text/plain", 200, kind("text/plain; charset=utf-8"), good, time.Hour, []string{"is text/plain, not application/json"}},
 		{"another JSON", 200, kind("application/vnd.api+json"), good, time.Hour, []string{"is application/vnd.api+json, not"}},
 		{"no media type", 200, nil, good, time.Hour, []string{"is missing, not application/json"}},
@@ -331,6 +334,27 @@ func TestHideGoesByTwelveCharacters(t *testing.T) {
 	} {
 		if got := client.Hide(s, "0123abcdefghijklmnop4567"); got != want {
 			t.Errorf("%q became %q, want %q", s, got, want)
+		}
+	}
+}
+
+// A hint fits the answer: JSON of another media type is no reason to doubt the address, and who
+// has to wait reads for how long.
+func TestHintsOfForeignAnswers(t *testing.T) {
+	kind := func(mediaType string) http.Header { return http.Header{"Content-Type": {mediaType}} }
+	for name, test := range map[string]struct {
+		status int
+		header http.Header
+		body   string
+		want   string
+	}{
+		"HTML":     {404, kind("text/html"), "Not found", "Check the server's address: a token endpoint answers JSON, whatever it answers."},
+		"RFC 9457": {400, kind("application/problem+json"), `{"title":"Bad Request"}`, ""},
+		"too many": {429, http.Header{"Content-Type": {"application/json"}, "Retry-After": {"90"}}, `{"message":"slower"}`, "The server asks to wait for 1m30s."},
+	} {
+		e, ok := errors.AsType[*client.Error](refused(test.status, test.header, test.body, ""))
+		if !ok || e.Hint != test.want {
+			t.Errorf("%s: %+v, want the hint %q", name, e, test.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -41,9 +42,9 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 // a name for people. An anchor may be a root, a sub CA or an issuing CA.
 type Anchors map[Fingerprint]string
 
-// LoadAnchors reads anchors that are given as fingerprints or as names of files, which may be of
-// every form in which certificates are sent: PEM, DER, PKCS#7, and PKCS#12 without a
-// password. Every problem is reported, not only the first.
+// LoadAnchors reads anchors that are given as fingerprints, as names of files, or as the text of
+// PEM in the place of a name. Files may be of every form in which certificates are sent:
+// PEM, DER, PKCS#7, and PKCS#12 without a password. Every problem is reported, not only the first.
 func LoadAnchors(items []string) (Anchors, error) {
 	anchors := Anchors{}
 	var problems []error
@@ -52,12 +53,17 @@ func LoadAnchors(items []string) (Anchors, error) {
 			anchors[f] = "fingerprint " + f.String()
 			continue
 		}
-		data, err := readFile(item)
+		name, data, err := item, []byte(item), error(nil)
+		if keyforms.IsText(item) {
+			name = "" // and maybe a private key by mistake
+		} else {
+			data, err = readFile(item)
+		}
 		if err == nil {
-			err = anchors.add(data, item)
+			err = anchors.add(data, name)
 		}
 		if err != nil {
-			problems = append(problems, fmt.Errorf("trust anchor %s: %w", item, err))
+			problems = append(problems, fmt.Errorf("trust anchor %s: %w", cmp.Or(name, "(a text)"), err))
 		}
 	}
 	return anchors, errors.Join(problems...)
@@ -66,6 +72,9 @@ func LoadAnchors(items []string) (Anchors, error) {
 // readFile reads one byte more than is used, at most.
 func readFile(name string) ([]byte, error) {
 	file, err := os.Open(name)
+	if pathError, ok := errors.AsType[*os.PathError](err); ok {
+		return nil, fmt.Errorf("the file cannot be read: %w", pathError.Err) // without the name, which is told already
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +98,11 @@ func (a Anchors) add(data []byte, name string) error {
 	contents := keyforms.Read(data, keyforms.Source{Name: name})
 	switch {
 	case len(contents.Faults) > 0:
-		return anchorError{contents.Faults[0]}
+		fault := contents.Faults[0]
+		if errors.Is(fault.Cause, keyforms.ErrPassword) { // which there is no way to give
+			fault.Mend = contents.Command("Take the certificates out of it: openssl pkcs12 -in FILE -nokeys -out anchors.pem.")
+		}
+		return anchorError{fault}
 	case len(contents.Keys) > 0:
 		return anchorError{keyforms.Fault{Message: "it holds a private key", Mend: "Give the certificate of the CA alone."}}
 	case len(contents.Certificates) == 0:

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/trust"
@@ -185,17 +186,39 @@ func TestLoadAnchors(t *testing.T) {
 		t.Errorf("anchors (-want +got):\n%s", diff)
 	}
 
+	if got, err := trust.LoadAnchors([]string{string(pemOf(root))}); err != nil || !cmp.Equal(got, anchorsOf(root.Certificate())) {
+		t.Errorf("text in the place of a name: %v, %v", got, err)
+	}
+
+	store, err := pkcs12.Modern.EncodeTrustStore(root.Chain, "geheim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked := write("store.p12", store)
+	_, err = trust.LoadAnchors([]string{locked})
+	hinted, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err)
+	if want := "Take the certificates out of it: openssl pkcs12 -in '" + locked + "' -nokeys -out anchors.pem."; !ok || hinted.Hint() != want {
+		t.Errorf("%v, want the hint %q", err, want)
+	}
+
 	missing, seal, empty := filepath.Join(dir, "missing.pem"), write("seal.pem", pemOf(honest())), write("empty.pem", nil)
-	_, err = trust.LoadAnchors([]string{missing, seal, write("root.pem", pemOf(root)), empty, fingerprint.String()[1:]})
+	secret := string(pemBlock("PRIVATE KEY", "not to be shown"))
+	_, err = trust.LoadAnchors([]string{missing, seal, write("root.pem", pemOf(root)), empty, fingerprint.String()[1:], secret})
 	if err == nil {
 		t.Fatal("broken anchors were loaded")
 	}
 	for _, says := range []string{
-		"trust anchor " + missing, "trust anchor " + seal, "is not a CA", "trust anchor " + empty, "it holds nothing", fingerprint.String()[1:],
+		"trust anchor " + missing + ": the file cannot be read: no such file", "trust anchor (a text): the private key cannot be read", "trust anchor " + seal, "is not a CA", "trust anchor " + empty, "it holds nothing", fingerprint.String()[1:],
 	} {
 		if !strings.Contains(err.Error(), says) {
 			t.Errorf("%v does not tell %q", err, says)
 		}
+	}
+	if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), strings.Split(secret, "\n")[1]) {
+		t.Errorf("%v shows a private key", err)
 	}
 	if strings.Contains(err.Error(), "root.pem") {
 		t.Errorf("%v complains of an anchor that is right", err)

@@ -16,7 +16,7 @@ import (
 )
 
 // cmdAPI starts an API that is not Waybill's. Its own token endpoint is that of the
-// server at URL.
+// server at URL; that at /odd/token answers otherwise than RFC 6749 has it.
 func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 1 {
 		ts.Fatalf("usage: api [ENDPOINT]")
@@ -33,6 +33,11 @@ func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
 			fmt.Fprintf(w, `{"capabilitiesToken":%q}`, capabilities)
 		})
 	}
+	mux.HandleFunc("/odd/token", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, `{"access_token":%q,"expires_in":"3600"}`, strings.Repeat("odd", 50))
+	})
 	mux.HandleFunc("/echo", echo)
 	mux.HandleFunc("/401", refusing(http.StatusUnauthorized, "Bearer realm=\"x\", error=\"invalid_token\", error_description=\"the token\u009b[2J is not ours\""))
 	mux.HandleFunc("/401/silent", refusing(http.StatusUnauthorized, `Basic realm="x"`))

@@ -47,6 +47,9 @@ func (c *command) runRequest(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	defer func() { _ = answer.Body.Close() }()
+	if token, err := tokens.Token(ctx); err == nil { // the one that was sent
+		c.tellNotes(token)
+	}
 	fmt.Fprintln(c.err, answer.Proto, answer.Status)
 	if _, err := io.Copy(c.out, answer.Body); err != nil {
 		return err

@@ -219,7 +219,7 @@ func parseAnchor(text, base string) (Anchor, error) {
 	case err == nil && len(raw) == 32:
 		return Anchor{Fingerprint: hex.EncodeToString(raw)}, nil
 	case err == nil && len(raw) == 20:
-		return Anchor{}, errors.New("want a SHA-256 fingerprint (64 hex digits); this has the length of SHA-1, which can be forged")
+		return Anchor{}, errors.New("want a SHA-256 fingerprint (64 hex digits); this has the length of SHA-1, which can be forged. Run: openssl x509 -in root.pem -noout -fingerprint -sha256")
 	}
 	return Anchor{File: Path(text).from(base)}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -207,6 +208,9 @@ func TestProblemsOfFiles(t *testing.T) {
 	p12, _ := pkcs12.Modern.Encode(sealKey(), testPKI().seal, testPKI().chain()[1:], "r1ght-one")
 	unsealed, _ := pkcs12.Passwordless.EncodeTrustStore(testPKI().chain(), "")
 	x25519, _ := ecdh.X25519().GenerateKey(rand.Reader)
+	pss, _ := x509.MarshalPKCS8PrivateKey(sealKey())
+	// The same key under the identifier of RSASSA-PSS, 1.2.840.113549.1.1.10.
+	pss = bytes.Replace(pss, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1}, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10}, 1)
 	cases := []struct {
 		name          string
 		key, certs    []byte
@@ -221,6 +225,8 @@ func TestProblemsOfFiles(t *testing.T) {
 		{name: "no certificates named", key: key, message: "no certificate found", mend: "Name the file of the certificates"},
 		{name: "two keys", key: append(keyPEM(newRSA(1024)), keyPEM(newRSA(1024))...), certs: chain, message: "2 private keys, and none belongs to a certificate", mend: "Give the certificates"},
 		{name: "SSH", key: block("OPENSSH PRIVATE KEY", []byte("openssh-key-v1")), certs: chain, message: "SSH", mend: "seal"},
+		{name: "without its BEGIN line", key: key[bytes.IndexByte(key, '\n')+1:], certs: chain, message: "the BEGIN line of PEM block 1 is missing", mend: "Copy the file again"},
+		{name: "RSASSA-PSS", key: block("PRIVATE KEY", pss), certs: chain, message: "one for RSASSA-PSS, which is not supported", mend: "one for RSA."},
 		{name: "cannot sign", key: keyPEM(x25519), certs: chain, message: "cannot sign", mend: "seal"},
 		{name: "damaged key", key: block("PRIVATE KEY", []byte{0x30, 0}), certs: chain, message: "private key cannot be read", mend: "again"},
 		{name: "damaged certificate", key: key, certs: append(certPEM(testPKI().seal), block("CERTIFICATE", []byte{0x30, 0})...), message: "certificate 2 is no certificate", mend: "again"},
@@ -248,6 +254,26 @@ func TestProblemsOfFiles(t *testing.T) {
 			}
 			wantProblem(t, problems, c.message, c.mend, false)
 			discreet(t, problems, c.password)
+		})
+	}
+}
+
+// TestDamagedTextIsNotShown: what is left of a key in a variable is not taken for a name, which would be shown.
+func TestDamagedTextIsNotShown(t *testing.T) {
+	t.Parallel()
+	text := string(keyPEM(sealKey()))
+	for name, value := range map[string]string{
+		"without its BEGIN line": strings.SplitN(text, "\n", 2)[1],
+		"cut off, on one line":   strings.ReplaceAll(strings.SplitN(text, "\n", 2)[1], "\n", "")[:1000],
+		"percent-encoded":        url.PathEscape(text),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, problems := ReadSeal(Files{Key: value, Certificates: place(t, "chain.pem", certPEM(testPKI().chain()...))}, now)
+			if problems.Err() == nil || problems[0].File != "the text of the key" {
+				t.Errorf("%d problems, with the file of %d characters", len(problems), len(problems[0].File))
+			}
+			discreet(t, problems, "")
 		})
 	}
 }

@@ -32,8 +32,8 @@ const (
 	maxScrypt = 128 << 20
 )
 
-// errPassword says that the password is not the right one.
-var errPassword = errors.New("the password does not open it")
+// ErrPassword is the cause of faults that another password, or any, would mend.
+var ErrPassword = errors.New("the password does not open it")
 
 // unsupported names what a file uses and this package does not read.
 type unsupported string
@@ -224,7 +224,7 @@ func (l *lock) decryptPKCS12(c blockCipher, salt []byte, iterations int, data []
 			return plain, nil
 		}
 	}
-	return nil, errPassword
+	return nil, ErrPassword
 }
 
 // decryptPBES2 is RFC 8018 section 6.2.
@@ -327,7 +327,7 @@ func decryptCBC(c blockCipher, key, iv, data []byte) ([]byte, error) {
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, data)
 	n := int(plain[len(plain)-1])
 	if n < 1 || n > size || !bytes.HasSuffix(plain, bytes.Repeat([]byte{byte(n)}, n)) {
-		return nil, errPassword
+		return nil, ErrPassword
 	}
 	return plain[:len(plain)-n], nil
 }
@@ -393,7 +393,7 @@ func (l *lock) isMAC(m macData, data []byte) error {
 			return nil
 		}
 	}
-	return errPassword
+	return ErrPassword
 }
 
 // isPBMAC1 is RFC 9579.
@@ -419,7 +419,7 @@ func (l *lock) isPBMAC1(m macData, data []byte) error {
 	mac := hmac.New(newHash, key)
 	mac.Write(data)
 	if !hmac.Equal(mac.Sum(nil), m.sum) {
-		return errPassword
+		return ErrPassword
 	}
 	return nil
 }

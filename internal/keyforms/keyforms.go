@@ -123,8 +123,8 @@ func (c *Contents) fault(part Part, cause error, mend, format string, args ...an
 	c.Faults = append(c.Faults, Fault{part, fmt.Sprintf(format, args...), mend, cause})
 }
 
-// command puts the name of the file where FILE stands, safe to be pasted into a shell.
-func (c *Contents) command(format string) string {
+// Command puts the name of the file where FILE stands, safe to be pasted into a shell.
+func (c *Contents) Command(format string) string {
 	name := "FILE"
 	if c.source.Name != "" {
 		name = "'" + strings.ReplaceAll(c.source.Name, "'", `'\''`) + "'"
@@ -139,7 +139,9 @@ func (c *Contents) neither(data []byte) {
 	kind := certparse.Describe(data)
 	switch {
 	case strings.Contains(kind, "JKS"):
-		c.fault(Whole, nil, c.command("Convert it: keytool -importkeystore -srckeystore FILE -destkeystore party.p12 -deststoretype PKCS12."), "it is %s", kind)
+		c.fault(Whole, nil, c.Command("Convert it: keytool -importkeystore -srckeystore FILE -destkeystore party.p12 -deststoretype PKCS12."), "it is %s", kind)
+	case bytes.Contains(data, []byte("-----END ")) && !bytes.Contains(data, []byte("BEGIN")):
+		c.fault(Whole, nil, "Copy the file again, each block from its BEGIN line to its END line.", "the BEGIN line of PEM block 1 is missing")
 	case bytes.Contains(data, []byte("BEGIN CERTIFICATE")), bytes.Contains(data, []byte("PRIVATE KEY")):
 		c.fault(Whole, nil, "Write five hyphens on both sides of every BEGIN and END line, as in -----BEGIN CERTIFICATE-----.",
 			"the hyphens around BEGIN are not those of PEM")
@@ -181,7 +183,8 @@ func (c *Contents) add(form []byte, label string) {
 	}
 	switch kind := certparse.Describe(form); kind {
 	case "a private key (PKCS#8)":
-		c.addKey(x509.ParsePKCS8PrivateKey(form))
+		key, err := parsePKCS8(form)
+		c.addKey(key, err)
 	case "a private key (PKCS#1)":
 		c.addKey(parsed(x509.ParsePKCS1PrivateKey(form)))
 	case "a private key (SEC 1)":
@@ -221,7 +224,10 @@ func parsed[K any](key K, err error) (any, error) { return key, err }
 // words about its own code, and stay behind.
 func (c *Contents) addKey(key any, err error) {
 	signer, ok := key.(crypto.Signer)
+	kind, isOther := errors.AsType[otherKeyError](err)
 	switch {
+	case isOther:
+		c.fault(PrivateKey, err, "Give the private key of the seal, which is one for RSA.", "the private key is one for %s, which is not supported", kind)
 	case err != nil:
 		c.fault(PrivateKey, err, "Copy the file again, or export the key again.", "the private key cannot be read: it is damaged, or of a kind that is not supported")
 	case !ok: // a key for key agreement, X25519
@@ -239,11 +245,11 @@ func (c *Contents) has(key crypto.Signer) bool {
 
 func (c *Contents) addEncrypted(der []byte) {
 	key, err := c.lock.openPKCS8(der)
-	if err != nil {
+	if _, isOther := errors.AsType[otherKeyError](err); err != nil && !isOther {
 		c.locked(PrivateKey, "the private key", err)
 		return
 	}
-	c.addKey(key, nil)
+	c.addKey(key, err)
 }
 
 // openPKCS8 is EncryptedPrivateKeyInfo of RFC 5958 section 3. What comes out is judged before
@@ -263,9 +269,36 @@ func (l *lock) openPKCS8(der []byte) (any, error) {
 		return nil, err
 	}
 	if certparse.Describe(plain) != "a private key (PKCS#8)" {
-		return nil, errPassword
+		return nil, ErrPassword
 	}
-	return x509.ParsePKCS8PrivateKey(plain)
+	return parsePKCS8(plain)
+}
+
+// otherKeys are the algorithms of keys that people have, and that crypto/x509 does not read.
+var otherKeys = map[string]string{
+	"1.2.840.113549.1.1.10": "RSASSA-PSS",
+	"1.2.840.10040.4.1":     "DSA",
+	"1.3.101.113":           "Ed448",
+	"1.3.101.111":           "X448",
+}
+
+// An otherKeyError names the one that a key is for.
+type otherKeyError string
+
+func (k otherKeyError) Error() string { return string(k) }
+
+// parsePKCS8 names the algorithm of a key that cannot be read (RFC 5958 section 2).
+func parsePKCS8(der []byte) (any, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	input := cryptobyte.String(der)
+	var content cryptobyte.String
+	if err != nil && input.ReadASN1(&content, cryptobyteasn1.SEQUENCE) && content.SkipASN1(cryptobyteasn1.INTEGER) {
+		id, _, ok := readAlgorithm(&content)
+		if name := otherKeys[id]; ok && name != "" {
+			return nil, otherKeyError(name)
+		}
+	}
+	return key, err
 }
 
 // locked tells why something encrypted was not opened.
@@ -276,14 +309,14 @@ func (c *Contents) locked(part Part, what string, err error) {
 	}
 	why, unread := errors.AsType[unsupported](err)
 	switch {
-	case errors.Is(err, errPassword) && c.source.Password == "":
+	case errors.Is(err, ErrPassword) && c.source.Password == "":
 		c.fault(part, err, strings.Replace(where, "the right password", "its password", 1), "%s has a password, and none is given", what)
-	case errors.Is(err, errPassword):
+	case errors.Is(err, ErrPassword):
 		c.fault(part, err, where, "the password does not open %s", what)
 	case unread && part == PrivateKey:
-		c.fault(part, err, c.command("Take the encryption off and make it anew: openssl pkey -in FILE -out party-key.pem."), "%s uses %s, which is not supported", what, why)
+		c.fault(part, err, c.Command("Take the encryption off and make it anew: openssl pkey -in FILE -out party-key.pem."), "%s uses %s, which is not supported", what, why)
 	case unread:
-		c.fault(part, err, c.command("Write it anew with a usual one: openssl pkcs12 -legacy -in FILE -nodes -out all.pem, then openssl pkcs12 -export -in all.pem -out party.p12."),
+		c.fault(part, err, c.Command("Write it anew with a usual one: openssl pkcs12 -legacy -in FILE -nodes -out all.pem, then openssl pkcs12 -export -in all.pem -out party.p12."),
 			"%s uses %s, which is not supported", what, why)
 	default:
 		c.fault(part, err, "Copy the file again, or export it again.", "%s cannot be read: it is damaged", what)
@@ -301,7 +334,7 @@ func (c *Contents) addTrusted(form []byte) {
 		ok = remarks.ReadAnyASN1(new(cryptobyte.String), &tag) && tag != explicit0 // which lists the rejected uses
 	}
 	if !ok {
-		c.fault(Certificate, nil, c.command("Convert it: openssl x509 -in FILE -out certificate.pem."),
+		c.fault(Certificate, nil, c.Command("Convert it: openssl x509 -in FILE -out certificate.pem."),
 			"a certificate in OpenSSL's own form (TRUSTED CERTIFICATE) carries remarks that only OpenSSL heeds")
 		return
 	}

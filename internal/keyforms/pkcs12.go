@@ -1,7 +1,6 @@
 package keyforms
 
 import (
-	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"unicode/utf16"
@@ -170,7 +169,7 @@ func (c *Contents) decryptSafe(content cryptobyte.String) ([]byte, error) {
 		return nil, err
 	}
 	if _, err := sequence(plain); err != nil {
-		return nil, errPassword
+		return nil, ErrPassword
 	}
 	return plain, nil
 }
@@ -189,10 +188,11 @@ func (c *Contents) readBags(bags cryptobyte.String, depth int) error {
 		before := len(c.Keys)
 		switch oid.String() {
 		case keyBag:
-			c.addKey(x509.ParsePKCS8PrivateKey(value))
+			key, err := parsePKCS8(value)
+			c.addKey(key, err)
 		case shroudedKeyBag:
 			key, err := c.lock.openPKCS8(value)
-			if err != nil && (errors.Is(err, errPassword) || isUnsupported(err)) {
+			if err != nil && (errors.Is(err, ErrPassword) || isUnsupported(err)) {
 				return err
 			}
 			c.addKey(key, err)

@@ -15,25 +15,25 @@ import (
 // pemBegin is the start of every PEM block (RFC 7468 section 3).
 var pemBegin = []byte("-----BEGIN ")
 
-// ToUTF8 takes off a byte order mark, and turns UTF-16, as Windows writes it, into UTF-8. Bytes
-// without a mark stay as they are.
+// ToUTF8 takes off a byte order mark, and turns UTF-16, as Windows writes it, into UTF-8. PEM in
+// UTF-16 is known without a mark too. Other bytes without one stay as they are.
 func ToUTF8(data []byte) []byte {
 	var order func(a, b byte) uint16
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
 		return data[3:]
-	case bytes.HasPrefix(data, []byte("\xff\xfe")):
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("-\x00-\x00-\x00")):
 		order = func(a, b byte) uint16 { return uint16(b)<<8 | uint16(a) }
-	case bytes.HasPrefix(data, []byte("\xfe\xff")):
+	case bytes.HasPrefix(data, []byte("\xfe\xff")), bytes.HasPrefix(data, []byte("\x00-\x00-\x00-")):
 		order = func(a, b byte) uint16 { return uint16(a)<<8 | uint16(b) }
 	default:
 		return data
 	}
 	var units []uint16
-	for i := 2; i+1 < len(data); i += 2 {
+	for i := 0; i+1 < len(data); i += 2 {
 		units = append(units, order(data[i], data[i+1]))
 	}
-	return []byte(string(utf16.Decode(units)))
+	return []byte(strings.TrimPrefix(string(utf16.Decode(units)), "\ufeff"))
 }
 
 // fromBase64 undoes the base64 of a whole file, of DER or of PEM, with which secrets travel
@@ -57,9 +57,14 @@ func fromBase64(data []byte) ([]byte, bool) {
 }
 
 // IsText reports whether a value is a key or certificates themselves, and not the name of a file:
-// PEM, or the base64 of a whole file.
+// PEM, or the base64 of a whole file. So is what is left of them when a part was lost: it cannot
+// be read, and must not be shown as a name would be.
 func IsText(value string) bool {
-	if strings.Contains(value, string(pemBegin)) {
+	if strings.ContainsAny(value, "\r\n") || strings.Contains(value, "-----") {
+		return true
+	}
+	const longName = 128 // in which people have a dot, a hyphen or a low line
+	if len(value) > longName && !strings.ContainsFunc(value, func(r rune) bool { return r != '=' && r != ' ' && !isBase64(r) }) {
 		return true
 	}
 	_, ok := fromBase64([]byte(value))
@@ -168,7 +173,7 @@ func (c *Contents) addOldEncrypted(block *pem.Block) {
 	}
 	switch {
 	case errors.Is(err, x509.IncorrectPasswordError):
-		c.locked(PrivateKey, "the private key", errPassword)
+		c.locked(PrivateKey, "the private key", ErrPassword)
 	case err != nil:
 		c.locked(PrivateKey, "the private key", unsupported("an old encryption of PEM, DEK-Info: "+strings.SplitN(block.Headers["DEK-Info"], ",", 2)[0]))
 	default:
