@@ -140,8 +140,8 @@ func (n generalName) within(base generalName) bool {
 }
 
 // overlaps reports whether a name is in the excluded subtree. A host excludes those
-// below it in every form of name, as crypto/x509 has it, and a wildcard stands for each
-// of its hosts.
+// below it in every form of name, as crypto/x509 has it, a wildcard stands for each
+// of its hosts, and a value of a directory name that cannot be compared may be any.
 func (n generalName) overlaps(base generalName) bool {
 	switch n.form {
 	case formDNS, formEmail, formURI:
@@ -153,6 +153,8 @@ func (n generalName) overlaps(base generalName) bool {
 			return true
 		}
 		return isHostBelow(host, base.text)
+	case formDirectory:
+		return n.directory.mayBeWithin(base.directory)
 	default:
 		return n.within(base)
 	}
@@ -270,7 +272,8 @@ func (n *generalName) read(from *cryptobyte.String, isBase bool) bool {
 		n.directory, ok = parseName(value)
 		return ok
 	case formIP:
-		n.octets, n.opaque = value, len(value) != 4 && len(value) != 16
+		address, ok := netip.AddrFromSlice(value)
+		n.octets, n.opaque = value, !ok || address.Is4In6() // which is two addresses at once
 		if isBase {
 			n.opaque = len(value) != 8 && len(value) != 32
 		}
@@ -289,9 +292,12 @@ func (n *generalName) readText(text string, isBase bool) {
 		text = hostOf(text)
 	}
 	n.text = lowerHost(text)
-	_, host, isAddress := cutAddress(n.text)
-	n.opaque = !isASCII(text) || strings.HasSuffix(host, ".") || strings.Contains(host, "..") || strings.ContainsAny(host, " /:[]") ||
-		isAddress && n.form != formEmail || !isBase && (host == "" || n.form == formEmail && !isAddress)
+	local, host, isAddress := cutAddress(n.text)
+	notGraphic := func(r rune) bool { return r <= ' ' || r > '~' }
+	n.opaque = strings.ContainsFunc(text, notGraphic) || strings.HasSuffix(host, ".") || strings.Contains(host, "..") || strings.ContainsAny(host, "/:[]") ||
+		strings.ContainsAny(local, `"\()<>,;:@[]`) || // quoted, one mailbox has several spellings (RFC 5321 section 4.1.2)
+		isAddress && n.form != formEmail ||
+		!isBase && (host == "" || host[0] == '.' || n.form == formEmail && !isAddress)
 }
 
 // hostOf is the host of a URI, or "" where it has none or is an IP address, which

@@ -21,7 +21,8 @@ type link struct{ certificate, issuer Fingerprint }
 //
 // Chains are verified from the anchor downwards. So what is remembered was signed, step by
 // step, by an anchor, and a stranger cannot add to it. What does not hold is not
-// remembered, and neither are leaves, which anyone may have many of.
+// remembered, and neither are leaves, which anyone may have many of, nor what was signed
+// with the key of a certificate that is no CA: whoever has a seal can sign many such.
 type links struct {
 	known *otter.Cache[link, struct{}] // nil: nothing is remembered
 	check func(certificate, issuer *x509.Certificate) error
@@ -41,7 +42,7 @@ func checkSignature(certificate, issuer *x509.Certificate) error {
 
 // hold reports why the certificate is not signed with the issuer's key.
 func (l links) hold(certificate, issuer *x509.Certificate, isLeaf bool) error {
-	if isLeaf || l.known == nil {
+	if isLeaf || !issuer.IsCA || l.known == nil {
 		return l.check(certificate, issuer)
 	}
 	key := link{certificate: FingerprintOf(certificate), issuer: FingerprintOf(issuer)}

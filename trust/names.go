@@ -44,6 +44,16 @@ func (n name) within(base name) bool {
 	return len(n) >= len(base) && slices.Equal(n[:len(base)], base)
 }
 
+// mayBeWithin is within, where an RDN that cannot be compared may be equal to any other.
+func (n name) mayBeWithin(base name) bool {
+	return len(n) >= len(base) && slices.EqualFunc(n[:len(base)], base, func(a, b string) bool {
+		return a == b || a[0] == incomparable || b[0] == incomparable
+	})
+}
+
+// incomparable begins an RDN with a value that was left as it stands.
+const incomparable = 0
+
 // maxNameSize bounds what is read for a stranger, in bytes. Real names have a few hundred.
 const maxNameSize = 4 << 10
 
@@ -71,6 +81,7 @@ func parseName(der []byte) (name, bool) {
 
 func canonicalRDN(rdn cryptobyte.String) (string, bool) {
 	var attributes []string
+	whole := true
 	for !rdn.Empty() {
 		var attribute, kind, value cryptobyte.String
 		var tag cbasn1.Tag
@@ -80,26 +91,32 @@ func canonicalRDN(rdn cryptobyte.String) (string, bool) {
 			return "", false
 		}
 		// Each part says where it ends, so that no two lists of attributes look alike.
-		canonical := string(kind) + canonicalValue(value, tag)
+		canonical, ok := canonicalValue(value, tag)
+		whole = whole && ok
+		canonical = string(kind) + canonical
 		attributes = append(attributes, string(binary.AppendUvarint(nil, uint64(len(canonical))))+canonical)
 	}
 	slices.Sort(attributes)
-	return strings.Join(attributes, ""), true
+	canonical := strings.Join(attributes, "") // begins with a length, which is never 0
+	if !whole {
+		canonical = string(rune(incomparable)) + canonical
+	}
+	return canonical, true
 }
 
 // canonicalValue is an attribute's value as caseIgnoreMatch sees it (RFC 4518 section 2).
 // Where a value holds a character that is not for printing, it is left as it
 // stands, with its type, although RFC 4518 has some of them removed: whoever reads
-// the name does not see that there is one.
-func canonicalValue(value []byte, tag cbasn1.Tag) string {
+// the name does not see that there is one. It reports whether the value can be compared.
+func canonicalValue(value []byte, tag cbasn1.Tag) (canonical string, ok bool) {
 	text, ok := decodeString(value, tag)
 	if ok {
 		text, ok = foldText(text)
 	}
 	if !ok {
-		return string([]byte{byte(tag)}) + string(value)
+		return string([]byte{byte(tag)}) + string(value), false
 	}
-	return "\xff" + text // no value has this tag
+	return "\xff" + text, true // no value has this tag
 }
 
 // Types of strings that cryptobyte has no names for.

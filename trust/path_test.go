@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -251,6 +252,9 @@ func TestNameConstraints(t *testing.T) {
 	directory := func(name []byte) []byte { return tagged(0xa0|byte(formDirectory), name) }
 	subject := nameOf([]attr{{asn1.ObjectIdentifier{2, 5, 4, 6}, asn1.TagPrintableString, "nl"}}, []attr{{oidOrganization, asn1.TagUTF8String, " CONSUMER "}})
 	stranger := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stranger"}})
+	zeroWidth := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stran\u200bger"}})
+	deeper := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stranger"}}, []attr{{oidOrganization, asn1.TagUTF8String, "Unit"}})
+	mapped := ip(netip.MustParseAddr("::ffff:192.0.2.9").AsSlice()...)
 	other := tagged(0xa0, append(mustDER(policyA), tagged(0xa0, mustDER("x"))...))
 	const refused, excluded = "is not among the permitted ones", "is excluded"
 	for name, test := range map[string]struct {
@@ -285,6 +289,14 @@ func TestNameConstraints(t *testing.T) {
 		"an IP address":                     {list{ip(192, 0, 2, 0, 255, 255, 255, 0)}, nil, list{ip(192, 0, 2, 9)}, ""},
 		"an IP address beside":              {list{ip(192, 0, 2, 0, 255, 255, 255, 0)}, nil, list{ip(192, 0, 3, 9)}, refused},
 		"an IP address of the other family": {list{ip(192, 0, 2, 0, 255, 255, 255, 0)}, nil, list{ip(append(make([]byte, 15), 1)...)}, refused},
+		"an address in another spelling":    {nil, list{email("seal@example.org")}, list{email(`"seal"@example.org`)}, excluded},
+		"the same, permitted":               {list{email("example.org")}, nil, list{email(`"seal"@example.org`)}, refused},
+		"a host that no label begins":       {list{dns("example.org")}, nil, list{dns(".example.org")}, refused},
+		"a host with a NUL":                 {list{dns("example.org")}, nil, list{dns("evil.com\x00.example.org")}, refused},
+		"an IPv4 address in IPv6":           {nil, list{ip(192, 0, 2, 0, 255, 255, 255, 0)}, list{mapped}, excluded},
+		"a name that hides a character":     {nil, list{directory(stranger)}, list{directory(zeroWidth)}, "directoryName " + excluded},
+		"the same, further down":            {nil, list{directory(deeper)}, list{directory(zeroWidth)}, ""},
+		"the same, permitted by itself":     {list{directory(subject), directory(zeroWidth)}, nil, list{directory(zeroWidth)}, ""},
 		"a form that nobody compares":       {list{other}, nil, list{other}, "otherName " + refused},
 		"the same, excluded":                {nil, list{other}, list{other}, "otherName " + excluded},
 		"the same, not in the seal":         {list{other}, nil, nil, ""},
@@ -507,6 +519,29 @@ func TestSignaturesOfIssuersAreRemembered(t *testing.T) {
 	}
 	if n := v.links.known.EstimatedSize(); n != 2 {
 		t.Errorf("%d links are remembered, want 2", n)
+	}
+}
+
+// Whoever has a seal can sign as many certificates with it as they like. None of
+// these takes the place of an issuer's in the memory.
+func TestSignaturesOfSealsAreNotRemembered(t *testing.T) {
+	chain := pathCA{}.chain(t, func(i int, c *x509.Certificate) {
+		if i < 3 {
+			c.IsCA, c.MaxPathLen, c.MaxPathLenZero = false, 0, false
+		}
+	})
+	v, err := New(Anchors{FingerprintOf(chain[3]): ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Validate(chain, time.Now(), nil); err == nil {
+		t.Fatal("a seal may issue")
+	}
+	for i, want := range []bool{false, false, true} { // a leaf, what a seal signed, and the seal
+		_, known := v.links.known.GetIfPresent(link{certificate: FingerprintOf(chain[i]), issuer: FingerprintOf(chain[i+1])})
+		if known != want {
+			t.Errorf("x5c[%d] is remembered: %v", i, known)
+		}
 	}
 }
 
