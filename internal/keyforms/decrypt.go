@@ -300,8 +300,11 @@ func (l *lock) pbkdf2(parameters cryptobyte.String, size int) ([]byte, error) {
 func (l *lock) scrypt(parameters cryptobyte.String, size int) ([]byte, error) {
 	var salt cryptobyte.String
 	var n, r, p int
+	length := size
 	if !parameters.ReadASN1(&salt, cryptobyteasn1.OCTET_STRING) || !parameters.ReadASN1Integer(&n) ||
-		!parameters.ReadASN1Integer(&r) || !parameters.ReadASN1Integer(&p) {
+		!parameters.ReadASN1Integer(&r) || !parameters.ReadASN1Integer(&p) ||
+		parameters.PeekASN1Tag(cryptobyteasn1.INTEGER) && !parameters.ReadASN1Integer(&length) ||
+		length < 1 || length > sha512.Size || size != 0 && length != size {
 		return nil, errBER
 	}
 	if n < 2 || n > maxScrypt/128 || r < 1 || r > maxScrypt/128/n || p < 1 || p > 16 {
@@ -310,7 +313,7 @@ func (l *lock) scrypt(parameters cryptobyte.String, size int) ([]byte, error) {
 	if err := l.spend(max(n/16*r*p, 1)); err != nil {
 		return nil, err
 	}
-	return scrypt.Key([]byte(l.password), salt, n, r, p, size)
+	return scrypt.Key([]byte(l.password), salt, n, r, p, length)
 }
 
 // decryptCBC takes the padding off, by which a wrong password is noticed most of the time.

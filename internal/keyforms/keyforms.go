@@ -42,6 +42,7 @@ type Contents struct {
 
 	source Source
 	lock   lock
+	seen   int // certificates, those that cannot be read included
 }
 
 // A Key is a private key that signs.
@@ -154,7 +155,7 @@ func (c *Contents) neither(data []byte) {
 
 // readDER reads one element after the other, as `cat` puts them together.
 func (c *Contents) readDER(data []byte) {
-	for len(bytes.TrimSpace(data)) > 0 {
+	for len(bytes.TrimLeft(data, " \t\r\n")) > 0 {
 		length, ended, head, err := header(data)
 		var form, rest []byte
 		switch {
@@ -342,6 +343,7 @@ func (c *Contents) addTrusted(form []byte) {
 }
 
 func (c *Contents) addCertificate(der []byte) {
+	c.seen++
 	cert, err := certparse.Parse(der)
 	if err != nil {
 		why, _ := errors.AsType[*certparse.Error](err)
@@ -349,7 +351,7 @@ func (c *Contents) addCertificate(der []byte) {
 		if why.Issued {
 			mend = certparse.Reissue
 		}
-		c.fault(Certificate, err, mend, "certificate %d %s", len(c.Certificates)+len(c.FaultsOf(Certificate))+1, why.Reason)
+		c.fault(Certificate, err, mend, "certificate %d %s", c.seen, why.Reason)
 		return
 	}
 	c.Certificates = append(c.Certificates, cert)

@@ -6,20 +6,25 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"unicode/utf16"
 
+	"golang.org/x/crypto/scrypt"
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/waybill-token/waybill/internal/testca"
@@ -510,6 +515,58 @@ func TestBER(t *testing.T) {
 	if err != nil || string(der) != "\x30\x04\x04\x02ab" || string(rest) != "behind" {
 		t.Errorf("%q, %q, %v", der, rest, err)
 	}
+}
+
+// TestManyParts: what a file may hold many of does not cost with the square of their number.
+func TestManyParts(t *testing.T) {
+	const size, most = 128 << 10, 64 << 20
+	for name, data := range map[string]string{
+		"headers of PEM":     "-----BEGIN X-----\n" + strings.Repeat("a:\n", size/3) + "-----END X-----\n",
+		"empty certificates": strings.Repeat("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", size/56),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		Read([]byte(data), Source{})
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > most {
+			t.Errorf("%s: %d MiB for %d KiB", name, used>>20, size>>10)
+		}
+	}
+}
+
+// TestMACByScrypt: the length of the key has to be stated, as nothing else tells it.
+func TestMACByScrypt(t *testing.T) {
+	t.Parallel()
+	salt, data := []byte("salt"), []byte("data")
+	for length, want := range map[int]error{0: errBER, 32: nil} {
+		numbers := []byte{2, 1, 2, 2, 1, 1, 2, 1, 1}
+		var key []byte
+		if length > 0 {
+			numbers = append(numbers, 2, 1, byte(length))
+			var err error
+			if key, err = scrypt.Key([]byte(password), salt, 2, 1, 1, length); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mac := hmac.New(sha256.New, key)
+		mac.Write(data)
+		parameters := node(0x30,
+			node(0x30, marshalOID(t, 1, 3, 6, 1, 4, 1, 11591, 4, 11), node(0x30, node(4, salt), numbers)),
+			node(0x30, marshalOID(t, 1, 2, 840, 113549, 2, 9)))
+		l := &lock{password: password, work: maxWork}
+		if err := l.isPBMAC1(macData{parameters: parameters, sum: mac.Sum(nil)}, data); !errors.Is(err, want) {
+			t.Errorf("a key of %d bytes: %v, want %v", length, err, want)
+		}
+	}
+}
+
+func marshalOID(t *testing.T, numbers ...int) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(asn1.ObjectIdentifier(numbers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // FuzzToDER: DER stays as it is, and what comes of BER is DER, no longer than it was by more than its lengths.

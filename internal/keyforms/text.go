@@ -77,7 +77,7 @@ var (
 	// oldHeaders tell how a key is encrypted (RFC 1421 section 4.6.1); their line breaks may be gone.
 	oldHeaders = regexp.MustCompile(`^\s*Proc-Type:\s*4,\s*ENCRYPTED\s+DEK-Info:\s*([A-Z0-9-]+),\s*([0-9A-Fa-f]+)`)
 
-	otherHeader = regexp.MustCompile(`^\s*[A-Za-z-]+:[^\n]*\n`)
+	otherHeaders = regexp.MustCompile(`^(?:\s*[A-Za-z-]+:[^\n]*\n)+`)
 )
 
 // escapes are how line breaks, and + and /, are written in JSON, YAML and variables. None of them
@@ -119,8 +119,8 @@ func (c *Contents) addBlock(i int, label, body string) {
 	if headers != nil {
 		body = body[len(headers[0]):]
 	}
-	for headers == nil && otherHeader.MatchString(body) {
-		body = otherHeader.ReplaceAllString(body, "")
+	if headers == nil {
+		body = body[len(otherHeaders.FindString(body)):]
 	}
 	compact := strings.Join(strings.Fields(body), "")
 	der, err := base64.StdEncoding.DecodeString(compact)

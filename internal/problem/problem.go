@@ -72,9 +72,10 @@ func Text(body []byte) string {
 	return Clean(text)
 }
 
-// markup is what of HTML and XML is not for people.
+// markup is what of HTML and XML is not for people. What has no end goes on to the end of the
+// text, as in browsers: to look for the end again and again would cost with the square of the size.
 func markup() *regexp.Regexp {
-	return regexp.MustCompile(`(?is)<script\b.*?</script\s*>|<style\b.*?</style\s*>|<!--.*?-->|<[^>]*>?`)
+	return regexp.MustCompile(`(?is)<script\b.*?(?:</script\s*>|\z)|<style\b.*?(?:</style\s*>|\z)|<!--.*?(?:-->|\z)|<[^>]*>?`)
 }
 
 // Clean makes a text fit for a terminal and a log: of at most 500 characters, printable, on one

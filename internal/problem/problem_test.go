@@ -40,6 +40,15 @@ func TestText(t *testing.T) {
 	}
 }
 
+// What begins again and again and never ends is read once.
+func TestMarkupWithoutEnd(t *testing.T) {
+	for _, begin := range []string{"<script>", "<style>", "<!--", "<a b='"} {
+		if got := problem.Text([]byte("<p>no " + strings.Repeat(begin+"x ", 1000))); got != "no" {
+			t.Errorf("%s: %q", begin, got)
+		}
+	}
+}
+
 func FuzzText(f *testing.F) {
 	for _, seed := range []string{"", `{"error":{"message":"no"}}`, `["a",["b"]]`, "<html><p>a", "plain", `"\ud800"`, "<script>", "eyJhbGciOiJSUzI1NiJ9.e30.AA", "\xff\xfe"} {
 		f.Add([]byte(seed))
