@@ -1,11 +1,13 @@
 package ishare
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +62,7 @@ type Claim struct {
 func ParseParty(data []byte) (*Party, error) {
 	var p Party
 	if err := json.Unmarshal(data, &p); err != nil {
-		return nil, fmt.Errorf("party record: %w", err)
+		return nil, fmt.Errorf("party record: %w", unreadable(err))
 	}
 	if err := p.normalise(); err != nil {
 		return nil, fmt.Errorf("party record: %w", err)
@@ -72,20 +74,40 @@ func ParseParty(data []byte) (*Party, error) {
 func ParseParties(data []byte) ([]*Party, error) {
 	var list []*Party
 	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("party records: %w", err)
+		return nil, fmt.Errorf("party records: %w", unreadable(err))
 	}
 	if list == nil {
 		return nil, errors.New("party records: null")
 	}
 	for i, p := range list {
 		if p == nil {
-			return nil, fmt.Errorf("party record %d: null", i)
+			return nil, fmt.Errorf("party record %d: null", i+1)
 		}
 		if err := p.normalise(); err != nil {
-			return nil, fmt.Errorf("party record %d (%s): %w", i, p.ID, err)
+			return nil, fmt.Errorf("party record %d (%s): %w", i+1, p.ID, err)
 		}
 	}
 	return list, nil
+}
+
+// unreadable says which member is not what it should be, in the words of JSON and not of Go.
+func unreadable(err error) error {
+	wrong, ok := errors.AsType[*json.SemanticError](err)
+	if !ok || wrong.GoType == nil {
+		return err
+	}
+	want := "an object"
+	switch kind := wrong.GoType.Kind(); {
+	case wrong.GoType == reflect.TypeFor[time.Time]():
+		want = "a time such as 2026-01-02T15:04:05Z (RFC 3339)"
+	case kind == reflect.String:
+		want = "text"
+	case kind == reflect.Slice:
+		want = "a list"
+	case kind == reflect.Bool:
+		want = "true or false"
+	}
+	return fmt.Errorf("%s is not %s", cmp.Or(string(wrong.JSONPointer), "the whole"), want)
 }
 
 // normalise checks identifiers and certificates, and removes what published
@@ -101,7 +123,7 @@ func (p *Party) normalise() error {
 	}
 	for i := range p.Claims {
 		if err := p.Claims[i].normalise(); err != nil {
-			return fmt.Errorf("claim %d (%s): %w", i, p.Claims[i].Type, err)
+			return fmt.Errorf("claim %d (%s): %w", i+1, p.Claims[i].Type, err)
 		}
 	}
 	return nil

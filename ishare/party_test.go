@@ -168,8 +168,25 @@ func TestParsePartyComparesNamesExactly(t *testing.T) {
 
 func TestParsePartySaysWhichClaimIsWrong(t *testing.T) {
 	_, err := ishare.ParseParty([]byte(`{"id": "a:b", "claims": [{"type": "t"}, {"type": "x509Certificate"}]}`))
-	if want := "claim 1 (x509Certificate): neither x5c nor x5t#s256"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "claim 2 (x509Certificate): neither x5c nor x5t#s256"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v does not say %q", err, want)
+	}
+}
+
+// Who keeps a file of records reads which member to mend, and nothing of Go.
+func TestParsePartiesSaysWhatIsOfAnotherKind(t *testing.T) {
+	for records, want := range map[string]string{
+		`[{"id": "a:b", "claims": [{"type": "t", "startDate": "yesterday"}]}]`: "party records: /0/claims/0/startDate is not a time such as 2026-01-02T15:04:05Z (RFC 3339)",
+		`[{"id": "a:b"}, {"id": 1}]`:               "party records: /1/id is not text",
+		`[{"id": "a:b", "claims": {}}]`:            "party records: /0/claims is not a list",
+		`[{"id": "a:b", "claims": ["t"]}]`:         "party records: /0/claims/0 is not an object",
+		`{"id": "a:b"}`:                            "party records: the whole is not a list",
+		`[{"id": "a:b"}, {"id": "no identifier"}]`: "party record 2 (no identifier): id: ",
+		`[{"id": "a:b"}, null]`:                    "party record 2: null",
+	} {
+		if _, err := ishare.ParseParties([]byte(records)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", records, err, want)
+		}
 	}
 }
 
@@ -214,7 +231,7 @@ func TestParsePartiesRefuses(t *testing.T) {
 		}
 	}
 	_, err := ishare.ParseParties([]byte(`[{"id": "a:b"}, {"id": "c:d", "alsoKnownAs": ["x"]}]`))
-	if err == nil || !strings.Contains(err.Error(), "record 1 (c:d)") {
+	if err == nil || !strings.Contains(err.Error(), "record 2 (c:d)") {
 		t.Errorf("the error does not say which record: %v", err)
 	}
 }

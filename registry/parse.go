@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -43,6 +44,12 @@ func asJSON(data []byte) (text []byte, lines []int, err error) {
 // merge keys, explicit tags and keys that are not text are refused, and so is a
 // key that a mapping holds twice. Timestamps stay the text that they are.
 func jsonOfYAML(data []byte) (text []byte, lines []int, err error) {
+	if !slices.ContainsFunc(bytes.Split(data, []byte("\n")), func(line []byte) bool {
+		line = bytes.TrimSpace(line)
+		return len(line) > 0 && line[0] != '#'
+	}) {
+		return nil, nil, errors.New("it is empty")
+	}
 	var doc yaml.Node
 	if err := yaml.Load(data, &doc); err != nil {
 		return nil, nil, err

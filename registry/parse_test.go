@@ -62,8 +62,8 @@ func TestParseReadsJSONAndYAMLAlike(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	cases := []struct{ name, text, want string }{
-		{"empty file", "", "no documents"},
-		{"comment only", "# nobody\n", "no documents"},
+		{"empty file", "", "it is empty"},
+		{"comment only", "# nobody\n", "it is empty"},
 		{"null", "null", "want a list of party records"},
 		{"one record", "id: did:x:1\nname: One\n", "line 1: want a list of party records"},
 		{"list in an object", `{"parties": []}`, "want a list of party records"},

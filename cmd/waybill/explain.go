@@ -39,7 +39,7 @@ func (c *command) explain() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "configuration `FILE` of the server"},
 			&cli.StringFlag{Name: "audience", Usage: "party identifier `ID` of the server"},
-			&cli.StringSliceFlag{Name: "trust-anchor", Usage: "PEM `FILE` or SHA-256 fingerprint of a trusted CA; may be repeated"},
+			&cli.StringSliceFlag{Name: "trust-anchor", Usage: "`FILE` of the certificate of a trusted CA, or its SHA-256 fingerprint; may be repeated"},
 			&cli.StringFlag{Name: "parties", Usage: "`FILE` of party records"},
 			&cli.StringFlag{Name: "at", Usage: "judge as if it were this `TIME` (RFC 3339)"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
