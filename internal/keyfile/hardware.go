@@ -20,7 +20,7 @@ type hardwareKey interface {
 // Where a PIN is taken from. Who knows where the password comes from says so in its place.
 const (
 	keyPassword = "the password of the key"
-	pinPlaces   = "a file that the URI names (pin-source=file:/path), or in " + keyPassword
+	pinPlaces   = "pin-source=file:/path in the URI, or in " + keyPassword
 )
 
 // openURI finds the key that a PKCS#11 URI names. What is found stands in contents
