@@ -46,7 +46,7 @@ var spellings = []string{
 var climbing = []string{
 	"/ngsi-ld/../admin", "/ngsi-ld/..", "/ngsi-ld/./x", "/ngsi-ld/%2e%2e/admin", "/ngsi-ld/.%2E/admin", "/ngsi-ld/..%2Fadmin", "/ngsi-ld/x%2F..%2F..%2Fadmin", "/ngsi-ld/%252e%252e/admin",
 	"/ngsi-ld/..%252Fadmin", "/ngsi-ld/%25252e%25252e%25252fadmin", "/ngsi-ld/..;/admin", "/ngsi-ld/..;x=1/admin", "/ngsi-ld/..%3Bx/admin", `/ngsi-ld/..\admin`, "/ngsi-ld/..%5Cadmin",
-	"/ngsi-ld/x%5C..%5C..%5Cadmin", "/ngsi-ld/..%00/admin", "/ngsi-ld/..%00x", "/ngsi-ld/..%20/admin", "/ngsi-ld/.%20./admin", "/ngsi-ld/.%09./admin", "/ngsi-ld/.%0A./admin",
+	"/ngsi-ld/x%5C..%5C..%5Cadmin", "/ngsi-ld/..%00/admin", "/ngsi-ld/..%00x", "/ngsi-ld/..%20/admin", "/ngsi-ld/..%20x", "/ngsi-ld/%20..%09x", "/ngsi-ld/.%20./admin", "/ngsi-ld/.%09./admin", "/ngsi-ld/.%0A./admin",
 	"/ngsi-ld/..%C2%A0/admin", "/ngsi-ld/..%E2%80%8B/admin", "/ngsi-ld/．．/admin", "/ngsi-ld/%EF%BC%8E%EF%BC%8E%EF%BC%8Fadmin", "/ngsi-ld/‥/admin", "/ngsi-ld/..／admin", "/ngsi-ld/x＼..＼..＼admin",
 	"/ngsi-ld/%25u002e%25u002e/admin", "/ngsi-ld/%c0%ae%c0%ae/admin", "/ngsi-ld/..%3Fx", "/ngsi-ld/..%23", "/ngsi-ld/..::$DATA/admin", "/ngsi-ld//../admin", "/ngsi-ld/%2F../admin", "/ngsi-ld/;/../admin",
 	"/ngsi-ld/%2525252525252e", "/ngsi-ld%2F..%2Fadmin", "/ngsi-ld;/../admin", "/ngsi-ld/a%2F%2e%2e%2f%2e%2e", "/x/..%2Fngsi-ld/y",

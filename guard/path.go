@@ -125,8 +125,10 @@ func suspectText(text string) string {
 		return "the path holds a character that some programs take for another"
 	}
 	for segment := range strings.SplitSeq(text[1:], "/") {
-		if segment != "" && strings.TrimLeftFunc(segment, isDotOrBlank) == "" {
-			return "the path holds a segment of dots or blanks"
+		// A program that ends a segment at a blank reads "..%20x" as the way up.
+		words := strings.FieldsFunc(segment, isBlank)
+		if segment != "" && (len(words) == 0 || strings.Trim(words[0], ".") == "") {
+			return "the path holds a segment of dots or blanks, or one that begins so"
 		}
 	}
 	return ""

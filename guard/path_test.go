@@ -33,7 +33,7 @@ func TestSuspiciousPaths(t *testing.T) {
 		"/api%3fx", "/api%23x", "/api#x", "/admin%253f",
 		"/%c0%ae%c0%ae/admin", "/%c0%af", "/%e0%80%ae", "/%ff", "/a%25ff", "/%f0%82%82%ac",
 		// Segments of dots and blanks.
-		"/public/..%20/admin", "/public/.%20./admin", "/public/%20../admin", "/public/..%20%20/admin", "/public/%20/admin", "/public/.%20", "/%20",
+		"/public/..%20/admin", "/public/..%20x", "/public/%20..%C2%A0x", "/public/.%20./admin", "/public/%20../admin", "/public/..%20%20/admin", "/public/%20/admin", "/public/.%20", "/%20",
 		"/public/..%2520/admin", "/public/.%252520./admin", "/public/..%C2%A0/admin", "/public/%E3%80%80../admin", "/public/..%E2%80%8B/admin", "/public/%C2%85/x",
 		// What becomes a dot, slash, backslash, semicolon, question mark, number sign or percent sign.
 		"/public/．．/admin", "/public/%EF%BC%8E%EF%BC%8E/admin", "/public/%25EF%25BC%258E./admin", "/public/․./admin", "/public/‥/admin", "/public/a…",

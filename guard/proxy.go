@@ -73,7 +73,7 @@ type ProxyConfig struct {
 //
 // A path that an upstream could read otherwise than we do is refused with 400, and never mended, where
 // the paths of a route are exact: with
-// segments of dots or blanks, empty segments, semicolons or backslashes; with a dot, slash, backslash,
+// segments of dots or blanks, or dots before a blank, empty segments, semicolons or backslashes; with a dot, slash, backslash,
 // semicolon, question mark, number sign or control character encoded, once or several times over;
 // with a character that Unicode's form NFKC makes one of these or a percent sign, such as
 // a full-width slash or an ellipsis; with a character written as %u0061 below the first encoding; that
