@@ -54,12 +54,13 @@ func isOurs(name string) bool {
 		"proxy",          // CGI makes HTTP_PROXY of it, which programs take for their own proxy
 		// Where the client comes from, beside X-Forwarded-….
 		"forwarded", "x-real-ip", "true-client-ip", "client-ip", "x-client-ip", "x-cluster-client-ip", "fastly-client-ip",
-		"cf-connecting-ip", "cf-connecting-ipv6", "x-remote-ip", "x-remote-addr", "x-originating-ip",
+		"cf-connecting-ip", "cf-connecting-ipv6", "x-remote-ip", "x-remote-addr", "x-originating-ip", "x-forwarded",
 		"x-scheme", "x-url-scheme", "front-end-https",
 		// Who it is, as a server that authenticates says it.
-		"remote-user", "x-remote-user", "x-authenticated-user", "x-webauth-user",
-		// Another path, host or method.
-		"x-rewrite-url", "x-override-url", "x-script-name", "x-host", "x-http-host-override",
+		"remote-user", "remote-groups", "remote-email", "remote-name", "x-remote-user", "x-webauth-user",
+		// Another path, host or method. SCRIPT_NAME and Daphne-Root-Path are cut off the path by gunicorn and Daphne.
+		"x-rewrite-url", "x-override-url", "x-script-name", "script-name", "path-info", "daphne-root-path", "x-waws-unencoded-url",
+		"x-host", "x-http-host-override",
 		"x-http-method", "x-http-method-override", "x-method-override":
 		return true
 	}
@@ -70,9 +71,9 @@ func ourPrefixes() []string {
 	return []string{
 		"x-ishare-",
 		"x-forwarded-", "x-original-", "x-envoy-", // the path, the host, the address
-		"client-cert", "x-client-cert", "x-client-verify", "x-client-dn", "ssl-client-", "x-ssl-", "x-arr-clientcert", "x-amzn-mtls-", // the certificate: RFC 9440, and before it
+		"client-cert", "x-client-cert", "x-client-verify", "x-client-dn", "ssl-client-", "x-ssl-", "x-arr-clientcert", "x-amzn-mtls-", "wl-proxy-", "-ws", // the certificate: RFC 9440, and before it; "$WS…" is WebSphere's
 		"x-accel-", "x-sendfile-", // Rack::Sendfile takes X-Accel-Mapping and X-Sendfile-Type from requests
-		"x-auth-request-", "x-amzn-oidc-", "x-goog-iap-", "x-goog-authenticated-user-", "x-ms-client-principal", "x-ms-token-", // the user
+		"x-auth-request-", "x-authenticated-", "x-amzn-oidc-", "x-goog-iap-", "x-goog-authenticated-user-", "x-ms-client-principal", "x-ms-token-", // the user
 	}
 }
 

@@ -39,7 +39,7 @@ var spellings = []string{
 	"/ngsi-ld/v1/types/https%3A%2F%2Fexample.org%2Fschema%23Room",
 	"/ngsi-ld/v1/entities/urn:ngsi-ld:Room:1/attrs/https%3a%2f%2fexample.org%2fname",
 	"/ngsi-ld/a;b=1/c;d", "/ngsi-ld//x///y/", "/ngsi-ld/%2F", "/ngsi-ld/a%5Cb", "/ngsi-ld/x%3Fy%23z", "/ngsi-ld/%252F", "/ngsi-ld/a.b..c/.hid%2Eden", "/ngsi-ld/x%00", "/ngsi-ld/%20/x",
-	"/ngsi-ld/%EF%BC%8Fx", "/%6Egsi-ld/x%2Fy",
+	"/ngsi-ld/%EF%BC%8Fx", "/%6Egsi-ld/x%2Fy", "/%6E%67%73%69%2D%6C%64/x%2Fy",
 }
 
 // ways out of /ngsi-ld, for some program.
@@ -49,6 +49,7 @@ var climbing = []string{
 	"/ngsi-ld/x%5C..%5C..%5Cadmin", "/ngsi-ld/..%00/admin", "/ngsi-ld/..%00x", "/ngsi-ld/..%20/admin", "/ngsi-ld/..%20x", "/ngsi-ld/%20..%09x", "/ngsi-ld/.%20./admin", "/ngsi-ld/.%09./admin", "/ngsi-ld/.%0A./admin",
 	"/ngsi-ld/..%C2%A0/admin", "/ngsi-ld/..%E2%80%8B/admin", "/ngsi-ld/．．/admin", "/ngsi-ld/%EF%BC%8E%EF%BC%8E%EF%BC%8Fadmin", "/ngsi-ld/‥/admin", "/ngsi-ld/..／admin", "/ngsi-ld/x＼..＼..＼admin",
 	"/ngsi-ld/%25u002e%25u002e/admin", "/ngsi-ld/%c0%ae%c0%ae/admin", "/ngsi-ld/..%3Fx", "/ngsi-ld/..%23", "/ngsi-ld/..::$DATA/admin", "/ngsi-ld//../admin", "/ngsi-ld/%2F../admin", "/ngsi-ld/;/../admin",
+	"/ngsi-ld/..%E2%88%95admin", "/ngsi-ld/..¥admin", "/ngsi-ld/x%E2%81%84..", "/ngsi-ld/(S(x))./(S(x))./admin", "/ngsi-ld/.%28s%28x))./admin",
 	"/ngsi-ld/%2525252525252e", "/ngsi-ld%2F..%2Fadmin", "/ngsi-ld;/../admin", "/ngsi-ld/a%2F%2e%2e%2f%2e%2e", "/x/..%2Fngsi-ld/y",
 }
 

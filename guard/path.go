@@ -23,8 +23,18 @@ import (
 // maxLayers is how often a path may be percent-encoded over and over.
 const maxLayers = 3
 
+// maxPath is how many bytes a path may have: to judge one costs more than to read it, and strangers
+// send it. Servers usually take 8 KiB for a whole request line.
+const maxPath = 8 << 10
+
+func isTooLong(u *url.URL) bool { return max(len(u.Path), len(u.RawPath)) > maxPath }
+
 // special are the characters that mean something in a path or end it.
 const special = `./\;?#`
+
+// slashes are what Windows makes of these characters where a program asks for text in an old code page,
+// such as 1252, 932 or 949: a slash or a backslash.
+const slashes = "\u2044\u2215\u2216\u00a5\u20a9"
 
 // A reading is a path that can be read in one way.
 type reading struct {
@@ -38,12 +48,13 @@ func pathText(u *url.URL) string {
 	if plain, err := url.PathUnescape(u.RawPath); u.RawPath == "" || err != nil || plain != u.Path {
 		return u.EscapedPath()
 	}
+	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(u.RawPath) {
 		if c := u.RawPath[i]; isURLCharacter(c) {
 			b.WriteByte(c)
 		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
 		}
 	}
 	return b.String()
@@ -96,10 +107,10 @@ func peel(text string, suspect func(string) string, hidden func(byte) bool) (inn
 // suspectDots finds segments that consist of dots, for programs that see the end of a segment, or of
 // the path, in any of these characters, or pass over blanks and what cannot be seen.
 func suspectDots(text string) string {
-	if unicodeEscape.MatchString(text) {
-		return "the path holds a character encoded with %u"
+	if suspicion := suspectIdiom(text); suspicion != "" {
+		return suspicion
 	}
-	ends := func(r rune) bool { return isBlank(r) || strings.ContainsRune(`/\;?#:`, r) }
+	ends := func(r rune) bool { return isBlank(r) || strings.ContainsRune(`/\;?#:`+slashes, r) }
 	for segment := range strings.FieldsFuncSeq(norm.NFKC.String(text), ends) {
 		if strings.Trim(segment, ".") == "" {
 			return "the path holds a segment of dots"
@@ -117,8 +128,6 @@ func suspectText(text string) string {
 		return "the path holds an empty segment"
 	case strings.Contains(text, ";"):
 		return "the path holds a semicolon"
-	case unicodeEscape.MatchString(text):
-		return "the path holds a character encoded with %u"
 	case strings.Contains(text, ":$"):
 		return "the path names a stream of a file"
 	case strings.ContainsFunc(text, isLookalike):
@@ -131,17 +140,32 @@ func suspectText(text string) string {
 			return "the path holds a segment of dots or blanks, or one that begins so"
 		}
 	}
+	return suspectIdiom(text)
+}
+
+var (
+	// unicodeEscape is how JavaScript's escape writes a character, and some servers read it. It was no
+	// percent-encoding in the layer above.
+	unicodeEscape = regexp.MustCompile(`(?i)%u[0-9a-f]{4}`)
+	// cookieless is how ASP.NET writes a session into a path: /(S(abc))/orders is /orders for it.
+	cookieless = regexp.MustCompile(`(?i)\([a-z]\(`)
+)
+
+// suspectIdiom finds what one family of servers takes out of a path or puts in.
+func suspectIdiom(text string) string {
+	switch {
+	case strings.Contains(text, "%") && unicodeEscape.MatchString(text):
+		return "the path holds a character encoded with %u"
+	case strings.Contains(text, "(") && cookieless.MatchString(text):
+		return "the path holds what some servers take for a session"
+	}
 	return ""
 }
 
-// unicodeEscape is how JavaScript's escape writes a character, and some servers read it. It was no
-// percent-encoding in the layer above.
-var unicodeEscape = regexp.MustCompile(`(?i)%u[0-9a-f]{4}`)
-
 // isLookalike finds what is one of the characters that matter here, or holds one, for a program
-// that brings text into Unicode's form NFKC: a full-width slash, an ellipsis, a Greek question mark.
+// that brings text into Unicode's form NFKC, or into an old code page: a full-width slash, an ellipsis, a Greek question mark.
 func isLookalike(r rune) bool {
-	return r >= utf8.RuneSelf && strings.ContainsAny(norm.NFKC.String(string(r)), special+"%")
+	return r >= utf8.RuneSelf && (strings.ContainsRune(slashes, r) || strings.ContainsAny(norm.NFKC.String(string(r)), special+"%"))
 }
 
 // isBlank finds blanks of every kind, and what cannot be seen at all.

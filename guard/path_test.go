@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -39,6 +40,10 @@ func TestSuspiciousPaths(t *testing.T) {
 		"/public/．．/admin", "/public/%EF%BC%8E%EF%BC%8E/admin", "/public/%25EF%25BC%258E./admin", "/public/․./admin", "/public/‥/admin", "/public/a…",
 		"/public/..／admin", "/public/x%EF%BC%8Fadmin", "/public/x＼admin", "/public/x﹨admin", "/public/x；admin", "/public/x;admin", "/public/x\u037eadmin",
 		"/public/%25u002e%25u002e/admin", "/%25U0061dmin", "/admin::$INDEX_ALLOCATION/x", "/secret.txt::$DATA", "/secret.txt:%24DATA",
+		// What becomes a slash or backslash in an old code page of Windows.
+		"/public/..%E2%88%95admin", "/public⁄admin", "/public%E2%88%96admin", "/public/x%C2%A5admin", "/public%25E2%2582%25A9admin",
+		// A session of ASP.NET.
+		"/(S(abc))/admin", "/(a(1)f(2))/admin", "/%28S%28abc%29%29/admin", "/public/x(X(1))",
 		"/admin？x", "/admin＃x", "/％2e％2e/admin", "/public/℀",
 	} {
 		r, err := http.NewRequest(http.MethodGet, "http://x/", nil)
@@ -76,6 +81,7 @@ func TestPlainPaths(t *testing.T) {
 		"/~user":                         "/~user",
 		"/a%20.b%20c":                    "/a .b c",
 		"/訂單/½/Ｗｉｄｅ":                     "/訂單/½/Ｗｉｄｅ",
+		"/Orders(1)/Line(no=(2))":        "/Orders(1)/Line(no=(2))",
 	} {
 		u, err := url.ParseRequestURI(text)
 		if err != nil {
@@ -116,6 +122,11 @@ func TestFind(t *testing.T) {
 		"/ADMIN": "!", "/Admin/x": "!", "/admin.": "!", "/admin./x": "!", "/admin%20/x": "!", "/admin%20.": "!", "/api/V1": "!",
 		"/%2541dmin": "!", "/%2561dmin/x": "!", "/adm%C4%B1n": "!", // dotless i, whose capital is I
 		"/ａdmin": "!", "/adm%E2%93%98n/x": "!", "/admin%C2%A0/x": "!", "/%20admin": "!", "/%E3%80%80admin%E2%80%8B": "!", "/ad%E2%80%8Cmin": "!", "/ad%C2%ADmin/x": "!",
+		// What a program may serve as another place.
+		"/admin.json": "!", "/admin(1)": "!", "/admin:batch": "!", "/admin+x": "!", "/admin!": "!", "/admin~/x": "!", "/Admin.xml/x": "!", "/api/v1.1/x": "!", "/connect/token.json": "!",
+		"/admin.json/x": "!", "/x/admin.json": "", "/admin-x": "", "/admin_x": "", "/admin2": "", "/adminé": "", "/api.json": "!", "/api/v1(2)": "!", "/api/v2.json": "/api",
+		"/index.php/admin": "!", "/index.php/ADMIN/x": "!", "/index.php/admin.json": "!", "/app.php/api/v1/x": "!", "/api/index.php/v1": "!", "/x.y/connect/token": "!", "/a.b/c.d/admin": "",
+		"/x/index.php/admin": "", "/index.php/x": "", "/index.php/": "", "/index.php": "", "/api/index.php/x": "/api", "/api/v1/index.php/admin": "/api/v1", "/x.y/administrator": "",
 		"/admin/X": "/admin", "/API2": "", "/ａdministrator": "",
 	} {
 		u, err := url.ParseRequestURI(text)
@@ -132,6 +143,64 @@ func TestFind(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// The dots of a route's own path are the operator's.
+func TestFindWithDots(t *testing.T) {
+	l, err := placesOf("/", "/v1.1", "/orders", "/orders.json", "/v1.1/orders/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"/v1.1/orders": "/v1.1", "/orders.json": "/orders.json", "/orders.json/x": "/orders.json", "/orders": "/orders", "/v1.1/x.y/orders/x": "!", "/v1.1.1": "!", "/orders.xml": "!",
+	} {
+		p, suspicion := l.find(text)
+		if got := cmp.Or(strings.Repeat("!", min(1, len(suspicion))), p.name()); got != want {
+			t.Errorf("%s: %q (%s), want %q", text, got, suspicion, want)
+		}
+	}
+}
+
+func (p *place) name() string {
+	if p == nil {
+		return ""
+	}
+	return p.path
+}
+
+// Parts of one server under two paths: one must not lead to what the other guards.
+func TestRoutesThatLeadToOthers(t *testing.T) {
+	u := func(text string) *url.URL { return mustURL(t, text) }
+	strict := []string{"orders"}
+	for name, c := range map[string]struct {
+		routes []Route
+		want   []int
+	}{
+		"from the root":            {[]Route{{Path: "/", Upstream: u("http://h")}, {Path: "/orders", Upstream: u("http://h/internal"), Scope: strict}}, []int{0}},
+		"in another order":         {[]Route{{Path: "/orders", Upstream: u("http://h/internal"), Scope: strict}, {Path: "/", Upstream: u("http://h:80/")}}, []int{1}},
+		"the same place":           {[]Route{{Path: "/b/a", Upstream: u("http://h"), Scope: strict}, {Path: "/a", Upstream: u("http://h/b/")}}, []int{1}},
+		"in other letters":         {[]Route{{Path: "/", Upstream: u("http://h/A")}, {Path: "/orders", Upstream: u("http://h/a/b"), Scope: strict}}, []int{0}},
+		"by a path between":        {[]Route{{Path: "/", Upstream: u("http://h"), Scope: strict}, {Path: "/internal", Upstream: u("http://h")}, {Path: "/orders", Upstream: u("http://h/internal"), Scope: strict}}, []int{1}},
+		"preflight":                {[]Route{{Path: "/", Upstream: u("http://h"), Preflight: true}, {Path: "/orders", Upstream: u("http://h/internal")}}, []int{0}},
+		"the stricter one leads":   {[]Route{{Path: "/", Upstream: u("http://h"), Scope: strict}, {Path: "/orders", Upstream: u("http://h/internal")}}, nil},
+		"a guarded path between":   {[]Route{{Path: "/", Upstream: u("http://h")}, {Path: "/internal", Upstream: u("http://h"), Scope: strict}, {Path: "/orders", Upstream: u("http://h/internal"), Scope: strict}}, nil},
+		"another server":           {[]Route{{Path: "/", Upstream: u("http://h")}, {Path: "/orders", Upstream: u("http://i/internal"), Scope: strict}}, nil},
+		"beside each other":        {[]Route{{Path: "/a", Upstream: u("http://h/x")}, {Path: "/b", Upstream: u("http://h/y"), Scope: strict}}, nil},
+		"two parts":                {[]Route{{Path: "/", Upstream: u("http://h/x")}, {Path: "/orders", Upstream: u("http://h/y"), Scope: strict}}, nil},
+		"one upstream":             {[]Route{{Path: "/", Upstream: u("http://h/x")}, {Path: "/orders", Upstream: u("http://h/x"), Scope: strict}}, nil},
+		"a word that goes on":      {[]Route{{Path: "/", Upstream: u("http://h/int")}, {Path: "/orders", Upstream: u("http://h/internal"), Scope: strict}}, nil},
+		"the path is the server's": {[]Route{{Path: "/", Upstream: u("http://h")}, {Path: "/token", Upstream: u("http://h/own"), Scope: strict}}, nil},
+	} {
+		_, err := NewProxy(ProxyConfig{Checker: anyone{}, Log: slog.New(slog.DiscardHandler), Routes: c.routes, OwnPaths: []string{"/own"}})
+		refused, _ := errors.AsType[RouteErrors](err)
+		var got []int
+		for _, e := range refused {
+			got = append(got, e.Index)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v: %v", name, got, err)
 		}
 	}
 }

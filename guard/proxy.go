@@ -58,7 +58,8 @@ type ProxyConfig struct {
 // the header without: X-Ishare-… as a client may have sent it, in any spelling; Authorization, since
 // who reads the token can use it, unless the route has PassToken; what speaks of other proxies and of what they found out about the client
 // (Forwarded, X-Forwarded-…, X-Real-Ip, Client-Cert, X-Ssl-… and their like); what programs take for
-// another path, method or host (X-Original-…, X-Rewrite-Url, X-Http-Method-Override); what steers how
+// another path, method or host (X-Original-…, X-Rewrite-Url, Script-Name, X-Http-Method-Override), and Destination,
+// where WebDAV writes, unless the route is opaque and to the root of its upstream; what steers how
 // files are sent (X-Accel-…, X-Sendfile-Type); Proxy, which CGI takes for its proxy;
 // hop-by-hop fields, those that Connection lists included, and trailers.
 //
@@ -78,9 +79,17 @@ type ProxyConfig struct {
 // with a character that Unicode's form NFKC makes one of these or a percent sign, such as
 // a full-width slash or an ellipsis; with a character written as %u0061 below the first encoding; that
 // names a stream of a file (:$); that is not UTF-8; or that another route would take if case, the
-// width of letters, what cannot be seen, blanks around a segment or dots at its end made no difference.
+// width of letters, what cannot be seen, blanks around a segment or dots at its end made no difference;
+// where another route's path goes on with anything but a letter, digit, - or _, such as /orders.json beside /orders;
+// that another route would take without a segment with a dot in it, as /index.php/orders; or that holds a session of
+// ASP.NET, as /(S(abc))/orders. Other names that a program gives its resources are not known here: what wants
+// another scope belongs on a host or port of its own then.
 // [Paths] says when they are opaque, and such a path passes as it stands.
 //
+// A route is refused that leads to what another one guards with a demand that it does not make itself, because
+// their upstreams are parts of one server.
+//
+// 414 is the answer to a path of more than 8 KiB, and
 // 400 is also the answer to a query with a blank or a control character in it, to a method that
 // is not a token of RFC 9110 section 5.6.2, and to a host that is more than a name or an address and a
 // port; 405 is that to CONNECT.
@@ -155,6 +164,9 @@ func (p *Proxy) lay() error {
 		}
 	}
 	p.places.sort()
+	if len(refused) == 0 {
+		refused = p.places.avoided(p.config.Routes)
+	}
 	if len(refused) > 0 {
 		return refused
 	}
@@ -182,6 +194,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if suspicion := authority.Judge(r); suspicion != "" {
 		badRequest(suspicion).write(w)
+		return
+	}
+	if isTooLong(r.URL) {
+		uriTooLong().write(w)
 		return
 	}
 	place, suspicion := p.places.find(pathText(r.URL))

@@ -38,3 +38,7 @@ const passedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 func noTunnel() *refusal {
 	return &refusal{status: http.StatusMethodNotAllowed, code: ishare.CodeInvalidRequest, description: "this server makes no tunnels"}
 }
+
+func uriTooLong() *refusal {
+	return &refusal{status: http.StatusRequestURITooLong, code: ishare.CodeInvalidRequest, description: "the path is too long"}
+}

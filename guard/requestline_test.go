@@ -75,3 +75,22 @@ func TestConnect(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 }
+
+// To judge a path costs more than to send it.
+func TestLongPaths(t *testing.T) {
+	h := newHouse(t)
+	proxy := newProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
+	token := h.token(t, "iSHARE")
+	for text, want := range map[string]int{
+		"/" + strings.Repeat("a", 8191):       http.StatusOK,
+		"/" + strings.Repeat("a", 8192):       http.StatusRequestURITooLong,
+		"/" + strings.Repeat("%61", 8192/3):   http.StatusOK,
+		"/" + strings.Repeat("%61", 8192/3+1): http.StatusRequestURITooLong,
+		"/" + strings.Repeat("%2F", 8192/3+1): http.StatusRequestURITooLong,
+		"/a?" + strings.Repeat("a", 16<<10):   http.StatusOK,
+	} {
+		if got := get(proxy, text, token).Code; got != want {
+			t.Errorf("%.10s... of %d bytes: %d", text, len(text), got)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
@@ -85,6 +86,11 @@ func (r Route) check() error {
 		return fmt.Errorf("path %s: there is no such value of Paths", r.Path)
 	}
 	return nil
+}
+
+// isRoot reports whether everything that the upstream has is the route's, so that no path leads out of it.
+func (r Route) isRoot() bool {
+	return strings.Trim(r.Path, "/") == "" && strings.Trim(r.Upstream.Path, "/") == ""
 }
 
 // demands reports whether a route demands of a request all that another does.
@@ -192,6 +198,19 @@ func takes(place, path string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
+// mayTake reports whether some program could have a place for a path, both without what it
+// passes over: Rails serves /orders.json as /orders, and OData serves /orders(1) below it. A letter or
+// digit behind it makes another word of it.
+func mayTake(place, path string) bool {
+	rest, ok := strings.CutPrefix(path, place)
+	if !ok || rest == "" {
+		return ok
+	}
+	c := rest[0]
+	goesOn := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c >= utf8.RuneSelf
+	return !goesOn
+}
+
 // places are sorted, the longest first, before one is looked for.
 type places []*place
 
@@ -208,6 +227,35 @@ func (l *places) add(p *place) error {
 	}
 	*l = append(*l, p)
 	return nil
+}
+
+// avoided finds the routes by which the demands of others could be avoided.
+func (l places) avoided(routes []Route) (refused RouteErrors) {
+	for i, r := range routes {
+		for _, other := range routes {
+			if l.reaches(r, other) {
+				refused = append(refused, RouteError{i, fmt.Errorf("path %s: it leads to what %s guards, and demands less", r.Path, other.Path)})
+				break
+			}
+		}
+	}
+	return refused
+}
+
+// reaches reports whether a request can go by one route to what another guards, because their upstreams
+// are parts of one server: with / to http://h and /orders to http://h/internal, /internal/orders is what
+// /orders guards.
+func (l places) reaches(by, guarded Route) bool {
+	if !sameServer(by.Upstream, guarded.Upstream) || by.demands(guarded) {
+		return false
+	}
+	base := loosen(strings.TrimSuffix(by.Upstream.Path, "/"))
+	target := loosen(strings.TrimSuffix(guarded.Upstream.Path, "/") + strings.TrimSuffix(guarded.Path, "/"))
+	if !takes(base, target) {
+		return false
+	}
+	found := l.loosely(strings.TrimPrefix(target, base))
+	return found != nil && found.proxy != nil && found.route.Path == by.Path
 }
 
 func (l places) sort() {
@@ -229,8 +277,7 @@ func (l places) find(text string) (to *place, suspicion string) {
 	r, suspicion := readPath(text)
 	if suspicion == "" {
 		strict := l.first(func(p *place) bool { return takes(p.path, r.plain) })
-		loose := l.first(func(p *place) bool { return takes(p.loose, r.loose) })
-		if strict == loose {
+		if strict == l.loosely(r.loose) && !l.scripted(strict, r.loose) {
 			return strict, ""
 		}
 		suspicion = ambiguous
@@ -240,7 +287,7 @@ func (l places) find(text string) (to *place, suspicion string) {
 		if !ok {
 			continue
 		}
-		if p.isRoot() {
+		if p.route.isRoot() {
 			return p, ""
 		}
 		if suspicion = readBelow(below); suspicion == "" {
@@ -248,6 +295,35 @@ func (l places) find(text string) (to *place, suspicion string) {
 		}
 	}
 	return nil, suspicion
+}
+
+func (l places) loosely(path string) *place {
+	return l.first(func(p *place) bool { return mayTake(p.loose, path) })
+}
+
+// scripted reports whether the path would have another place without one of its segments, which names a
+// file: /index.php/orders is /orders for a program that hands all paths to one script. No more segments are
+// tried than the places have.
+func (l places) scripted(found *place, path string) bool {
+	deepest := 0
+	for _, p := range l {
+		deepest = max(deepest, strings.Count(p.loose, "/"))
+	}
+	before := ""
+	if found != nil {
+		before = found.loose // which is the operator's own word for it, with whatever dots
+	}
+	for len(before) < len(path) && strings.Count(before, "/") <= deepest {
+		segment, rest, more := strings.Cut(path[len(before)+1:], "/")
+		if !more {
+			return false
+		}
+		if strings.Contains(segment, ".") && l.loosely(before+"/"+rest) != found {
+			return true
+		}
+		before += "/" + segment
+	}
+	return false
 }
 
 // below is what stands behind the place's path, if its paths are opaque and the text begins with it.
@@ -265,16 +341,14 @@ func (p *place) below(text string) (string, bool) {
 			break
 		}
 	}
-	if end == 0 {
+	switch {
+	case end == 0:
 		return text, true
+	case end > 3*len(p.path): // longer than with every character encoded
+		return "", false
 	}
 	own, suspicion := readPath(text[:end])
 	return text[end:], suspicion == "" && own.plain == p.path
-}
-
-// isRoot reports whether everything that the upstream has is the place's, so that no path leads out of it.
-func (p *place) isRoot() bool {
-	return p.path == "" && strings.Trim(p.route.Upstream.Path, "/") == ""
 }
 
 func (l places) first(match func(*place) bool) *place {

@@ -27,23 +27,25 @@ func TestHeadersOfStrangers(t *testing.T) {
 		// Certificates.
 		"Client-Cert": false, "Client-Cert-Chain": false, "X-Client-Cert": false, "X-Client-Certificate": false, "X-Client-Verify": false, "X-Client-Dn": false,
 		"Ssl-Client-Cert": false, "Ssl-Client-Verify": false, "X-Ssl-Client-Cert": false, "X-Ssl-Client-S-Dn": false, "X-Ssl-Cert": false, "X-Forwarded-Client-Cert": false,
-		"X-Forwarded-Tls-Client-Cert": false, "X-Arr-Clientcert": false, "X-Amzn-Mtls-Clientcert-Leaf": false,
+		"X-Forwarded-Tls-Client-Cert": false, "X-Arr-Clientcert": false, "X-Amzn-Mtls-Clientcert-Leaf": false, "Wl-Proxy-Client-Cert": false,
 		// Users.
 		"Remote-User": false, "X-Remote-User": false, "X-Auth-Request-User": false, "X-Webauth-User": false, "X-Amzn-Oidc-Data": false, "X-Goog-Iap-Jwt-Assertion": false,
 		"X-Goog-Authenticated-User-Email": false, "X-Ms-Client-Principal": false, "X-Ms-Client-Principal-Id": false, "X-Forwarded-User": false,
+		"Remote-Groups": false, "Remote-Email": false, "Remote-Name": false, "X-Authenticated-Userid": false, "X-Authenticated-Groups": false, "$wsru": false,
 		// Paths, methods, hosts.
 		"X-Original-Uri": false, "X-Original-Url": false, "X-Original-Method": false, "X-Original-Host": false, "X-Original-Forwarded-For": false, "X-Rewrite-Url": false, "X-Override-Url": false,
 		"X-Http-Method-Override": false, "X-Http-Method": false, "X-Method-Override": false, "X-Envoy-Original-Path": false, "X-Script-Name": false, "X-Host": false, "X-Http-Host-Override": false,
+		"Script-Name": false, "Path-Info": false, "Daphne-Root-Path": false, "X-Waws-Unencoded-Url": false,
 		"X-Forwarded-Uri": false, "X-Forwarded-Method": false, "X-Forwarded-Prefix": false,
 		// Addresses.
 		"X-Real-Ip": false, "True-Client-Ip": false, "Client-Ip": false, "X-Client-Ip": false, "X-Cluster-Client-Ip": false, "Cf-Connecting-Ip": false, "X-Envoy-External-Address": false,
-		"Fastly-Client-Ip": false, "X-Remote-Addr": false, "X-Originating-Ip": false, "X-Scheme": false, "Front-End-Https": false,
+		"Fastly-Client-Ip": false, "X-Remote-Addr": false, "X-Forwarded": false, "X-Originating-Ip": false, "X-Scheme": false, "Front-End-Https": false,
 		// How files are sent.
 		"X-Accel-Redirect": false, "X-Accel-Mapping": false, "X-Sendfile": false, "X-Sendfile-Type": false, "X-Lighttpd-Send-File": false,
 		"Proxy": false, "Forwarded": false, "Http2-Settings": false,
 		// What is the program's.
 		"X-Request-Id": true, "X-Client-Version": true, "Cookie": true, "X-Api-Key": true, "Link": true, "Fiware-Service": true, "Ngsild-Tenant": true, "X-Auth-Token": true, "Origin": true,
-		"Client": true, "X-Accelerate": true, "X-Http-Methods": true, "X-Original": true, "Remote-Users": true, "Proxy-Status": true, "X-Ssl": true,
+		"Client": true, "X-Accelerate": true, "X-Http-Methods": true, "X-Original": true, "Remote-Users": true, "Proxy-Status": true, "X-Ssl": true, "Path": true, "Script": true, "Ws": true, "Destination": true,
 	} {
 		for _, spelling := range []string{name, strings.ToLower(name), strings.ReplaceAll(name, "-", "_"), strings.ToUpper(strings.ReplaceAll(name, "-", ".")), strings.Replace(name, "-", "_", 1)} {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -53,6 +55,36 @@ func TestHeadersOfStrangers(t *testing.T) {
 			if passed := slices.Equal(got[spelling], []string{"evil"}); passed != passes {
 				t.Errorf("%s passes: %t", spelling, passed)
 			}
+		}
+	}
+}
+
+// COPY and MOVE write to Destination. It passes only where no path is anybody else's.
+func TestDestination(t *testing.T) {
+	h := newHouse(t)
+	admin := routeTo(t, "/admin", "http://x")
+	admin.Scope = []string{"admin"}
+	exact := routeTo(t, "/", "http://x")
+	exact.Paths = guard.PathsExact
+	for name, c := range map[string]struct {
+		routes []guard.Route
+		passes bool
+	}{
+		"the whole upstream": {[]guard.Route{routeTo(t, "/", "http://x")}, true},
+		"another demand":     {[]guard.Route{routeTo(t, "/", "http://x"), admin}, false},
+		"exact":              {[]guard.Route{exact}, false},
+		"below a path":       {[]guard.Route{routeTo(t, "/files", "http://x")}, false},
+		"a part of it":       {[]guard.Route{routeTo(t, "/", "http://x/base")}, false},
+	} {
+		var got http.Header
+		proxy := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }), guard.ProxyConfig{Checker: h, Routes: c.routes})
+		r := httptest.NewRequest("COPY", "/files/a", nil)
+		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+		r.Header.Set("Destination", "http://example.com/admin/a")
+		r.Header.Set("Depth", "0")
+		proxy.ServeHTTP(httptest.NewRecorder(), r)
+		if got.Get("Depth") == "" || got.Get("Destination") != "" != c.passes {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -70,6 +70,9 @@ func rewrite(pr *httputil.ProxyRequest, to Route) {
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // as it is: judgeLine has seen it
 	pr.Out.Trailer = nil
 	scrub(pr.Out.Header)
+	if to.Paths != PathsOpaque || !to.isRoot() {
+		pr.Out.Header.Del("Destination") // where COPY and MOVE of WebDAV write, which no route has judged
+	}
 	keepWebSocketOnly(pr.Out.Header)
 	pr.SetXForwarded()
 	claims, known := Caller(pr.In.Context())
