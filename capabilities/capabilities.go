@@ -20,6 +20,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/respond"
@@ -100,7 +103,7 @@ func newHandler(c Config) (http.Handler, error) {
 	if c.Parties == nil && slices.ContainsFunc(o.restricted, Service.limited) {
 		return nil, errors.New("the field Parties must be set: a service is for parties of some roles or data spaces only")
 	}
-	h := &handler{log: c.Log, speaker: newSpeaker(c, o)}
+	h := &handler{log: c.Log, speaker: newSpeaker(c, o), complaint: rate.Sometimes{Interval: time.Second}}
 	if _, err := h.speaker.renew(); err != nil {
 		return nil, err
 	}
@@ -116,8 +119,9 @@ func newHandler(c Config) (http.Handler, error) {
 }
 
 type handler struct {
-	log     *slog.Logger
-	speaker *speaker
+	log       *slog.Logger
+	speaker   *speaker
+	complaint rate.Sometimes // strangers choose how often they ask
 }
 
 // body is the answer of iSHARE 3.0, and beside it the same token under the name of 2.x.
@@ -134,7 +138,9 @@ type refusal struct {
 func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
 	if err != nil { // a key or a registry that is out of reach or slow, or a client that has left
-		h.log.ErrorContext(r.Context(), "capabilities could not be told", slog.Any("error", err))
+		if ctx := r.Context(); ctx.Err() == nil {
+			h.complaint.Do(func() { h.log.ErrorContext(ctx, "capabilities could not be told", slog.Any("error", err)) })
+		}
 		w.Header().Set("Retry-After", "1")
 		respond.JSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be told at this time"})
 		return

@@ -476,7 +476,8 @@ func TestStrangersAtAFailingKey(t *testing.T) {
 		issuer := newIssuer(t)
 		key := &counting{Signer: seal().Key}
 		c := config(t, issuer)
-		c.Key = key
+		var log bytes.Buffer
+		c.Key, c.Log = key, slog.New(slog.NewTextHandler(&log, nil))
 		h := newHandler(t, c)
 		bearer := "Bearer " + token(t, issuer, "iSHARE")
 		key.delay = 100 * time.Millisecond
@@ -496,6 +497,9 @@ func TestStrangersAtAFailingKey(t *testing.T) {
 			}
 			time.Sleep(600 * time.Millisecond)
 		}
+		if lines := strings.Count(log.String(), "could not be told"); lines != 2 {
+			t.Errorf("%d lines in the log in two seconds:\n%s", lines, &log)
+		}
 	})
 }
 
@@ -505,7 +509,8 @@ func TestClientThatLeaves(t *testing.T) {
 		issuer := newIssuer(t)
 		key := &counting{Signer: seal().Key}
 		c := config(t, issuer)
-		c.Key = key
+		var log bytes.Buffer
+		c.Key, c.Log = key, slog.New(slog.NewTextHandler(&log, nil))
 		h := newHandler(t, c)
 		key.delay = 100 * time.Millisecond
 		time.Sleep(5 * time.Second)
@@ -529,6 +534,9 @@ func TestClientThatLeaves(t *testing.T) {
 		group.Wait()
 		if diff := cmp.Diff([]string{"200 after 90ms", "200 after 90ms"}, crowd(t, 2, h)); diff != "" || key.signed.Load() != 2 {
 			t.Errorf("%d signatures (-want +got):\n%s", key.signed.Load(), diff)
+		}
+		if log.Len() > 0 {
+			t.Errorf("log: %s", &log)
 		}
 	})
 }

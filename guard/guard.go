@@ -31,6 +31,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/waybill-token/waybill/accesstoken"
 )
@@ -51,22 +54,26 @@ func ask(ctx context.Context, checker Checker, token string) (*accesstoken.Claim
 }
 
 // LogOutages returns the checker as one that writes to a log, as an error, why it could not check a
-// token. What is wrong with a token is not logged. [NewForwardAuth] and [NewProxy] do this
+// token, once a second at most. What is wrong with a token is not logged, nor is that a client left before
+// its token was checked. [NewForwardAuth] and [NewProxy] do this
 // with their own; for [Require] and [Optional], which have no log, it is yours to do:
 //
 //	protect := guard.Require(guard.LogOutages(tokens, log), "iSHARE")
-func LogOutages(checker Checker, log *slog.Logger) Checker { return &talkative{checker, log} }
+func LogOutages(checker Checker, log *slog.Logger) Checker {
+	return &talkative{checker: checker, log: log, complaint: rate.Sometimes{Interval: time.Second}}
+}
 
 type talkative struct {
-	checker Checker
-	log     *slog.Logger
+	checker   Checker
+	log       *slog.Logger
+	complaint rate.Sometimes // strangers choose how often they ask
 }
 
 // Check implements [Checker].
 func (t *talkative) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
 	claims, err := ask(ctx, t.checker, token)
-	if err != nil && !isBad(err) {
-		t.log.ErrorContext(ctx, "an access token could not be checked", slog.Any("error", err))
+	if err != nil && !isBad(err) && ctx.Err() == nil {
+		t.complaint.Do(func() { t.log.ErrorContext(ctx, "an access token could not be checked", slog.Any("error", err)) })
 	}
 	return claims, err
 }

@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
@@ -119,6 +121,31 @@ func TestOutagesAreLogged(t *testing.T) {
 			t.Errorf("%s: log: %s", way.name, text)
 		}
 	}
+}
+
+// A stranger must not fill the log: neither by asking often, nor by leaving before the answer.
+func TestOutagesAreLoggedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, told := newLog()
+		checker := guard.LogOutages(undecided{}, log)
+		lines := func() int { return strings.Count(told.String(), "could not be checked") }
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := checker.Check(gone, "a-token"); err == nil || lines() != 0 {
+			t.Errorf("%v, %d lines of a client that has left", err, lines())
+		}
+		for range 1000 {
+			_, _ = checker.Check(t.Context(), "a-token")
+		}
+		if lines() != 1 {
+			t.Errorf("%d lines in one moment", lines())
+		}
+		time.Sleep(2 * time.Second)
+		_, _ = checker.Check(t.Context(), "a-token")
+		if lines() != 2 {
+			t.Errorf("%d lines in two seconds", lines())
+		}
+	})
 }
 
 // Without the middleware there is no caller, whatever the request says.
