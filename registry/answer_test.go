@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,8 @@ func TestPartyAnswers(t *testing.T) {
 		{"2.x expired", record20(strings.Replace(adherence20("Active"), "2040", "2025", 1)), "compliance ended on 2025-01-01", false},
 		{"2.x without end", record20(`"adherence":{"status":"Active","start_date":"2020-01-01T00:00:00Z","end_date":""}`), "states no start or end date", false},
 		{"2.x date of no sense", record20(`"adherence":{"status":"Active","start_date":"2020-01-01","end_date":"2040-01-01"}`), "holds no compliance", false},
+		{"2.x revoked, date of no sense", record20(`"adherence":{"status":"Revoked","start_date":"2020-01-01T00:00:00Z","end_date":"soon"}`), "compliance is revoked", false},
+		{"2.x revoked, date of no text", record20(`"adherence":{"status":"Revoked","start_date":"2020-01-01T00:00:00Z","end_date":7}`), "holds no compliance", false},
 		{"2.x without adherence", record20(), "holds no compliance", false},
 		{"2.x adherence null", record20(`"adherence":null,"certificates":null,"roles":null`), "holds no compliance", false},
 		{"2.x adherence of no sense", record20(`"adherence":"Active"`), "holds no compliance", false},
@@ -204,11 +207,78 @@ func TestAnswersThatNobodyIsThere(t *testing.T) {
 func TestUnreadableClaimsAreLogged(t *testing.T) {
 	t.Parallel()
 	var log logged
-	if _, _, err := readParty(claims30(`{"type":"x509Certificate","x5c":"?"}`, compliance30("active", "")), "a:b", slog.New(&log)); err != nil {
+	payload := claims30(`{"type":"x509Certificate","x5c":"?"}`, compliance30("active", ""), compliance30("revoked", `,"loa":7`))
+	if _, _, err := readParty(payload, "a:b", slog.New(&log)); err != nil {
 		t.Fatal(err)
 	}
-	if log.count("WARN a claim in a party record cannot be read and counts for nothing party=a:b claim=0") != 1 {
+	if log.count("WARN a claim in a party record cannot be read and counts for nothing party=a:b claim=0") != 1 ||
+		log.count("WARN a claim in a party record cannot be read and counts as withdrawn party=a:b claim=2") != 1 {
 		t.Errorf("log: %q", log.lines)
+	}
+}
+
+// A claim that is withdrawn wins over an active one about the same thing, however little of
+// it can be read beyond that.
+func TestUnreadableClaimIsWithdrawn(t *testing.T) {
+	t.Parallel()
+	active := []string{
+		compliance30("active", ""), certificate30(`"status":"active","x5c":"aGVsbG8="`),
+		`{"type":"frameworkRole","roleId":"ServiceConsumer","status":"active"}`,
+		`{"type":"dataspaceMembership","dataspaceId":"DS","status":"active"}`,
+	}
+	const compliance, certificate, role, membership = "compliance", "certificate", "role", "membership"
+	upper := strings.ToUpper(certificatePrint)
+	for claim, withdrawn := range map[string]string{
+		`{"type":"frameworkCompliance","frameworkId":"iSHARE","status":"revoked","endDate":""}`:                             compliance,
+		`{"type":"frameworkCompliance","frameworkId":"iSHARE","status":"Suspended","endDate":"2026-11-01"}`:                 compliance,
+		`{"type":"frameworkCompliance","frameworkId":"iSHARE","status":"REVOKED","endDate":"soon","roleId":7}`:              compliance,
+		`{"type":"frameworkCompliance","frameworkId":"iSHARE","status":"revoked","endDate":"2025-01-01T00:00:00Z","id":[]}`: compliance, // its end counts no more
+		`{"type":"frameworkCompliance","frameworkId":"iSHARE","status":"revoked","startDate":"","x5c":["aGVsbG8="]}`:        compliance,
+		certificate30(`"status":"revoked","x5t#s256":"` + upper + `","x5c":"?"`):                                            certificate,
+		certificate30(`"status":"revoked","x5t#s256":"` + upper + `","x5c":["aGVsbG8="]`):                                   certificate,
+		certificate30(`"status":"suspended","x5t#s256":" ` + upper[:2] + ":" + upper[2:] + `"`):                             certificate,
+		certificate30(`"status":"revoked","x5c":"aGVs\r\nbG8=","endDate":""`):                                               certificate,
+		certificate30(`"status":"revoked","x5c":"aGVsbG8=","x5t#s256":7`):                                                   certificate,
+		`{"type":"frameworkRole","roleId":"ServiceConsumer","status":"revoked","startDate":"2020"}`:                         role,
+		`{"type":"dataspaceMembership","dataspaceId":"DS","status":"revoked","endDate":7}`:                                  membership,
+		`{"type":"frameworkCompliance","frameworkId":"iSHARE","status":"inactive","endDate":""}`:                            "",
+		`{"type":"frameworkCompliance","frameworkId":"iSHARE","status":["revoked"],"endDate":""}`:                           "",
+		`{"type":"frameworkCompliance","frameworkId":"another","status":"revoked","endDate":""}`:                            "",
+		`{"frameworkId":"iSHARE","status":"revoked","endDate":""}`:                                                          "",
+		certificate30(`"status":"revoked","x5c":"?","x5t#s256":"?"`):                                                        "",
+		certificate30(`"status":"revoked","x5c":"YWJj","x5t#s256":"` + certificatePrint + `","endDate":""`):                 "",
+		`{"type":"frameworkRole","roleId":"another","status":"revoked","startDate":""}`:                                     "",
+	} {
+		for _, claims := range [][]string{append([]string{claim}, active...), append(slices.Clone(active), claim)} {
+			p, _, err := readParty(claims30(claims...), "a:b", slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for thing, holds := range map[string]bool{
+				compliance: p.Compliant(at.AddDate(10, 0, 0)) == nil, certificate: p.Certified(certificatePrint, at),
+				role: p.HasRole("ServiceConsumer", at), membership: p.MemberOf("DS", at),
+			} {
+				if holds != (thing != withdrawn) {
+					t.Errorf("beside %s: %s holds: %t", claim, thing, holds)
+				}
+			}
+		}
+	}
+}
+
+// A date that is an empty text makes no claim count, and is no date that is left out.
+func TestClaimsWithAnEmptyDate(t *testing.T) {
+	t.Parallel()
+	p, _, err := readParty(claims30(
+		strings.Replace(compliance30("active", ""), "2040-01-01T00:00:00.000Z", "", 1),
+		certificate30(`"status":"active","x5c":"aGVsbG8=","endDate":""`),
+		`{"type":"frameworkRole","roleId":"ServiceConsumer","status":"active","startDate":""}`,
+	), "a:b", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Compliant(at) == nil || p.Certified(certificatePrint, at) || p.HasRole("ServiceConsumer", at) {
+		t.Errorf("they count: %+v", p.Claims)
 	}
 }
 
@@ -367,6 +437,7 @@ func FuzzPartyAnswer(f *testing.F) {
 		`{"parties_info":{"count":0,"data":[null,{"party_id":["a:b","EU.EORI.NL1"]}]}}`,
 		`{"partyInfo":null}`, `{"party_info":{"party_id":"a:b","adherence":{"status":7}}}`,
 	} {
+		claims30(compliance30("active", ""), compliance30("revoked", `,"loa":7`), certificate30(`"status":"revoked","x5c":"aGVsbG8=","endDate":""`)),
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {

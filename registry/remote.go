@@ -67,7 +67,8 @@ type RemoteConfig struct {
 // registry and addressed to us, signed with the registry's seal, now, and that
 // chains to one of our own anchors and is not revoked. A party record must
 // be about the party that was asked for. Claims in it that cannot be read count for
-// nothing, and so does an entry of the trusted list.
+// nothing, unless they still say that they are revoked or suspended, and of what; then
+// they count as that. An entry of the trusted list that cannot be read grants nothing.
 //
 // A party is asked for at /parties/{id}, and by the search where that answers that
 // there is nobody, or that it does not know the question: some registries find
