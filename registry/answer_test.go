@@ -284,7 +284,7 @@ func TestClaimsWithAnEmptyDate(t *testing.T) {
 
 func TestTrustedListAnswers(t *testing.T) {
 	t.Parallel()
-	a, b := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
+	a, b, third := strings.Repeat("ab", 32), strings.Repeat("cd", 32), strings.Repeat("ef", 32)
 	entry := func(fingerprint, validity, status string) string {
 		return fmt.Sprintf(`{"subject":"CN=A","certificateFingerprint":%q,"validity":%q,"status":%q}`, fingerprint, validity, status)
 	}
@@ -305,7 +305,12 @@ func TestTrustedListAnswers(t *testing.T) {
 		"withdrawn and granted":     {list(entry(a, "valid", "withdrawn"), entry(a, "valid", "granted")), nil, ""},
 		"twice granted":             {list(entry(a, "valid", "granted"), entry(a, "valid", "granted")), []string{a}, ""},
 		"one unreadable":            {list(entry("xyz", "valid", "granted"), `7`, `null`, entry(a, "valid", "granted")), []string{a}, ""},
-		"two fingerprints in one":   {list(`{"certificateFingerprint":"`+a+`","certificate_fingerprint":"`+b+`","validity":"valid","status":"granted"}`, entry(b, "valid", "granted")), []string{b}, ""},
+		"two fingerprints in one":   {list(`{"certificateFingerprint":"`+a+`","certificate_fingerprint":"`+b+`","validity":"valid","status":"granted"}`, entry(b, "valid", "granted"), entry(third, "valid", "granted")), []string{third}, ""},
+		"two, one of them of sense": {list(`{"certificateFingerprint":"`+a+`","certificate_fingerprint":"xyz","validity":"valid","status":"granted"}`, entry(a, "valid", "granted"), entry(b, "valid", "granted")), []string{b}, ""},
+		"withdrawn, not readable":   {list(`{"certificateFingerprint":"`+a+`","status":"withdrawn","validity":"valid","subject":7}`, entry(a, "valid", "granted"), entry(b, "valid", "granted")), []string{b}, ""},
+		"status not readable":       {list(entry(a, "valid", "granted"), `{"certificate_fingerprint":" `+strings.ToUpper(a)+`","status":["withdrawn"]}`, entry(b, "valid", "granted")), []string{b}, ""},
+		"granted, not readable":     {list(entry(a, "valid", "granted"), `{"certificateFingerprint":"`+a+`","status":"granted","validity":"valid","subject":7}`, entry(b, "valid", "granted")), []string{b}, ""},
+		"fingerprint not readable":  {list(entry(a, "valid", "granted"), `{"certificateFingerprint":["`+a+`"],"status":"withdrawn"}`), []string{a}, ""},
 		"empty":                     {`{"trustedList":[]}`, nil, ""},
 		"none readable":             {list(entry("xyz", "valid", "granted")), nil, "no entry"},
 		"no list":                   {`{}`, nil, "no trusted list"},
@@ -432,12 +437,12 @@ func checkPublishedList(t *testing.T, payload []byte, version string) {
 func FuzzPartyAnswer(f *testing.F) {
 	for _, seed := range []string{
 		claims30(compliance30("active", ""), certificate30(`"status":"active","x5c":"aGVs\nbG8="`), `{"type":"other","x":[{}]}`, `null`),
+		claims30(compliance30("active", ""), compliance30("revoked", `,"loa":7`), certificate30(`"status":"revoked","x5c":"aGVsbG8=","endDate":""`)),
 		`{"partiesInfo":{"data":[{"id":"c:d","alsoKnownAs":["a:b"]},{"id":"e:f"}]}}`,
 		record20(adherence20("Active"), `"certificates":[{"x5c":"aGVsbG8=","x5t#s256":"","enabled_from":"2020-01-01T00:00:00Z"}],"roles":[{"role":"Service Consumer"}]`),
 		`{"parties_info":{"count":0,"data":[null,{"party_id":["a:b","EU.EORI.NL1"]}]}}`,
 		`{"partyInfo":null}`, `{"party_info":{"party_id":"a:b","adherence":{"status":7}}}`,
 	} {
-		claims30(compliance30("active", ""), compliance30("revoked", `,"loa":7`), certificate30(`"status":"revoked","x5c":"aGVsbG8=","endDate":""`)),
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {

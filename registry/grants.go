@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -46,7 +47,7 @@ func (e *listEntry) fingerprint() (trust.Fingerprint, error) {
 // An entry that cannot be read is left out and logged: its authority is not
 // trusted, and one slip of the registry does not shut out the clients of all others. A
 // list of which nothing can be read is refused. An authority that is listed twice is
-// trusted only if both entries grant it.
+// trusted only if both entries can be read and grant it.
 func grantedBy(payload []byte, log *slog.Logger) (trust.Anchors, Version, error) {
 	entries, version, err := listEntries(payload)
 	if err != nil {
@@ -57,6 +58,7 @@ func grantedBy(payload []byte, log *slog.Logger) (trust.Anchors, Version, error)
 		entry, fingerprint, err := readEntry(written)
 		if err != nil {
 			log.Warn("an entry of the trusted list cannot be read and grants nothing", slog.Int("entry", i), slog.Any("error", err))
+			maps.Copy(barred, namedBy(written))
 			continue
 		}
 		read++
@@ -101,4 +103,20 @@ func readEntry(written jsontext.Value) (*listEntry, trust.Fingerprint, error) {
 	}
 	fingerprint, err := entry.fingerprint()
 	return &entry, fingerprint, err
+}
+
+// namedBy finds the authorities that an entry names which cannot be read: nobody knows
+// whether it withdraws them.
+func namedBy(written jsontext.Value) trust.Anchors {
+	var members map[string]jsontext.Value
+	named := trust.Anchors{}
+	if json.Unmarshal(written, &members) != nil {
+		return named
+	}
+	for _, member := range []string{"certificateFingerprint", "certificate_fingerprint"} {
+		if fingerprint, err := trust.ParseFingerprint(strings.TrimSpace(textOf(members[member]))); err == nil {
+			named[fingerprint] = ""
+		}
+	}
+	return named
 }
