@@ -20,7 +20,8 @@ import (
 // Bounds of what is asked of a registry.
 const (
 	// lookupTimeout is for everything that one party or one trusted list takes:
-	// the access token and up to three requests.
+	// the access token and up to five requests: for the party itself, two searches, and
+	// the trusted list, which may be in two places.
 	lookupTimeout = 10 * time.Second
 	// maxAnswer is in bytes, decompressed. A record with a certificate is about
 	// 10 KiB, and a trusted list of a whole continent some 100 KiB.
@@ -33,8 +34,11 @@ var (
 	errSlow      = fmt.Errorf("the registry did not answer within %s", lookupTimeout)
 	errElsewhere = errors.New("a redirect leads to another origin, which is not followed")
 	errTooLong   = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-	// errNobody is the answer that there is no such party, or nothing at that place.
-	errNobody = errors.New("the registry answers that there is no such thing")
+	// errNobody is the answer, signed by the registry, that there is no such party.
+	errNobody = errors.New("the registry answers that there is no such party")
+	// errNotFound is a status that says that there is no such party, or nothing at that
+	// place. Nobody signed it: a server before the registry may answer so too.
+	errNotFound = errors.New("the registry answers that there is no such thing")
 	// errNoForm is the answer of a registry that does not know this way of asking.
 	errNoForm = errors.New("the registry does not answer a question of this form")
 )
@@ -46,7 +50,7 @@ func bound(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // get asks a question and returns the body of an answer with status 200.
 //
-// The error is an [*unreachableError] when there was no answer to judge, errNobody,
+// The error is an [*unreachableError] when there was no answer to judge, errNotFound,
 // errNoForm, the context's, or what is wrong with the answer.
 func (r *Remote) get(ctx context.Context, q question) ([]byte, error) {
 	began := time.Now()
@@ -134,7 +138,7 @@ func statusError(response *http.Response, said string) error {
 	}
 	switch status := response.StatusCode; {
 	case status == http.StatusNotFound, status == http.StatusGone:
-		return fmt.Errorf("%w: status %d%s", errNobody, status, said)
+		return fmt.Errorf("%w: status %d%s", errNotFound, status, said)
 	case status == http.StatusBadRequest, status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
 		return fmt.Errorf("%w: status %d%s", errNoForm, status, said)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:

@@ -72,8 +72,10 @@ type RemoteConfig struct {
 //
 // A party is asked for at /parties/{id}, and by the search where that answers that
 // there is nobody, or that it does not know the question: some registries find
-// other identifiers of a party only there. Nobody is found when the registry answered so, with the
-// status 404 or a signed empty list.
+// other identifiers of a party only there. Nobody is found when the registry answered so, with a
+// signed empty list or the status 404 or 410. A status alone may come from a server before the
+// registry that has lost it, so then the trusted list is asked for too: without it, the registry
+// is out of reach.
 //
 // The version is found out as the registry answers: what is signed has other
 // names in 3.0 than in 2.x, and both are understood. It matters for searches and for where
@@ -167,26 +169,48 @@ func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, e
 
 func (r *Remote) find(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
 	party, err := r.ask(ctx, single(id), id)
-	if !errors.Is(err, errNobody) && !errors.Is(err, errNoForm) {
+	if !isNo(err) && !errors.Is(err, errNoForm) {
 		return party, err
 	}
-	version, settleErr := r.settle(ctx)
+	version, signed, settleErr := r.settle(ctx)
 	if settleErr != nil {
 		return nil, settleErr
 	}
 	for _, q := range version.searches(id) {
 		party, searchErr := r.ask(ctx, q, id)
 		switch {
-		case errors.Is(searchErr, errNobody):
-			err = searchErr
-		case !errors.Is(searchErr, errNoForm):
+		case !isNo(searchErr) && !errors.Is(searchErr, errNoForm):
 			return party, searchErr
+		case errors.Is(searchErr, errNobody), errors.Is(err, errNoForm):
+			err = searchErr // the clearest no counts
 		}
 	}
-	if errors.Is(err, errNobody) {
+	switch {
+	case errors.Is(err, errNobody), errors.Is(err, errNotFound) && signed:
 		return nil, ErrUnknown
+	case errors.Is(err, errNotFound):
+		return nil, r.confirm(ctx, err)
 	}
 	return nil, err // no form of the question was answered, so nobody said no
+}
+
+// isNo reports whether an answer says that there is nobody.
+func isNo(err error) bool { return errors.Is(err, errNobody) || errors.Is(err, errNotFound) }
+
+// confirm decides what it means that nothing but a status says that there is nobody. A
+// server before the registry that has lost it answers so about every party. It cannot sign,
+// so the registry must be there to give its trusted list; otherwise it is out of reach. What
+// is wrong with the list is not logged each time, but when the list is asked for.
+func (r *Remote) confirm(ctx context.Context, no error) error {
+	_, err := r.askList(ctx, slog.New(slog.DiscardHandler))
+	if err == nil {
+		return ErrUnknown
+	}
+	outage := &unreachableError{cause: fmt.Errorf("%w; that does not count without the trusted list, which only the registry can sign: %w", no, err)}
+	if inner, ok := errors.AsType[*unreachableError](err); ok {
+		outage.wait = inner.wait
+	}
+	return outage
 }
 
 func (r *Remote) ask(ctx context.Context, q question, id ishare.PartyID) (*ishare.Party, error) {
@@ -204,15 +228,16 @@ func (r *Remote) ask(ctx context.Context, q question, id ishare.PartyID) (*ishar
 	return pick(records, version, id, r.log)
 }
 
-// settle returns the version, and finds it out when nothing was heard yet.
-func (r *Remote) settle(ctx context.Context) (Version, error) {
+// settle returns the version, and finds it out when nothing was heard yet. It reports
+// whether the registry signed an answer to that.
+func (r *Remote) settle(ctx context.Context) (version Version, signed bool, err error) {
 	if v := r.dialect.known(); v != VersionAuto {
-		return v, nil
+		return v, false, nil
 	}
-	if _, err := r.askList(ctx); err != nil {
-		return "", fmt.Errorf("finding out which version the registry speaks: %w", err)
+	if _, err := r.askList(ctx, r.log); err != nil {
+		return "", false, fmt.Errorf("finding out which version the registry speaks: %w", err)
 	}
-	return r.dialect.known(), nil
+	return r.dialect.known(), true, nil
 }
 
 // TrustedList asks for the certificate authorities that the registry grants: those
@@ -224,26 +249,26 @@ func (r *Remote) settle(ctx context.Context) (Version, error) {
 func (r *Remote) TrustedList(ctx context.Context) (trust.Anchors, error) {
 	bounded, cancel := bound(ctx)
 	defer cancel()
-	anchors, err := r.askList(bounded)
+	anchors, err := r.askList(bounded, r.log)
 	return anchors, r.conclude(ctx, "trusted list", err)
 }
 
-func (r *Remote) askList(ctx context.Context) (anchors trust.Anchors, err error) {
+func (r *Remote) askList(ctx context.Context, log *slog.Logger) (anchors trust.Anchors, err error) {
 	for _, q := range r.dialect.lists() {
-		anchors, err = r.askListAt(ctx, q)
-		if !errors.Is(err, errNobody) && !errors.Is(err, errNoForm) {
+		anchors, err = r.askListAt(ctx, q, log)
+		if !errors.Is(err, errNotFound) && !errors.Is(err, errNoForm) {
 			return anchors, err
 		}
 	}
 	return nil, fmt.Errorf("no trusted list: %w", err)
 }
 
-func (r *Remote) askListAt(ctx context.Context, q question) (trust.Anchors, error) {
+func (r *Remote) askListAt(ctx context.Context, q question, log *slog.Logger) (trust.Anchors, error) {
 	payload, err := r.read(ctx, q, listTokens)
 	if err != nil {
 		return nil, err
 	}
-	anchors, version, err := grantedBy(payload, r.log)
+	anchors, version, err := grantedBy(payload, log)
 	if err != nil {
 		return nil, err
 	}

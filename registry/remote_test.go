@@ -149,8 +149,8 @@ func TestRemoteAsksForIdentifiersOnly(t *testing.T) {
 func TestRemoteSettlesWhereTheTrustedListIs(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[Version][]string{
-		Version3: {"/parties/" + string(strangerID), "/trustedList", "/parties?id=" + query(strangerID), "/parties?alsoKnownAs=" + query(strangerID)},
-		Version2: {"/parties/" + string(strangerID), "/trustedList", "/trusted_list", "/parties?id=" + query(strangerID)},
+		Version3: {"/parties/" + string(strangerID), "/trustedList", "/parties?id=" + strangerQuery, "/parties?alsoKnownAs=" + strangerQuery},
+		Version2: {"/parties/" + string(strangerID), "/trustedList", "/trusted_list", "/parties?id=" + strangerQuery},
 	} {
 		f, r := served(t, version, VersionAuto)
 		if _, err := r.Party(t.Context(), strangerID); !errors.Is(err, ErrUnknown) {
@@ -167,19 +167,138 @@ func TestRemoteSettlesWhereTheTrustedListIs(t *testing.T) {
 func TestRemoteCannotSettle(t *testing.T) {
 	t.Parallel()
 	f, r := served(t, Version3, VersionAuto)
-	f.behind(func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/connect/token" {
-				next.ServeHTTP(w, r)
-				return
-			}
-			http.NotFound(w, r)
-		})
-	})
+	f.behind(onAll(http.NotFound))
 	_, err := r.Party(t.Context(), consumerID)
 	mustBeWrong(t, err, "finding out which version the registry speaks: no trusted list")
 	_, err = r.TrustedList(t.Context())
 	mustBeWrong(t, err, "no trusted list")
+}
+
+// A gateway that lost the registry answers 404 to everything. That is no answer about a
+// party, whatever the registry has said before, and the records of it stay in use.
+func TestRemoteTakesNoStatusForANoOfALostRegistry(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, f *fakeRegistry, r *Remote) {
+		cache, err := NewCache(CacheConfig{Source: r, MaxStale: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cache.Close()
+		mustParty(t, cache, consumerID)
+		for _, status := range []int{http.StatusNotFound, http.StatusGone} {
+			f.behind(onAll(respond(status, "")))
+			for _, id := range []ishare.PartyID{consumerID, strangerID} {
+				_, err := r.Party(t.Context(), id)
+				mustBeUnavailable(t, err, fmt.Sprintf("no such thing: status %d; that does not count without the trusted list", status))
+				mustBeUnavailable(t, err, "no trusted list: ")
+			}
+			if s := r.Stats(); s.Err == nil || s.Open {
+				t.Errorf("Stats = %+v", s)
+			}
+			mustParty(t, cache, consumerID)
+		}
+		f.behind(nil)
+		f.put("", consumerID)
+		if _, err := r.Party(t.Context(), consumerID); !errors.Is(err, ErrUnknown) {
+			t.Errorf("when the registry is back: %v, want ErrUnknown", err)
+		}
+	})
+}
+
+// Where nothing but statuses say that there is nobody, one more request finds out whether
+// the registry is there, unless the lookup has just asked for the trusted list.
+func TestRemoteConfirmsStatuses(t *testing.T) {
+	t.Parallel()
+	one, search, alias := "/parties/"+string(strangerID), "/parties?id="+strangerQuery, "/parties?alsoKnownAs="+strangerQuery
+	missing, odd := respond(404, ""), respond(400, "")
+	for name, c := range map[string]struct {
+		configured Version
+		front      func(http.Handler) http.Handler
+		want       []string // paths that the registry itself gets
+	}{
+		"statuses alone":           {Version3, onParties(missing), []string{"/trustedList"}},
+		"a status and no form":     {Version3, onSearches(odd), []string{one, "/trustedList"}},
+		"no form and a status":     {Version3, chain(onPath("/parties/", odd), onSearches(missing)), []string{"/trustedList"}},
+		"a signed no to searches":  {Version3, onPath("/parties/", missing), []string{search, alias}},
+		"the version is found out": {VersionAuto, onParties(missing), []string{"/trustedList"}},
+	} {
+		f, r := served(t, Version3, c.configured)
+		f.behind(c.front)
+		if _, err := r.Party(t.Context(), strangerID); !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s: %v, want ErrUnknown", name, err)
+		}
+		if diff := cmp.Diff(c.want, f.requests()); diff != "" {
+			t.Errorf("%s: requests (-want +got):\n%s", name, diff)
+		}
+	}
+	f, r := served(t, Version3, Version3)
+	f.put("null", strangerID)
+	f.behind(onSearches(missing))
+	if _, err := r.Party(t.Context(), strangerID); !errors.Is(err, ErrUnknown) || len(f.requests()) != 1 {
+		t.Errorf("a signed no to the first question: %v, %q", err, f.requests())
+	}
+}
+
+// Whatever is wrong with the trusted list, a status alone is no answer then.
+func TestRemoteDoesNotConfirm(t *testing.T) {
+	t.Parallel()
+	lost := onParties(respond(404, ""))
+	for says, front := range map[string]func(http.Handler) http.Handler{
+		"status 502":           onPath("/trustedList", respond(502, "")),
+		"status 400":           onPath("/trustedList", respond(400, "")),
+		"not one JSON object":  onPath("/trustedList", respond(200, "<html>")),
+		"does not accept our":  onPath("/trustedList", respond(403, "")),
+		"the answer broke off": onPath("/trustedList", breakOff),
+		"claim.exp":            func(h http.Handler) http.Handler { return h },
+	} {
+		f, r := served(t, Version3, Version3)
+		mustParty(t, r, consumerID)
+		if says == "claim.exp" {
+			f.change(func(f *fakeRegistry) { f.answer.age = time.Minute })
+		}
+		f.behind(chain(lost, front))
+		_, err := r.Party(t.Context(), consumerID)
+		mustBeUnavailable(t, err, says)
+	}
+}
+
+// What is wrong with entries of the trusted list is told when it is asked for, and not
+// with each party that is not there.
+func TestRemoteConfirmsInSilence(t *testing.T) {
+	t.Parallel()
+	f := newFakeRegistry(t, Version3)
+	f.list = fmt.Sprintf(`[7,{"subject":"CN=A","certificateFingerprint":%q,"validity":"valid","status":"granted"}]`, strings.Repeat("0a", 32))
+	f.front = onParties(respond(404, ""))
+	log := &logged{}
+	c := f.config(anywhere, &network{handler: f})
+	c.Log, c.Version = slog.New(log), Version3
+	r := remote(t, c)
+	if _, err := r.Party(t.Context(), strangerID); !errors.Is(err, ErrUnknown) || log.count("trusted list") != 0 {
+		t.Errorf("%v, log %q", err, log.lines)
+	}
+	if _, err := r.TrustedList(t.Context()); err != nil || log.count("an entry of the trusted list cannot be read") != 1 {
+		t.Errorf("%v, log %q", err, log.lines)
+	}
+}
+
+// A caller who gives up while the trusted list is asked for learns nothing of the registry.
+func TestRemoteCallerGivesUpOnTheConfirmation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _, r := inMemory(t)
+		mustParty(t, r, consumerID)
+		hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+		f.behind(chain(onParties(respond(404, "")), onPath("/trustedList", hang)))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := r.Party(ctx, consumerID); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*ishare.Outage)) {
+			t.Errorf("error %v", err)
+		}
+		if s := r.Stats(); s.Err != nil {
+			t.Errorf("Stats = %+v", s)
+		}
+		_, err := r.Party(t.Context(), consumerID)
+		mustBeUnavailable(t, err, errSlow.Error())
+	})
 }
 
 func TestRemoteTrustedListThatIsNoList(t *testing.T) {
@@ -222,7 +341,8 @@ func TestRemoteTakesNoAnswerForAnother(t *testing.T) {
 	mustBeWrong(t, err, "holds no trusted list")
 }
 
-func query(id ishare.PartyID) string { return strings.ReplaceAll(string(id), ":", "%3A") }
+// strangerQuery is the stranger's identifier in a query.
+var strangerQuery = strings.ReplaceAll(string(strangerID), ":", "%3A")
 
 func TestRemoteFollowsARegistryToAnotherVersion(t *testing.T) {
 	t.Parallel()
@@ -377,6 +497,28 @@ func onToken(instead http.HandlerFunc) func(http.Handler) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		instead(w, r)
 	})
+}
+
+// onAll puts a handler in the place of everything but the token endpoint.
+func onAll(instead http.HandlerFunc) func(http.Handler) http.Handler {
+	return chain(onPath("/parties", instead), onPath("/trusted", instead))
+}
+
+// onSearches puts a handler in the place of the searches, and not of single parties.
+func onSearches(instead http.HandlerFunc) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return onPath("/parties/", next.ServeHTTP)(onParties(instead)(next))
+	}
+}
+
+// chain puts several before the registry, the first one in front.
+func chain(fronts ...func(http.Handler) http.Handler) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		for _, front := range slices.Backward(fronts) {
+			next = front(next)
+		}
+		return next
+	}
 }
 
 func onPath(prefix string, instead http.HandlerFunc) func(http.Handler) http.Handler {
