@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -234,8 +235,8 @@ func (s *sources) close() error {
 	return errors.Join(errs...)
 }
 
-// A listed verifier does not call a chain untrusted while the trusted list that
-// could vouch for it is out of reach: that would be a guess.
+// A listed verifier does not refuse a chain by its anchor, or for want of one, while the
+// trusted list that could vouch for it is out of reach: that would be a guess.
 type listedVerifier struct {
 	*assertion.Verifier
 
@@ -256,7 +257,13 @@ func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, com
 }
 
 // isGuess reports whether a trusted list that is not in force could have prevented the rejection.
-func isGuess(r *ishare.Rejection) bool { return r != nil && r.Rule == ishare.ChainUntrusted }
+// It may also grant a CA below the anchor that we chose, and what stands above the lowest anchor
+// is not judged: neither its signatures nor its name constraints and policies. A rejection does
+// not say where in the chain the fault is, so a chain that is bad whatever the list says has to
+// wait for it too, like any chain that reaches no anchor.
+func isGuess(r *ishare.Rejection) bool {
+	return r != nil && slices.Contains([]*ishare.Rule{ishare.ChainOrder, ishare.ChainIssuer, ishare.ChainUntrusted}, r.Rule)
+}
 
 func withoutList(guess *ishare.Rejection) *ishare.Outage {
 	return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: listRetry, Cause: fmt.Errorf("%w: %w", errNoTrustedList, guess)}

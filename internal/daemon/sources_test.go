@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/registry"
@@ -75,6 +78,72 @@ func TestListedClientMeetsNoGuess(t *testing.T) {
 	}
 }
 
+// The list may grant a CA below our own anchor, above which nothing is judged. So what is
+// wrong there is a guess too while the list is not in force; what is wrong in the seal itself
+// is none. A path length is judged to the top of the chain, and so is no guess, but nobody can tell.
+func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
+	t.Parallel()
+	ca := must(testca.New(testca.Config{NewKey: testca.PooledKey}))(t)
+	root := ca.Authority(testca.Root)
+	own := trust.Anchors{trust.FingerprintOf(root.Certificate()): "root"}
+	// below issues the CA at a level in another way than the real one.
+	below := func(issuer *testca.Identity, level testca.Level, change func(*x509.Certificate)) *testca.Identity {
+		template := ca.Template(level)
+		change(template)
+		return must(issuer.Issue(template, ca.Authority(level).Key))(t)
+	}
+	asIs := func(*x509.Certificate) {}
+	weak := below(root, testca.Sub, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA })
+	limited := below(root, testca.Sub, func(c *x509.Certificate) {
+		c.PermittedDNSDomainsCritical, c.PermittedEmailAddresses = true, []string{"permitted.example.org"}
+	})
+	shallow := below(root, testca.Sub, func(c *x509.Certificate) { c.MaxPathLenZero = true })
+	named := func(c *x509.Certificate) { c.EmailAddresses = []string{"seal@elsewhere.example.org"} }
+
+	for _, c := range []struct {
+		name    string
+		sub     *testca.Identity
+		seal    func(*x509.Certificate)
+		granted testca.Level
+		unknown int // before the list is known
+		listed  int // when it grants the CA at the level
+		none    string
+	}{
+		{"signed with SHA-1", weak, asIs, testca.Sub, http.StatusServiceUnavailable, http.StatusOK, "chain.order: "},
+		{"name constraints", limited, named, testca.Issuing, http.StatusServiceUnavailable, http.StatusOK, "chain.issuer: "},
+		{"path length", shallow, asIs, testca.Issuing, http.StatusServiceUnavailable, http.StatusBadRequest, "chain.issuer: "},
+		{"expired seal", weak, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }, testca.Sub, http.StatusBadRequest, http.StatusBadRequest, "certificate.validity: "},
+	} {
+		issuing := below(c.sub, testca.Issuing, asIs)
+		id := must(ca.Seal(testca.SealRequest{
+			Organization: "Listed", Identifier: "NTRNL-10000002", Issuer: issuing, Template: c.seal,
+		}))(t)
+		key, _ := id.Key.(*rsa.PrivateKey)
+		client := &isharetest.Party{
+			Record: isharetest.Record("did:ishare:EU.NL.NTRNL-10000002", "Listed", id.Certificate()), Key: key, Certificates: id.Chain,
+		}
+		granted := map[testca.Level]*testca.Identity{testca.Sub: c.sub, testca.Issuing: issuing}[c.granted]
+		source := &grants{}
+		clients := must(trust.New(own))(t)
+		list := must(registry.NewTrustedList(registry.TrustedListConfig{Source: source, Own: own, Clients: clients, Refresh: time.Hour}))(t)
+		endpoint := listedEndpoint(t, clients, list, isharetest.NewList(client))
+
+		if w := ask(endpoint, client); w.Code != c.unknown {
+			t.Errorf("%s: before the list is known: %d %s, want %d", c.name, w.Code, w.Body, c.unknown)
+		}
+		source.anchors = trust.Anchors{trust.FingerprintOf(granted.Certificate()): "granted"}
+		_ = list.Update(t.Context()) // whose outcome the endpoint shows
+		if w := ask(endpoint, client); w.Code != c.listed {
+			t.Errorf("%s: granted: %d %s, want %d", c.name, w.Code, w.Body, c.listed)
+		}
+		source.anchors = trust.Anchors{}
+		_ = list.Update(t.Context())
+		if w := ask(endpoint, client); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), c.none) {
+			t.Errorf("%s: not granted: %d %s, want %s", c.name, w.Code, w.Body, c.none)
+		}
+	}
+}
+
 func listedEndpoint(t *testing.T, clients *trust.Validator, list *registry.TrustedList, parties assertion.PartySource) http.Handler {
 	t.Helper()
 	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, Newborn: true})
@@ -109,4 +178,14 @@ func ask(endpoint http.Handler, p *isharetest.Party) *httptest.ResponseRecorder 
 	w := httptest.NewRecorder()
 	endpoint.ServeHTTP(w, p.Request(isharetest.ProviderID).HTTP("http://provider.example"))
 	return w
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
 }
