@@ -142,16 +142,10 @@ func newSpace[T any](size int) (*otter.Cache[ishare.PartyID, memory[T]], error) 
 	return otter.New(&otter.Options[ishare.PartyID, memory[T]]{MaximumSize: size})
 }
 
-// A memory is something that was so at a time.
+// A memory is something that was so at a moment.
 type memory[T any] struct {
 	value T
-	at    time.Time
-}
-
-// age goes by the monotonic clock and by the wall clock, whichever says more. The
-// first stands still while a machine sleeps, the second may be set back.
-func (m memory[T]) age(now time.Time) time.Duration {
-	return max(now.Sub(m.at), now.Round(0).Sub(m.at.Round(0)))
+	moment
 }
 
 // Party returns the record of the party that goes by id. The record is shared by all

@@ -118,17 +118,17 @@ func (c *Cache) remember(id ishare.PartyID, f *flight, began time.Time) (relieve
 	now := time.Now()
 	switch {
 	case f.err == nil:
-		c.known.Set(id, memory[*ishare.Party]{f.party, began})
+		c.known.Set(id, memory[*ishare.Party]{f.party, momentOf(began)})
 		c.unknown.Invalidate(id)
 	case ishare.IsUnknownParty(f.err):
 		f.err = ErrUnknown // whichever way the source says so
-		c.unknown.Set(id, memory[struct{}]{at: began})
+		c.unknown.Set(id, memory[struct{}]{moment: momentOf(began)})
 		c.known.Invalidate(id)
 	case c.closed:
 		f.err = errCacheClosed // given up by us
 		return false, false
 	default:
-		c.failed.Set(id, memory[error]{f.err, now})
+		c.failed.Set(id, memory[error]{f.err, momentOf(now)})
 		c.failures.Add(1)
 		c.health.failed(f.err, now)
 		return false, true

@@ -124,6 +124,17 @@ func TestCacheAnswersFromMemory(t *testing.T) {
 	})
 }
 
+// A record is as old as the wall clock says after the machine slept.
+func TestCacheAgesInSleep(t *testing.T) {
+	t.Parallel()
+	s, c := cached(t, nil)
+	now := time.Now()
+	old := moment{steady: now, wall: now.Round(0).Add(-testFresh)}
+	c.known.Set("a:b", memory[*ishare.Party]{&ishare.Party{ID: "a:b", Name: "old"}, old})
+	wantRecord(t, c, "a:b", "1")
+	wantQuestions(t, s, 1)
+}
+
 // Whoever is busy never waits: the source takes a minute to answer here.
 func TestCacheRefreshesInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

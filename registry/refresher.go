@@ -19,6 +19,10 @@ const (
 	maxListPause   = 30 * time.Second
 )
 
+// listWake is how long a pause goes on at most until the clocks are looked at again: a timer
+// stands still while the machine sleeps.
+const listWake = time.Minute
+
 // A TrustedListSource answers with what a trusted list grants, as [Remote] does.
 type TrustedListSource interface {
 	TrustedList(ctx context.Context) (trust.Anchors, error)
@@ -47,14 +51,16 @@ type TrustedListConfig struct {
 // A TrustedList keeps the anchors of a validator up to date with a registry's
 // trusted list: an authority that is withdrawn is trusted until the next refresh. A list that
 // cannot be refreshed is used until it is Refresh plus MaxStale old; from then on, and before the
-// first one came, only our own anchors are trusted, and [TrustedList.InForce] says so.
+// first one came, only our own anchors are trusted, and [TrustedList.InForce] says so. Its age
+// goes by the monotonic clock and by the wall clock, whichever says more.
 type TrustedList struct {
 	config   TrustedListConfig
 	updating sync.Mutex // one update at a time, so that an older list never replaces a newer one
 
 	mu       sync.Mutex    // guards what follows
 	granted  trust.Anchors // nil: no list is in force
-	fetched  time.Time     // when the list was asked for
+	fetched  moment        // when the list was asked for
+	updated  moment        // when the last update ended that nobody gave up
 	err      error         // of the last update
 	failures int           // in a row
 }
@@ -78,17 +84,25 @@ func NewTrustedList(c TrustedListConfig) (*TrustedList, error) {
 }
 
 // Run updates the list at once and then as often as configured, more often after
-// a failure, until ctx is done, and then returns nil.
+// a failure, until ctx is done, and then returns nil. An update that came due while the
+// machine slept is made within a minute.
 func (l *TrustedList) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		_ = l.Update(ctx) // which logs it and keeps it in the stats
-		timer := time.NewTimer(l.pause())
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
+		for left := l.due(); left > 0 && ctx.Err() == nil; left = l.due() {
+			wait(ctx, min(left, listWake))
 		}
+	}
+	return nil
+}
+
+// wait returns after a time, or when ctx is done.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -104,8 +118,9 @@ func (l *TrustedList) Update(ctx context.Context) error {
 	if err != nil {
 		return l.keep(ctx, err)
 	}
+	l.updated = momentOf(time.Now())
 	l.tellChanges(ctx, granted)
-	l.granted, l.fetched, l.err, l.failures = trust.Anchors{}, began, nil, 0
+	l.granted, l.fetched, l.err, l.failures = trust.Anchors{}, momentOf(began), nil, 0
 	maps.Copy(l.granted, granted)
 	l.apply()
 	return nil
@@ -116,22 +131,24 @@ func (l *TrustedList) keep(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("registry: trusted list: %w", ctx.Err())
 	}
+	l.updated = momentOf(time.Now())
 	l.err = err
 	l.failures++
-	if l.granted != nil && time.Until(l.expires()) <= 0 {
+	if l.granted != nil && l.usable() <= 0 {
 		l.granted = nil
 		l.apply()
 		l.config.Log.ErrorContext(ctx, "the trusted list is too old to be used; only the configured anchors are trusted",
-			slog.Time("fetched", l.fetched), slog.Any("error", err))
+			slog.Time("fetched", l.fetched.wall), slog.Any("error", err))
 		return err
 	}
 	l.config.Log.WarnContext(ctx, "the trusted list was not refreshed",
-		slog.Bool("in_force", l.granted != nil), slog.Time("fetched", l.fetched), slog.Any("error", err))
+		slog.Bool("in_force", l.granted != nil), slog.Time("fetched", l.fetched.wall), slog.Any("error", err))
 	return err
 }
 
-func (l *TrustedList) expires() time.Time {
-	return l.fetched.Add(l.config.Refresh + l.config.MaxStale)
+// usable is for how long the list may still be used without a new one.
+func (l *TrustedList) usable() time.Duration {
+	return l.config.Refresh + l.config.MaxStale - l.fetched.age(time.Now())
 }
 
 func (l *TrustedList) apply() {
@@ -159,18 +176,26 @@ func (l *TrustedList) tellChanges(ctx context.Context, granted trust.Anchors) {
 	}
 }
 
-// pause is how long to wait for the next update.
-func (l *TrustedList) pause() time.Duration {
+// due is how long it is until the next update.
+func (l *TrustedList) due() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	left := l.pause() - l.updated.age(time.Now())
+	if l.granted != nil && l.failures > 0 {
+		left = min(left, l.usable())
+	}
+	return left
+}
+
+// pause is how long to wait between the last update and the next one.
+func (l *TrustedList) pause() time.Duration {
 	switch {
 	case l.failures == 0:
 		return l.config.Refresh
 	case l.granted == nil:
 		return min(firstListPause, l.config.Refresh)
 	}
-	pause := min(firstListPause<<min(l.failures-1, 10), maxListPause, l.config.Refresh)
-	return min(pause, max(time.Until(l.expires()), 0))
+	return min(firstListPause<<min(l.failures-1, 10), maxListPause, l.config.Refresh)
 }
 
 // InForce reports whether what the registry grants is known. While it is not, a
@@ -196,9 +221,9 @@ func (l *TrustedList) Stats() TrustedListStats {
 	defer l.mu.Unlock()
 	return TrustedListStats{
 		InForce: l.granted != nil,
-		Stale:   l.granted != nil && l.failures > 0 && time.Since(l.fetched) >= l.config.Refresh,
+		Stale:   l.granted != nil && l.failures > 0 && l.fetched.age(time.Now()) >= l.config.Refresh,
 		Granted: len(l.granted),
-		Fetched: l.fetched,
+		Fetched: l.fetched.wall,
 		Err:     l.err,
 	}
 }

@@ -173,6 +173,73 @@ func TestTrustedListOutlivesAnOutage(t *testing.T) {
 	})
 }
 
+// sleep is what the machine's clocks say of a list after it slept for a time.
+func sleep(l *TrustedList, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fetched.wall = l.fetched.wall.Add(-d)
+	l.updated.wall = l.updated.wall.Add(-d)
+}
+
+// When the machine slept, the monotonic clock and the timers stood still. The list is as old
+// as the wall clock says, and is asked for within a minute.
+func TestTrustedListAgesInSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &listSource{}
+		s.set(nil, fingerprint(2))
+		l, v := keeper(t, s, slog.DiscardHandler)
+		runList(t, l)
+		time.Sleep(listRefresh / 2)
+		if n := s.questions(); n != 1 {
+			t.Errorf("%d questions in half of the time, want 1", n)
+		}
+
+		sleep(l, listRefresh/2-listWake/2)
+		time.Sleep(listWake)
+		synctest.Wait()
+		if n := s.questions(); n != 2 {
+			t.Errorf("%d questions after a short sleep, want 2", n)
+		}
+
+		s.set(errBroken)
+		sleep(l, 72*time.Hour)
+		if !l.InForce() || l.Stats().Stale {
+			t.Errorf("before anybody looked at the clock: %+v", l.Stats())
+		}
+		time.Sleep(listWake)
+		synctest.Wait()
+		wantAnchors(t, v)
+		if l.InForce() {
+			t.Error("a list that is days old is in force")
+		}
+		s.set(nil, fingerprint(3))
+		time.Sleep(2 * firstListPause)
+		synctest.Wait()
+		wantAnchors(t, v, 3)
+	})
+}
+
+// A sleep within MaxStale makes a list stale, and an outage in it ends in time.
+func TestTrustedListIsStaleAfterSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &listSource{}
+		s.set(nil, fingerprint(2))
+		l, v := keeper(t, s, slog.DiscardHandler)
+		runList(t, l)
+		s.set(errBroken)
+		sleep(l, listRefresh+listStale-listWake-1)
+		time.Sleep(listWake)
+		synctest.Wait()
+		wantAnchors(t, v, 2)
+		if !l.Stats().Stale {
+			t.Errorf("Stats = %+v", l.Stats())
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		wantAnchors(t, v)
+	})
+}
+
 func TestTrustedListBeforeTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &listSource{}
