@@ -114,7 +114,7 @@ func parseSignedList(der []byte, issuer *x509.Certificate) (*wireList, error) {
 	case !issuerMay(issuer, x509.KeyUsageCRLSign):
 		return nil, errors.New("the key usage of the issuer does not include cRLSign")
 	case !strongSignature(algorithm):
-		return nil, fmt.Errorf("the list is signed with the algorithm %s; SHA-256 or better is asked for", signed.Algorithm.Algorithm)
+		return nil, fmt.Errorf("the list is signed with the algorithm %s; SHA-256 or better is asked for", shorten(signed.Algorithm.Algorithm.String()))
 	}
 	if err := issuer.CheckSignature(algorithm, signed.List.FullBytes, signed.Signature.RightAlign()); err != nil {
 		return nil, fmt.Errorf("the list is not signed by the issuer: %w", err)

@@ -65,7 +65,7 @@ func extensionName(id asn1.ObjectIdentifier) string {
 		oidInhibitAnyPolicy.String(): "inhibitAnyPolicy", oidKeyUsage.String(): "keyUsage",
 	}[number]
 	if name == "" {
-		return number
+		return shorten(number)
 	}
 	return name + " (" + number + ")"
 }

@@ -69,7 +69,7 @@ func readOCSP(der []byte, of subject, at time.Time) (*statement, error) {
 // issuer has vouched for it.
 func (b *ocspBasic) signer(issuer *x509.Certificate, at time.Time) (*x509.Certificate, error) {
 	if !strongSignature(signatureAlgorithm(b.Algorithm)) {
-		return nil, fmt.Errorf("the answer is signed with the algorithm %s; SHA-256 or better is asked for", b.Algorithm.Algorithm)
+		return nil, fmt.Errorf("the answer is signed with the algorithm %s; SHA-256 or better is asked for", shorten(b.Algorithm.Algorithm.String()))
 	}
 	problem := errors.New("the answer is signed neither by the issuer nor by a responder that it named")
 	if b.Data.names(issuer) {

@@ -91,7 +91,7 @@ func parseOCSP(der []byte) (*ocspBasic, error) {
 		return nil, responderError(status)
 	}
 	if !answer.Bytes.Type.Equal(oidOCSPBasic) {
-		return nil, fmt.Errorf("the answer has the type %s, which is not known here", answer.Bytes.Type)
+		return nil, fmt.Errorf("the answer has the type %s, which is not known here", shorten(answer.Bytes.Type.String()))
 	}
 	var basic ocspBasic
 	if err := unmarshalAll(answer.Bytes.DER, &basic); err != nil {

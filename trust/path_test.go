@@ -588,6 +588,78 @@ func TestSentencesAndHintsOfChains(t *testing.T) {
 	}
 }
 
+// Names of many attributes are not written out: each attribute makes all the others dearer.
+func TestNamesOfManyAttributes(t *testing.T) {
+	chain := func(names map[int]pkix.Name) []*x509.Certificate {
+		return pathCA{}.chain(t, func(i int, c *x509.Certificate) {
+			if name, ok := names[i]; ok {
+				c.Subject = name
+			}
+		})
+	}
+	many := func(commonName string, n int) pkix.Name {
+		name := pkix.Name{CommonName: commonName}
+		for range n {
+			name.ExtraNames = append(name.ExtraNames, pkix.AttributeTypeAndValue{Type: oidOrganization, Value: "Org"})
+		}
+		return name
+	}
+	// The seal and the root; the last issuer that is presented names the root.
+	long := chain(map[int]pkix.Name{0: many("", 4000), 3: many("", 4000)})
+	usual := chain(map[int]pkix.Name{0: many("", maxSpelled), 1: {CommonName: "CA"}})
+	alike := chain(map[int]pkix.Name{1: many("CA", 4000)})
+	v, err := New(Anchors{FingerprintOf(usual[3]): ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		chain []*x509.Certificate
+		want  string
+	}{
+		"of the seal":                 {long[:1], "x5c[0] ('a name of 4000 attributes')"},
+		"of the last issuer":          {long[:3], "issued by 'a name of 4000 attributes'"},
+		"of an issuer of like name":   {[]*x509.Certificate{alike[0], usual[1]}, "x5c[1] ('CA'): 'a name of 4001 attributes'"},
+		"as many as are written out":  {usual[:1], "x5c[0] ('O=Org+O=Org+"},
+		"of many, with a common name": {alike[1:2], "x5c[0] ('CA')"},
+	} {
+		_, err := v.Validate(test.chain, time.Now(), nil)
+		if err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 1000 {
+			t.Errorf("%s: %.1000v, want %s", name, err, test.want)
+		}
+	}
+}
+
+// What is quoted is cut short, whatever it is: an object identifier may be as long as the
+// certificate.
+func TestQuotesAreBounded(t *testing.T) {
+	endless := make(asn1.ObjectIdentifier, 1000)
+	endless[0] = 1
+	if name := extensionName(endless); len(name) != 80+len("...") {
+		t.Errorf("an extension is called %s", name)
+	}
+	algorithm := pkix.AlgorithmIdentifier{Algorithm: endless}
+	_, ofType := parseOCSP(mustDER(ocspAnswer{Bytes: ocspBytes{Type: endless, DER: asn1.NullBytes}}))
+	_, signedAnswer := (&ocspBasic{Algorithm: algorithm}).signer(nil, time.Now())
+	_, signed := parseSignedList(mustDER(signedList{List: asn1.RawValue{FullBytes: asn1.NullBytes}, Algorithm: algorithm}), &x509.Certificate{})
+	for _, err := range []error{ofType, signedAnswer, signed} {
+		if err == nil || !strings.Contains(err.Error(), "1.0.0.0") || len(err.Error()) > 200 {
+			t.Errorf("%v", err)
+		}
+	}
+	for s, want := range map[string]string{
+		strings.Repeat("x", 80):             strings.Repeat("x", 80),
+		strings.Repeat("x", 81):             strings.Repeat("x", 80) + "...",
+		strings.Repeat("\U0001d11e", 80):    strings.Repeat("\U0001d11e", 80),
+		strings.Repeat("\U0001d11e", 81):    strings.Repeat("\U0001d11e", 80) + "...",
+		strings.Repeat("\U0001d11e", 9000):  strings.Repeat("\U0001d11e", 80) + "...",
+		strings.Repeat("\xff", 40) + "rest": strings.Repeat("\xff", 40) + "rest",
+	} {
+		if got := shorten(s); got != want {
+			t.Errorf("%q is cut to %q", s, got)
+		}
+	}
+}
+
 // FuzzExtensions: whatever the extensions hold, they are read or refused.
 func FuzzExtensions(f *testing.F) {
 	f.Add(certifies(policyA, policyAny).Value, subtrees([][]byte{tagged(0x82, []byte("a.example"))}, nil).Value, altNames(tagged(0x81, []byte("a@b"))).Value)

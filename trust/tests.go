@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -48,13 +49,28 @@ func called(name pkix.Name) string {
 	if name.CommonName != "" {
 		return shorten(name.CommonName)
 	}
+	return spelled(name)
+}
+
+// maxSpelled is how many attributes a name may have that is written out. Real names have
+// about ten.
+const maxSpelled = 32
+
+// spelled is a name with all its attributes, cut short. A stranger chooses how many there
+// are, and what pkix.Name.String costs grows with the square of that: of a name with too
+// many, only the number is told.
+func spelled(name pkix.Name) string {
+	if n := len(name.Names); n > maxSpelled {
+		return fmt.Sprintf("a name of %d attributes", n)
+	}
 	return shorten(name.String())
 }
 
-// shorten bounds what a sentence quotes.
+// shorten bounds what a sentence quotes, whatever stands there.
 func shorten(s string) string {
 	const most = 80
-	if runes := []rune(s); len(runes) > most {
+	const enough = utf8.UTFMax * (most + 1) // bytes, for one character more than is quoted
+	if runes := []rune(s[:min(len(s), enough)]); len(runes) > most {
 		return string(runes[:most]) + "..."
 	}
 	return s
@@ -189,7 +205,7 @@ func eachIsIssuedByTheNext(c candidate) *ishare.Rejection {
 		}
 		issuer := called(cert.Issuer)
 		if issuer == called(next.Subject) {
-			issuer = shorten(cert.Issuer.String())
+			issuer = spelled(cert.Issuer)
 		}
 		return ishare.ChainOrder.Because("%s names another issuer than %s: %q", c.label(i), c.label(i+1), issuer).
 			WithHint("Put the certificate of %q behind it: x5c goes from the leaf up to the root, without gaps or strangers.", issuer)
