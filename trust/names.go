@@ -105,7 +105,7 @@ func canonicalRDN(rdn cryptobyte.String) (string, bool) {
 }
 
 // canonicalValue is an attribute's value as caseIgnoreMatch sees it (RFC 4518 section 2).
-// Where a value holds a character that is not for printing, it is left as it
+// Where a value holds a character that is not for printing or not seen, it is left as it
 // stands, with its type, although RFC 4518 has some of them removed: whoever reads
 // the name does not see that there is one. It reports whether the value can be compared.
 func canonicalValue(value []byte, tag cbasn1.Tag) (canonical string, ok bool) {
@@ -167,7 +167,7 @@ func isASCII(s string) bool {
 }
 
 // foldText removes what caseIgnoreMatch does not look at. It fails where there is a
-// character that is not for printing.
+// character that is not for printing or not seen.
 func foldText(s string) (string, bool) {
 	if isASCII(s) {
 		s = strings.ToLower(s)
@@ -176,5 +176,13 @@ func foldText(s string) (string, bool) {
 		s = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
 	}
 	s = strings.Join(strings.Fields(s), " ")
-	return s, !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError })
+	return s, !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || isUnseen(r) })
+}
+
+// isUnseen: what RFC 4518 section 2.2 maps to nothing is among these, although Unicode calls
+// some of it graphic.
+func isUnseen(r rune) bool {
+	const mongolianHyphen, objectReplacement = 0x1806, 0xfffc // mapped to nothing by name
+	return !unicode.IsGraphic(r) || r == mongolianHyphen || r == objectReplacement ||
+		unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }

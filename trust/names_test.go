@@ -82,6 +82,9 @@ func TestSameName(t *testing.T) {
 		"an accent":                    {utf("e"), utf("\u00e9"), false},
 		"a character that is not seen": {utf("Test"), utf("Te\u200bst"), false},
 		"a soft hyphen":                {utf("Test"), utf("Te\u00adst"), false},
+		"a grapheme joiner":            {utf("Test"), utf("Te\u034fst"), false},
+		"a variation selector":         {utf("Test"), utf("Te\ufe0fst"), false},
+		"one that is not seen, twice":  {utf("Te\u034fst"), utf("te\u034fst"), false},
 		"NUL":                          {utf("Test"), utf("Test\x00"), false},
 		"two that are not seen":        {utf("Te\u200bst"), utf("te\u200bst"), false},
 		"text that is not UTF-8":       {utf("T\xe9"), utf("t\xe9"), false},
@@ -106,6 +109,21 @@ func TestSameName(t *testing.T) {
 	} {
 		if SameName(test.a, test.b) != test.same || SameName(test.b, test.a) != test.same {
 			t.Errorf("%s: %t, want %t", name, !test.same, test.same)
+		}
+	}
+}
+
+// Each character that RFC 4518 section 2.2 removes, or that is not seen, is one for which a
+// name is not compared: what is left of it may be another name.
+func TestCharactersThatAreNotSeen(t *testing.T) {
+	for _, r := range "\u00ad\u034f\u1806\u180b\u180c\u180d\u180e\u200b\u200f\u2060\ufe00\ufe0f\ufeff\ufffc\u115f\u3164\uffa0\U000e0001\U000e0100" {
+		if text, ok := foldText("Ev" + string(r) + "il"); ok {
+			t.Errorf("%U is compared, as %q", r, text)
+		}
+	}
+	for _, s := range []string{"e\u0301", "\u1820\u1821", "\u0915\u094d\u0937", "日本"} {
+		if _, ok := foldText(s); !ok {
+			t.Errorf("%q is not compared", s)
 		}
 	}
 }

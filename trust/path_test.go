@@ -253,6 +253,7 @@ func TestNameConstraints(t *testing.T) {
 	subject := nameOf([]attr{{asn1.ObjectIdentifier{2, 5, 4, 6}, asn1.TagPrintableString, "nl"}}, []attr{{oidOrganization, asn1.TagUTF8String, " CONSUMER "}})
 	stranger := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stranger"}})
 	zeroWidth := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stran\u200bger"}})
+	joined := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stran\u034fger"}})
 	deeper := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stranger"}}, []attr{{oidOrganization, asn1.TagUTF8String, "Unit"}})
 	mapped := ip(netip.MustParseAddr("::ffff:192.0.2.9").AsSlice()...)
 	other := tagged(0xa0, append(mustDER(policyA), tagged(0xa0, mustDER("x"))...))
@@ -295,6 +296,7 @@ func TestNameConstraints(t *testing.T) {
 		"a host with a NUL":                 {list{dns("example.org")}, nil, list{dns("evil.com\x00.example.org")}, refused},
 		"an IPv4 address in IPv6":           {nil, list{ip(192, 0, 2, 0, 255, 255, 255, 0)}, list{mapped}, excluded},
 		"a name that hides a character":     {nil, list{directory(stranger)}, list{directory(zeroWidth)}, "directoryName " + excluded},
+		"a name that hides a joiner":        {nil, list{directory(stranger)}, list{directory(joined)}, "directoryName " + excluded},
 		"the same, further down":            {nil, list{directory(deeper)}, list{directory(zeroWidth)}, ""},
 		"the same, permitted by itself":     {list{directory(subject), directory(zeroWidth)}, nil, list{directory(zeroWidth)}, ""},
 		"a form that nobody compares":       {list{other}, nil, list{other}, "otherName " + refused},
