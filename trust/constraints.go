@@ -22,6 +22,7 @@ const maxComparisons = 1 << 17
 type form uint8
 
 const (
+	formOther     form = 0
 	formEmail     form = 1
 	formDNS       form = 2
 	formDirectory form = 4
@@ -43,7 +44,7 @@ type generalName struct {
 	form      form
 	text      string // email, DNS and URI, in lower case but for the local part of an address
 	directory name
-	octets    []byte // IP: an address, or an address and a mask
+	octets    []byte // IP: an address, or an address and a mask. Another form: as it stands
 	// opaque: nobody says here what is within what, for the form is another one or the
 	// name is not one that can be compared. Under a constraint of its form, no name passes.
 	opaque bool
@@ -233,11 +234,26 @@ func namesOf(cert *x509.Certificate) ([]generalName, error) {
 		var n generalName
 		ok = n.read(&list, false)
 		names = append(names, n)
+		if n.mayBeMailbox() {
+			names = append(names, generalName{form: formEmail, opaque: true})
+		}
 	}
 	if !ok {
 		return nil, fmt.Errorf("its %s has a name that cannot be read", extensionName(oidSubjectAltName))
 	}
 	return names, nil
+}
+
+// derSMTPUTF8Mailbox is the object identifier 1.3.6.1.5.5.7.8.9 in DER.
+const derSMTPUTF8Mailbox = "\x2b\x06\x01\x05\x05\x07\x08\x09"
+
+// mayBeMailbox reports whether a name is a mailbox whose local part goes beyond ASCII, for
+// which RFC 9598 has the constraints on rfc822Name count too. Such mailboxes are not
+// compared here, so those constraints let none pass. A name whose type cannot be read may be one.
+func (n generalName) mayBeMailbox() bool {
+	var id cryptobyte.String
+	contents := cryptobyte.String(n.octets)
+	return n.form == formOther && (!contents.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) || string(id) == derSMTPUTF8Mailbox)
 }
 
 const oidEmailAddress = "1.2.840.113549.1.9.1"
@@ -280,7 +296,7 @@ func (n *generalName) read(from *cryptobyte.String, isBase bool) bool {
 	case formDNS, formEmail, formURI:
 		n.readText(string(value), isBase)
 	default:
-		n.opaque = true
+		n.octets, n.opaque = value, true
 	}
 	return true
 }

@@ -257,6 +257,8 @@ func TestNameConstraints(t *testing.T) {
 	deeper := nameOf([]attr{{oidOrganization, asn1.TagUTF8String, "Stranger"}}, []attr{{oidOrganization, asn1.TagUTF8String, "Unit"}})
 	mapped := ip(netip.MustParseAddr("::ffff:192.0.2.9").AsSlice()...)
 	other := tagged(0xa0, append(mustDER(policyA), tagged(0xa0, mustDER("x"))...))
+	mailbox := tagged(0xa0, append(mustDER(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 9}), tagged(0xa0, tagged(12, []byte("żółw@example.org")))...))
+	untyped := tagged(0xa0, mustDER("x"))
 	const refused, excluded = "is not among the permitted ones", "is excluded"
 	for name, test := range map[string]struct {
 		permitted, excluded, names list
@@ -302,6 +304,14 @@ func TestNameConstraints(t *testing.T) {
 		"a form that nobody compares":       {list{other}, nil, list{other}, "otherName " + refused},
 		"the same, excluded":                {nil, list{other}, list{other}, "otherName " + excluded},
 		"the same, not in the seal":         {list{other}, nil, nil, ""},
+		"a mailbox beyond ASCII":            {list{email("example.org")}, nil, list{mailbox}, "rfc822Name " + refused},
+		"a mailbox, excluded":               {nil, list{email("example.com")}, list{mailbox}, "rfc822Name " + excluded},
+		"a mailbox beside an address":       {list{email("example.org")}, nil, list{email("seal@example.org"), mailbox}, "rfc822Name " + refused},
+		"a mailbox as a form of its own":    {list{other}, nil, list{mailbox}, "otherName " + refused},
+		"a mailbox as a base":               {list{mailbox}, nil, list{other}, "otherName " + refused},
+		"a mailbox without constraints":     {list{dns("example.org")}, nil, list{mailbox}, ""},
+		"a form that is no mailbox":         {list{email("example.org")}, nil, list{other}, ""},
+		"a form that may be one":            {list{email("example.org")}, nil, list{untyped}, "rfc822Name " + refused},
 	} {
 		p := pathCA{issuing: []pkix.Extension{subtrees(test.permitted, test.excluded)}}
 		if test.names != nil {
