@@ -53,11 +53,7 @@ func readOCSP(der []byte, of subject, at time.Time) (*statement, error) {
 	if err != nil {
 		return nil, err
 	}
-	single, err := basic.about(of)
-	if err != nil {
-		return nil, err
-	}
-	v, err := single.read(at)
+	v, err := basic.about(of, at)
 	if err != nil {
 		return nil, err
 	}
@@ -145,19 +141,37 @@ func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
 
 // about finds what the answer says of the certificate. Another CA's
 // certificate may have the same serial number, and its responder the same key.
-func (b *ocspBasic) about(of subject) (*ocspSingle, error) {
+//
+// Nothing forbids an answer to speak of a certificate twice. A revocation counts whatever
+// else is said; otherwise all must be good, until the first of them ends.
+func (b *ocspBasic) about(of subject, at time.Time) (verdict, error) {
 	if err := knowsCritical(b.Data.Extensions); err != nil {
-		return nil, err
+		return verdict{}, err
 	}
+	var good *verdict
+	var problem error
 	for i := range b.Data.Responses {
-		if single := &b.Data.Responses[i]; single.ID.names(of) {
-			if err := knowsCritical(single.Extensions); err != nil {
-				return nil, err
-			}
-			return single, nil
+		single := &b.Data.Responses[i]
+		if !single.ID.names(of) {
+			continue
+		}
+		v, err := single.read(at)
+		switch {
+		case err != nil:
+			problem = err
+		case v.revoked != nil:
+			return v, nil
+		case good == nil || v.nextUpdate.Before(good.nextUpdate):
+			good = &v
 		}
 	}
-	return nil, errors.New("the answer is about another certificate")
+	switch {
+	case problem != nil:
+		return verdict{}, problem
+	case good == nil:
+		return verdict{}, errors.New("the answer is about another certificate")
+	}
+	return *good, nil
 }
 
 func (id *ocspCertID) names(of subject) bool {
@@ -177,6 +191,9 @@ func (id *ocspCertID) names(of subject) bool {
 
 // read takes a statement that is in force for what it says.
 func (s *ocspSingle) read(at time.Time) (verdict, error) {
+	if err := knowsCritical(s.Extensions); err != nil {
+		return verdict{}, err
+	}
 	v := verdict{thisUpdate: s.ThisUpdate, nextUpdate: s.NextUpdate}
 	if v.nextUpdate.IsZero() {
 		v.nextUpdate = v.thisUpdate.Add(ocspLife)
