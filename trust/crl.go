@@ -146,7 +146,7 @@ func (l *list) readExtensions(extensions []pkix.Extension) error {
 			l.partial = errDeltaBeside
 		}
 	}
-	return knowsCritical(extensions, oidIssuingDistributionPoint)
+	return onceAndKnown(extensions, oidIssuingDistributionPoint)
 }
 
 // understood says why the entries, or one of them, cannot be relied on. Those of

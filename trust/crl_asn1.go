@@ -181,41 +181,65 @@ func (e wireEntry) withdrawal() (withdrawal, error) {
 	if !e.rest.ReadOptionalASN1(&extensions, &present, cbasn1.SEQUENCE) || !e.rest.Empty() {
 		return w, fmt.Errorf("%w: an entry", errMalformedList)
 	}
-	for !extensions.Empty() {
-		if err := w.readExtension(&extensions); err != nil {
-			return w, err
-		}
+	if !present {
+		return w, nil
 	}
-	return w, nil
+	err := w.readExtensions(extensions)
+	return w, err
 }
 
-// readExtension takes the first extension of an entry away. A list with a critical
-// one that is not known says nothing about any certificate (RFC 5280 section 5.3).
-func (w *withdrawal) readExtension(from *cryptobyte.String) error {
-	var extension, id, value cryptobyte.String
+// maxEntryExtensions is how many extensions an entry may have. RFC 5280 section 5.3 knows four.
+const maxEntryExtensions = 8
+
+// readExtensions reads those of an entry, of which each may stand there once (RFC 5280
+// section 4.2). A list has up to a million entries, so what was seen is not kept in a map.
+func (w *withdrawal) readExtensions(all cryptobyte.String) error {
+	var seen [maxEntryExtensions]cryptobyte.String
+	for n := 0; !all.Empty(); n++ {
+		if n == len(seen) {
+			return fmt.Errorf("an entry has more than %d extensions, which is all that is read here", len(seen))
+		}
+		id, err := w.readExtension(&all)
+		if err != nil {
+			return err
+		}
+		for _, other := range seen[:n] {
+			if bytes.Equal(other, id) {
+				return fmt.Errorf("%w: the extension %s stands twice in an entry, which RFC 5280 section 4.2 forbids", errMalformedList, oidString(id))
+			}
+		}
+		seen[n] = id
+	}
+	return nil
+}
+
+// readExtension takes the first extension of an entry away, and gives its identifier. A list
+// with a critical one that is not known says nothing about any certificate (RFC 5280 section 5.3).
+func (w *withdrawal) readExtension(from *cryptobyte.String) (id cryptobyte.String, err error) {
+	var extension, value cryptobyte.String
 	var critical bool
 	if !from.ReadASN1(&extension, cbasn1.SEQUENCE) ||
 		!extension.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) ||
 		!readCritical(&extension, &critical) ||
 		!extension.ReadASN1(&value, cbasn1.OCTET_STRING) {
-		return fmt.Errorf("%w: crlEntryExtensions", errMalformedList)
+		return nil, fmt.Errorf("%w: crlEntryExtensions", errMalformedList)
 	}
 	switch string(id) {
 	case derCertificateIssuer:
-		return errIndirectList
+		return nil, errIndirectList
 	case derReasonCode:
 		var code int
 		if !value.ReadASN1Enum(&code) {
-			return fmt.Errorf("%w: reasonCode", errMalformedList)
+			return nil, fmt.Errorf("%w: reasonCode", errMalformedList)
 		}
 		w.reason = reasonOf(code)
 	case derInvalidityDate: // says since when the key is bad; the certificate is as revoked as without
 	default:
 		if critical {
-			return fmt.Errorf("an entry has the critical extension %s, which is not known here", oidString(id))
+			return nil, fmt.Errorf("an entry has the critical extension %s, which is not known here", oidString(id))
 		}
 	}
-	return nil
+	return id, nil
 }
 
 func readCritical(from *cryptobyte.String, critical *bool) bool {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"net/http"
 	"slices"
@@ -106,6 +107,16 @@ func TestListsThatDoNotCount(t *testing.T) {
 		{"delta that hides it", extension(pkix.Extension{Id: oidDeltaCRLIndicator, Value: []byte{2, 1, 1}}), "the list is a delta"},
 		{"unknown critical extension", extension(pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: asn1.NullBytes}), "critical extension 1.2.3"},
 		{"indirect", extension(issuingPoint(t, issuingDistributionPoint{Indirect: true})), "the list is indirect"},
+		{"two distribution points", func(_ *pki, l *testca.ListAnswer) {
+			l.ExtraExtensions = []pkix.Extension{issuingPoint(t, issuingDistributionPoint{CAsOnly: true}), issuingPoint(t, issuingDistributionPoint{UsersOnly: true})}
+		}, "stands there twice"},
+		{"two extensions that do not matter", func(_ *pki, l *testca.ListAnswer) {
+			l.ExtraExtensions = slices.Repeat([]pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: asn1.NullBytes}}, 2)
+		}, "the extension 1.2.3 stands there twice"},
+		{"entry with two dates", func(_ *pki, l *testca.ListAnswer) {
+			l.RevokedCertificateEntries = manyEntries(3)
+			l.RevokedCertificateEntries[1].ExtraExtensions = slices.Repeat([]pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 24}, Value: asn1.NullBytes}}, 2)
+		}, "the extension 2.5.29.24 stands twice in an entry"},
 		{"indirect by an entry", entry(pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: asn1.NullBytes}), "the list is indirect"},
 		{"entry with an unknown critical extension", entry(pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: asn1.NullBytes}), "critical extension 1.2.3"},
 		{"some reasons", extension(issuingPoint(t, issuingDistributionPoint{
@@ -528,7 +539,18 @@ func TestListsThatAreMalformed(t *testing.T) {
 func TestEntriesThatAreMalformed(t *testing.T) {
 	since := string(marshal(t, time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)))
 	sequence := func(contents string) string { return "\x30" + string(rune(len(contents))) + contents }
-	extension := func(contents string) string { return sequence(sequence(contents)) }
+	extension := func(contents ...string) string {
+		var all string
+		for _, c := range contents {
+			all += sequence(c)
+		}
+		return sequence(all)
+	}
+	const reason, hold, date, others = "\x06\x03\x55\x1d\x15\x04\x03\x0a\x01\x01", "\x06\x03\x55\x1d\x17\x04\x00", "\x06\x03\x55\x1d\x18\x04\x00", "\x06\x01%c\x04\x00"
+	var eight []string
+	for i := range maxEntryExtensions {
+		eight = append(eight, fmt.Sprintf(others, rune(1+i)))
+	}
 	for _, test := range []struct {
 		entry string
 		want  string // empty: it is understood
@@ -537,6 +559,12 @@ func TestEntriesThatAreMalformed(t *testing.T) {
 		{sequence("\x02\x01\xfb" + since), ""}, // negative
 		{sequence("\x02\x01\x05" + since + extension("\x06\x03\x55\x1d\x15\x04\x03\x0a\x01\x01")), ""},
 		{sequence("\x02\x01\x05" + since + extension("\x06\x03\x55\x1d\x15\x01\x01\xff\x04\x03\x0a\x01\x01")), ""},
+		{sequence("\x02\x01\x05" + since + extension(reason, hold, date)), ""},
+		{sequence("\x02\x01\x05" + since + extension(reason, reason)), "the extension 2.5.29.21 stands twice in an entry"},
+		{sequence("\x02\x01\x05" + since + extension(date, reason, date)), "the extension 2.5.29.24 stands twice in an entry"},
+		{sequence("\x02\x01\x05" + since + extension(hold, date, reason, hold)), "the extension 2.5.29.23 stands twice in an entry"},
+		{sequence("\x02\x01\x05" + since + extension(eight...)), ""},
+		{sequence("\x02\x01\x05" + since + extension(append(eight, reason)...)), "more than 8 extensions"},
 		{sequence("\x02\x02\x00\x05" + since), "an entry"}, // in a way that would not be found
 		{sequence("\x02\x00" + since), "an entry"},
 		{sequence(since), "an entry"},

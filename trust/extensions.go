@@ -45,6 +45,21 @@ func knowsCritical(extensions []pkix.Extension, processed ...asn1.ObjectIdentifi
 	return nil
 }
 
+// onceAndKnown is knowsCritical, and refuses an extension that stands there twice (RFC 5280
+// section 4.2): readers differ in which of the two they believe. Of certificates, crypto/x509
+// does so.
+func onceAndKnown(extensions []pkix.Extension, processed ...asn1.ObjectIdentifier) error {
+	seen := make(map[string]struct{}, len(extensions))
+	for _, ext := range extensions {
+		id := ext.Id.String()
+		if _, twice := seen[id]; twice {
+			return fmt.Errorf("the extension %s stands there twice, which RFC 5280 section 4.2 forbids", extensionName(ext.Id))
+		}
+		seen[id] = struct{}{}
+	}
+	return knowsCritical(extensions, processed...)
+}
+
 // extensionName gives the object identifier, after the name that certificate viewers
 // print where there is one.
 func extensionName(id asn1.ObjectIdentifier) string {

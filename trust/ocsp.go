@@ -145,7 +145,7 @@ func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
 // Nothing forbids an answer to speak of a certificate twice. A revocation counts whatever
 // else is said; otherwise all must be good, until the first of them ends.
 func (b *ocspBasic) about(of subject, at time.Time) (verdict, error) {
-	if err := knowsCritical(b.Data.Extensions); err != nil {
+	if err := onceAndKnown(b.Data.Extensions); err != nil {
 		return verdict{}, err
 	}
 	var good *verdict
@@ -191,7 +191,7 @@ func (id *ocspCertID) names(of subject) bool {
 
 // read takes a statement that is in force for what it says.
 func (s *ocspSingle) read(at time.Time) (verdict, error) {
-	if err := knowsCritical(s.Extensions); err != nil {
+	if err := onceAndKnown(s.Extensions); err != nil {
 		return verdict{}, err
 	}
 	v := verdict{thisUpdate: s.ThisUpdate, nextUpdate: s.NextUpdate}

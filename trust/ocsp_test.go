@@ -158,6 +158,7 @@ func TestOCSPAnswersOfOtherForms(t *testing.T) {
 	stranger := newExchange(t).of.certificate
 	good := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspGood}
 	unknown := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspUnknown}
+	twice := slices.Repeat([]pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: asn1.NullBytes}}, 2)
 	for _, test := range []struct {
 		name string
 		by   *testca.Identity // nil: the issuer
@@ -201,6 +202,8 @@ func TestOCSPAnswersOfOtherForms(t *testing.T) {
 			says(good, good)(b)
 			b.Data.Responses[1].Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: asn1.NullBytes}}
 		}, "critical extension 1.2.3"},
+		{"an extension of the answer twice", nil, func(b *ocspBasic) { b.Data.Extensions = twice }, "the extension 1.2.3 stands there twice"},
+		{"an extension of the statement twice", nil, func(b *ocspBasic) { b.Data.Responses[0].Extensions = twice }, "the extension 1.2.3 stands there twice"},
 		{"an extension of the answer", nil, func(b *ocspBasic) {
 			b.Data.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}, Value: []byte{4, 1, 7}}}
 		}, ""},
