@@ -33,8 +33,8 @@ func refusePrivate(_, address string, _ syscall.RawConn) error {
 // refusePrivateHost judges the address that a proxy will be asked for. Where a name leads
 // is for the proxy to see; what is refused here is what cannot lead to a public server:
 // IP addresses that are not public, numbers in the other forms that
-// resolvers take for IPv4 addresses (127.1, 0x7f000001), and names without a dot or of the
-// domains that are reserved for private networks.
+// resolvers take for IPv4 addresses (127.1, 0x7f000001), and names without a dot or in
+// one of the privateDomains.
 func refusePrivateHost(u *url.URL) error {
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	if address, err := netip.ParseAddr(host); err == nil {
@@ -52,8 +52,16 @@ func refusePrivateHost(u *url.URL) error {
 	return nil
 }
 
-// privateDomains: RFC 6761, RFC 6762, RFC 8375, and what ICANN reserved for private use in 2024.
-func privateDomains() []string { return []string{"localhost", "local", "home.arpa", "internal"} }
+// privateDomains are those in which no public server has its name, while the resolver of a
+// network may know one: localhost and test (RFC 6761), local (RFC 6762), home.arpa (RFC 8375),
+// onion (RFC 7686), internal (reserved by ICANN in 2024), the others that networks use within
+// themselves (RFC 6762 appendix G), and svc, in which a cluster of Kubernetes names its services.
+func privateDomains() []string {
+	return []string{
+		"localhost", "test", "local", "home.arpa", "onion", "internal",
+		"intranet", "private", "corp", "home", "lan", "svc",
+	}
+}
 
 // Networks that hold no public server (the IANA registries of special-purpose
 // addresses, RFC 6890). IPv6 is public within 2000::/3 only, so that loopback, link-local,

@@ -89,13 +89,16 @@ func TestOnlyPublicAddresses(t *testing.T) {
 // What a proxy is asked for cannot be resolved here.
 func TestHostsThatNoProxyIsAskedFor(t *testing.T) {
 	for host, want := range map[string]bool{
-		"crl.example.com":  true,
-		"crl.example.com.": true,
-		"8.8.8.8":          true,
-		"8.8.8.8:8080":     true,
-		"[2a00:1450::1]":   true,
-		"localhost.com":    true,
-		"internal.example": true,
+		"crl.example.com":   true,
+		"crl.example.com.":  true,
+		"8.8.8.8":           true,
+		"8.8.8.8:8080":      true,
+		"[2a00:1450::1]":    true,
+		"localhost.com":     true,
+		"internal.example":  true,
+		"lan.example":       true,
+		"crl.mylan.example": true,
+		"crl.homes":         true,
 
 		"127.0.0.1":                false,
 		"127.0.0.1:80":             false,
@@ -122,6 +125,15 @@ func TestHostsThatNoProxyIsAskedFor(t *testing.T) {
 		"metadata.google.internal": false,
 		"printer.local":            false,
 		"router.home.arpa":         false,
+		"api.default.svc":          false,
+		"vault.svc.cluster.local":  false,
+		"printer.lan":              false,
+		"wiki.CORP.":               false,
+		"nas.home":                 false,
+		"www.intranet":             false,
+		"db.private":               false,
+		"ca.test":                  false,
+		"facebookcorewwwi.onion":   false,
 	} {
 		u, err := parseAddress("http://" + host + "/list.crl")
 		if err != nil {
@@ -233,22 +245,22 @@ func TestRedirectsStayWithinTheBounds(t *testing.T) {
 		hops hops
 		want string // empty: an answer
 	}{
-		{"to https", hops{"http://a.test/": "https://a.test/"}, ""},
-		{"from https to http", hops{"http://a.test/": "https://b.test/", "https://b.test/": "http://c.test/"}, ""},
-		{"three times", hops{"http://a.test/": "/1", "http://a.test/1": "/2", "http://a.test/2": "/3"}, ""},
-		{"four times", hops{"http://a.test/": "/1", "http://a.test/1": "/2", "http://a.test/2": "/3", "http://a.test/3": "/4"}, "more than 3 redirects"},
-		{"in a circle", hops{"http://a.test/": "http://b.test/", "http://b.test/": "http://a.test/"}, "more than 3 redirects"},
-		{"to another scheme", hops{"http://a.test/": "file:///etc/passwd"}, "http and https are followed"},
-		{"with credentials", hops{"http://a.test/": "http://user:geheim-42@b.test/"}, "holds credentials"},
-		{"to no host", hops{"http://a.test/": "http:///"}, "names no host"},
-		{"to nowhere", hops{"http://a.test/": ""}, "no address to go to"},
-		{"to this machine", hops{"http://a.test/": "http://127.0.0.1/"}, "not on a public network: 127.0.0.1"},
-		{"to this machine by its name", hops{"http://a.test/": "http://b.test/", "http://b.test/": "http://localhost/"}, `not on a public network: "localhost"`},
-		{"to a metadata service", hops{"http://a.test/": "http://169.254.169.254/latest"}, "redirected to \"http://169.254.169.254/latest\""},
+		{"to https", hops{"http://a.example/": "https://a.example/"}, ""},
+		{"from https to http", hops{"http://a.example/": "https://b.example/", "https://b.example/": "http://c.example/"}, ""},
+		{"three times", hops{"http://a.example/": "/1", "http://a.example/1": "/2", "http://a.example/2": "/3"}, ""},
+		{"four times", hops{"http://a.example/": "/1", "http://a.example/1": "/2", "http://a.example/2": "/3", "http://a.example/3": "/4"}, "more than 3 redirects"},
+		{"in a circle", hops{"http://a.example/": "http://b.example/", "http://b.example/": "http://a.example/"}, "more than 3 redirects"},
+		{"to another scheme", hops{"http://a.example/": "file:///etc/passwd"}, "http and https are followed"},
+		{"with credentials", hops{"http://a.example/": "http://user:geheim-42@b.example/"}, "holds credentials"},
+		{"to no host", hops{"http://a.example/": "http:///"}, "names no host"},
+		{"to nowhere", hops{"http://a.example/": ""}, "no address to go to"},
+		{"to this machine", hops{"http://a.example/": "http://127.0.0.1/"}, "not on a public network: 127.0.0.1"},
+		{"to this machine by its name", hops{"http://a.example/": "http://b.example/", "http://b.example/": "http://localhost/"}, `not on a public network: "localhost"`},
+		{"to a metadata service", hops{"http://a.example/": "http://169.254.169.254/latest"}, "redirected to \"http://169.254.169.254/latest\""},
 	} {
-		f := newFetcher(false, &url.URL{Scheme: "http", Host: "proxy.test"})
+		f := newFetcher(false, &url.URL{Scheme: "http", Host: "proxy.example"})
 		f.client.Transport = test.hops
-		answer, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.test/"))
+		answer, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.example/"))
 		if (err == nil) != (test.want == "") || err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "geheim-42")) {
 			t.Errorf("%s: %q, %v, want %q", test.name, answer, err, test.want)
 		}
@@ -328,9 +340,9 @@ func TestThroughAProxy(t *testing.T) {
 		asked string // of the proxy; empty: it is not
 		want  string // empty: it has an answer
 	}{
-		{"http://status.test", "POST status.test", ""},
-		{"http://status.test:8080", "POST status.test:8080", ""},
-		{"https://status.test", "CONNECT status.test:443", "Proxy Authentication Required"},
+		{"http://status.example", "POST status.example", ""},
+		{"http://status.example:8080", "POST status.example:8080", ""},
+		{"https://status.example", "CONNECT status.example:443", "Proxy Authentication Required"},
 		{"http://127.0.0.1:1", "", "not on a public network: 127.0.0.1"},
 		{"http://localhost", "", "not on a public network"},
 	} {
