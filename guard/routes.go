@@ -302,23 +302,17 @@ func (l places) loosely(path string) *place {
 }
 
 // scripted reports whether the path would have another place without one of its segments, which names a
-// file: /index.php/orders is /orders for a program that hands all paths to one script. No more segments are
-// tried than the places have.
+// file: /index.php/orders is /orders for a program that hands all paths to one script. No segment is tried
+// that no other place lies beside or below.
 func (l places) scripted(found *place, path string) bool {
-	deepest := 0
-	for _, p := range l {
-		deepest = max(deepest, strings.Count(p.loose, "/"))
-	}
 	before := ""
 	if found != nil {
 		before = found.loose // which is the operator's own word for it, with whatever dots
 	}
-	for len(before) < len(path) && strings.Count(before, "/") <= deepest {
+	isBelow := func(p *place) bool { return p.loose != before && takes(before, p.loose) }
+	for len(before) < len(path) && l.first(isBelow) != nil {
 		segment, rest, more := strings.Cut(path[len(before)+1:], "/")
-		if !more {
-			return false
-		}
-		if strings.Contains(segment, ".") && l.loosely(before+"/"+rest) != found {
+		if more && strings.Contains(segment, ".") && l.loosely(before+"/"+rest) != found {
 			return true
 		}
 		before += "/" + segment
