@@ -195,9 +195,10 @@ func (c *Claim) fault(at time.Time) string {
 	return ""
 }
 
-// withdrawn reports whether the registrar took the claim back, and the time for which it
-// was made is not over. One that begins later counts: it takes back what is to come.
-func (c *Claim) withdrawn(at time.Time) bool {
+// Withdrawn reports whether the registrar took the claim back (its status is revoked or suspended,
+// without regard to case), and the time for which it was made is not over; without an end it never
+// is. One that begins later counts: it takes back what is to come.
+func (c *Claim) Withdrawn(at time.Time) bool {
 	return (strings.EqualFold(c.Status, "revoked") || strings.EqualFold(c.Status, "suspended")) &&
 		(c.End.IsZero() || !at.After(c.End))
 }
@@ -213,7 +214,7 @@ func (p *Party) fault(at time.Time, same func(*Claim) bool) (fault string, found
 			continue
 		}
 		why := c.fault(at)
-		if c.withdrawn(at) {
+		if c.Withdrawn(at) {
 			return why, true
 		}
 		inForce, found = inForce || why == "", true

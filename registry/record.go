@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -103,7 +104,7 @@ func readWithdrawn(written jsontext.Value) (ishare.Claim, bool) {
 			return ishare.Claim{}, false // it may be about any certificate
 		}
 	}
-	return c, c.Type != "" && (strings.EqualFold(c.Status, "revoked") || strings.EqualFold(c.Status, "suspended"))
+	return c, c.Type != "" && c.Withdrawn(time.Now())
 }
 
 // textOf is a member that is a text, and otherwise empty.
