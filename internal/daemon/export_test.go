@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/http"
+	"testing"
 	"time"
 )
 
@@ -16,3 +17,14 @@ func OwnPaths() []string { return ownPaths() }
 
 // Soon waits for something, but not for ever.
 func Soon(what func() error) error { return soon(what) }
+
+// Must unwraps what cannot fail in a test that goes right.
+func Must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}

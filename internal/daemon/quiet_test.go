@@ -41,17 +41,6 @@ func bystander(t *testing.T) (string, *atomic.Int64) {
 	return "http://" + l.Addr().String(), calls
 }
 
-// must unwraps what cannot fail in a test that goes right.
-func must[T any](v T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
 // A stranger must not be able to make the server call anybody: before signature and
 // chain hold, nothing leaves the machine, not even for a registered client's own
 // certificates.
@@ -59,9 +48,9 @@ func TestNothingIsCalledForABadAssertion(t *testing.T) {
 	t.Parallel()
 	base, calls := bystander(t)
 	settings := testca.Config{OCSPURL: base + "/ocsp", CRLURL: base + "/crl", NewKey: testca.PooledKey}
-	ca, other := must(testca.New(settings))(t), must(testca.New(settings))(t)
+	ca, other := daemon.Must(testca.New(settings))(t), daemon.Must(testca.New(settings))(t)
 	seal := func(ca *testca.CA, identifier string) *testca.Identity {
-		return must(ca.Seal(testca.SealRequest{Organization: "Some Party", Identifier: identifier}))(t)
+		return daemon.Must(ca.Seal(testca.SealRequest{Organization: "Some Party", Identifier: identifier}))(t)
 	}
 	dir := t.TempDir()
 	provider := seal(ca, "NTRNL-10000000")
@@ -104,8 +93,8 @@ data: data
 	var good, untrusted, elsewhere string
 	for i := range 1000 {
 		if i%100 == 0 { // before they expire
-			good, untrusted = must(registered.Make(cfg.Party.ID))(t), must(stranger.Make(cfg.Party.ID))(t)
-			elsewhere = must(registered.Make("did:ishare:EU.NL.NTRNL-99999999"))(t)
+			good, untrusted = daemon.Must(registered.Make(cfg.Party.ID))(t), daemon.Must(stranger.Make(cfg.Party.ID))(t)
+			elsewhere = daemon.Must(registered.Make("did:ishare:EU.NL.NTRNL-99999999"))(t)
 		}
 		signature := strings.LastIndex(good, ".") + 1
 		compact := [...]string{
@@ -122,7 +111,7 @@ data: data
 		t.Fatalf("%d calls were made", n)
 	}
 	// The good one does lead to a call: otherwise nothing was measured.
-	if status := send(must(registered.Make(cfg.Party.ID))(t)); status != http.StatusServiceUnavailable || calls.Load() == 0 {
+	if status := send(daemon.Must(registered.Make(cfg.Party.ID))(t)); status != http.StatusServiceUnavailable || calls.Load() == 0 {
 		t.Errorf("status %d after %d calls", status, calls.Load())
 	}
 }
