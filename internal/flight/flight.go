@@ -1,0 +1,182 @@
+// Package flight shares a call that is under way between all who ask for the same key, and
+// bounds how many calls are under way.
+//
+// It is not golang.org/x/sync/singleflight, nor the loading of an otter cache, because both run
+// any number of calls at once, let a call go on when everybody who waits for it has given up (or
+// end with the one caller who came first), and cannot be closed. What a stranger can choose the
+// keys of needs these bounds.
+package flight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+var (
+	// ErrBusy is that as many calls as allowed are under way.
+	ErrBusy = errors.New("too many calls are under way")
+	// ErrClosed is that the group was closed, before or during the call. It is also the
+	// [context.Cause] of such a call.
+	ErrClosed = errors.New("the group of calls is closed")
+	// ErrAbandoned is the [context.Cause] of a call for which nobody waits any more. Nobody is
+	// left to get it as an error.
+	ErrAbandoned = errors.New("nobody waits for the call any more")
+
+	errNoReturn = errors.New("the call did not return")
+)
+
+// A Group runs calls, one at a time for each key. It is safe for concurrent use.
+//
+// A Group remembers no results. What a call finds out it has to remember itself before it returns;
+// a caller who looked in that memory too early may then start another call, which should
+// therefore look there first.
+type Group[K comparable, V any] struct {
+	limit   int
+	timeout time.Duration
+	ctx     context.Context // which no caller's context ends
+	cancel  context.CancelCauseFunc
+	running sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	flights map[K]*Flight[V]
+	inAir   int // the flights, and those that were abandoned and have not returned yet
+	closed  bool
+}
+
+// A Flight is a call under way that any number of callers wait for.
+type Flight[V any] struct {
+	cancel  context.CancelCauseFunc
+	waiting int  // guarded by the group's mutex
+	kept    bool // likewise: it goes on when nobody waits
+
+	done  chan struct{}
+	value V // this and err may be read once done is closed
+	err   error
+}
+
+// New returns a group that runs limit calls at once at most, each no longer than timeout. Both must be
+// more than nothing.
+func New[K comparable, V any](limit int, timeout time.Duration) *Group[K, V] {
+	g := &Group[K, V]{limit: limit, timeout: timeout, flights: map[K]*Flight[V]{}}
+	g.ctx, g.cancel = context.WithCancelCause(context.Background())
+	return g
+}
+
+// Do returns what the call under way for key returns, and starts call if there is none. The call's
+// context ends after the group's timeout, when the group is closed, and when everybody who waits
+// has given up; nothing else of any caller's context is in it.
+//
+// The error is ErrBusy or ErrClosed when call would have to be started and cannot be, the cause of
+// ctx when that ends first, and otherwise the call's. Of a call that fails because the group is
+// closed it is ErrClosed.
+func (g *Group[K, V]) Do(ctx context.Context, key K, call func(context.Context) (V, error)) (V, error) {
+	f, err := g.join(key, call, false)
+	if err != nil {
+		var none V
+		return none, err
+	}
+	defer g.leave(key, f)
+	return f.Wait(ctx)
+}
+
+// Start has the call made in the background: it goes on whether anybody waits or not, no longer than
+// the group's timeout, and counts like any other. If there is a call for key under way, that one
+// goes on. The errors are those of [Group.Do] about starting.
+func (g *Group[K, V]) Start(key K, call func(context.Context) (V, error)) (*Flight[V], error) {
+	return g.join(key, call, true)
+}
+
+// Wait returns what the call returned, or the cause of ctx if that ends first.
+func (f *Flight[V]) Wait(ctx context.Context) (V, error) {
+	select {
+	case <-f.done:
+		return f.value, f.err
+	case <-ctx.Done():
+		var none V
+		return none, context.Cause(ctx)
+	}
+}
+
+// Len is how many calls are under way, with those that were abandoned and have not returned yet.
+func (g *Group[K, V]) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inAir
+}
+
+// Close ends all calls and returns when they have returned. None is started from then on.
+func (g *Group[K, V]) Close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.cancel(ErrClosed)
+	g.running.Wait()
+}
+
+func (g *Group[K, V]) join(key K, call func(context.Context) (V, error), background bool) (*Flight[V], error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flights[key]
+	switch {
+	case f != nil:
+	case g.closed:
+		return nil, ErrClosed
+	case g.inAir >= g.limit:
+		return nil, fmt.Errorf("%w: %d", ErrBusy, g.inAir)
+	default:
+		f = g.start(key, call)
+	}
+	if background {
+		f.kept = true
+	} else {
+		f.waiting++
+	}
+	return f, nil
+}
+
+func (g *Group[K, V]) start(key K, call func(context.Context) (V, error)) *Flight[V] {
+	ctx, cancel := context.WithCancelCause(g.ctx)
+	f := &Flight[V]{cancel: cancel, done: make(chan struct{}), err: errNoReturn}
+	g.flights[key] = f
+	g.inAir++
+	g.running.Go(func() {
+		defer g.land(ctx, key, f)
+		bounded, end := context.WithTimeout(ctx, g.timeout)
+		defer end()
+		f.value, f.err = call(bounded)
+	})
+	return f
+}
+
+func (g *Group[K, V]) land(ctx context.Context, key K, f *Flight[V]) {
+	if f.err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
+		f.err = ErrClosed
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forget(key, f)
+	g.inAir--
+	f.cancel(nil)
+	close(f.done)
+}
+
+// leave ends a call for which nobody waits any more. Whoever comes next starts another.
+func (g *Group[K, V]) leave(key K, f *Flight[V]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.waiting--
+	if f.waiting == 0 && !f.kept {
+		g.forget(key, f)
+		f.cancel(ErrAbandoned)
+	}
+}
+
+// forget leaves a flight alone that took the place of f.
+func (g *Group[K, V]) forget(key K, f *Flight[V]) {
+	if g.flights[key] == f {
+		delete(g.flights, key)
+	}
+}
