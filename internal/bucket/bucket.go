@@ -1,0 +1,84 @@
+// Package bucket holds token buckets for many keys in bounded memory: how often each key may do
+// something.
+package bucket
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+)
+
+// maxKeys bounds the memory of a [Set], to some 15 MB. Beyond it the keys that are used least are forgotten,
+// and begin with a full bucket when they come again: who has many keys can have others forgotten,
+// which never costs these anything.
+const maxKeys = 1 << 16
+
+// A Rate is how fast a bucket fills, and how much it holds.
+type Rate struct {
+	Events int           // that may happen in each period
+	Period time.Duration // over zero
+	Burst  int           // that may happen at once, when nothing did before
+}
+
+// A Set is a token bucket for each key. It is safe for concurrent use.
+type Set[K comparable] struct {
+	rate     Rate
+	limiters *otter.Cache[K, *rate.Limiter]
+}
+
+// New returns a set whose buckets are full.
+func New[K comparable](r Rate) (*Set[K], error) {
+	if r.Events <= 0 || r.Period <= 0 || r.Burst <= 0 {
+		return nil, fmt.Errorf("bucket: %+v lets nothing happen", r)
+	}
+	limiters, err := otter.New(&otter.Options[K, *rate.Limiter]{MaximumSize: maxKeys})
+	if err != nil {
+		return nil, fmt.Errorf("bucket: %w", err)
+	}
+	return &Set[K]{r, limiters}, nil
+}
+
+// Rate is what the set was made with.
+func (s *Set[K]) Rate() Rate { return s.rate }
+
+// Take takes one from the bucket of a key. When it is empty, nothing is taken, and wait is the time until
+// there is one again; otherwise it is zero.
+func (s *Set[K]) Take(key K) (wait time.Duration) {
+	l := s.limiter(key)
+	if now := time.Now(); !l.AllowN(now, 1) {
+		return s.missing(l, now)
+	}
+	return 0
+}
+
+// Missing is what [Set.Take] would return, and takes nothing.
+func (s *Set[K]) Missing(key K) (wait time.Duration) {
+	l, ok := s.limiters.GetIfPresent(key)
+	if !ok {
+		return 0
+	}
+	if now := time.Now(); l.TokensAt(now) < 1 {
+		return s.missing(l, now)
+	}
+	return 0
+}
+
+func (s *Set[K]) limiter(key K) *rate.Limiter {
+	l, _ := s.limiters.ComputeIfAbsent(key, func() (*rate.Limiter, bool) {
+		return rate.NewLimiter(s.limit(), s.rate.Burst), false
+	})
+	return l
+}
+
+func (s *Set[K]) limit() rate.Limit {
+	return rate.Limit(float64(s.rate.Events) / s.rate.Period.Seconds())
+}
+
+// missing is never zero: a token that is there by now was not taken.
+func (s *Set[K]) missing(l *rate.Limiter, now time.Time) time.Duration {
+	seconds := (1 - l.TokensAt(now)) / float64(s.limit())
+	return max(time.Nanosecond, time.Duration(math.Ceil(seconds*float64(time.Second))))
+}
