@@ -5,7 +5,7 @@
 // The structs below are the whole truth about the keys. The tags say what cannot
 // be said by a type: `yaml` is the name; `default` is the text that stands for an
 // absent key; `required` marks a key that must be there; `min` and `max` bound a
-// duration. What depends on several keys is in check.go.
+// duration or a number. What depends on several keys is in check.go.
 package config
 
 import (
@@ -28,6 +28,7 @@ type Config struct {
 	Policy       Policy               `yaml:"policy"`
 	Routes       []Route              `yaml:"routes"`
 	Capabilities Capabilities         `yaml:"capabilities"`
+	Limits       Limits               `yaml:"limits"`
 
 	places places
 }
@@ -55,6 +56,15 @@ type Listen struct {
 	// TokenPaths are further paths at which the token endpoint answers, for clients of 2.x that call
 	// one with a version.
 	TokenPaths []TokenPath `yaml:"token_paths"`
+
+	HTTP2         bool          `yaml:"http2"`                                         // true: the public listener offers HTTP/2 with TLS
+	ShutdownDelay time.Duration `yaml:"shutdown_delay" default:"0s" min:"0s" max:"5m"` // how long requests are still taken, and /readyz says no, before a stop
+	Drain         time.Duration `yaml:"drain" default:"15s" min:"0s" max:"10m"`        // how long a stop then waits for the requests under way
+}
+
+// Limits bound what strangers can make the server hold. Zero: what suits the machine.
+type Limits struct {
+	Connections int `yaml:"connections" min:"16" max:"100000"` // on the public listener at once
 }
 
 // TLS names the certificate of the public listener.

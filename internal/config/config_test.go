@@ -42,6 +42,9 @@ listen:
   internal_callers: {apisix: secrets/apisix, kong-1: /run/secrets/kong}
   url: https://provider.example/
   token_paths: [/2.1.1/connect/token, /oauth/token]
+  http2: true
+  shutdown_delay: 5s
+  drain: 25s
 participants:
   registry: {id: did:ishare:EU.NL.NTRNL-10000001, url: https://registry.example/api, version: 3.0, seals: [` + fingerprint + `]}
   cache: 1m
@@ -82,6 +85,7 @@ capabilities:
       methods: [GET, POST]
       roles: [ServiceConsumer]
       dataspaces: [space one]
+limits: {connections: 1000}
 `
 )
 
@@ -96,6 +100,7 @@ func fullConfig(t *testing.T) *Config {
 			Public: "0.0.0.0:443", TLS: &TLS{Certificate: "/conf/tls.pem", Key: "/conf/tls-key.pem"}, Internal: "[::1]:9091",
 			InternalCallers: map[CallerName]Path{"apisix": "/conf/secrets/apisix", "kong-1": "/run/secrets/kong"},
 			TokenPaths:      []TokenPath{"/2.1.1/connect/token", "/oauth/token"},
+			HTTP2:           true, ShutdownDelay: 5 * time.Second, Drain: 25 * time.Second,
 		},
 		Participants: Participants{
 			Registry: &Registry{
@@ -128,6 +133,7 @@ func fullConfig(t *testing.T) *Config {
 				Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"space one"},
 			}},
 		},
+		Limits: Limits{Connections: 1000},
 	}
 	for text, u := range map[string]interface{ UnmarshalText([]byte) error }{
 		"https://provider.example":     &c.Listen.URL,
@@ -182,7 +188,7 @@ func TestParseDefaults(t *testing.T) {
 	t.Parallel()
 	want := &Config{
 		Party:        Party{ID: "did:ishare:EU.NL.NTRNL-10000000", Key: "/conf/party-key.pem"},
-		Listen:       Listen{Public: "127.0.0.1:8080", Internal: "127.0.0.1:9090"},
+		Listen:       Listen{Public: "127.0.0.1:8080", Internal: "127.0.0.1:9090", Drain: 15 * time.Second},
 		Participants: Participants{File: "/conf/parties.yaml", Cache: 5 * time.Minute, MaxStale: time.Hour},
 		Trust:        Trust{Anchors: []Anchor{{File: "/conf/root.pem"}}, Refresh: time.Hour, Revocation: RevocationRequire},
 		Data:         "/conf/data",
@@ -212,6 +218,10 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_LISTEN_INTERNAL=[::1]:9091",
 		"WAYBILL_LISTEN_URL=https://provider.example",
 		"WAYBILL_LISTEN_TOKEN_PATHS=/2.1.1/connect/token, /oauth/token",
+		"WAYBILL_LISTEN_HTTP2=true",
+		"WAYBILL_LISTEN_SHUTDOWN_DELAY=5s",
+		"WAYBILL_LISTEN_DRAIN=25s",
+		"WAYBILL_LIMITS_CONNECTIONS=1000",
 		"WAYBILL_PARTICIPANTS_FILE=", // as if it were not there
 		"WAYBILL_PARTICIPANTS_REGISTRY_ID=did:ishare:EU.NL.NTRNL-10000001",
 		"WAYBILL_PARTICIPANTS_REGISTRY_URL=https://registry.example/api",
@@ -255,7 +265,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("the test leaves out %v", names)
 	}
 	other := strings.NewReplacer("NTRNL-1", "NTRNL-2", ".pem", ".p12", "443", "444", "1m", "2m", "2h", "3h", "30m", "40m", "prefer", "off",
-		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "/api/", "/other/", "timetable", "map", "GET", "PUT").Replace(full)
+		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "5s", "6s", "1000", "1001", "/api/", "/other/", "timetable", "map", "GET", "PUT").Replace(full)
 	for name, text := range map[string]string{"alone": "", "over the file": full, "over another file": other} {
 		if d := diff(fullConfig(t), mustParse(t, text, environ...)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
@@ -339,6 +349,9 @@ func TestProblems(t *testing.T) {
 		{"port too high", with("listen: {internal: ':65536'}\n"), `listen.internal: want a port from 0 to 65535, got "65536"`, 0},
 		{"URL as an address", with("listen: {public: 'http://localhost:80'}\n"), "listen.public: want host:port", 0},
 		{"path as an address", with("listen: {public: '/run/x:80'}\n"), `listen.public: want an IP address or a host name before the port`, 0},
+		{"number that is none", with("limits: {connections: many}\n"), `limits.connections: want a whole number, got "many"`, 0},
+		{"number too low", with("limits: {connections: 0}\n"), "limits.connections: want a number from 16 to 100000, got 0", 0},
+		{"number too high", with("limits: {connections: 1000000}\n"), "limits.connections: want a number from 16 to 100000, got 1000000", 0},
 		{"token path without a slash", with("listen: {token_paths: [token]}\n"), "waybill.yaml:4:24: listen.token_paths[0]: want a path such as /2.1.1/connect/token", 0},
 		{"token path with a dot segment", with("listen: {token_paths: [/a/../token]}\n"), "listen.token_paths[0]: want a path such as", 0},
 		{"token path that ends with a dot", with("listen: {token_paths: [/a./token]}\n"), "listen.token_paths[0]: want a path such as", 0},
@@ -567,17 +580,17 @@ func TestAt(t *testing.T) {
 		"party.id":                    "/conf/waybill.yaml:2:3",
 		"party.also_known_as[1]":      "/conf/waybill.yaml:3:40",
 		"listen.tls.key":              "/conf/waybill.yaml:8:31",
-		"participants.file":           "/conf/waybill.yaml:13:1",
+		"participants.file":           "/conf/waybill.yaml:16:1",
 		"participants.registry.id":    "$WAYBILL_PARTICIPANTS_REGISTRY_ID",
-		"participants.registry":       "/conf/waybill.yaml:14:3",
-		"trust.anchors[1]":            "/conf/waybill.yaml:20:7",
-		"trust.anchors[7]":            "/conf/waybill.yaml:18:3",
-		"scopes.orders":               "/conf/waybill.yaml:29:10",
-		"routes[1].upstream":          "/conf/waybill.yaml:34:5",
-		"routes[1].scope":             "/conf/waybill.yaml:33:5",
+		"participants.registry":       "/conf/waybill.yaml:17:3",
+		"trust.anchors[1]":            "/conf/waybill.yaml:23:7",
+		"trust.anchors[7]":            "/conf/waybill.yaml:21:3",
+		"scopes.orders":               "/conf/waybill.yaml:32:10",
+		"routes[1].upstream":          "/conf/waybill.yaml:37:5",
+		"routes[1].scope":             "/conf/waybill.yaml:36:5",
 		"no.such.key":                 "/conf/waybill.yaml:1:1",
 		"":                            "/conf/waybill.yaml:1:1",
-		"participants.registry.x.y.z": "/conf/waybill.yaml:14:3",
+		"participants.registry.x.y.z": "/conf/waybill.yaml:17:3",
 	} {
 		if got := c.At(key).String(); got != want {
 			t.Errorf("At(%s) = %s, want %s", key, got, want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,8 +132,10 @@ func (d *decoder) leaf(path string, m member, tag reflect.StructTag, v reflect.V
 	case required && m.value.Kind == yaml.SequenceNode && len(m.value.Content) == 0:
 		d.refuse(path, m.value, "want at least one", "")
 	default:
-		d.value(path, m.value, v)
-		d.bounds(path, m.value, tag, v)
+		before := len(d.problems)
+		if d.value(path, m.value, v); len(d.problems) == before {
+			d.bounds(path, m.value, tag, v)
+		}
 	}
 }
 
@@ -224,6 +227,8 @@ func (d *decoder) parser(v reflect.Value) func(string) error {
 		return into(p, parseText)
 	case *bool:
 		return into(p, parseBool)
+	case *int:
+		return into(p, parseInt)
 	case *time.Duration:
 		return into(p, parseDuration)
 	case *ishare.PartyID:
@@ -277,6 +282,14 @@ func parseBool(text string) (bool, error) {
 	return false, fmt.Errorf("want true or false, got %q", text)
 }
 
+func parseInt(text string) (int, error) {
+	value, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("want a whole number, got %q", text)
+	}
+	return value, nil
+}
+
 func parseDuration(text string) (time.Duration, error) {
 	value, err := time.ParseDuration(text)
 	if err != nil {
@@ -285,16 +298,22 @@ func parseDuration(text string) (time.Duration, error) {
 	return value, nil
 }
 
-// bounds checks a duration against its tags.
+// bounds checks a duration or a number against its tags.
 func (d *decoder) bounds(path string, n *yaml.Node, tag reflect.StructTag, v reflect.Value) {
-	value, ok := reflect.TypeAssert[time.Duration](v)
-	if !ok {
-		return
-	}
-	low, _ := time.ParseDuration(tag.Get("min"))
-	high, _ := time.ParseDuration(tag.Get("max"))
-	if value < low || value > high {
-		d.refuse(path, n, fmt.Sprintf("want a duration from %s to %s, got %s", tag.Get("min"), tag.Get("max"), value), "")
+	minimum, maximum := tag.Get("min"), tag.Get("max")
+	switch value := v.Interface().(type) {
+	case time.Duration:
+		low, _ := time.ParseDuration(minimum)
+		high, _ := time.ParseDuration(maximum)
+		if value < low || value > high {
+			d.refuse(path, n, fmt.Sprintf("want a duration from %s to %s, got %s", minimum, maximum, value), "")
+		}
+	case int:
+		low, _ := strconv.Atoi(minimum)
+		high, _ := strconv.Atoi(maximum)
+		if value < low || value > high {
+			d.refuse(path, n, fmt.Sprintf("want a number from %s to %s, got %d", minimum, maximum, value), "")
+		}
 	}
 }
 
