@@ -94,18 +94,19 @@ func textNode(text string) *yaml.Node {
 func (d *decoder) secret(name string) Secret {
 	text, path := d.env[name], d.env[name+fileSuffix]
 	if path == "" {
-		return Secret{text}
+		return Secret{text: text}
 	}
+	path = string(Path(path).from(d.base))
 	d.variable = name + fileSuffix
 	defer func() { d.variable = "" }()
 	if text != "" {
 		d.refuse("", nil, name+" is set as well", "Unset one of them.")
 	}
-	text, problems := keyfile.ReadSecret(string(Path(path).from(d.base)))
+	text, problems := keyfile.ReadSecret(path)
 	for _, p := range problems {
 		d.refuse("", nil, p.Message, p.Mend)
 	}
-	return Secret{text}
+	return Secret{text, path}
 }
 
 // strangers finds variables that look like keys and are none. Not every unknown one

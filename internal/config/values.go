@@ -39,10 +39,13 @@ func (p Path) from(base string) Path {
 }
 
 // A Secret shows itself to nobody who does not ask for it.
-type Secret struct{ text string }
+type Secret struct{ text, file string }
 
 // Reveal gives the secret.
 func (s Secret) Reveal() string { return s.text }
+
+// File is the file that held the secret; empty when a variable did.
+func (s Secret) File() string { return s.file }
 
 // String hides the secret.
 func (s Secret) String() string {

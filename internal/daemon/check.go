@@ -39,7 +39,7 @@ type Checkup struct {
 func Check(cfg *config.Config) *Checkup {
 	c := &Checkup{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
 	defer c.close()
-	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.data, c.clock, c.capabilities, c.internal, c.revocation, c.others} {
+	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.clock, c.capabilities, c.internal, c.revocation, c.others} {
 		look()
 	}
 	return c
@@ -256,6 +256,9 @@ func (c *Checkup) data() {
 }
 
 func (c *Checkup) tokenKeys() {
+	if slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Key == "tokens.keys" }) {
+		return // others may change them, which it would tell again
+	}
 	c.add("tokens.keys", accesstoken.CheckKeys(keysFolder(c.Config)),
 		"Mend or remove the file that is named; removing a key withdraws the tokens made with it.")
 }

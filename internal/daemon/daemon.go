@@ -70,6 +70,9 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, er
 }
 
 func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
+	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
+		return err
+	}
 	if d.memory, err = openMemory(cfg, d.options.Newborn); err != nil {
 		return err
 	}
@@ -121,6 +124,9 @@ func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 	if keys := restartNeeded(d.current.Load().config, cfg); len(keys) > 0 {
 		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
+	}
+	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
+		return err
 	}
 	s, err := d.newService(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err != nil {

@@ -65,6 +65,9 @@ func everyone() []*isharetest.Party {
 func newHome(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil { // whatever the umask is: others must not write to it
+		t.Fatal(err)
+	}
 	seal := testca.Identity{Key: players().provider.Key, Chain: players().provider.Certificates}
 	if err := seal.Save(filepath.Join(dir, "key.pem"), filepath.Join(dir, "chain.pem")); err != nil {
 		t.Fatal(err)

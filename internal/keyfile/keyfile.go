@@ -12,11 +12,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"strings"
 	"time"
 
 	"github.com/waybill-token/waybill/internal/keyforms"
+	"github.com/waybill-token/waybill/internal/permission"
 )
 
 // Files names the files of a key and its certificates. Each may be of any form that package
@@ -216,16 +215,12 @@ func (c *contents) unreadable(err error) Problem {
 }
 
 // permissions warns of a secret that every account of the machine can read.
-// Windows has no such bits.
 func permissions(c *contents, secret string) []Problem {
-	const othersMayRead = 0o004
-	if runtime.GOOS == "windows" || c.mode&othersMayRead == 0 {
+	found, ok := permission.Readable(c.path, c.mode, secret)
+	if !ok {
 		return nil
 	}
-	warning := c.problem(nil, fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", shellQuote(c.path)),
-		"every account of this machine can read the %s (mode %04o)", secret, c.mode.Perm())
+	warning := c.problem(nil, found.Mend, "%s", found.Message)
 	warning.Warning = true
 	return []Problem{warning}
 }
-
-func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/internal/permission"
+)
+
+// A reliance is a file by which a server decides or proves who it is, or a folder of its own.
+type reliance struct {
+	key, path string
+	secret    string // what it holds that nobody else should read; empty: nothing
+	folder    bool   // and everything in it
+}
+
+// reliances are all that the configuration names, itself included.
+func reliances(cfg *config.Config) []reliance {
+	items := []reliance{
+		{key: "party.key", path: string(cfg.Party.Key), secret: "private key"},
+		{key: "party.key", path: cfg.Party.Password.File(), secret: "password"},
+		{key: "party.certificates", path: string(cfg.Party.Certificates)},
+		{key: "listen.internal", path: cfg.Listen.Secret.File(), secret: "secret"},
+		{key: "participants.file", path: string(cfg.Participants.File)},
+		{key: "data", path: string(cfg.Data)}, // before what is in it
+		{key: "tokens.keys", path: keysFolder(cfg), folder: true},
+		{key: "data", path: string(cfg.Data), folder: true},
+	}
+	if at := cfg.At(""); at.Line > 0 { // otherwise there is no file
+		items = append(items, reliance{path: at.File})
+	}
+	if tls := cfg.Listen.TLS; tls != nil {
+		items = append(items, reliance{key: "listen.tls.key", path: string(tls.Key), secret: "private key"},
+			reliance{key: "listen.tls.certificate", path: string(tls.Certificate)})
+	}
+	for i, anchor := range cfg.Trust.Anchors {
+		items = append(items, reliance{key: fmt.Sprintf("trust.anchors[%d]", i), path: string(anchor.File)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Listen.InternalCallers)) {
+		items = append(items, reliance{key: callerKey(string(name)), path: string(cfg.Listen.InternalCallers[name]), secret: "secret"})
+	}
+	return slices.DeleteFunc(items, func(r reliance) bool { return r.path == "" || keyfile.IsURI(r.path) || keyfile.IsText(r.path) })
+}
+
+// exposed finds what others may do with the files that a server relies on. What every account of the
+// machine may change is a problem: a server that went on could be told by anybody whom to let in.
+// Each finding is told once, though many files stand in one folder.
+func exposed(cfg *config.Config) (problems, warnings []config.Problem) {
+	told := make(map[permission.Finding]bool)
+	for _, item := range reliances(cfg) {
+		var found []permission.Finding
+		if item.folder {
+			found = permission.Within(item.path)
+		} else {
+			found = permission.Of(item.path, item.secret)
+		}
+		for _, f := range found {
+			if told[f] {
+				continue
+			}
+			told[f] = true
+			p := cfg.Problem(item.key, f.Path+": "+f.Message, f.Mend)
+			if f.Everybody {
+				problems = append(problems, p)
+			} else {
+				warnings = append(warnings, p)
+			}
+		}
+	}
+	return problems, warnings
+}
+
+// refuseExposed is an error when every account of the machine may change what the configuration
+// relies on, and logs what some others may do.
+func refuseExposed(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	problems, warnings := exposed(cfg)
+	for _, w := range warnings {
+		log.WarnContext(ctx, "others have access to what the server relies on",
+			slog.String("key", w.Key), slog.String("reason", w.Message), slog.String("mend", w.Mend))
+	}
+	if len(problems) > 0 {
+		return &config.Error{Problems: problems}
+	}
+	return nil
+}
+
+// exposure tells what keyfile has not told yet.
+func (c *Checkup) exposure() {
+	problems, warnings := exposed(c.Config)
+	c.Problems = append(c.Problems, problems...)
+	for _, w := range warnings {
+		if !slices.Contains(c.Warnings, w) {
+			c.Warnings = append(c.Warnings, w)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+//go:build unix
+
+package permission
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// hasModes tells that the mode of a file says who may do what.
+const hasModes = true
+
+// An owner is the account and the group to which a file belongs.
+type owner struct{ user, group int }
+
+// ownerOf is false when the file system does not say.
+func ownerOf(info fs.FileInfo) (owner, bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return owner{}, false
+	}
+	return owner{int(stat.Uid), int(stat.Gid)}, true
+}
+
+func sameDevice(a, b fs.FileInfo) bool {
+	one, ok := a.Sys().(*syscall.Stat_t)
+	other, also := b.Sys().(*syscall.Stat_t)
+	return ok && also && one.Dev == other.Dev
+}

@@ -1,0 +1,195 @@
+// Package permission finds out who besides root and the account of this process may change a file,
+// or read a secret: what OpenSSH looks for in the files that decide who gets in (StrictModes).
+//
+// The mode and the owner of the file count, and those of every folder and symbolic link on the way
+// to it: who may write in a folder can put another file in the place of one in it, unless the
+// folder has the sticky bit. Access control lists are seen as far as they show in the bits of the
+// group, which are their mask. Where files have no such modes and owners, as on Windows, nothing is found.
+package permission
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A Finding is something that others may do, fit to be shown to the person who keeps the file.
+type Finding struct {
+	Path    string // of the file, or of a folder or link on the way to it
+	Message string // what others may do
+	Mend    string // what to do about it
+
+	// Everybody tells that every account of the machine may change the file: whoever relies on it
+	// must not go on. Otherwise those who may can have been meant to, such as the members of a group.
+	Everybody bool
+}
+
+// maxLinks is how many symbolic links are followed, as many as Linux does.
+const maxLinks = 40
+
+// Of finds what others may do with a file or folder. A file that holds a secret, such as a "private
+// key", is one that others should not read either; otherwise secret is empty. What does not exist,
+// or cannot be reached, is judged by the folders above it.
+func Of(path, secret string) []Finding {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil // then nothing relative can be opened either
+	}
+	var found []Finding
+	rest := components(absolute)
+	for at, links := string(filepath.Separator), 0; ; at, rest = filepath.Join(at, rest[0]), rest[1:] {
+		info, err := os.Lstat(at)
+		switch {
+		case err != nil:
+			return found
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(at)
+			links++
+			if err != nil || links > maxLinks {
+				return found
+			}
+			found = append(found, foreign(at, info)...)
+			rest = append(components(target), rest...)
+			if at = filepath.Dir(at); filepath.IsAbs(target) {
+				at = string(filepath.Separator)
+			}
+		case len(rest) == 0:
+			found = append(found, judge(at, info)...)
+			if reads, ok := Readable(path, info.Mode(), secret); ok && secret != "" {
+				found = append(found, reads)
+			}
+			return found
+		case info.Mode()&fs.ModeSticky != 0: // others may only add to it
+			found = append(found, foreign(at, info)...)
+		default:
+			found = append(found, judge(at, info)...)
+		}
+	}
+}
+
+// components splits a path at its separators. There is one at least.
+func components(path string) []string {
+	return strings.Split(strings.TrimPrefix(path, string(filepath.Separator)), string(filepath.Separator))
+}
+
+// maxFindings bounds what is told of one folder: a wrong owner is often that of all its files.
+const maxFindings = 10
+
+// Within finds what others may do with a folder, as [Of] does, and with everything in it. After ten
+// findings there are only those about everybody.
+func Within(dir string) []Finding {
+	found := Of(dir, "")
+	inner, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return found
+	}
+	_ = filepath.WalkDir(inner, func(path string, entry fs.DirEntry, _ error) error { // what cannot be read, who opens it will tell
+		if path == inner {
+			return nil // judged
+		}
+		for _, f := range inFolder(path, entry) {
+			if f.Everybody || len(found) < maxFindings {
+				found = append(found, f)
+			}
+		}
+		return nil
+	})
+	return found
+}
+
+func inFolder(path string, entry fs.DirEntry) []Finding {
+	if entry.Type()&fs.ModeSymlink != 0 {
+		return Of(path, "")
+	}
+	info, err := entry.Info()
+	if err != nil { // it has gone meanwhile
+		return nil
+	}
+	return judge(path, info)
+}
+
+// judge finds what others may do with what is at the path, which is no link.
+func judge(path string, info fs.FileInfo) []Finding {
+	return append(writable(path, info), foreign(path, info)...)
+}
+
+const (
+	groupMayWrite  = 0o020
+	othersMayWrite = 0o002
+	othersMayRead  = 0o004
+)
+
+func writable(path string, info fs.FileInfo) []Finding {
+	o, known := ownerOf(info)
+	what := "change it"
+	if info.IsDir() {
+		what = "exchange what is in it"
+	}
+	mode := info.Mode().Perm()
+	switch {
+	case !known || !info.IsDir() && !info.Mode().IsRegular():
+		return nil // a device holds nothing, whoever writes to it
+	case mode&othersMayWrite != 0 && isVolume(path, info):
+		return []Finding{{
+			Path:    path,
+			Message: fmt.Sprintf("every account that reaches this volume may %s (mode %04o)", what, mode),
+			Mend:    "Give the volume to the account of the server, or let it hold nothing else and no other account reach it.",
+		}}
+	case mode&othersMayWrite != 0:
+		return []Finding{{
+			Path:      path,
+			Message:   fmt.Sprintf("every account of this machine may %s (mode %04o)", what, mode),
+			Mend:      "See that nobody has, and run: chmod go-w " + Quote(path) + ".",
+			Everybody: true,
+		}}
+	case mode&groupMayWrite != 0 && !o.alone():
+		return []Finding{{
+			Path:    path,
+			Message: fmt.Sprintf("the members of the group with the number %d may %s (mode %04o)", o.group, what, mode),
+			Mend:    "Unless that is meant, run: chmod g-w " + Quote(path) + ".",
+		}}
+	}
+	return nil
+}
+
+// alone finds the group of one account, that most systems make with it and give the same number.
+func (o owner) alone() bool { return o.user == o.group && o.user != 0 }
+
+// isVolume finds the top of a mounted volume. Kubernetes gives an emptyDir the mode 0777, and so do
+// others who make volumes: within a container that tells nothing about who reaches it, and whoever
+// runs the container often cannot change it.
+func isVolume(path string, info fs.FileInfo) bool {
+	above, err := os.Stat(filepath.Dir(path))
+	return err == nil && info.IsDir() && !sameDevice(info, above)
+}
+
+// foreign finds an owner that is neither root nor the account of this process.
+func foreign(path string, info fs.FileInfo) []Finding {
+	o, known := ownerOf(info)
+	if !known || o.user == 0 || o.user == os.Geteuid() {
+		return nil
+	}
+	return []Finding{{
+		Path:    path,
+		Message: fmt.Sprintf("it belongs to the account with the number %d, which may change it", o.user),
+		Mend:    "Unless the server runs as that account, run: chown root " + Quote(path) + ".",
+	}}
+}
+
+// Readable finds that every account of the machine may read a file of the mode, which holds a
+// secret, such as "private key".
+func Readable(path string, mode fs.FileMode, secret string) (Finding, bool) {
+	if mode&othersMayRead == 0 || !hasModes {
+		return Finding{}, false
+	}
+	return Finding{
+		Path:    path,
+		Message: fmt.Sprintf("every account of this machine can read the %s (mode %04o)", secret, mode.Perm()),
+		Mend:    fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", Quote(path)),
+	}, true
+}
+
+// Quote makes a path one word of a shell command.
+func Quote(path string) string { return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'" }
