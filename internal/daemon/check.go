@@ -132,7 +132,7 @@ const patience = 30 * time.Second
 // others asks the registry and the status services about ourselves, as the server will ask
 // about clients.
 func (c *Checkup) others() {
-	from, err := openSources(c.Config, slog.New(slog.DiscardHandler))
+	from, err := openSources(c.Config, slog.New(slog.DiscardHandler), newParts())
 	if err != nil {
 		return // its parts were looked at one by one
 	}
@@ -163,8 +163,8 @@ func (c *Checkup) registry(ctx context.Context, from *sources) {
 	default:
 		c.standing(party)
 	}
-	if from.list != nil && (err == nil || ishare.IsUnknownParty(err)) {
-		c.add("trust.trusted_list", from.list.Update(ctx), "Ask the registry's operator.")
+	if from.clients.list != nil && (err == nil || ishare.IsUnknownParty(err)) {
+		c.add("trust.trusted_list", from.clients.list.Update(ctx), "Ask the registry's operator.")
 	}
 	if late {
 		c.add("participants.registry", fmt.Errorf("the registry's clock differs from this machine's by %s", offset), "Set the clock, and keep it right with NTP.")

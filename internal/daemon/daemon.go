@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,11 +49,15 @@ type Options struct {
 type Daemon struct {
 	options  Options
 	memory   *memory
+	parts    *parts
 	current  atomic.Pointer[service]
 	public   net.Listener
 	internal net.Listener
-	reloads  chan *service
+	reloads  chan exchange
+	retiring chan struct{} // holds one for each earlier service
 	draining atomic.Bool
+
+	reloading sync.Mutex // one at a time
 
 	drainTimeout time.Duration // less in a test
 }
@@ -62,7 +65,7 @@ type Daemon struct {
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
-	d := &Daemon{options: options, reloads: make(chan *service), drainTimeout: drainTimeout}
+	d := &Daemon{options: options, parts: newParts(), reloads: make(chan exchange), retiring: make(chan struct{}, maxRetiring), drainTimeout: drainTimeout}
 	if err := d.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -117,49 +120,6 @@ func (d *Daemon) PublicAddr() net.Addr { return d.public.Addr() }
 // InternalAddr is the address on which health, forward-auth, introspection and revocation are served.
 func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 
-// Reload exchanges everything but the addresses, whether they speak TLS, the data
-// folder and the leeway, for which a restart is needed. Requests under way are
-// answered by the configuration that they began with. On an error the old configuration stays in use.
-// Run must be running.
-func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
-	if keys := restartNeeded(d.current.Load().config, cfg); len(keys) > 0 {
-		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
-	}
-	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
-		return err
-	}
-	s, err := d.newService(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
-	if err != nil {
-		return err
-	}
-	select {
-	case d.reloads <- s:
-		return nil
-	case <-ctx.Done():
-		return errors.Join(context.Cause(ctx), s.close())
-	}
-}
-
-// restartNeeded names the keys that differ and that Reload cannot exchange.
-func restartNeeded(old, now *config.Config) []string {
-	var keys []string
-	for _, k := range []struct {
-		name    string
-		differs bool
-	}{
-		{"listen.public", old.Listen.Public != now.Listen.Public},
-		{"listen.internal", old.Listen.Internal != now.Listen.Internal},
-		{"listen.tls", (old.Listen.TLS == nil) != (now.Listen.TLS == nil)},
-		{"data", old.Data != now.Data},
-		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway}, // the replay memory forgets by it
-	} {
-		if k.differs {
-			keys = append(keys, k.name)
-		}
-	}
-	return keys
-}
-
 // Run answers requests until ctx is done, then lets those under way finish, hands
 // the replay memory over, and returns nil. It must be called once.
 func (d *Daemon) Run(ctx context.Context) error {
@@ -193,37 +153,6 @@ func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.current.Load().public.ServeHTTP(w, r)
-}
-
-// background runs what the current service does besides answering, and exchanges
-// the service when a reload says so.
-func (d *Daemon) background(ctx context.Context) error {
-	var retiring sync.WaitGroup
-	defer func() {
-		if err := soon(func() error { retiring.Wait(); return nil }); err != nil {
-			d.options.Log.WarnContext(ctx, "an earlier configuration did not stop", slog.Any("error", err))
-		}
-	}()
-	for {
-		s := d.current.Load()
-		serviceCtx, stop := context.WithCancel(ctx)
-		done := make(chan error, 1)
-		go func() { done <- s.run(serviceCtx) }()
-		select {
-		case next := <-d.reloads:
-			d.current.Store(next)
-			retiring.Go(func() {
-				s.retire()
-				stop()
-				if err := errors.Join(<-done, s.close()); err != nil {
-					d.options.Log.WarnContext(ctx, "the configuration before did not stop cleanly", slog.Any("error", err))
-				}
-			})
-		case err := <-done:
-			stop()
-			return err
-		}
-	}
 }
 
 func (d *Daemon) server(handler http.Handler) *http.Server {

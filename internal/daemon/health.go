@@ -65,8 +65,8 @@ func (s *sources) readiness() readiness {
 		state.Parties, state.Loaded = stats.Parties, stats.Answered
 		tell("participants.registry", stats.Err)
 	}
-	if s.list != nil {
-		tell("trust.trusted_list", s.list.Stats().Err)
+	if s.clients.list != nil {
+		tell("trust.trusted_list", s.clients.list.Stats().Err)
 	}
 	return state
 }

@@ -8,15 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
@@ -57,18 +54,18 @@ func (d *Daemon) newService(cfg *config.Config) (*service, error) {
 		return nil, &config.Error{Problems: problems}
 	}
 	s := &service{config: cfg, callers: secrets, log: d.options.Log, memory: d.memory, current: d.current.Load}
-	if err := s.open(d.public.Addr(), d.options.Secured); err != nil {
+	if err := s.open(d); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-func (s *service) open(address net.Addr, secured map[string]http.Handler) (err error) {
+func (s *service) open(d *Daemon) (err error) {
 	var problems keyfile.Problems
 	if s.seal, problems = keyfile.ReadSeal(sealFiles(s.config), time.Now()); problems.Err() != nil {
 		return fmt.Errorf("party: %w", problems.Err())
 	}
-	if s.from, err = openSources(s.config, s.log); err != nil {
+	if s.from, err = openSources(s.config, s.log, d.parts); err != nil {
 		return err
 	}
 	if s.certificate, err = tlsCertificate(s.config); err != nil {
@@ -80,21 +77,16 @@ func (s *service) open(address net.Addr, secured map[string]http.Handler) (err e
 	if err := s.openDesks(); err != nil {
 		return err
 	}
-	s.public, err = s.newPublic(address, secured)
+	s.public, err = s.newPublic(d.public.Addr(), d.options.Secured)
 	return err
 }
 
 func (s *service) newEndpoint() (*tokenendpoint.Handler, error) {
-	judgement := s.from.judgement()
-	judgement.Replay = s.memory.used
-	verifier, err := assertion.NewVerifier(judgement)
+	verifier, err := s.from.verifier(s.memory.used)
 	if err != nil {
 		return nil, err
 	}
 	config := tokenendpoint.Config{Verifier: verifier, Issuer: s.issuer, Scopes: s.scopes(), Log: s.log}
-	if s.from.list != nil {
-		config.Verifier = listedVerifier{verifier, s.from.list}
-	}
 	return tokenendpoint.New(config)
 }
 
@@ -125,13 +117,13 @@ func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact 
 	if problems := cfg.Unsupported(); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	from, err := openSources(cfg, log)
+	from, err := openSources(cfg, log, newParts())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
-	if from.list != nil {
-		_ = from.list.Update(ctx) // which logs it; without the list, only our own anchors count
+	if from.clients.list != nil {
+		_ = from.clients.list.Update(ctx) // which logs it; without the list, only our own anchors count
 	}
 	explainer, err := assertion.NewExplainer(from.judgement())
 	if err != nil {
@@ -139,7 +131,7 @@ func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact 
 	}
 	explanation = &Explanation{Report: explainer.Explain(ctx, compact, at)}
 	explanation.gather(ctx, from)
-	if from.list != nil && !from.list.InForce() && isGuess(explanation.Rejection) {
+	if from.clients.list != nil && !from.clients.list.InForce() && isGuess(explanation.Rejection) {
 		explanation.Outage = withoutList(explanation.Rejection)
 		explanation.Rejection = nil
 	}
@@ -155,8 +147,8 @@ type Explanation struct {
 }
 
 func (e *Explanation) gather(ctx context.Context, from *sources) {
-	if from.list != nil {
-		stats := from.list.Stats()
+	if from.clients.list != nil {
+		stats := from.clients.list.Stats()
 		e.TrustedList = &stats
 	}
 	if from.revocation != nil && e.Chain != nil {
@@ -208,10 +200,8 @@ func (s *service) scopes() []string {
 
 // run does what goes on besides answering, until ctx is done.
 func (s *service) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.from.run(ctx) })
-	group.Go(func() error { return s.keys.Run(ctx) })
-	return group.Wait()
+	s.from.start(ctx)
+	return s.keys.Run(ctx)
 }
 
 // needing makes a handler that uses what close gives up. The same handler of the service

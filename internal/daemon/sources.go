@@ -9,37 +9,96 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
 
-// sources are where the knowledge comes from by which assertions are judged.
+// sources are where the knowledge comes from by which assertions are judged. What they
+// hold is shared with the sources of the configuration before and after, as far as it is made of
+// the same; the keys below say of what.
 type sources struct {
 	config  *config.Config
 	log     *slog.Logger
+	parts   *parts
+	held    []*part          // in the order in which they were opened
 	anchors trust.Anchors    // of our own choice
 	own     *trust.Validator // of the registry: by these anchors only
-	clients *trust.Validator // by these, and what a trusted list grants
+	clients *clientTrust
 
 	revocation *trust.Revocation // nil: nobody is asked
 
-	seal   *keyfile.Pair         // for remote
-	file   *registry.File        // one of file and
-	remote *registry.Remote      // remote is set
-	cache  *registry.Cache       // of remote
-	list   *registry.TrustedList // of remote; nil: not asked for
+	file   *registry.File  // one of file and
+	remote *askedRemote    // remote is set
+	asked  *askedRegistry  // by cache and list: remote, from when the configuration is in use
+	cache  *registry.Cache // of asked
 }
 
+// The keys of parts. What is remembered by a configuration that trusted others, or that asked in
+// another way, is never taken over.
+type (
+	anchorsKey    struct{ anchors string }
+	revocationKey struct {
+		mode         config.Revocation
+		allowPrivate bool
+		proxy        string
+	}
+	fileKey struct{ path config.Path }
+	// registryKey is all by which an answer of the registry is believed. Our own seal is not
+	// among it: records stay true when it is renewed.
+	registryKey struct {
+		anchorsKey
+		revocationKey
+
+		id      ishare.PartyID
+		url     string
+		version config.RegistryVersion
+		seals   string
+		ourIDs  string // to whom answers are addressed
+		leeway  time.Duration
+	}
+	remoteKey struct {
+		registryKey
+
+		certificates string        // of our seal, and so its key
+		hardware     *keyfile.Pair // of our seal, whose session, and the PIN for the next one, are never taken over; nil: none
+	}
+	cacheKey struct {
+		registryKey
+
+		fresh, maxStale time.Duration
+	}
+	clientTrustKey struct {
+		anchorsKey
+
+		list listKey // zero: none
+	}
+	listKey struct {
+		registryKey
+
+		refresh, maxStale time.Duration
+	}
+	verifierKey struct {
+		clientTrustKey
+		revocationKey
+
+		parties           any
+		extraHeader       config.ExtraHeaders
+		ourIDs            string
+		leeway            time.Duration
+		roles, dataspaces string
+	}
+)
+
 // openSources asks nobody yet. What it returns must be closed.
-func openSources(cfg *config.Config, log *slog.Logger) (*sources, error) {
-	s := &sources{config: cfg, log: log}
-	for _, open := range []func() error{s.openTrust, s.openRevocation, s.openParticipants, s.openTrustedList} {
+func openSources(cfg *config.Config, log *slog.Logger, shared *parts) (*sources, error) {
+	s := &sources{config: cfg, log: log, parts: shared}
+	for _, open := range []func() error{s.openTrust, s.openRevocation, s.openParticipants, s.openClientTrust} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -51,13 +110,16 @@ func (s *sources) openTrust() (err error) {
 	if s.anchors, err = trust.LoadAnchors(anchorItems(s.config.Trust.Anchors)); err != nil {
 		return fmt.Errorf("trust.anchors: %w", err)
 	}
-	if s.own, err = trust.New(s.anchors); err != nil {
+	s.own, err = share(s, s.anchorsKey(), func() (*trust.Validator, error) { return trust.New(s.anchors) })
+	if err != nil {
 		return fmt.Errorf("trust.anchors: %w", err)
 	}
-	s.clients, err = trust.New(s.anchors)
-	return err
+	return nil
 }
 
+func (s *sources) anchorsKey() anchorsKey { return anchorsKey{fmt.Sprint(s.anchors)} } // which sorts them
+
+// openRevocation: an answer is about a certificate and its issuer, and true whoever is trusted.
 func (s *sources) openRevocation() (err error) {
 	mode := trust.RequireRevocation
 	switch s.config.Trust.Revocation {
@@ -71,13 +133,20 @@ func (s *sources) openRevocation() (err error) {
 	if s.config.Trust.RevocationProxy.Host != "" {
 		proxy = &s.config.Trust.RevocationProxy.URL
 	}
-	s.revocation, err = trust.NewRevocation(trust.RevocationConfig{
-		Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Proxy: proxy, Log: s.log, Mend: RevocationMend,
+	s.revocation, err = share(s, s.revocationKey(), func() (*trust.Revocation, error) {
+		return trust.NewRevocation(trust.RevocationConfig{
+			Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Proxy: proxy, Log: s.log, Mend: RevocationMend,
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("trust.revocation: %w", err)
 	}
 	return nil
+}
+
+func (s *sources) revocationKey() revocationKey {
+	t := &s.config.Trust
+	return revocationKey{mode: t.Revocation, allowPrivate: t.RevocationAllowPrivate, proxy: t.RevocationProxy.String()}
 }
 
 // RevocationMend is what an operator can do about the cause why a revocation status cannot be found
@@ -93,18 +162,18 @@ func RevocationMend(cause error) string {
 	return ""
 }
 
-func (s *sources) openParticipants() (err error) {
+func (s *sources) openParticipants() error {
 	if s.config.Participants.Registry == nil {
-		if s.file, err = registry.OpenFile(string(s.config.Participants.File), s.log); err != nil {
-			return fmt.Errorf("participants.file: %w", err)
-		}
-		return nil
+		return s.openFile()
 	}
-	if s.remote, err = s.newRemote(); err != nil {
+	if err := s.openRemote(); err != nil {
 		return fmt.Errorf("participants.registry: %w", err)
 	}
-	s.cache, err = registry.NewCache(registry.CacheConfig{
-		Source: s.remote, Fresh: s.config.Participants.Cache, MaxStale: s.config.Participants.MaxStale, Log: s.log,
+	var err error
+	s.cache, err = share(s, s.cacheKey(), func() (*registry.Cache, error) {
+		return registry.NewCache(registry.CacheConfig{
+			Source: s.asked, Fresh: s.config.Participants.Cache, MaxStale: s.config.Participants.MaxStale, Log: s.log,
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("participants: %w", err)
@@ -112,47 +181,67 @@ func (s *sources) openParticipants() (err error) {
 	return nil
 }
 
-func (s *sources) newRemote() (*registry.Remote, error) {
-	cfg := s.config
-	var problems keyfile.Problems
-	if s.seal, problems = keyfile.ReadSeal(sealFiles(cfg), time.Now()); problems.Err() != nil {
-		return nil, problems.Err()
-	}
-	return registry.NewRemote(registry.RemoteConfig{
-		ID:           cfg.Participants.Registry.ID,
-		URL:          cfg.Participants.Registry.URL.String(),
-		Version:      registry.Version(cfg.Participants.Registry.Version.String()),
-		Party:        s.audience(),
-		Key:          s.seal.Signer(),
-		Certificates: s.seal.Certificates,
-		Seals:        seals(cfg.Participants.Registry),
-		Trust:        s.own,
-		Revocation:   s.revocationChecker(),
-		Leeway:       cfg.Policy.Leeway,
-		Log:          s.log,
+// openFile reads the file, whether it was read before or not.
+func (s *sources) openFile() (err error) {
+	opened := false
+	path := s.config.Participants.File
+	s.file, err = share(s, fileKey{path}, func() (*registry.File, error) {
+		opened = true
+		return registry.OpenFile(string(path), s.log)
 	})
-}
-
-func seals(r *config.Registry) []string {
-	var list []string
-	for _, f := range r.Seals {
-		list = append(list, string(f))
+	if err == nil && !opened {
+		err = s.file.Reload()
 	}
-	return list
+	if err != nil {
+		return fmt.Errorf("participants.file: %w", err)
+	}
+	return nil
 }
 
-func (s *sources) openTrustedList() (err error) {
-	if !s.config.Trust.TrustedList {
+// clientTrust is what chains of clients are judged by.
+type clientTrust struct {
+	*trust.Validator // by our own anchors, and what list grants
+
+	list *registry.TrustedList // nil: not asked for
+}
+
+// Run keeps the list.
+func (t *clientTrust) Run(ctx context.Context) error {
+	if t.list == nil {
 		return nil
 	}
-	s.list, err = registry.NewTrustedList(registry.TrustedListConfig{
-		Source: s.remote, Own: s.anchors, Clients: s.clients,
+	return t.list.Run(ctx)
+}
+
+func (s *sources) openClientTrust() (err error) {
+	s.clients, err = share(s, s.clientTrustKey(), s.newClientTrust)
+	return err
+}
+
+func (s *sources) clientTrustKey() clientTrustKey {
+	key := clientTrustKey{anchorsKey: s.anchorsKey()}
+	if s.config.Trust.TrustedList {
+		key.list = listKey{s.registryKey(), s.config.Trust.Refresh, s.config.Participants.MaxStale}
+	}
+	return key
+}
+
+func (s *sources) newClientTrust() (*clientTrust, error) {
+	validator, err := trust.New(s.anchors)
+	if err != nil {
+		return nil, fmt.Errorf("trust.anchors: %w", err)
+	}
+	if !s.config.Trust.TrustedList {
+		return &clientTrust{Validator: validator}, nil
+	}
+	list, err := registry.NewTrustedList(registry.TrustedListConfig{
+		Source: s.asked, Own: s.anchors, Clients: validator,
 		Refresh: s.config.Trust.Refresh, MaxStale: s.config.Participants.MaxStale, Log: s.log,
 	})
 	if err != nil {
-		return fmt.Errorf("trust.trusted_list: %w", err)
+		return nil, fmt.Errorf("trust.trusted_list: %w", err)
 	}
-	return nil
+	return &clientTrust{validator, list}, nil
 }
 
 // audience lists our own identifiers, the canonical one first.
@@ -192,7 +281,7 @@ func (s *sources) judgement() assertion.Config {
 	cfg := s.config
 	return assertion.Config{
 		Audience:         s.audience(),
-		Trust:            s.clients,
+		Trust:            s.clients.Validator,
 		Parties:          s.parties(),
 		Revocation:       s.revocationChecker(),
 		Leeway:           cfg.Policy.Leeway,
@@ -202,35 +291,41 @@ func (s *sources) judgement() assertion.Config {
 	}
 }
 
-// run keeps the knowledge fresh until ctx is done.
-func (s *sources) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	if s.file != nil {
-		group.Go(func() error { return s.file.Run(ctx) })
+// verifier judges assertions, and remembers the used ones in the store, which must be
+// the same for all sources that share parts.
+func (s *sources) verifier(used replay.Store) (tokenendpoint.Verifier, error) {
+	policy := &s.config.Policy
+	key := verifierKey{
+		clientTrustKey: s.clientTrustKey(), revocationKey: s.revocationKey(), parties: any(fileKey{s.config.Participants.File}),
+		extraHeader: policy.ExtraHeaderParameters, ourIDs: fmt.Sprint(s.audience()), leeway: policy.Leeway,
+		roles: fmt.Sprintf("%q", policy.Roles), dataspaces: fmt.Sprintf("%q", policy.Dataspaces),
 	}
 	if s.cache != nil {
-		group.Go(func() error { return s.cache.Run(ctx) })
+		key.parties = s.cacheKey()
 	}
-	if s.list != nil {
-		group.Go(func() error { return s.list.Run(ctx) })
+	verifier, err := share(s, key, func() (*assertion.Verifier, error) {
+		judgement := s.judgement()
+		judgement.Replay = used
+		return assertion.NewVerifier(judgement)
+	})
+	if err != nil || s.clients.list == nil {
+		return verifier, err
 	}
-	return group.Wait()
+	return listedVerifier{verifier, s.clients.list}, nil
+}
+
+// start keeps the knowledge fresh until it is closed.
+func (s *sources) start(ctx context.Context) {
+	for _, p := range s.held {
+		p.start(ctx)
+	}
 }
 
 // close gives up what is being asked, in the order in which one asks the other.
 func (s *sources) close() error {
 	var errs []error
-	if s.cache != nil {
-		errs = append(errs, s.cache.Close())
-	}
-	if s.remote != nil {
-		errs = append(errs, s.remote.Close())
-	}
-	if s.seal != nil {
-		errs = append(errs, s.seal.Close())
-	}
-	if s.revocation != nil {
-		s.revocation.Close()
+	for _, p := range slices.Backward(s.held) {
+		errs = append(errs, s.parts.release(p))
 	}
 	return errors.Join(errs...)
 }
