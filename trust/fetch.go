@@ -11,15 +11,19 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
+
+	"github.com/waybill-token/waybill/internal/flight"
 )
 
 // Bounds of every call to an address that a certificate names.
 const (
 	connectTimeout    = 3 * time.Second
 	idleConnection    = 30 * time.Second
-	connectionsAHost  = 64
+	callsAHost        = 32
+	callsInAll        = 64 // and connections, to a proxy too
 	maxResponseHeader = 16 << 10
 	maxRedirects      = 3
 )
@@ -31,6 +35,7 @@ const (
 type fetcher struct {
 	client   *http.Client
 	circuits circuits
+	calls    *slots[string]       // by host
 	permit   func(*url.URL) error // judges an address before it is called
 }
 
@@ -39,12 +44,13 @@ type fetcher struct {
 // refusePrivateHost). Proxies of the environment are never asked.
 func newFetcher(allowPrivate bool, proxy *url.URL) *fetcher {
 	dialer := &net.Dialer{Timeout: connectTimeout}
-	f := &fetcher{permit: func(*url.URL) error { return nil }}
+	f := &fetcher{calls: newSlots[string](callsAHost, callsInAll), permit: func(*url.URL) error { return nil }}
 	transport := &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    connectTimeout,
-		MaxConnsPerHost:        connectionsAHost,
+		MaxConnsPerHost:        callsInAll,
+		MaxIdleConns:           callsInAll,
 		IdleConnTimeout:        idleConnection,
 		MaxResponseHeaderBytes: maxResponseHeader,
 		DisableCompression:     true, // the size that is bounded is the size that is kept
@@ -75,6 +81,7 @@ type call struct {
 	body    []byte
 	limit   int64         // bytes of the answer
 	timeout time.Duration // from the first byte sent to the last one read
+	seen    *atomic.Int64 // grows with what has come of it, where that matters
 }
 
 // circuit names the address whose failures count together. The query is left out: an
@@ -100,7 +107,11 @@ func (f *fetcher) fetch(ctx context.Context, c call) ([]byte, error) {
 	if err := f.circuits.admit(c.circuit(), time.Now()); err != nil {
 		return nil, err
 	}
-	body, err := f.send(ctx, u, c)
+	body, err := f.insist(ctx, u, c)
+	if err != nil && (gaveUp(ctx) || errors.Is(err, flight.ErrBusy)) {
+		f.circuits.release(c.circuit()) // which says nothing of the address
+		return nil, err
+	}
 	f.circuits.report(c.circuit(), err, time.Now())
 	return body, err
 }
@@ -127,8 +138,6 @@ func parseAddress(address string) (*url.URL, error) {
 // send asks at the address, and where its answer is a redirect, at the one that is named by it:
 // a few times, and in the time that one call has.
 func (f *fetcher) send(ctx context.Context, u *url.URL, c call) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	for hop := range 1 + maxRedirects {
 		body, next, err := f.sendOnce(ctx, u, c)
 		if err != nil && hop > 0 {
@@ -169,7 +178,7 @@ func (f *fetcher) sendOnce(ctx context.Context, u *url.URL, c call) (body []byte
 	if err := statusError(response); err != nil {
 		return nil, nil, err
 	}
-	body, err = readAtMost(response, c.limit)
+	body, err = c.read(response)
 	return body, nil, err
 }
 
@@ -226,19 +235,35 @@ func statusError(response *http.Response) error {
 	return err
 }
 
-func readAtMost(response *http.Response, limit int64) ([]byte, error) {
-	tooBig := fmt.Errorf("the answer is larger than %d bytes", limit)
-	if response.ContentLength > limit {
+// A costlyError is that so many bytes of an answer were read that was no good.
+type costlyError struct {
+	cause error
+	size  int64
+}
+
+func (e *costlyError) Error() string { return e.cause.Error() }
+func (e *costlyError) Unwrap() error { return e.cause }
+
+// read reads the body of an answer, if it is not too large.
+func (c call) read(response *http.Response) ([]byte, error) {
+	tooBig := fmt.Errorf("the answer is larger than %d bytes", c.limit)
+	if response.ContentLength > c.limit {
 		return nil, tooBig
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	body, err := io.ReadAll(io.TeeReader(io.LimitReader(response.Body, c.limit+1), c))
 	switch {
 	case err != nil:
 		return nil, &unreachableError{fmt.Errorf("the answer broke off: %w", err)}
-	case int64(len(body)) > limit:
-		return nil, tooBig
+	case int64(len(body)) > c.limit:
+		return nil, &costlyError{tooBig, c.limit}
 	}
 	return body, nil
+}
+
+// Write takes note that something comes.
+func (c call) Write(b []byte) (int, error) {
+	c.seen.Add(int64(len(b)))
+	return len(b), nil
 }
 
 // close lets go of connections that wait for another call.

@@ -73,6 +73,15 @@ func (c *circuits) report(address string, err error, now time.Time) {
 	state.probing = false
 }
 
+// release takes back that a call was admitted, of which nobody knows how it would have gone.
+func (c *circuits) release(address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if state := c.failing[address]; state != nil {
+		state.probing = false
+	}
+}
+
 // remember makes room for another failing address, by forgetting those that would
 // be called again anyway.
 func (c *circuits) remember(address string, now time.Time) *circuit {

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"sync/atomic"
 	"time"
 	"weak"
 
 	"github.com/maypok86/otter/v2"
 
+	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/kept"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -52,6 +55,10 @@ type RevocationConfig struct {
 	// Mend may tell what an operator can do about a status that cannot be found
 	// out, in a sentence for the log; empty: nothing to say. Optional.
 	Mend func(error) string
+	// Dir is a folder in which answers are kept over a restart, verified again when
+	// they are read; at most 16,384 files and 256 MiB. When it cannot be used, Log is told
+	// and nothing is kept. Optional.
+	Dir string
 	// Log is told when a status cannot be found out, when a certificate turns out
 	// to be revoked, and when a chain is let through without an answer. Optional.
 	Log *slog.Logger
@@ -62,7 +69,16 @@ const (
 	maxChains       = 16 << 10  // each some hundred bytes
 	maxCertificates = 64 << 10  // each some hundred bytes
 	maxListMemory   = 128 << 20 // bytes of all revocation lists together
-	maxWait         = 10 * time.Second
+	maxWait         = 6 * time.Second
+)
+
+// Bounds of what is under way. Questions to one issuer's sources are bounded besides, so that those
+// who are slow leave room for others; see also callsAHost.
+const (
+	maxQuestions      = 512 // about certificates
+	questionsAnIssuer = 64
+	maxListQuestions  = 32
+	questionTimeout   = time.Minute // more than the calls of one take
 )
 
 // A Revocation finds out whether certificates of a trusted chain are revoked, by
@@ -117,8 +133,14 @@ type Revocation struct {
 	log      *slog.Logger
 	mend     func(error) string
 	fetcher  *fetcher
-	workers  *workers
+	kept     *kept.Folder // nil: nothing is kept
 	counters counters
+	outages  outages
+	closed   atomic.Bool
+
+	finding  *flight.Group[*status, *answer[verdict]]
+	issuers  *slots[Fingerprint] // by whom the certificates are that are being asked about
+	fetching *flight.Group[*listing, *answer[*list]]
 
 	chains       *otter.Cache[weak.Pointer[Chain], []*status]
 	certificates *otter.Cache[certificateKey, *status]
@@ -141,11 +163,19 @@ func NewRevocation(c RevocationConfig) (*Revocation, error) {
 		c.Mend = func(error) string { return "" }
 	}
 	r := &Revocation{
-		mode:    c.Mode,
-		log:     c.Log,
-		mend:    c.Mend,
-		fetcher: newFetcher(c.AllowPrivate, c.Proxy),
-		workers: newWorkers(),
+		mode:     c.Mode,
+		log:      c.Log,
+		mend:     c.Mend,
+		fetcher:  newFetcher(c.AllowPrivate, c.Proxy),
+		finding:  flight.New[*status, *answer[verdict]](maxQuestions, questionTimeout),
+		issuers:  newSlots[Fingerprint](questionsAnIssuer, maxQuestions),
+		fetching: flight.New[*listing, *answer[*list]](maxListQuestions, questionTimeout),
+	}
+	if c.Dir != "" {
+		var err error
+		if r.kept, err = kept.Open(c.Dir, keptLimits(), c.Log); err != nil {
+			c.Log.Warn("revocation answers cannot be kept for the next start", slog.Any("error", err))
+		}
 	}
 	if err := r.makeCaches(); err != nil {
 		return nil, fmt.Errorf("trust: cache of revocation answers: %w", err)
@@ -180,28 +210,40 @@ func (r *Revocation) makeCaches() (err error) {
 // Close gives up what is being asked and returns when no goroutine is left. Checks
 // after it are answered from memory or not at all.
 func (r *Revocation) Close() {
-	r.workers.stop()
+	r.closed.Store(true)
+	r.finding.Close()
+	r.fetching.Close()
 	r.fetcher.close()
+	if err := r.kept.Close(); err != nil {
+		r.log.Warn("the folder of revocation answers cannot be closed", slog.Any("error", err))
+	}
 }
 
 // Check returns nil when no certificate of the chain below its anchor is
 // revoked, and in [PreferRevocation] also when that could not be found out.
 //
 // The error is an [*ishare.Rejection] by certificate.revoked when one is revoked,
-// an [*ishare.Outage] of unavailable.revocation when nobody answers, or the
-// context's. It waits for the network only when it has no answer in memory.
+// an [*ishare.Outage] of unavailable.revocation when nobody answers or too many are being asked, or
+// the context's. It waits for the network only when it has no answer in memory.
 func (r *Revocation) Check(ctx context.Context, chain *Chain) error {
 	now := time.Now()
-	statuses := r.prompt(chain, now)
+	statuses := r.statuses(chain)
+	waits := r.prompt(chain, statuses, now)
+	defer leave(waits)
 	for i, s := range statuses {
 		// What is known already needs no waiting for the rest.
 		if at := s.live(now); at != nil && at.value.revoked != nil {
 			return r.refuse(i, at.value)
 		}
 	}
+	if waits == nil {
+		return nil
+	}
+	patience, cancel := context.WithDeadlineCause(ctx, now.Add(maxWait), errPatience)
+	defer cancel()
 	var missing error
 	for i, s := range statuses {
-		v, err := s.verdict(ctx, now)
+		v, err := s.verdict(patience, i, waits, now)
 		switch {
 		case err != nil && missing == nil:
 			missing = fmt.Errorf("x5c[%d]: %w", i, err)
@@ -218,18 +260,6 @@ func (r *Revocation) Check(ctx context.Context, chain *Chain) error {
 	return r.doWithout(missing, statuses, now)
 }
 
-// prompt has every certificate asked about that should be, all at once, and
-// returns their statuses in the order of the chain.
-func (r *Revocation) prompt(chain *Chain, now time.Time) []*status {
-	statuses := r.statuses(chain)
-	for i, s := range statuses {
-		if !s.fresh(now) {
-			s.prompt(now, r.workers, r.question(s, chain.subject(i)))
-		}
-	}
-	return statuses
-}
-
 // subject is the certificate at an index below the anchor.
 func (c *Chain) subject(i int) subject {
 	return subject{certificate: c.certificates[i], issuer: c.certificates[i+1]}
@@ -240,9 +270,10 @@ func (r *Revocation) refuse(i int, v verdict) error {
 	return ishare.CertificateRevoked.Because("x5c[%d] %s, says %s", i, v.revoked, v.source)
 }
 
-// doWithout is what the mode says when the status of a certificate is missing.
+// doWithout is what the mode says when the status of a certificate is missing. That too many are
+// being asked, or that we close, is no such case: whoever can bring it about would be let through.
 func (r *Revocation) doWithout(missing error, statuses []*status, now time.Time) error {
-	if r.mode == PreferRevocation && !r.workers.ended() { // or closing would let everybody through
+	if r.mode == PreferRevocation && !r.closed.Load() && !errors.Is(missing, flight.ErrBusy) {
 		r.counters.letThrough.Add(1)
 		r.tellLetThrough(missing, statuses, now)
 		return nil
@@ -252,17 +283,6 @@ func (r *Revocation) doWithout(missing error, statuses []*status, now time.Time)
 		Rule:       ishare.UnavailableRevocation,
 		RetryAfter: retryAfter(missing, now),
 		Cause:      missing,
-	}
-}
-
-// tellLetThrough warns once for each certificate until there is an answer again;
-// every time would be once a request.
-func (r *Revocation) tellLetThrough(missing error, statuses []*status, now time.Time) {
-	for _, s := range statuses {
-		if s.live(now) == nil && s.letThrough.CompareAndSwap(false, true) {
-			r.log.Warn("a chain is let through although its revocation status is missing",
-				slog.String("certificate", s.fingerprint.String()), slog.Any("cause", missing))
-		}
 	}
 }
 

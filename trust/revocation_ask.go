@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -55,41 +56,132 @@ func namesNeither(cert *x509.Certificate) error {
 	return ErrNamesNeither
 }
 
-// ask goes from source to source until one answers.
-func (r *Revocation) ask(ctx context.Context, of subject) (*answer[verdict], error) {
+// told is what a source told, with the record to keep of it.
+type told struct {
+	answer *answer[verdict]
+	record record
+}
+
+// headStart is for how long responders are waited for before lists are asked for beside them.
+const headStart = 2 * time.Second
+
+var errSlow = errors.New("another source answered sooner")
+
+// ask goes from responder to responder and from list to list until one answers. Where no responder
+// does in a short time, the lists need not wait for that: a responder that hangs would take all the time
+// that there is.
+func (r *Revocation) ask(ctx context.Context, of subject) (told, error) {
+	if len(callable(of.certificate.OCSPServer)) == 0 {
+		return r.askLists(ctx, of)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel(errSlow)
+	begin := func(ask func(context.Context, subject) (told, error)) <-chan reply {
+		replies := make(chan reply, 1)
+		asking.Go(func() {
+			found, err := ask(ctx, of)
+			replies <- reply{found, err}
+		})
+		return replies
+	}
+	responders := begin(r.askResponders)
+	silent := time.NewTimer(headStart)
+	defer silent.Stop()
+	var problem error // of the responders
+	select {
+	case it := <-responders:
+		if it.err == nil {
+			return it.told, nil
+		}
+		responders, problem = nil, it.err
+	case <-silent.C:
+	}
+	lists := begin(r.askLists)
+	return first(responders, lists, problem)
+}
+
+// A reply is what one kind of source has come to.
+type reply struct {
+	told
+
+	err error
+}
+
+// first waits for responders, which may be nil, and lists, and takes what comes first.
+func first(responders, lists <-chan reply, problem error) (told, error) {
+	for {
+		select {
+		case it := <-responders:
+			if it.err == nil {
+				return it.told, nil
+			}
+			responders, problem = nil, it.err
+		case it := <-lists:
+			if it.err == nil {
+				return it.inPlaceOfOCSP(), nil
+			}
+			if responders != nil {
+				last := <-responders
+				if last.err == nil {
+					return last.told, nil
+				}
+				problem = last.err
+			}
+			return told{}, both(problem, it.err)
+		}
+	}
+}
+
+// inPlaceOfOCSP has responders asked again soon, unless there is nothing more to find out.
+func (t told) inPlaceOfOCSP() told {
+	if !t.answer.value.revoked.final() {
+		t.answer.again = earlier(t.answer.again, wallClock().Add(ocspFallback))
+	}
+	return t
+}
+
+// askResponders goes from responder to responder until one answers.
+func (r *Revocation) askResponders(ctx context.Context, of subject) (told, error) {
 	var problem error
 	for _, address := range callable(of.certificate.OCSPServer) {
 		found, err := r.askOCSP(ctx, address, of)
 		if err == nil {
 			return found, nil
 		}
-		problem = both(problem, fmt.Errorf("OCSP at %.200s: %w", address, err))
+		problem = both(problem, &sourceError{"OCSP", address, err})
 	}
-	found, err := r.askLists(ctx, of)
-	if err != nil {
-		return nil, both(problem, err)
-	}
-	if problem != nil {
-		found.again = earlier(found.again, wallClock().Add(ocspFallback))
-	}
-	return found, nil
+	return told{}, problem
 }
 
 // askLists goes from list to list until one speaks for the certificate.
-func (r *Revocation) askLists(ctx context.Context, of subject) (*answer[verdict], error) {
+func (r *Revocation) askLists(ctx context.Context, of subject) (told, error) {
 	var problem error
 	for _, address := range callable(of.certificate.CRLDistributionPoints) {
 		found, err := r.askList(ctx, address, of)
 		if err == nil {
 			return found, nil
 		}
-		problem = both(problem, fmt.Errorf("CRL at %.200s: %w", address, err))
+		problem = both(problem, &sourceError{"CRL", address, err})
 	}
 	if problem == nil {
 		problem = namesNeither(of.certificate)
 	}
-	return nil, problem
+	return told{}, problem
 }
+
+// A sourceError is why one source did not answer.
+type sourceError struct {
+	source  string
+	address string
+	cause   error
+}
+
+func (e *sourceError) Error() string {
+	return fmt.Sprintf("%s at %.200s: %v", e.source, e.address, e.cause)
+}
+func (e *sourceError) Unwrap() error { return e.cause }
 
 // callable leaves out what is not asked at all: LDAP, and more addresses than
 // anybody needs.
@@ -117,12 +209,12 @@ func both(first, second error) error {
 }
 
 // askOCSP asks one responder.
-func (r *Revocation) askOCSP(ctx context.Context, address string, of subject) (*answer[verdict], error) {
+func (r *Revocation) askOCSP(ctx context.Context, address string, of subject) (told, error) {
 	issuer := *of.issuer
 	issuer.RawSubject = of.certificate.RawIssuer // the bytes to hash, by RFC 6960 section 4.1.1
 	request, err := ocsp.CreateRequest(of.certificate, &issuer, nil)
 	if err != nil {
-		return nil, fmt.Errorf("question: %w", err)
+		return told{}, fmt.Errorf("question: %w", err)
 	}
 	body, err := r.fetcher.fetch(ctx, call{
 		method:  http.MethodPost,
@@ -133,20 +225,26 @@ func (r *Revocation) askOCSP(ctx context.Context, address string, of subject) (*
 		timeout: ocspTimeout,
 	})
 	if err != nil {
-		return nil, err
+		return told{}, err
 	}
-	now := wallClock()
-	said, err := readOCSP(body, of, now)
+	rec := record{wallClock(), address, body}
+	said, err := readOCSP(body, of, rec.obtained)
 	if err != nil {
-		return nil, err
+		return told{}, err
 	}
 	until, err := r.standing(ctx, said.signer, of.issuer)
 	if err != nil {
-		return nil, err
+		return told{}, err
 	}
-	said.verdict.source, said.verdict.address = byOCSP, address
-	until = earlier(until, said.verdict.nextUpdate, now.Add(maxLife))
-	return said.verdict.answer(earlier(halfway(now, until), now.Add(ocspRefresh)), until), nil
+	return told{said.answer(rec, until), rec}, nil
+}
+
+// answer is what the record says, by a signer who is in good standing until then.
+func (s *statement) answer(rec record, until time.Time) *answer[verdict] {
+	v := s.verdict
+	v.source, v.address = byOCSP, rec.address
+	until = earlier(until, v.nextUpdate, rec.obtained.Add(maxLife))
+	return v.answer(earlier(halfway(rec.obtained, until), rec.obtained.Add(ocspRefresh)), until)
 }
 
 // standing is until when a signer is known to be in good standing. The issuer is
@@ -165,10 +263,10 @@ func (r *Revocation) standing(ctx context.Context, signer, issuer *x509.Certific
 	switch {
 	case err != nil:
 		return time.Time{}, fmt.Errorf("the responder's own certificate: %w", err)
-	case found.value.revoked != nil:
-		return time.Time{}, fmt.Errorf("the responder's own certificate %s", found.value.revoked)
+	case found.answer.value.revoked != nil:
+		return time.Time{}, fmt.Errorf("the responder's own certificate %s", found.answer.value.revoked)
 	}
-	return earlier(signer.NotAfter, found.until), nil
+	return earlier(signer.NotAfter, found.answer.until), nil
 }
 
 // forever is later than any certificate ends.

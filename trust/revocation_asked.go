@@ -3,32 +3,27 @@ package trust
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/flight"
 )
 
 // How long a failure is remembered, so that a question that nobody answers is not
-// asked by every request. What is out of reach may be back in a moment, and is
-// spared by its circuit besides; an answer that is no good takes somebody to mend
-// it; a certificate that names nobody to ask never will.
+// asked by every request. Whatever the failure is, it may be over in a moment: two seconds after
+// that at the latest there is an answer. Within them, an answer that was no good counts
+// by what it cost to get it. Only a certificate that names nobody to ask never changes.
 const (
-	unreachableMemory = time.Second
-	unusableMemory    = 10 * time.Second
-	unnamedMemory     = time.Hour
+	failureMemory = time.Second
+	costlyMemory  = 800 * time.Millisecond // more, for an answer of the largest size
+	unnamedMemory = time.Hour
 )
 
-var errClosed = errors.New("revocation: closed")
-
-// asked is a question to the network whose answer is kept: asked once however
-// many wait, asked again in the background before the answer ends. The zero
-// asked is a question that was not put yet.
+// asked is a question to the network whose answer is kept, and asked for again before it
+// ends. The zero asked is a question that was not put yet.
 type asked[T any] struct {
-	answer atomic.Pointer[answer[T]]
-
-	mu      sync.Mutex
-	flight  *flight[T] // under way, or nil
-	failure *failure   // of the last time it was asked, or nil
+	answer  atomic.Pointer[answer[T]] // the last one, or nil
+	failure atomic.Pointer[failure]   // of the last time it was asked, or nil
 }
 
 // An answer is good until it ends, and should be asked for again before.
@@ -36,13 +31,6 @@ type answer[T any] struct {
 	value T
 	again time.Time
 	until time.Time
-}
-
-// A flight is a question under way. Its fields may be read once it is done.
-type flight[T any] struct {
-	done    chan struct{}
-	answer  *answer[T]
-	failure *failure
 }
 
 // A failure is that a question got no answer.
@@ -54,14 +42,18 @@ type failure struct {
 func (f *failure) Error() string { return f.cause.Error() }
 func (f *failure) Unwrap() error { return f.cause }
 
-// newFailure remembers a failure for no longer than the one that it comes from.
+// newFailure remembers a failure for no longer than the one that it comes from. That too much
+// is under way is not remembered: it costs nothing to find out again.
 func newFailure(cause error, at time.Time) *failure {
-	memory := unusableMemory
+	memory := failureMemory
+	costly, ok := errors.AsType[*costlyError](cause)
 	switch {
+	case errors.Is(cause, flight.ErrBusy):
+		memory = 0
 	case errors.Is(cause, ErrNamesNeither):
 		memory = unnamedMemory
-	case errors.As(cause, new(*unreachableError)):
-		memory = unreachableMemory
+	case ok:
+		memory += time.Duration(min(costly.size, maxListAnswer)) * costlyMemory / maxListAnswer
 	}
 	until := at.Add(memory)
 	if inner, ok := errors.AsType[*failure](cause); ok {
@@ -84,106 +76,43 @@ func (a *asked[T]) fresh(now time.Time) bool {
 	return at != nil && now.Before(at.again)
 }
 
-// prompt has the question asked in the background when there is need to, nobody
-// is asking, and the last failure is forgotten.
-func (a *asked[T]) prompt(now time.Time, w *workers, ask func(context.Context) (*answer[T], error)) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.flight != nil || a.fresh(now) || a.failure != nil && now.Before(a.failure.until) {
-		return
+// failed is the failure that is remembered, or nil.
+func (a *asked[T]) failed(now time.Time) *failure {
+	if f := a.failure.Load(); f != nil && now.Before(f.until) {
+		return f
 	}
-	f := &flight[T]{done: make(chan struct{})}
-	if !w.start(func(ctx context.Context) { a.land(ctx, f, ask) }) {
-		a.failure = newFailure(errClosed, now)
-		return
-	}
-	a.flight = f
+	return nil
 }
 
-func (a *asked[T]) land(ctx context.Context, f *flight[T], ask func(context.Context) (*answer[T], error)) {
-	found, err := ask(ctx)
-	if err != nil {
-		f.failure = newFailure(err, time.Now())
-	} else {
-		f.answer = found
+// known is what there is to say without asking; both are nil when there is nothing. A flight begins
+// with it: another one may have landed since it was asked for.
+func (a *asked[T]) known(now time.Time) (*answer[T], error) {
+	if a.fresh(now) {
+		return a.live(now), nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.flight, a.failure = nil, f.failure
-	if f.answer != nil {
-		a.answer.Store(f.answer)
-	}
-	close(f.done)
-}
-
-// wait returns the answer at hand, or waits for the one under way. It is called
-// after prompt. The error is a [*failure], or the cause why ctx is done: whoever
-// gives up leaves the question under way for the others.
-func (a *asked[T]) wait(ctx context.Context, now time.Time) (*answer[T], error) {
-	if at := a.live(now); at != nil {
-		return at, nil
-	}
-	a.mu.Lock()
-	f, failed, landed := a.flight, a.failure, a.answer.Load()
-	a.mu.Unlock()
-	switch {
-	case f != nil:
-		return f.wait(ctx)
-	case failed != nil:
+	if failed := a.failed(now); failed != nil {
 		return nil, failed
 	}
-	return landed, nil // since prompt
+	return nil, nil
 }
 
-func (f *flight[T]) wait(ctx context.Context) (*answer[T], error) {
-	select {
-	case <-ctx.Done():
+// settle remembers what came of asking. When asking was given up, nothing did.
+func (a *asked[T]) settle(ctx context.Context, found *answer[T], err error) (*answer[T], error) {
+	switch {
+	case err == nil:
+		a.answer.Store(found)
+		a.failure.Store(nil)
+		return found, nil
+	case gaveUp(ctx):
 		return nil, context.Cause(ctx)
-	case <-f.done:
 	}
-	if f.failure != nil {
-		return nil, f.failure
-	}
-	return f.answer, nil
+	failed := newFailure(err, time.Now())
+	a.failure.Store(failed)
+	return nil, failed
 }
 
-// workers are the goroutines that ask. They end before stop returns.
-type workers struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-
-	mu      sync.Mutex
-	stopped bool
-	running sync.WaitGroup
-}
-
-func newWorkers() *workers {
-	w := &workers{}
-	w.ctx, w.cancel = context.WithCancel(context.Background())
-	return w
-}
-
-// start runs f unless the workers have stopped.
-func (w *workers) start(f func(context.Context)) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.stopped {
-		return false
-	}
-	w.running.Go(func() { f(w.ctx) })
-	return true
-}
-
-func (w *workers) ended() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.stopped
-}
-
-func (w *workers) stop() {
-	w.mu.Lock()
-	w.stopped = true
-	w.mu.Unlock()
-	w.cancel()
-	w.running.Wait()
+// gaveUp reports whether it was given up to ask: nobody waits any more, or we close.
+func gaveUp(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return errors.Is(cause, flight.ErrAbandoned) || errors.Is(cause, flight.ErrClosed)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,48 +18,92 @@ type listKey struct {
 	issuer  Fingerprint
 }
 
+func newListKey(address string, issuer *x509.Certificate) listKey {
+	return listKey{address: address, issuer: FingerprintOf(issuer)}
+}
+
 // A listing is what is known of one list.
 type listing struct {
 	asked[*list]
 
-	failing atomic.Bool // the log knows that there is no new one
+	recalled sync.Once   // from what is kept
+	failing  atomic.Bool // the log knows that there is no new one
+}
+
+func (r *Revocation) listing(address string, issuer *x509.Certificate) *listing {
+	entry, _ := r.lists.SetIfAbsent(newListKey(address, issuer), &listing{})
+	return entry
 }
 
 // askList answers from a list, which is shared by all certificates of the issuer
 // that name it.
-func (r *Revocation) askList(ctx context.Context, address string, of subject) (*answer[verdict], error) {
+func (r *Revocation) askList(ctx context.Context, address string, of subject) (told, error) {
 	held, err := r.list(ctx, address, of.issuer)
 	if err != nil {
-		return nil, err
+		return told{}, err
 	}
-	v, err := held.value.about(of.certificate)
+	found, err := fromList(held, address, of.certificate)
+	return told{found, record{address: address}}, err
+}
+
+// fromList is what a list says of a certificate. The list may have ended; so has the answer then, unless
+// it is final.
+func fromList(held *answer[*list], address string, cert *x509.Certificate) (*answer[verdict], error) {
+	v, err := held.value.about(cert)
 	if err != nil {
 		return nil, err
 	}
 	v.source, v.address = byList, address
 	// When the list itself is due, it is on its way.
-	again := later(held.again, wallClock().Add(unreachableMemory))
+	again := later(held.again, wallClock().Add(failureMemory))
 	return v.answer(earlier(again, held.until), held.until), nil
 }
 
+// list returns the list at hand, or waits for the one under way. That goes on when nobody waits any
+// more: a large list may take longer than anybody would, and there are as many as there are authorities.
 func (r *Revocation) list(ctx context.Context, address string, issuer *x509.Certificate) (*answer[*list], error) {
-	key := listKey{address: address, issuer: FingerprintOf(issuer)}
-	entry, _ := r.lists.SetIfAbsent(key, &listing{})
+	entry := r.listing(address, issuer)
+	r.recallList(entry, address, issuer)
 	now := time.Now()
-	entry.prompt(now, r.workers, func(ctx context.Context) (*answer[*list], error) {
-		held := entry.live(time.Now())
-		found, err := r.fetchList(ctx, address, issuer, held)
-		r.tellList(entry, address, held, err)
-		return found, err
-	})
-	held, err := entry.wait(ctx, now)
-	if err == nil {
-		r.lists.Set(key, entry) // weighs what was found
+	if at, err := entry.known(now); at != nil || err != nil && entry.live(now) == nil {
+		return at, err
 	}
-	return held, err
+	under, err := r.fetching.Start(entry, func(ctx context.Context) (*answer[*list], error) {
+		return r.findList(ctx, entry, address, issuer)
+	})
+	switch at := entry.live(now); {
+	case at != nil:
+		return at, nil
+	case err != nil:
+		return nil, err
+	}
+	return under.Wait(ctx)
 }
 
-func (r *Revocation) fetchList(ctx context.Context, address string, issuer *x509.Certificate, held *answer[*list]) (*answer[*list], error) {
+// findList looks for a list in memory and at its address.
+func (r *Revocation) findList(ctx context.Context, entry *listing, address string, issuer *x509.Certificate) (*answer[*list], error) {
+	now := time.Now()
+	if at, err := entry.known(now); at != nil || err != nil {
+		return at, err
+	}
+	held := entry.live(now)
+	found, rec, err := r.fetchList(ctx, address, issuer)
+	if err == nil && held != nil && found.value.thisUpdate.Before(held.value.thisUpdate) {
+		err = errors.New("the list is older than the one at hand")
+	}
+	if !gaveUp(ctx) {
+		r.tellList(entry, address, held, err)
+	}
+	if found, err = entry.settle(ctx, found, err); err != nil {
+		return nil, err
+	}
+	key := newListKey(address, issuer)
+	r.lists.Set(key, entry) // weighs what was found
+	r.keep(key.kept(), rec, issuer.NotAfter)
+	return found, nil
+}
+
+func (r *Revocation) fetchList(ctx context.Context, address string, issuer *x509.Certificate) (*answer[*list], record, error) {
 	body, err := r.fetcher.fetch(ctx, call{
 		method:  http.MethodGet,
 		address: address,
@@ -66,19 +111,25 @@ func (r *Revocation) fetchList(ctx context.Context, address string, issuer *x509
 		timeout: listTimeout,
 	})
 	if err != nil {
-		return nil, err
+		return nil, record{}, err
 	}
-	now := wallClock()
-	found, err := readList(body, issuer, now)
+	rec := record{wallClock(), address, body}
+	found, err := rec.list(issuer)
+	if err != nil {
+		return nil, record{}, &costlyError{err, int64(len(body))}
+	}
+	r.counters.lists.Add(1)
+	return found, rec, nil
+}
+
+// list believes the record, when it is of a list of that issuer.
+func (rec record) list(issuer *x509.Certificate) (*answer[*list], error) {
+	found, err := readList(rec.signed, issuer, rec.obtained)
 	if err != nil {
 		return nil, err
 	}
-	if held != nil && found.thisUpdate.Before(held.value.thisUpdate) {
-		return nil, errors.New("the list is older than the one at hand")
-	}
-	r.counters.lists.Add(1)
-	until := earlier(found.nextUpdate, now.Add(maxLife))
-	return &answer[*list]{value: found, again: halfway(now, until), until: until}, nil
+	until := earlier(found.nextUpdate, rec.obtained.Add(maxLife))
+	return &answer[*list]{value: found, again: halfway(rec.obtained, until), until: until}, nil
 }
 
 // tellList warns of a list that is in use and of which there is no new one. Where
@@ -88,7 +139,7 @@ func (r *Revocation) tellList(l *listing, address string, held *answer[*list], e
 		l.failing.Store(false)
 		return
 	}
-	if held == nil || r.workers.ctx.Err() != nil || l.failing.Swap(true) {
+	if held == nil || l.failing.Swap(true) {
 		return
 	}
 	r.log.Warn("a revocation list cannot be fetched again",

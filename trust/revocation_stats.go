@@ -71,10 +71,14 @@ type RevocationFinding struct {
 // nothing as refused or let through.
 func (r *Revocation) Findings(ctx context.Context, chain *Chain) []RevocationFinding {
 	now := time.Now()
-	statuses := r.prompt(chain, now)
+	statuses := r.statuses(chain)
+	waits := r.prompt(chain, statuses, now)
+	defer leave(waits)
+	ctx, cancel := context.WithDeadlineCause(ctx, now.Add(maxWait), errPatience)
+	defer cancel()
 	findings := make([]RevocationFinding, len(statuses))
 	for i, s := range statuses {
-		v, err := s.verdict(ctx, now)
+		v, err := s.verdict(ctx, i, waits, now)
 		findings[i] = RevocationFinding{
 			Index: i, Source: v.source, Address: v.address,
 			ThisUpdate: v.thisUpdate, NextUpdate: v.nextUpdate, Err: err,

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -612,33 +613,58 @@ func TestCloseLetsNobodyThrough(t *testing.T) {
 }
 
 func TestCheckOfAGivenUpRequest(t *testing.T) {
-	p := servedPKI(t, nil).pinned()
-	arrived, release := make(chan struct{}), make(chan struct{})
-	p.behind(func(service http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			close(arrived)
-			<-release
-			service.ServeHTTP(w, r)
+	inBubble(t, nil, func(t *testing.T, p *pki) {
+		release := make(chan struct{})
+		p.behind(func(service http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				<-release
+				service.ServeHTTP(w, r)
+			})
 		})
+		r := p.inMemory(PreferRevocation)
+		chain := p.chain()
+		ctx, cancel := context.WithCancel(t.Context())
+		impatient, patient := make(chan error, 1), make(chan error, 1)
+		go func() { impatient <- r.Check(ctx, chain) }()
+		go func() { patient <- r.Check(t.Context(), chain) }()
+		synctest.Wait()
+		cancel()
+		// Not even in PreferRevocation does an unanswered question count as answered.
+		if err := <-impatient; !errors.Is(err, context.Canceled) {
+			t.Errorf("Check = %v, want context.Canceled", err)
+		}
+		close(release)
+		mustPass(t, <-patient)
+		mustPass(t, r.Check(ctx, chain)) // from memory, for which no context is needed
+		p.wantAsked(http.MethodPost, 1)
 	})
-	r := p.revocation(PreferRevocation)
-	chain := p.chain()
-	ctx, cancel := context.WithCancel(t.Context())
-	impatient, patient := make(chan error, 1), make(chan error, 1)
-	go func() { impatient <- r.Check(ctx, chain) }()
-	<-arrived
-	go func() { patient <- r.Check(t.Context(), chain) }()
-	cancel()
-	// Not even in PreferRevocation does an unanswered question count as answered.
-	if err := <-impatient; !errors.Is(err, context.Canceled) {
-		t.Errorf("Check = %v, want context.Canceled", err)
-	}
-	close(release)
-	mustPass(t, <-patient)
-	mustPass(t, r.Check(ctx, chain)) // from memory, for which no context is needed
-	if n := p.asked(http.MethodPost); n != 1 {
-		t.Errorf("%d questions", n)
-	}
+}
+
+// A question that nobody waits for any more ends, and says nothing of whom it was put to.
+func TestNobodyWaitsAnyMore(t *testing.T) {
+	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
+		p.behind(hang)
+		r := p.inMemory(RequireRevocation)
+		for range 2 * circuitFailures {
+			ctx, cancel := context.WithCancel(t.Context())
+			given := make(chan error, 1)
+			go func() { given <- r.Check(ctx, p.chain()) }()
+			synctest.Wait()
+			cancel()
+			if err := <-given; !errors.Is(err, context.Canceled) {
+				t.Errorf("Check = %v, want context.Canceled", err)
+			}
+			synctest.Wait()
+			if n := r.finding.Len(); n != 0 {
+				t.Errorf("%d questions are left behind", n)
+			}
+		}
+		if stats := r.Stats(); stats.OpenCircuits != 0 || stats.Failures != 0 {
+			t.Errorf("counted %+v", stats)
+		}
+		p.behind(nil)
+		mustPass(t, r.Check(t.Context(), p.chain()))
+	})
 }
 
 func TestThousandSimultaneousChecksAskOnce(t *testing.T) {
@@ -739,10 +765,10 @@ func TestClose(t *testing.T) {
 	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(stacks.String(), "trust.(*workers).start") {
+	if strings.Contains(stacks.String(), "flight.(*Group") {
 		t.Errorf("a goroutine is left after Close:\n%s", stacks.String())
 	}
-	mustBeUnavailable(t, <-waiting, "context canceled")
+	mustBeUnavailable(t, <-waiting, "closed")
 	mustBeUnavailable(t, r.Check(t.Context(), p.chain()), "closed")
 	r.Close() // a second time does no harm
 }

@@ -82,6 +82,16 @@ func (g *Group[K, V]) Do(ctx context.Context, key K, call func(context.Context) 
 	return f.Wait(ctx)
 }
 
+// Join is [Group.Do] in two steps, for who waits for several calls at once: the first joins or starts the call,
+// and the second is [Flight.Wait]. Whoever has joined must leave, once, at the latest when the
+// wait is over. The errors are those of Do about starting; then there is nothing to leave.
+func (g *Group[K, V]) Join(key K, call func(context.Context) (V, error)) (f *Flight[V], leave func(), err error) {
+	if f, err = g.join(key, call, false); err != nil {
+		return nil, nil, err
+	}
+	return f, func() { g.leave(key, f) }, nil
+}
+
 // Start has the call made in the background: it goes on whether anybody waits or not, no longer than
 // the group's timeout, and counts like any other. If there is a call for key under way, that one
 // goes on. The errors are those of [Group.Do] about starting.
