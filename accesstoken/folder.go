@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +56,20 @@ func openFolder(dir string) (*folder, error) {
 		return nil, errors.Join(err, root.Close())
 	}
 	return &folder{root}, nil
+}
+
+// HaveKeys reports whether there is a key in a folder, so that tokens may have been
+// issued. It changes nothing, and there is none in a folder that does not exist.
+func HaveKeys(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	have := slices.ContainsFunc(entries, func(entry fs.DirEntry) bool {
+		_, ok := parseKeyName(entry.Name())
+		return ok
+	})
+	return have, err
 }
 
 func (f *folder) close() error { return f.root.Close() }

@@ -3,135 +3,198 @@ package accesstoken
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
-// A revocation that cannot be written holds nevertheless, is reported, and is written
-// with the next one.
-func TestDiskThatFails(t *testing.T) {
-	dir := t.TempDir()
-	m, err := OpenRevocations(RevocationConfig{Dir: dir})
+func openStore(tb testing.TB, dir string) *MemoryRevocations {
+	tb.Helper()
+	m, err := OpenRevocations(RevocationConfig{Dir: dir, Newborn: true})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	readOnly, err := os.Open(m.journal.path(revocationsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.journal.file.Close()
-	m.journal.file = readOnly // writing to it fails
-	if err := m.Revoke(t.Context(), Revocation{TokenID: "A"}); err == nil {
-		t.Error("no error")
-	}
-	want := func(m *MemoryRevocations, id string) {
-		t.Helper()
+	tb.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return m
+}
+
+func wantRevoked(t *testing.T, m *MemoryRevocations, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
 		if revoked, _ := m.Revoked(t.Context(), &Claims{ID: id, Issued: time.Now()}); !revoked {
 			t.Errorf("%s is not revoked", id)
 		}
 	}
-	want(m, "A")
-	if err := m.Revoke(t.Context(), Revocation{TokenID: "B"}); err != nil {
-		t.Error(err)
+}
+
+// A revocation that cannot be written holds nevertheless, is reported, and is written
+// with the next one. A process that is killed between the two leaves no doubt.
+func TestDiskThatFails(t *testing.T) {
+	errDisk := errors.New("disk")
+	failing := func(name string) func(*testing.T, *journal) {
+		return func(_ *testing.T, j *journal) {
+			j.replace = func(path string, data []byte) error {
+				if filepath.Base(path) == name {
+					return errDisk
+				}
+				return durable.Replace(path, data)
+			}
+		}
 	}
-	if err := m.Close(); err != nil {
-		t.Error(err)
+	for name, fail := range map[string]func(*testing.T, *journal){
+		"journal cannot be added to": func(t *testing.T, j *journal) {
+			t.Helper()
+			readOnly, err := os.Open(j.path(revocationsFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.file.Close()
+			j.file = readOnly
+		},
+		"end cannot be replaced": failing(revocationsEnd),
+		"one step further at a time": func(t *testing.T, j *journal) {
+			t.Helper()
+			j.abandon()
+			steps, failed := 2, 0
+			j.replace = func(path string, data []byte) error {
+				steps--
+				if steps < 0 {
+					steps, failed = 2-failed%2, failed+1
+					return errDisk
+				}
+				return durable.Replace(path, data)
+			}
+		},
+		"journal cannot be replaced": func(t *testing.T, j *journal) { t.Helper(); j.abandon(); failing(revocationsFile)(t, j) },
+	} {
+		dir := t.TempDir()
+		m := openStore(t, dir)
+		if err := m.Revoke(t.Context(), Revocation{TokenID: "0"}); err != nil {
+			t.Fatal(err)
+		}
+		fail(t, m.journal)
+		for i := range 2 * maxEnds {
+			if err := m.Revoke(t.Context(), Revocation{TokenID: fmt.Sprint("A", i)}); err == nil && i == 0 {
+				t.Errorf("%s: no error", name)
+			}
+			wantRevoked(t, m, fmt.Sprint("A", i))
+			wantKilledWithoutDoubt(t, dir, "0")
+		}
+		m.journal.replace = durable.Replace
+		if err := m.Revoke(t.Context(), Revocation{TokenID: "B"}); err != nil {
+			t.Error(err)
+		}
+		wantKilledWithoutDoubt(t, dir, "0", "A0", "B")
 	}
-	again, err := OpenRevocations(RevocationConfig{Dir: dir})
+}
+
+// wantKilledWithoutDoubt judges the folder as the next life would if the process had been
+// killed in this moment.
+func wantKilledWithoutDoubt(t *testing.T, dir string, promised ...string) {
+	t.Helper()
+	j := &journal{dir: dir, replace: durable.Replace}
+	found, doubt, err := j.read(true)
+	if err != nil || doubt != nil {
+		t.Error(err, doubt)
+	}
+	for _, id := range promised {
+		if _, known := found.reaches[mark{tokenMark, id}]; !known {
+			t.Errorf("%s is not revoked", id)
+		}
+	}
+}
+
+// A process can be killed, and the power can fail, at every step of every start and every
+// revocation: what was promised holds, and nobody doubts.
+func TestKilledAtEveryStep(t *testing.T) {
+	dir := t.TempDir()
+	var promised []string
+	for life := range 3 {
+		j, err := openJournal(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.replace = func(path string, data []byte) error {
+			if j.file != nil {
+				wantTornWithoutDoubt(t, j, promised)
+			}
+			for n := 0; n <= len(data); n += 1 + len(data)/5 {
+				if err := os.WriteFile(path+".new", data[:n], 0o600); err != nil {
+					t.Fatal(err)
+				}
+				wantKilledWithoutDoubt(t, dir, promised...)
+			}
+			err := durable.Replace(path, data)
+			wantKilledWithoutDoubt(t, dir, promised...)
+			return err
+		}
+		m := &MemoryRevocations{limit: DefaultRevocationLimit, journal: j, opened: time.Now()}
+		if err := m.load(true); err != nil || m.found != nil {
+			t.Fatal(err, m.found)
+		}
+		for i := range 4 {
+			if i == 2 {
+				j.abandon() // so that the next one writes the journal anew
+			}
+			id := fmt.Sprintf("%d-%d", life, i)
+			if err := m.Revoke(t.Context(), Revocation{TokenID: id}); err != nil {
+				t.Fatal(err)
+			}
+			promised = append(promised, id)
+			wantKilledWithoutDoubt(t, dir, promised...)
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// wantTornWithoutDoubt is for the moment at which a line was added and the end was not yet
+// moved: the line may have come to the disk up to any byte, with or without zeros in the
+// place of the rest.
+func wantTornWithoutDoubt(t *testing.T, j *journal, promised []string) {
+	t.Helper()
+	whole, err := os.ReadFile(j.path(revocationsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Close()
-	want(again, "A")
-	want(again, "B")
-}
-
-// oneOfEach is a set with a mark of each kind.
-func oneOfEach() *revokedSet {
-	s := newRevokedSet()
-	now := time.Unix(1_795_435_211, 0)
-	for _, r := range []Revocation{
-		{TokenID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Expires: now.Add(time.Hour)},
-		{Party: consumer},
-		{Thumbprint: grant().Thumbprint},
-	} {
-		m, err := r.mark()
-		if err != nil {
-			panic(err)
-		}
-		s.put(m, reachOf(r, now))
-	}
-	s.put(everyone(), reach{through: now.Unix(), until: keepUntil(now)})
-	return s
-}
-
-func TestRevocationsReadAsWritten(t *testing.T) {
-	for _, s := range []*revokedSet{newRevokedSet(), oneOfEach()} {
-		got, err := parseRevocations(encodeRevocations(s))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(s, got, cmp.AllowUnexported(revokedSet{}, mark{}, reach{})); diff != "" {
-			t.Errorf("read otherwise than written (-want +got):\n%s", diff)
-		}
-	}
-}
-
-func TestLinesThatNobodyWrote(t *testing.T) {
-	good := string(appendLine(nil, mark{partyMark, string(consumer)}, reach{1, 2}))
-	line := func(m mark) string { return string(appendLine(nil, m, reach{1, 2})) }
-	for name, lines := range map[string]string{
-		"empty line":           "\n",
-		"no sum":               "party urn:a 1 2\n",
-		"other sum":            "party urn:a 1 2 00000000\n",
-		"carriage return":      good[:len(good)-1] + "\r\n",
-		"leading blank":        " " + good,
-		"unknown kind":         line(mark{"issuer", "urn:a"}),
-		"party that is none":   line(mark{partyMark, "a"}),
-		"thumbprint too short": line(mark{certificateMark, "ab"}),
-		"everyone by name":     line(mark{everyoneMark, "urn:a"}),
-		"empty id":             line(mark{tokenMark, ""}),
-		"zeros of a lost page": string(make([]byte, 100)) + "\n",
-	} {
-		s, err := parseRevocations([]byte(revocationsHeader + good + lines + good))
-		if !errors.Is(err, errLine) || s.len() != 1 {
-			t.Errorf("%s: %v, %d read", name, err, s.len())
-		}
-	}
-	for _, data := range []string{"", "waybill revocations 2\n", "\n" + revocationsHeader, revocationsHeader[:10]} {
-		if _, err := parseRevocations([]byte(data)); err == nil {
-			t.Errorf("%q is accepted", data)
-		}
-	}
-}
-
-func FuzzRevocations(f *testing.F) {
-	whole := encodeRevocations(oneOfEach())
-	for _, seed := range [][]byte{
-		whole, whole[:len(whole)-5], []byte(revocationsHeader), nil, []byte("waybill revocations 2\n"),
-		append(bytes.Clone(whole), make([]byte, 64)...), append(bytes.Clone(whole), "party urn:a 1 2 00000000\n"...),
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := parseRevocations(data)
-		if err != nil {
-			return
-		}
-		for m := range s.reaches {
-			if m.check() != nil {
-				t.Errorf("%v is accepted", m)
+	for n := bytes.LastIndexByte(whole[:len(whole)-1], '\n') + 1; n < len(whole); n++ {
+		for _, torn := range [][]byte{whole[:n], append(bytes.Clone(whole[:n]), make([]byte, len(whole)-n)...)} {
+			if err := os.WriteFile(j.path(revocationsFile), torn, 0o600); err != nil {
+				t.Fatal(err)
 			}
+			wantKilledWithoutDoubt(t, j.dir, promised...)
 		}
-		again, err := parseRevocations(encodeRevocations(s))
-		if err != nil {
+	}
+	if err := os.WriteFile(j.path(revocationsFile), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The journal does not grow with every revocation that there ever was.
+func TestTheJournalIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	m := openStore(t, dir)
+	m.journal.replace = func(path string, data []byte) error { return os.WriteFile(path, data, 0o600) } // no need to wait for the disk
+	for range 3 * spareLines {
+		if err := m.Revoke(t.Context(), Revocation{Party: consumer}); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(s, again, cmp.AllowUnexported(revokedSet{}, mark{}, reach{})); diff != "" {
-			t.Errorf("written and read again it differs (-first +second):\n%s", diff)
-		}
-	})
+	}
+	data, err := os.ReadFile(m.journal.path(revocationsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := bytes.Count(data, []byte("\n")); lines > spareLines+10 {
+		t.Errorf("%d lines for one revocation", lines)
+	}
+	wantKilledWithoutDoubt(t, dir)
 }

@@ -20,7 +20,7 @@ func TestRevokingProcess(t *testing.T) {
 	if dir == "" {
 		return // only a process that another test starts does this
 	}
-	m, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir})
+	m, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, Newborn: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestKilled(t *testing.T) {
 	var promised []string
 	for range 3 {
 		promised = append(promised, killAfter(t, dir, 20)...)
-		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir})
+		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true})
 		if err := m.Doubt(); err != nil {
 			t.Errorf("doubt: %v", err)
 		}

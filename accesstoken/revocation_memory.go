@@ -1,6 +1,7 @@
 package accesstoken
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,26 +22,49 @@ type RevocationConfig struct {
 	// that nothing is kept, and that a restart forgets every revocation.
 	Dir string
 
+	// Newborn says that no token can have been issued before this start that is
+	// accepted after it, because the keys are made only now: see [HaveKeys]. Then a
+	// folder without a journal is taken for that of a first start. Otherwise the
+	// journal is missing, and it is not known which tokens had been revoked.
+	Newborn bool
+
 	// Limit is the number of revocations at which new ones are refused with
 	// [ErrRevocationsFull]; 0 means [DefaultRevocationLimit].
 	Limit int
 }
 
-// MemoryRevocations is a [Revocations] in the memory of one process, with a file from
+// MemoryRevocations is a [Revocations] in the memory of one process, with a journal from
 // which its successor learns them. To check a token costs a few nanoseconds while
 // nothing is revoked, and some look-ups in a map otherwise; no lock is taken.
 //
 // # What a crash costs
 //
-// Revoke returns when the revocation is on the disk. A line that a crash cut short was
-// not promised to anybody, and is dropped. When the file is damaged in any other way,
-// nobody knows which revocations it held: then every token that was issued before the
-// start is refused, and clients that ask for a new one notice nothing else. [MemoryRevocations.Doubt]
-// tells of it, and the damaged file is kept beside the new one for whoever wants to know.
+// Nothing. Revoke returns when the revocation is on the disk, and so is what says that the
+// journal ends with it. A line behind that end, or a part of one, had not been promised to
+// anybody: it counts if it is whole, and is dropped otherwise.
+//
+// # What damage costs
+//
+// When the journal is missing, shorter than it was, or not as it was written, nobody
+// knows which revocations it held: then every token that was issued before the
+// start is refused, and clients that ask for a new one notice nothing else.
+// [MemoryRevocations.Doubt] tells of it until these tokens have expired, and the damaged
+// file is kept beside the new one for whoever wants to know. The files must not come from
+// a backup: one of them put back is found, but not both together, as they were.
+//
+// # When the clock is wrong
+//
+// A revocation is held for [MaxLifetime] and an hour by the monotonic clock, from when it
+// was made or read from the journal, and until the tokens have expired by the wall clock.
+// So one that runs ahead, at a start too, makes the store forget none. Those that are over
+// by the wall clock alone are dropped in one case: at a start that finds more of them than
+// half of Limit. While the clock is ahead, a revocation of a party or certificate hits
+// what is issued until the right time has made up for the difference.
 type MemoryRevocations struct {
 	current atomic.Pointer[revokedSet]
 	limit   int
-	doubt   error
+	opened  time.Time // with its monotonic reading
+	found   error     // why the journal could not be relied upon at the start
 
 	mu      sync.Mutex // held while the set is exchanged
 	journal *journal   // nil when nothing is kept
@@ -63,20 +87,45 @@ func openRevocations(c RevocationConfig) (*MemoryRevocations, error) {
 	if c.Limit < 0 {
 		return nil, fmt.Errorf("limit %d is negative", c.Limit)
 	}
-	m := &MemoryRevocations{limit: DefaultRevocationLimit}
+	m := &MemoryRevocations{limit: DefaultRevocationLimit, opened: time.Now()}
 	if c.Limit > 0 {
 		m.limit = c.Limit
 	}
 	if c.Dir == "" {
 		return m, nil
 	}
-	j, kept, err := openJournal(c.Dir, time.Now())
-	if err != nil {
+	var err error
+	if m.journal, err = openJournal(c.Dir); err != nil {
 		return nil, err
 	}
-	m.journal, m.doubt = j, j.doubt
-	m.exchange(kept)
+	if err := m.load(c.Newborn); err != nil {
+		return nil, errors.Join(err, m.journal.close())
+	}
 	return m, nil
+}
+
+// load takes over what an earlier life left. Damage is no error: it revokes everything
+// issued so far, besides what could be read.
+func (m *MemoryRevocations) load(newborn bool) error {
+	found, doubt, err := m.journal.read(newborn)
+	if err != nil {
+		return err
+	}
+	// The clock is read after the lock is ours: until then, the earlier life may still
+	// have been issuing tokens.
+	now := time.Now()
+	if m.found = doubt; doubt != nil {
+		found.put(everyone(), reach{through: now.Unix(), until: keepUntil(now.Add(MaxLifetime))})
+	}
+	kept := found.loaded(now.Unix(), m.limit/2)
+	m.exchange(kept)
+	return m.journal.rewrite(kept)
+}
+
+// now is the time by both clocks.
+func (m *MemoryRevocations) now() instant {
+	t := time.Now()
+	return instant{wall: t.Unix(), open: t.Sub(m.opened)}
 }
 
 // exchange makes a set the one that checks see.
@@ -93,7 +142,7 @@ func (m *MemoryRevocations) Revoked(_ context.Context, c *Claims) (bool, error) 
 	if s == nil {
 		return false, nil
 	}
-	if time.Now().Unix() >= s.end {
+	if s.all.over(m.now()) {
 		m.current.CompareAndSwap(s, nil) // all are over: later checks are cheap again
 		return false, nil
 	}
@@ -122,14 +171,12 @@ func (m *MemoryRevocations) revoke(r Revocation) error {
 	if m.closed {
 		return ErrRevocationsClosed
 	}
-	// The clock is read under the lock: a token that was issued while we waited
+	// The clocks are read under the lock: a token that was issued while we waited
 	// is revoked as well.
-	now := time.Now()
-	how := reachOf(r, now)
-	if how.until <= now.Unix() {
-		return nil // the token has been dead for long
-	}
-	next := m.current.Load().living(now.Unix())
+	now := m.now()
+	how := reachOf(r, time.Unix(now.wall, 0))
+	how.held = now.open + holdFor
+	next := m.current.Load().living(now)
 	next.put(what, how)
 	if next.len() > m.limit {
 		return ErrRevocationsFull
@@ -142,9 +189,18 @@ func (m *MemoryRevocations) revoke(r Revocation) error {
 // Limit.
 func (m *MemoryRevocations) Len() int { return m.current.Load().len() }
 
-// Doubt says why the store could not tell at its start which tokens had been revoked, and
-// so revoked them all, in words for the log; nil when it could.
-func (m *MemoryRevocations) Doubt() error { return m.doubt }
+// Doubt says why it was not known at a start which tokens had been revoked, so that all
+// issued before it are refused, in words for the log. It is nil once these have expired,
+// and when it was known.
+func (m *MemoryRevocations) Doubt() error {
+	s := m.current.Load()
+	if s == nil || s.reaches[everyone()].until <= time.Now().Unix() {
+		return nil
+	}
+	through := time.Unix(s.reaches[everyone()].through, 0).UTC().Format(time.RFC3339)
+	return fmt.Errorf("access tokens issued up to %s are refused, as they may have been revoked: the journal of revocations: %w",
+		through, cmp.Or(m.found, errFoundEarlier))
+}
 
 // Close lets go of the folder. Checks go on to be answered; revocations are refused
 // with [ErrRevocationsClosed]. There is nothing left to write, so a process that is
@@ -162,4 +218,4 @@ func (m *MemoryRevocations) Close() error {
 	return nil
 }
 
-var errDamaged = errors.New("the file of revocations is damaged, so that all tokens issued before this start are refused")
+var errFoundEarlier = errors.New("it was damaged at an earlier start")

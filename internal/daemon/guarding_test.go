@@ -123,31 +123,49 @@ func TestRevocationWithoutRegistry(t *testing.T) {
 	}
 }
 
-// When nobody knows what was revoked, no old token is good, and the log says why.
+// When nobody knows what was revoked, no old token is good, and the log and /readyz say why.
 func TestLostRevocations(t *testing.T) {
 	t.Parallel()
-	dir := newHome(t)
-	cfg := parse(t, dir)
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, cfg)
-	token := s.token(t)
-	if status, _, _ := s.post(t, "/revoke", url.Values{"token_id": {"another"}}); status != http.StatusOK {
-		t.Fatalf("status %d", status)
-	}
-	if err := s.stop(); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "data", "revocations", "revocations")
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, file, append([]byte("?"), content...))
-	s = start(t, daemon.Options{Secured: secured}, cfg)
-	if s.admits(t, token) {
-		t.Error("a token is good that may have been revoked")
-	}
-	if told := s.log.records(t, "access tokens issued before this start are refused, as they may have been revoked"); len(told) != 1 || told[0]["reason"] == nil {
-		t.Errorf("the log says %v", told)
+	for name, damage := range map[string]func(folder string) error{
+		"last line gone": func(folder string) error {
+			return os.Truncate(filepath.Join(folder, "revocations"), int64(len("waybill revocations 2\n")))
+		},
+		"folder gone, and the keys are not": os.RemoveAll,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := newHome(t)
+			cfg := parse(t, dir)
+			s := start(t, daemon.Options{Newborn: true, Secured: secured}, cfg)
+			if _, _, body := get(t, plain(t), s.internal+"/readyz"); strings.Contains(string(body), "access tokens") {
+				t.Errorf("at a first start, /readyz says %s", body)
+			}
+			token := s.token(t)
+			if status, _, _ := s.post(t, "/revoke", url.Values{"token_id": {"another"}}); status != http.StatusOK {
+				t.Fatalf("status %d", status)
+			}
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(filepath.Join(dir, "data", "revocations")); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // a restart does not end it
+				s = start(t, daemon.Options{Secured: secured}, cfg)
+				if s.admits(t, token) {
+					t.Error("a token is good that may have been revoked")
+				}
+				if told := s.log.records(t, "old access tokens are refused, as they may have been revoked"); len(told) != 1 || told[0]["reason"] == nil {
+					t.Errorf("the log says %v", told)
+				}
+				if _, _, body := get(t, plain(t), s.internal+"/readyz"); !strings.Contains(string(body), "state: access tokens issued up to ") {
+					t.Errorf("/readyz says %s", body)
+				}
+				if err := s.stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

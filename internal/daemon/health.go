@@ -38,6 +38,9 @@ func (d *Daemon) readiness() readiness {
 	if from := d.memory.used.VouchesFrom(); d.memory.used.Doubt() != nil && time.Now().Before(from) {
 		state.Problems = append(state.Problems, "state: assertions issued before "+from.UTC().Format(time.RFC3339)+" get no token, as they may have been used")
 	}
+	if err := d.memory.revoked.Doubt(); err != nil {
+		state.Problems = append(state.Problems, "state: "+err.Error())
+	}
 	if err := current.keys.Problem(); err != nil {
 		state.Problems = append(state.Problems, "tokens.keys: "+err.Error())
 	}

@@ -28,7 +28,14 @@ func openMemory(cfg *config.Config, newborn bool) (*memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replay memory: %w", err)
 	}
-	revoked, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: filepath.Join(string(cfg.Data), "revocations")})
+	had, err := accesstoken.HaveKeys(keysFolder(cfg)) // before the service makes the first
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("tokens.keys: %w", err), used.Close())
+	}
+	revoked, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{
+		Dir:     filepath.Join(string(cfg.Data), "revocations"),
+		Newborn: !had,
+	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("revocations: %w", err), used.Close())
 	}
@@ -44,7 +51,7 @@ func (m *memory) tellDoubts(ctx context.Context, log *slog.Logger) {
 			slog.Any("reason", doubt), slog.Time("issued_before", m.used.VouchesFrom()))
 	}
 	if doubt := m.revoked.Doubt(); doubt != nil {
-		log.WarnContext(ctx, "access tokens issued before this start are refused, as they may have been revoked", slog.Any("reason", doubt))
+		log.WarnContext(ctx, "old access tokens are refused, as they may have been revoked", slog.Any("reason", doubt))
 	}
 }
 
