@@ -157,7 +157,7 @@ func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
 
 func (d *Daemon) server(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           uncached(survive(d.options.Log, handler)),
+		Handler:           uncached(unambiguous(survive(d.options.Log, handler))),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

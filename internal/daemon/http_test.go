@@ -3,8 +3,10 @@ package daemon_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -380,5 +382,36 @@ func TestPanic(t *testing.T) {
 	}
 	if status, _, _ := get(t, plain(t), s.url+"/who", "Authorization", "Bearer "+token); status != http.StatusOK {
 		t.Errorf("afterwards: status %d", status)
+	}
+}
+
+// A request in chunks is the last on its connection: what stands behind it may be the rest of it for whoever went by a
+// Content-Length that came besides.
+func TestNothingIsReadBehindChunks(t *testing.T) {
+	t.Parallel()
+	s := startNewborn(t)
+	const behind = "GET /openapi.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+	for _, test := range []struct {
+		name, fields, body string
+		answers            int
+	}{
+		{"chunks", "Transfer-Encoding: chunked\r\n", "0\r\n\r\n", 1},
+		{"chunks and a length", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n", 1},
+		{"a length", "Content-Length: 5\r\n", "0\r\n\r\n", 2},
+	} {
+		for _, address := range []net.Addr{s.PublicAddr(), s.InternalAddr()} {
+			conn, err := net.Dial("tcp", address.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			if _, err := io.WriteString(conn, "POST /connect/token HTTP/1.1\r\nHost: a\r\n"+test.fields+"\r\n"+test.body+behind); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(conn)
+			if n := bytes.Count(answer, []byte("HTTP/1.1 ")); err != nil || n != test.answers {
+				t.Errorf("%s at %s: %d answers, %v: %.200q", test.name, address, n, err, answer)
+			}
+		}
 	}
 }

@@ -122,6 +122,18 @@ func uncached(next http.Handler) http.Handler {
 	})
 }
 
+// unambiguous ends the connection behind a request in chunks. There may have been a Content-Length besides, which net/http
+// forgets, and by which somebody before us may have seen the request end elsewhere; RFC 9112 section 6.1 has the
+// connection closed then, so that nothing behind it is taken for a request.
+func unambiguous(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // survive turns a panic into the answer to every error of our own, which shows
 // nothing but where to look in the log, and keeps serving.
 func survive(log *slog.Logger, next http.Handler) http.Handler {
