@@ -245,9 +245,11 @@ func TestStatusServicesMisbehave(t *testing.T) {
 		{"off", "normal", ""},
 		{"error", "normal", ""},
 		{"slow", "normal", ""},
+		{"malformed", "normal", ""},
 		{"off", "off", ishare.UnavailableRevocation.ID},
 		{"error", "error", ishare.UnavailableRevocation.ID},
 		{"slow", "slow", ishare.UnavailableRevocation.ID},
+		{"malformed", "malformed", ishare.UnavailableRevocation.ID},
 	} {
 		t.Run("OCSP "+c.ocsp+" CRL "+c.crl, func(t *testing.T) {
 			t.Parallel()

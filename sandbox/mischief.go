@@ -25,7 +25,7 @@ var mischiefs = []mischief{
 	{name: "wrong-audience", envelope: func(e *envelope) { e.Audience = nobody }},
 	{name: "expired", envelope: func(e *envelope) { e.shift(-time.Hour) }},
 	{name: "other-party", party: true},
-	{name: "malformed", body: func(b []byte) []byte { return b[:len(b)/2] }},
+	{name: malformed, body: func(b []byte) []byte { return b[:len(b)/2] }},
 }
 
 // nobody is a party that does not exist.

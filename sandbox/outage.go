@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"io"
 	"net/http"
 	"time"
 )
@@ -13,11 +14,28 @@ const (
 	off    = "off"    // break off without an answer
 )
 
+// malformed is an answer that is none, by status services. What it is of the registry, [mischiefs] say.
+const malformed = "malformed"
+
 // slowness is longer than any client of a registry or a status service waits.
 const slowness = 20 * time.Second
 
 // outages are the choices of a server that can do no more than fail.
 func outages() []string { return []string{normal, slow, broken, off} }
+
+// statusOutages are the choices of a status service.
+func statusOutages() []string { return append(outages(), malformed) }
+
+// malforming is [failing] for a status service.
+func malforming(d *dial, next http.Handler) http.Handler {
+	return failing(d, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d.get() == malformed {
+			_, _ = io.WriteString(w, "told to answer with what is none") // the caller may be gone
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+}
 
 // failing lets requests through as the dial says. Other positions than those of
 // [outages] are the next handler's affair.

@@ -195,8 +195,8 @@ func (s *Sandbox) openRegistry() error {
 
 // wire brings every dial to the board.
 func (s *Sandbox) wire() {
-	s.responder = newDial(&dial{name: "ocsp", about: "how the OCSP responder answers", choices: outages(), initial: normal})
-	s.lists = newDial(&dial{name: "crl", about: "how the revocation lists are served", choices: outages(), initial: normal})
+	s.responder = newDial(&dial{name: "ocsp", about: "how the OCSP responder answers", choices: statusOutages(), initial: normal})
+	s.lists = newDial(&dial{name: "crl", about: "how the revocation lists are served", choices: statusOutages(), initial: normal})
 	s.board = board{s.registry.mood, s.responder, s.lists, s.trusted.other}
 	for _, m := range s.members {
 		s.board = append(s.board, m.standing, m.certificate)
@@ -261,8 +261,8 @@ func (s *Sandbox) State() State {
 // nil. It must be called once.
 func (s *Sandbox) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
-	responder := counted(&s.asked.ocsp, failing(s.responder, statusServices(s.authorities, http.MethodPost)))
-	lists := counted(&s.asked.crl, failing(s.lists, statusServices(s.authorities, http.MethodGet)))
+	responder := counted(&s.asked.ocsp, malforming(s.responder, statusServices(s.authorities, http.MethodPost)))
+	lists := counted(&s.asked.crl, malforming(s.lists, statusServices(s.authorities, http.MethodGet)))
 	for listener, handler := range map[net.Listener]http.Handler{
 		s.listeners.registry: s.registry,
 		s.listeners.ocsp:     responder,
