@@ -48,7 +48,7 @@ func (c *command) serve() *cli.Command {
 				return err
 			}
 			log.InfoContext(ctx, "serving", slog.String("public", d.PublicAddr().String()), slog.String("internal", d.InternalAddr().String()),
-				slog.String("party", string(cfg.Party.ID)))
+				slog.String("party", string(cfg.Party.ID)), slog.Int("connections", d.Connections()))
 			go func() {
 				for hangup(ctx, hangups) {
 					reload(ctx, d, load, log)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/authority"
 	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -51,8 +53,8 @@ type Daemon struct {
 	memory   *memory
 	parts    *parts
 	current  atomic.Pointer[service]
-	public   net.Listener
-	internal net.Listener
+	public   *listen.Listener
+	internal *listen.Listener
 	reloads  chan exchange
 	retiring chan struct{} // holds one for each earlier service
 	draining atomic.Bool
@@ -87,15 +89,6 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	d.current.Store(s)
-	if s.certificate != nil {
-		d.public = tls.NewListener(d.public, &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			NextProtos: []string{"h2", "http/1.1"},
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-				return d.current.Load().certificate, nil
-			},
-		})
-	}
 	d.memory.tellDoubts(ctx, d.options.Log)
 	if isOpen(cfg) {
 		d.options.Log.WarnContext(ctx, "the internal listener is open: "+openInternal, slog.String("listen", d.internal.Addr().String()))
@@ -103,15 +96,41 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 	return nil
 }
 
+// listen takes the addresses, and shares the descriptors of the process out.
 func (d *Daemon) listen(ctx context.Context, cfg *config.Config) (err error) {
-	var lc net.ListenConfig
-	if d.public, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Public)); err != nil {
-		return fmt.Errorf("listen.public: %w", err)
+	share := listen.NewShare(listen.Descriptors(), cfg.Limits.Connections, len(cfg.Routes) > 0)
+	if share.Lowered {
+		d.options.Log.WarnContext(ctx, "limits.connections is lowered to what the limit on open files allows", slog.Int("connections", share.Public))
 	}
-	if d.internal, err = lc.Listen(ctx, "tcp", string(cfg.Listen.Internal)); err != nil {
-		return fmt.Errorf("listen.internal: %w", err)
+	if d.public, err = d.bind(ctx, "listen.public", cfg.Listen.Public, share.Public, d.secure(cfg)); err != nil {
+		return err
 	}
-	return nil
+	d.internal, err = d.bind(ctx, "listen.internal", cfg.Listen.Internal, share.Internal, nil)
+	return err
+}
+
+func (d *Daemon) bind(ctx context.Context, key string, address config.Address, limit int, secure *tls.Config) (*listen.Listener, error) {
+	inner, err := new(net.ListenConfig).Listen(ctx, "tcp", string(address))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return listen.New(inner, listen.Config{
+		Name: key, Limit: limit, Idle: idleTimeout, Handshake: headerTimeout, TLS: secure, Log: d.options.Log,
+	}), nil
+}
+
+// secure is how the public listener speaks TLS; nil: it does not.
+func (d *Daemon) secure(cfg *config.Config) *tls.Config {
+	if cfg.Listen.TLS == nil {
+		return nil
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return d.current.Load().certificate, nil
+		},
+	}
 }
 
 // PublicAddr is the address on which the token endpoint is served.
@@ -120,6 +139,9 @@ func (d *Daemon) PublicAddr() net.Addr { return d.public.Addr() }
 // InternalAddr is the address on which health, forward-auth, introspection and revocation are served.
 func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 
+// Connections is how many connections the public listener takes at once.
+func (d *Daemon) Connections() int { return d.public.Limit() }
+
 // Run answers requests until ctx is done, then lets those under way finish, hands
 // the replay memory over, and returns nil. It must be called once.
 func (d *Daemon) Run(ctx context.Context) error {
@@ -127,16 +149,18 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// What requests need lasts until they are answered.
 	needed, end := context.WithCancel(context.WithoutCancel(ctx))
 	// HTTP/2 is negotiated by the TLS listener; see the configuration of d.public.
-	servers := []*http.Server{d.server(http.HandlerFunc(d.answer)), d.server(d.internals())}
-	for i, listener := range []net.Listener{d.public, d.internal} {
+	listeners := []*listen.Listener{d.public, d.internal}
+	servers := []*http.Server{d.server(http.HandlerFunc(d.answer), d.public), d.server(d.internals(), d.internal)}
+	for i, server := range servers {
 		group.Go(func() error {
-			if err := servers[i].Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			if err := server.Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil
 		})
 	}
 	group.Go(func() error { return d.background(needed) })
+	group.Go(func() error { d.public.GiveBack(needed, debug.FreeOSMemory); return nil })
 	group.Go(func() error {
 		defer end()
 		<-running.Done()
@@ -155,7 +179,7 @@ func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
 	d.current.Load().public.ServeHTTP(w, r)
 }
 
-func (d *Daemon) server(handler http.Handler) *http.Server {
+func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.Server {
 	return &http.Server{
 		Handler:           uncached(unambiguous(survive(d.options.Log, handler))),
 		ReadHeaderTimeout: headerTimeout,
@@ -163,6 +187,7 @@ func (d *Daemon) server(handler http.Handler) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         listener.ConnState,
 		ErrorLog:          slog.NewLogLogger(d.options.Log.Handler(), slog.LevelDebug),
 
 		DisableGeneralOptionsHandler: true, // which answers without the header fields of ours
@@ -189,7 +214,7 @@ func (d *Daemon) close() error {
 	if s := d.current.Load(); s != nil {
 		errs = append(errs, soon(s.close))
 	}
-	for _, l := range []net.Listener{d.public, d.internal} {
+	for _, l := range []*listen.Listener{d.public, d.internal} {
 		if l == nil {
 			continue
 		}

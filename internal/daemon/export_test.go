@@ -7,7 +7,7 @@ import (
 )
 
 // Server is the server of each listener.
-func (d *Daemon) Server(handler http.Handler) *http.Server { return d.server(handler) }
+func (d *Daemon) Server(handler http.Handler) *http.Server { return d.server(handler, d.public) }
 
 // SetDrainTimeout says for how long a stop waits for the requests under way. Not while one goes on.
 func (d *Daemon) SetDrainTimeout(limit time.Duration) { d.drainTimeout = limit }

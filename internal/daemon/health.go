@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/waybill-token/waybill/internal/respond"
@@ -44,6 +45,7 @@ func (d *Daemon) readiness() readiness {
 	if err := current.keys.Problem(); err != nil {
 		state.Problems = append(state.Problems, "tokens.keys: "+err.Error())
 	}
+	state.Problems = slices.Concat(state.Problems, d.public.Problems(), d.internal.Problems())
 	return state
 }
 

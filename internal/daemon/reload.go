@@ -94,6 +94,8 @@ func restartNeeded(old, now *config.Config) []string {
 	}{
 		{"listen.public", old.Listen.Public != now.Listen.Public},
 		{"listen.internal", old.Listen.Internal != now.Listen.Internal},
+		{"limits.connections", old.Limits.Connections != now.Limits.Connections},
+		{"listen.http2", old.Listen.HTTP2 != now.Listen.HTTP2},
 		{"listen.tls", (old.Listen.TLS == nil) != (now.Listen.TLS == nil)},
 		{"data", old.Data != now.Data},
 		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway}, // the replay memory forgets by it

@@ -1,0 +1,266 @@
+// Package listen takes the connections of a server and keeps within bounds what they
+// cost, so that nobody can shut others out by opening many of them.
+package listen
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	grace    = time.Second // for the first request of a connection that came just before a stop
+	minPause = 5 * time.Millisecond
+	maxPause = time.Second // after an error, before the next try
+)
+
+// Config says what a [Listener] bounds. All but TLS must be set.
+type Config struct {
+	Name      string        // by which the log and [Listener.Problems] speak of it
+	Limit     int           // connections open at once
+	Idle      time.Duration // how long one may stay open before the first byte of its first request
+	Handshake time.Duration // what a TLS handshake may take from its first byte on
+	TLS       *tls.Config   // nil: plain
+	Log       *slog.Logger
+}
+
+// A Listener gives connections to an [http.Server] when their first request begins. One
+// that was opened ahead, as pools and load balancers do, is thus no slow header, and costs
+// little. The ConnState of the server must be [Listener.ConnState].
+//
+// At the limit, a new connection takes the place of the one that has been without a
+// request for longest. Those with a request under way are never cut: when all have one,
+// the next waits.
+type Listener struct {
+	net.Listener
+
+	config   Config
+	begun    chan net.Conn
+	closed   chan struct{} // no connection is given any more
+	retired  chan struct{} // no connection is taken any more
+	room     chan struct{} // a connection has gone, or has become unused
+	handling sync.WaitGroup
+
+	mu              sync.Mutex
+	started         bool
+	open, peak      int
+	unused          list.List // of *conn: no request is under way, for longest first
+	failing, packed trouble
+}
+
+// New bounds the connections of a listener.
+func New(inner net.Listener, config Config) *Listener {
+	return &Listener{
+		Listener: inner, config: config,
+		begun: make(chan net.Conn), closed: make(chan struct{}), retired: make(chan struct{}), room: make(chan struct{}, 1),
+	}
+}
+
+// Accept returns the next connection whose first request has begun. Its only error is
+// [net.ErrClosed].
+func (l *Listener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	if !l.started && !ended(l.retired) {
+		l.started = true
+		l.handling.Go(l.take)
+	}
+	l.mu.Unlock()
+	select {
+	case c := <-l.begun:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close gives no connection any more, and closes those that were not given.
+func (l *Listener) Close() error {
+	err := l.retire()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ended(l.closed) {
+		return net.ErrClosed
+	}
+	close(l.closed)
+	for e := l.unused.Front(); e != nil; e = e.Next() {
+		if c := element(e); c.waiting {
+			_ = c.Conn.Close() // whoever waits for its first byte sees to the rest
+		}
+	}
+	return err
+}
+
+// Retire takes no more connections. Those that were just taken may still begin a request,
+// which is given; Retire returns when none of them can any more, or ctx is done.
+func (l *Listener) Retire(ctx context.Context) error {
+	err := l.retire()
+	given := make(chan struct{})
+	go func() {
+		l.handling.Wait()
+		close(given)
+	}()
+	select {
+	case <-given:
+	case <-ctx.Done():
+	}
+	return err
+}
+
+func (l *Listener) retire() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ended(l.retired) {
+		return nil
+	}
+	close(l.retired)
+	for e := l.unused.Front(); e != nil; e = e.Next() {
+		if c := element(e); c.waiting {
+			_ = c.SetReadDeadline(c.since.Add(grace))
+		}
+	}
+	return l.Listener.Close()
+}
+
+func ended(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// take accepts until the listener retires. Errors pass: without descriptors or memory
+// there is nothing to do but to give up what is unused, and to try again.
+func (l *Listener) take() {
+	pause := minPause
+	for {
+		raw, err := l.Listener.Accept()
+		switch {
+		case err == nil:
+			pause = minPause
+			l.end(&l.failing)
+			c := &conn{Conn: raw, listener: l}
+			l.admit(c)
+			l.handling.Go(func() { l.await(c) })
+		case ended(l.retired) || errors.Is(err, net.ErrClosed):
+			return
+		default:
+			l.begin(&l.failing, fmt.Errorf("connections cannot be taken: %w", err))
+			l.mu.Lock()
+			l.evict()
+			l.mu.Unlock()
+			l.wait(nil, pause)
+			pause = min(2*pause, maxPause)
+		}
+	}
+}
+
+// wait returns after a time, or before when told to or when the listener retires.
+func (l *Listener) wait(told <-chan struct{}, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-told:
+	case <-timer.C:
+	case <-l.retired:
+	}
+}
+
+// admit makes room for a connection, or waits for it.
+func (l *Listener) admit(c *conn) {
+	for {
+		l.mu.Lock()
+		full := l.open >= l.config.Limit
+		room := !full || l.evict() || ended(l.retired) // at the end, one more is less bad than a refusal
+		if room {
+			l.open++
+			l.peak = max(l.peak, l.open)
+			c.place = l.unused.PushBack(c)
+			c.quiet.Store(true)
+		}
+		l.mu.Unlock()
+		switch {
+		case room && full:
+			l.begin(&l.packed, fmt.Errorf("%d connections are open, which is the limit: those that are unused for longest are closed for new ones", l.config.Limit))
+			return
+		case room:
+			l.end(&l.packed)
+			return
+		}
+		l.begin(&l.packed, fmt.Errorf("%d connections have requests under way, which is the limit: new ones wait", l.config.Limit))
+		l.wait(l.room, maxPause)
+	}
+}
+
+// evict closes the connection that has been without a request for longest, and reports
+// whether there is one. The caller holds the lock.
+func (l *Listener) evict() bool {
+	longest := l.unused.Front()
+	if longest == nil {
+		return false
+	}
+	c := element(longest)
+	l.forget(c)
+	_ = c.Conn.Close() // its reader sees to the rest
+	return true
+}
+
+// forget counts a connection no more. The caller holds the lock.
+func (l *Listener) forget(c *conn) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	l.use(c)
+	l.open--
+	l.tellRoom()
+}
+
+// use takes a connection off those that are unused. The caller holds the lock.
+func (l *Listener) use(c *conn) {
+	if c.place != nil {
+		l.unused.Remove(c.place)
+		c.place = nil
+	}
+}
+
+func (l *Listener) tellRoom() {
+	select {
+	case l.room <- struct{}{}:
+	default:
+	}
+}
+
+// ConnState learns from the server which connections have requests under way; see [http.Server].
+func (l *Listener) ConnState(given net.Conn, state http.ConnState) {
+	c := accepted(given)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case c == nil || c.gone:
+	case state == http.StateActive || state == http.StateHijacked:
+		l.use(c)
+	case state == http.StateIdle && c.place == nil:
+		c.place = l.unused.PushBack(c)
+		c.quiet.Store(true)
+		l.tellRoom()
+	}
+}
+
+// Open is how many connections are open.
+func (l *Listener) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+// Limit is how many connections may be open at once.
+func (l *Listener) Limit() int { return l.config.Limit }
