@@ -73,7 +73,14 @@ func New[K comparable, V any](limit int, timeout time.Duration) *Group[K, V] {
 // ctx when that ends first, and otherwise the call's. Of a call that fails because the group is
 // closed it is ErrClosed.
 func (g *Group[K, V]) Do(ctx context.Context, key K, call func(context.Context) (V, error)) (V, error) {
-	f, err := g.join(key, call, false)
+	return g.DoIf(ctx, key, func() error { return nil }, call)
+}
+
+// DoIf is [Group.Do], but when call would have to be started, and could be, may is asked first: its
+// error is returned, and nothing is started. Whoever joins a call is not asked. It must be quick and leave the
+// group alone.
+func (g *Group[K, V]) DoIf(ctx context.Context, key K, may func() error, call func(context.Context) (V, error)) (V, error) {
+	f, err := g.join(key, may, call)
 	if err != nil {
 		var none V
 		return none, err
@@ -96,7 +103,13 @@ func (g *Group[K, V]) Join(key K, call func(context.Context) (V, error)) (f *Fli
 // the group's timeout, and counts like any other. If there is a call for key under way, that one
 // goes on. The errors are those of [Group.Do] about starting.
 func (g *Group[K, V]) Start(key K, call func(context.Context) (V, error)) (*Flight[V], error) {
-	return g.join(key, call, true)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f, err := g.find(key, func() error { return nil }, call)
+	if err == nil {
+		f.kept = true
+	}
+	return f, err
 }
 
 // Wait returns what the call returned, or the cause of ctx if that ends first.
@@ -126,25 +139,31 @@ func (g *Group[K, V]) Close() {
 	g.running.Wait()
 }
 
-func (g *Group[K, V]) join(key K, call func(context.Context) (V, error), background bool) (*Flight[V], error) {
+func (g *Group[K, V]) join(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	f, err := g.find(key, may, call)
+	if err == nil {
+		f.waiting++
+	}
+	return f, err
+}
+
+// find returns the flight under way, or starts one.
+func (g *Group[K, V]) find(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
 	f := g.flights[key]
 	switch {
 	case f != nil:
+		return f, nil
 	case g.closed:
 		return nil, ErrClosed
 	case g.inAir >= g.limit:
 		return nil, fmt.Errorf("%w: %d", ErrBusy, g.inAir)
-	default:
-		f = g.start(key, call)
 	}
-	if background {
-		f.kept = true
-	} else {
-		f.waiting++
+	if err := may(); err != nil {
+		return nil, err
 	}
-	return f, nil
+	return g.start(key, call), nil
 }
 
 func (g *Group[K, V]) start(key K, call func(context.Context) (V, error)) *Flight[V] {

@@ -138,6 +138,40 @@ func TestDoJoinsAFullGroup(t *testing.T) {
 	})
 }
 
+// Only the caller who has a call started is asked whether it may be, and not for a call that cannot be.
+func TestDoIf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s server
+		g := newGroup(t)
+		refused := errors.New("refused")
+		asked := 0
+		may := func(answer error) func() error {
+			return func() error { asked++; return answer }
+		}
+		if _, err := g.DoIf(t.Context(), "a", may(refused), s.call); !errors.Is(err, refused) || g.Len() != 0 || asked != 1 {
+			t.Errorf("DoIf = %v, %d under way, asked %d times", err, g.Len(), asked)
+		}
+		for i := range testLimit {
+			go g.DoIf(t.Context(), fmt.Sprint(i), may(nil), s.call)
+			synctest.Wait()
+		}
+		if _, err := g.DoIf(t.Context(), "0", may(refused), s.call); err != nil || asked != 1+testLimit {
+			t.Errorf("joined: %v, asked %d times", err, asked)
+		}
+		time.Sleep(time.Second) // all land
+		for i := range testLimit {
+			if _, err := g.Start(fmt.Sprint(i), s.call); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := g.DoIf(t.Context(), "more", may(refused), s.call); !errors.Is(err, ErrBusy) || asked != 1+testLimit {
+			t.Errorf("full: %v, asked %d times", err, asked)
+		}
+		synctest.Wait()
+		s.wantCalls(t, 2*testLimit)
+	})
+}
+
 // A call ends when the last of those who wait gives up, and not before; its place is free when
 // it has returned.
 func TestDoEndsWhatNobodyWaitsFor(t *testing.T) {
