@@ -121,7 +121,7 @@ func (e *explanation) prove(token *jws.Token, o *opened) *proof {
 
 // meet asks about the party and about revocation.
 func (e *explanation) meet(ctx context.Context, id ishare.PartyID, p *proof) {
-	party, err := e.v.lookUp(ctx, id, p, e.trail)
+	party, err := e.v.lookUpUnmetered(ctx, id, p, e.trail)
 	if e.outage(err) {
 		return
 	}

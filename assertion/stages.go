@@ -272,33 +272,6 @@ var partyTests = []ishare.Test[applicant]{
 	{Rule: ishare.PartyPolicy, Check: partyHasWhatIsDemanded},
 }
 
-// lookUp asks who the party is: the first stage that may leave this machine, and
-// it needs a proof.
-func (v *Verifier) lookUp(ctx context.Context, id ishare.PartyID, _ *proof, trail *ishare.Trail) (*ishare.Party, error) {
-	party, err := v.config.Parties.Party(ctx, id)
-	party, err = known(id, party, err)
-	if rejection, _ := ishare.Classify(err); err == nil || rejection != nil {
-		trail.Note(ishare.PartyUnknown, rejection)
-	}
-	return party, err
-}
-
-// known gives the answer of a source its meaning: a record, a rejection by party.unknown, or
-// an outage.
-func known(id ishare.PartyID, party *ishare.Party, err error) (*ishare.Party, error) {
-	switch {
-	case ishare.IsUnknownParty(err):
-		return nil, ishare.PartyUnknown.Because("the client %s is not known to this server's Participant Registry", ishare.Quote(string(id))).From(err)
-	case err != nil:
-		return nil, outage(ishare.UnavailableRegistry, err)
-	case party == nil:
-		return nil, outage(ishare.UnavailableRegistry, errNoRecord)
-	}
-	return party, nil
-}
-
-var errNoRecord = errors.New("the source answered with no record")
-
 // admit judges the standing of the party that made the proof.
 func (v *Verifier) admit(party *ishare.Party, p *proof, at time.Time, trail *ishare.Trail) (*admitted, error) {
 	a := applicant{party: party, thumbprint: p.chain.Thumbprint(), config: &v.config, at: at}
@@ -306,21 +279,6 @@ func (v *Verifier) admit(party *ishare.Party, p *proof, at time.Time, trail *ish
 		return nil, err
 	}
 	return &admitted{party: party, proof: p}, nil
-}
-
-// admitAfresh gives a party that was refused by a record from memory the benefit of
-// a fresh one: it may have renewed its compliance or its certificate a moment ago.
-// When none is to be had, nobody knows, and the old refusal is no answer.
-func (v *Verifier) admitAfresh(ctx context.Context, id ishare.PartyID, p *proof, at time.Time, refusal error) (*admitted, error) {
-	source, ok := v.config.Parties.(FreshSource)
-	if !ok {
-		return nil, refusal
-	}
-	party, err := source.Fresh(ctx, id)
-	if party, err = known(id, party, err); err != nil {
-		return nil, err
-	}
-	return v.admit(party, p, at, nil)
 }
 
 func partyComplies(a applicant) *ishare.Rejection {

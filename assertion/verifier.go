@@ -51,7 +51,8 @@ type Config struct {
 	Audience []ishare.PartyID
 	// Trust judges certificate chains.
 	Trust *trust.Validator
-	// Parties knows the participants.
+	// Parties knows the participants. What it is asked for is bounded for each seal if it is a
+	// [MeteredSource].
 	Parties PartySource
 	// Revocation knows which certificates are revoked.
 	Revocation RevocationChecker
@@ -74,6 +75,7 @@ type Config struct {
 type Verifier struct {
 	config  Config
 	signers *otter.Cache[string, *signer] // by raw header
+	shares  *shares
 }
 
 // A signer is what a header says once its chain was trusted and a signature of
@@ -106,8 +108,12 @@ func newVerifier(c Config) (*Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("assertion: cache of signers: %w", err)
 	}
+	shares, err := newShares()
+	if err != nil {
+		return nil, fmt.Errorf("assertion: %w", err)
+	}
 	c.Audience = slices.Clone(c.Audience)
-	return &Verifier{config: c, signers: signers}, nil
+	return &Verifier{config: c, signers: signers, shares: shares}, nil
 }
 
 // isNoPartyID is true of the empty identifier, which an empty aud would match, and
@@ -161,7 +167,7 @@ func (v *Verifier) verify(ctx context.Context, clientID ishare.PartyID, compact 
 
 // admitOnce applies the rules party.unknown to jti.replayed, which may wait for others.
 func (v *Verifier) admitOnce(ctx context.Context, s *stated, p *proof, at time.Time) (*Client, error) {
-	party, err := v.lookUp(ctx, s.issuer, p, nil)
+	party, err := v.lookUp(ctx, s.issuer, p, at)
 	if err != nil {
 		return nil, err
 	}

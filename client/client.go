@@ -50,9 +50,7 @@ type Config struct {
 	// Scope is what to ask for: iSHARE unless set. Optional.
 	Scope ishare.Scope
 	// Transport carries the token requests, and the requests of
-	// [Client.HTTPClient]. Unless set it is one with timeouts for connecting (5 s),
-	// for the TLS handshake (5 s) and for the first byte of an answer (30 s), with
-	// TLS 1.2 or 1.3, and the proxy of the environment. It must not repeat a
+	// [Client.HTTPClient]: one of [NewTransport] unless set. It must not repeat a
 	// POST by itself. Optional.
 	Transport http.RoundTripper
 	// Log gets a line for each token, each repetition and each failure. Optional.
@@ -116,7 +114,7 @@ func New(c Config) (*Client, error) {
 		pace:      rate.NewLimiter(rate.Every(tokenInterval), tokenBurst),
 	}
 	if client.transport == nil {
-		client.own = newTransport()
+		client.own = NewTransport()
 		client.transport = client.own
 	}
 	if client.log == nil {
@@ -194,9 +192,11 @@ func (c *Config) scope() (string, error) {
 	return scope.String(), nil
 }
 
-// newTransport has a limit on everything but the time that a body takes, which
-// is the caller's business.
-func newTransport() *http.Transport {
+// NewTransport returns a transport with timeouts for connecting (5 s), for the TLS handshake (5 s) and
+// for the first byte of an answer (30 s), with TLS 1.2 or 1.3, and the proxy of the
+// environment. It has a limit on everything but the time that a body takes, which is the
+// caller's business, and the number of connections.
+func NewTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,

@@ -65,7 +65,7 @@ func Discover(ctx context.Context, c Config) (string, error) {
 		return "", fmt.Errorf("client: Audience: %w", err)
 	}
 	if c.Transport == nil {
-		own := newTransport()
+		own := NewTransport()
 		defer own.CloseIdleConnections()
 		c.Transport = own
 	}

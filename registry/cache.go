@@ -12,6 +12,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/time/rate"
 
+	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -27,6 +28,8 @@ const (
 	unknownMemory = 30 * time.Second
 	// freshEnough is how old a record may be that [Cache.Fresh] returns.
 	freshEnough = 3 * time.Second
+	// patience is how long a caller waits for a new record who has an older one to use.
+	patience = 1500 * time.Millisecond
 	// failureMemory is how long the same party is not asked for after a failure.
 	failureMemory = 500 * time.Millisecond
 	// failedLately is how long after a failure a caller with a record to use does
@@ -36,6 +39,16 @@ const (
 	flightTimeout = 12 * time.Second
 	// logInterval keeps an outage from filling the log.
 	logInterval = 10 * time.Second
+)
+
+// How many lookups are under way at once. Those of parties whose records are in memory have places of
+// their own: neither do lookups of invented identifiers keep records from being refreshed, nor do many
+// refreshes keep a new client out. Together they leave some of maxConnections to a registry
+// free for the trusted list, for the access token, and for ten requests that try again
+// what hangs.
+const (
+	strangerFlights = 40
+	memberFlights   = 12
 )
 
 // CacheConfig is how a [Cache] works.
@@ -61,16 +74,21 @@ type CacheConfig struct {
 // A record is returned without asking while it is fresh. In the last quarter of
 // that time, whoever asks for the party has the record asked for again in the
 // background, so that a busy client never waits. However many callers wait for a
-// party, it is asked for once; that request belongs to none of them, and goes on
-// when one gives up.
+// party, it is asked for once; that request belongs to none of them, and ends when all
+// of them have given up.
+//
+// No more than 52 parties are asked for at once, 12 of them parties whose records are in
+// memory, and 40 others. Beyond that the error is an [*ishare.Outage], at once, or a record is used
+// that is no longer fresh.
 //
 // That a party is unknown is remembered for 30 seconds, apart from the records: whoever
 // asks for parties that do not exist pushes out nobody who does.
 //
 // When the source is out of reach, or its answer is no good, a record is used for
-// MaxStale longer, which the log and [Cache.Stats] tell. After a failure, the same party is
-// not asked for again for half a second, and callers who have a record to use do not
-// wait for the next try. That a party is unknown is an answer and no failure.
+// MaxStale longer, which the log and [Cache.Stats] tell. Whoever has such a record to use waits for
+// a newer one for a second and a half at most, and not at all when somebody just did so in vain.
+// After a failure, the same party is not asked for again for half a second. That a party is
+// unknown is an answer and no failure.
 //
 // It is safe for concurrent use. [Cache.Run] or [Cache.Close] ends what goes on in
 // the background.
@@ -84,18 +102,16 @@ type Cache struct {
 	unknown *otter.Cache[ishare.PartyID, memory[struct{}]]
 	failed  *otter.Cache[ishare.PartyID, memory[error]]
 
-	background context.Context // which no caller's context ends
-	cancel     context.CancelFunc
+	members   *lookups // of parties whose records are in memory
+	strangers *lookups
+	mu        sync.Mutex // guards the step from what was answered to the spaces
 
-	mu      sync.Mutex // guards what follows, and the step from flights to the caches
-	flights map[ishare.PartyID]*flight
-	closed  bool
-	running sync.WaitGroup
-
-	asked, failures, staleUses atomic.Uint64
-	health                     cacheHealth
-	complaint, relief          rate.Sometimes // for the log
+	asked, failures, staleUses, shed atomic.Uint64
+	health                           cacheHealth
+	complaint, relief                rate.Sometimes // for the log
 }
+
+type lookups = flight.Group[ishare.PartyID, *ishare.Party]
 
 // NewCache checks the configuration and returns a cache that holds nothing.
 func NewCache(c CacheConfig) (*Cache, error) {
@@ -114,14 +130,14 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	cache := &Cache{
 		source: c.Source, fresh: c.Fresh, maxStale: c.MaxStale, log: c.Log,
 		ahead:     c.Fresh / aheadDenominator * aheadNumerator,
-		flights:   map[ishare.PartyID]*flight{},
+		members:   flight.New[ishare.PartyID, *ishare.Party](memberFlights, flightTimeout),
+		strangers: flight.New[ishare.PartyID, *ishare.Party](strangerFlights, flightTimeout),
 		complaint: rate.Sometimes{Interval: logInterval},
 		relief:    rate.Sometimes{Interval: logInterval},
 	}
 	if err := cache.makeSpaces(c.Size); err != nil {
 		return nil, fmt.Errorf("registry: cache: %w", err)
 	}
-	cache.background, cache.cancel = context.WithCancel(context.Background())
 	return cache, nil
 }
 
@@ -155,27 +171,53 @@ type memory[T any] struct {
 // context's when ctx ends, and otherwise why there is no record to use, as the
 // source says.
 func (c *Cache) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
+	return c.PartyIf(ctx, id, always)
+}
+
+// PartyIf is [Cache.Party], but when the source has to be asked for a party of which there is no
+// record in memory, may is called first, by the caller who would cause that. Its error is returned, and nobody is
+// asked.
+func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
 	now := time.Now()
 	record, have := c.known.GetIfPresent(id)
 	if !have {
-		return c.get(ctx, id, c.fresh)
+		return c.get(ctx, lookup{id, c.fresh, c.strangers}, may)
 	}
 	age := record.age(now)
 	switch {
-	case age < c.fresh:
-		if age >= c.ahead {
-			c.prompt(id, c.ahead)
-		}
+	case age < c.ahead:
 		return record.value, nil
-	case c.mayUse(age) && c.hasFailedLately(id, now):
-		c.prompt(id, c.fresh)
-		return c.useStale(record.value, now), nil
+	case age < c.fresh:
+		_, _ = c.start(lookup{id, c.ahead, c.members})
+		return record.value, nil
+	case c.mayUse(age):
+		return c.getOrUse(ctx, id, record)
 	}
-	party, err := c.get(ctx, id, c.fresh)
-	if err == nil || ishare.IsUnknownParty(err) || ctx.Err() != nil || !c.mayUse(record.age(time.Now())) {
-		return party, err
+	return c.get(ctx, lookup{id, c.fresh, c.members}, always)
+}
+
+func always() error { return nil }
+
+// getOrUse returns a fresh record, or else the one at hand: when a fresh one does not come in time, or
+// just did not come.
+func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record memory[*ishare.Party]) (*ishare.Party, error) {
+	wait := patience
+	if now := time.Now(); c.hasFailedLately(id, now) || c.health.slowLately(now) {
+		wait = 0
 	}
-	return c.useStale(record.value, time.Now()), nil
+	patient, cancel := context.WithTimeoutCause(ctx, wait, errSlowSource)
+	defer cancel()
+	party, err := c.refresh(patient, lookup{id, c.fresh, c.members})
+	now := time.Now()
+	switch {
+	case err == nil, ishare.IsUnknownParty(err), ctx.Err() != nil, !c.mayUse(record.age(now)):
+		return party, c.conclude(ctx, err)
+	case errors.Is(err, errSlowSource) && wait > 0:
+		c.health.slow(now)
+	}
+	c.staleUses.Add(1)
+	c.health.stale(now)
+	return record.value, nil
 }
 
 // Fresh returns a record that is some three seconds old at most, for whoever is about
@@ -184,7 +226,13 @@ func (c *Cache) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, er
 //
 // The errors are those of [Cache.Party]; no stale record is used.
 func (c *Cache) Fresh(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
-	return c.get(ctx, id, freshEnough)
+	return c.FreshIf(ctx, id, always)
+}
+
+// FreshIf is [Cache.Fresh], but may is called first when the source has to be asked, as by
+// [Cache.PartyIf]: whoever signs in the name of others has them all asked for.
+func (c *Cache) FreshIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
+	return c.get(ctx, lookup{id, freshEnough, c.strangers}, may)
 }
 
 // mayUse reports whether a record of that age may be used without the source.
@@ -193,13 +241,6 @@ func (c *Cache) mayUse(age time.Duration) bool { return age < c.fresh+c.maxStale
 func (c *Cache) hasFailedLately(id ishare.PartyID, now time.Time) bool {
 	failure, ok := c.failed.GetIfPresent(id)
 	return ok && failure.age(now) < failedLately
-}
-
-// useStale counts. The log is told by the flight that failed.
-func (c *Cache) useStale(party *ishare.Party, now time.Time) *ishare.Party {
-	c.staleUses.Add(1)
-	c.health.stale(now)
-	return party
 }
 
 // Run keeps the cache until ctx is done, gives up what is being asked, and returns
@@ -212,10 +253,7 @@ func (c *Cache) Run(ctx context.Context) error {
 // Close does what [Cache.Run] does at its end. From then on the cache answers with
 // what it has, or an error.
 func (c *Cache) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
-	c.cancel()
-	c.running.Wait()
+	c.members.Close()
+	c.strangers.Close()
 	return nil
 }

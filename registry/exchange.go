@@ -27,7 +27,9 @@ const (
 	// 10 KiB, and a trusted list of a whole continent some 100 KiB.
 	maxAnswer    = 1 << 20
 	maxRedirects = 3
-	maxDrained   = 4 << 10 // of an answer that is not read, for the connection's sake
+	// maxConnections bounds those of HTTP/1.1; by HTTP/2 there are few.
+	maxConnections = 64
+	maxDrained     = 4 << 10 // of an answer that is not read, for the connection's sake
 )
 
 var (

@@ -14,3 +14,6 @@ func momentOf(now time.Time) moment { return moment{steady: now, wall: now.Round
 func (m moment) age(now time.Time) time.Duration {
 	return max(now.Sub(m.steady), now.Round(0).Sub(m.wall))
 }
+
+// after reports whether m is later than another moment, by the monotonic clock.
+func (m moment) after(other moment) bool { return m.steady.After(other.steady) }

@@ -52,7 +52,8 @@ type RemoteConfig struct {
 	// Leeway is how far the registry's clock may be off: 0 to
 	// [assertion.MaxLeeway].
 	Leeway time.Duration
-	// Transport is as in [client.Config]. Optional.
+	// Transport is as in [client.Config]. Unless set it is one of [client.NewTransport] with at most
+	// 64 connections to the registry. Optional.
 	Transport http.RoundTripper
 	// Log gets a line for what in an answer cannot be read, and for token
 	// requests. Optional.
@@ -94,6 +95,7 @@ type Remote struct {
 	dialect *dialect
 	tokens  *client.Client
 	http    *http.Client
+	own     *http.Transport // of http, when it is not the caller's
 	reader  *assertion.Reader
 	log     *slog.Logger
 	circuit circuit
@@ -123,6 +125,12 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
+	var own *http.Transport
+	if c.Transport == nil {
+		own = client.NewTransport()
+		own.MaxConnsPerHost = maxConnections
+		c.Transport = own
+	}
 	// The client also checks the URL.
 	tokens, err := client.New(client.Config{
 		Server: c.URL, Audience: c.ID, ClientID: c.Party[0],
@@ -137,14 +145,20 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	return &Remote{
-		id: c.ID, base: base, dialect: dialect, tokens: tokens, reader: reader, log: c.Log,
+		id: c.ID, base: base, dialect: dialect, tokens: tokens, reader: reader, log: c.Log, own: own,
 		http: &http.Client{Transport: tokens.RoundTripper(nil), CheckRedirect: sameOrigin},
 	}, nil
 }
 
 // Close gives up token requests that are under way and lets go of connections.
 // Lookups fail from then on. The error is nil.
-func (r *Remote) Close() error { return r.tokens.Close() }
+func (r *Remote) Close() error {
+	err := r.tokens.Close()
+	if r.own != nil {
+		r.own.CloseIdleConnections()
+	}
+	return err
+}
 
 // Party asks the registry for the party that goes by id. The record is the
 // caller's own, under the canonical identifier, whichever was asked for.

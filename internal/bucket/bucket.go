@@ -54,6 +54,9 @@ func (s *Set[K]) Take(key K) (wait time.Duration) {
 	return 0
 }
 
+// Give gives back one that was taken. A bucket never holds more than its burst.
+func (s *Set[K]) Give(key K) { s.limiter(key).AllowN(time.Now(), -1) }
+
 // Missing is what [Set.Take] would return, and takes nothing.
 func (s *Set[K]) Missing(key K) (wait time.Duration) {
 	l, ok := s.limiters.GetIfPresent(key)

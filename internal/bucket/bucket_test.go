@@ -50,6 +50,28 @@ func TestTake(t *testing.T) {
 	})
 }
 
+func TestGive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSet(t, bucket.Rate{Events: 10, Period: time.Second, Burst: 3})
+		for range 5 {
+			s.Give(1) // to a full bucket
+		}
+		for range 3 {
+			s.Take(1)
+		}
+		if s.Take(1) == 0 {
+			t.Error("it holds more than its burst")
+		}
+		s.Give(1)
+		s.Give(1)
+		for i, want := range []bool{true, true, false} {
+			if taken := s.Take(1) == 0; taken != want {
+				t.Errorf("take %d after two were given back: %t", i+1, taken)
+			}
+		}
+	})
+}
+
 // A stranger who has many keys does not fill memory.
 func TestKeysAreBounded(t *testing.T) {
 	s := newSet(t, bucket.Rate{Events: 1, Period: time.Hour, Burst: 1})

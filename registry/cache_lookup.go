@@ -1,0 +1,151 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+var (
+	errCacheClosed = errors.New("registry: the cache is closed")
+	errNoRecord    = errors.New("registry: the source answered with no record")
+	errSlowSource  = errors.New("registry: the source takes its time")
+)
+
+// A lookup is for a record that is younger than an age, under way among others of its kind.
+type lookup struct {
+	id    ishare.PartyID
+	age   time.Duration
+	among *lookups
+}
+
+// get returns such a record, or waits for one.
+func (c *Cache) get(ctx context.Context, l lookup, may func() error) (*ishare.Party, error) {
+	if party, known, err := c.recall(l); known {
+		return party, err
+	}
+	party, err := l.among.DoIf(ctx, l.id, may, c.ask(l))
+	return party, c.conclude(ctx, err)
+}
+
+// refresh is get, but the lookup goes on when the caller does not wait any longer.
+func (c *Cache) refresh(ctx context.Context, l lookup) (*ishare.Party, error) {
+	if party, known, err := c.recall(l); known {
+		return party, err
+	}
+	f, err := c.start(l)
+	if err != nil {
+		return nil, err
+	}
+	return f.Wait(ctx)
+}
+
+// start has a record asked for in the background.
+func (c *Cache) start(l lookup) (*flight.Flight[*ishare.Party], error) {
+	return l.among.Start(l.id, c.ask(l))
+}
+
+// conclude gives the errors of a group of lookups their meaning.
+func (c *Cache) conclude(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("registry: waiting for a party record: %w", ctx.Err())
+	case errors.Is(err, flight.ErrClosed):
+		return errCacheClosed
+	case errors.Is(err, flight.ErrBusy):
+		shed := c.shed.Add(1)
+		c.complaint.Do(func() {
+			c.log.WarnContext(ctx, "too many parties are asked for at once, and more are turned away", slog.Uint64("turned_away", shed))
+		})
+		return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: retryAfter, Cause: fmt.Errorf("registry: looking up a party: %w", err)}
+	}
+	return err
+}
+
+// recall is what is known without asking.
+func (c *Cache) recall(l lookup) (party *ishare.Party, known bool, err error) {
+	now := time.Now()
+	if record, ok := c.known.GetIfPresent(l.id); ok && record.age(now) < l.age {
+		return record.value, true, nil
+	}
+	if none, ok := c.unknown.GetIfPresent(l.id); ok && none.age(now) < unknownMemory {
+		return nil, true, ErrUnknown
+	}
+	if failure, ok := c.failed.GetIfPresent(l.id); ok && failure.age(now) < failureMemory {
+		return nil, true, failure.value
+	}
+	return nil, false, nil
+}
+
+// ask returns what a lookup does when it is under way. Another one may have landed since the
+// caller looked, so it looks again first.
+func (c *Cache) ask(l lookup) func(ctx context.Context) (*ishare.Party, error) {
+	return func(ctx context.Context) (*ishare.Party, error) {
+		if party, known, err := c.recall(l); known {
+			return party, err
+		}
+		c.asked.Add(1)
+		began := momentOf(time.Now())
+		party, err := c.source.Party(ctx, l.id)
+		switch {
+		case err == nil && party == nil:
+			err = errNoRecord
+		case ishare.IsUnknownParty(err):
+			err = ErrUnknown // whichever way the source says so
+		}
+		if cause := context.Cause(ctx); err != nil && (errors.Is(cause, flight.ErrAbandoned) || errors.Is(cause, flight.ErrClosed)) {
+			return nil, err // given up by us: that says nothing about the source
+		}
+		c.tell(l.id, err, c.remember(l.id, began, party, err))
+		return party, err
+	}
+}
+
+// remember reports whether the source answers again. A record is as old as the question: what
+// the registry learnt after that may not be in it. What was asked before the last answer about the
+// party is history.
+func (c *Cache) remember(id ishare.PartyID, began moment, party *ishare.Party, err error) (relieved bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		c.failed.Set(id, memory[error]{err, momentOf(now)})
+		c.failures.Add(1)
+		c.health.failed(err, now)
+		return false
+	}
+	c.failed.Invalidate(id)
+	record, have := c.known.GetIfPresent(id)
+	none, no := c.unknown.GetIfPresent(id)
+	switch {
+	case have && record.after(began), no && none.after(began):
+	case err == nil:
+		c.known.Set(id, memory[*ishare.Party]{party, began})
+		c.unknown.Invalidate(id)
+	default:
+		c.unknown.Set(id, memory[struct{}]{moment: began})
+		c.known.Invalidate(id)
+	}
+	return c.health.answered(now)
+}
+
+// tell tells the log how a lookup ended.
+func (c *Cache) tell(id ishare.PartyID, err error, relieved bool) {
+	switch {
+	case relieved:
+		c.relief.Do(func() { c.log.Info("party records are received again") })
+	case err != nil && !errors.Is(err, ErrUnknown):
+		c.complaint.Do(func() {
+			c.log.Warn("a party record was not received; an older one is used while it may be",
+				slog.String("party", string(id)), slog.Any("error", err),
+				slog.Uint64("failures", c.failures.Load()), slog.Uint64("stale_uses", c.staleUses.Load()))
+		})
+	}
+}
