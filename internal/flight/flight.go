@@ -73,7 +73,7 @@ func New[K comparable, V any](limit int, timeout time.Duration) *Group[K, V] {
 // ctx when that ends first, and otherwise the call's. Of a call that fails because the group is
 // closed it is ErrClosed.
 func (g *Group[K, V]) Do(ctx context.Context, key K, call func(context.Context) (V, error)) (V, error) {
-	return g.DoIf(ctx, key, func() error { return nil }, call)
+	return g.DoIf(ctx, key, always, call)
 }
 
 // DoIf is [Group.Do], but when call would have to be started, and could be, may is asked first: its
@@ -93,7 +93,7 @@ func (g *Group[K, V]) DoIf(ctx context.Context, key K, may func() error, call fu
 // and the second is [Flight.Wait]. Whoever has joined must leave, once, at the latest when the
 // wait is over. The errors are those of Do about starting; then there is nothing to leave.
 func (g *Group[K, V]) Join(key K, call func(context.Context) (V, error)) (f *Flight[V], leave func(), err error) {
-	if f, err = g.join(key, call, false); err != nil {
+	if f, err = g.join(key, always, call); err != nil {
 		return nil, nil, err
 	}
 	return f, func() { g.leave(key, f) }, nil
@@ -105,7 +105,7 @@ func (g *Group[K, V]) Join(key K, call func(context.Context) (V, error)) (f *Fli
 func (g *Group[K, V]) Start(key K, call func(context.Context) (V, error)) (*Flight[V], error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f, err := g.find(key, func() error { return nil }, call)
+	f, err := g.find(key, always, call)
 	if err == nil {
 		f.kept = true
 	}
@@ -148,6 +148,8 @@ func (g *Group[K, V]) join(key K, may func() error, call func(context.Context) (
 	}
 	return f, err
 }
+
+func always() error { return nil }
 
 // find returns the flight under way, or starts one.
 func (g *Group[K, V]) find(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
