@@ -49,6 +49,6 @@
 // whose names begin with "replay." from the folder. Removing them is what a crash is:
 // it costs the leeway.
 //
-// The files must not come from a backup. Those of one life can be told from those of
-// another, but a whole folder put back as it was cannot.
+// The files must not come from a backup. Those of one life are told from those of
+// another by a random number, but a whole folder put back as it was cannot be told.
 package replay

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/gofrs/flock"
 
@@ -35,7 +34,7 @@ type folder struct {
 
 	mu      sync.Mutex // for writing the mark
 	mark    *os.File
-	leeway  time.Duration
+	life    life // with the reach of the start
 	settled bool // the mark is final
 }
 
@@ -81,7 +80,7 @@ func (f *folder) begin(l life) error {
 	if err != nil {
 		return err
 	}
-	f.mark, f.leeway = mark, l.leeway
+	f.mark, f.life = mark, l
 	f.reached.Store(l.reach)
 	return durable.Remove(f.path(handOverFile))
 }
@@ -102,7 +101,7 @@ func (f *folder) raise(reach int64) error {
 	case reach <= f.reached.Load():
 		return nil
 	}
-	if _, err := f.mark.WriteAt(life{reach: reach, leeway: f.leeway}.encode(), 0); err != nil {
+	if _, err := f.mark.WriteAt(life{id: f.life.id, reach: reach, leeway: f.life.leeway}.encode(), 0); err != nil {
 		return fmt.Errorf("mark of life: %w", err)
 	}
 	f.reached.Store(reach)
@@ -121,6 +120,7 @@ func (f *folder) settle() int64 {
 // handOver leaves h for the next life. The mark is forced to the disk first: a mark
 // that disagrees with the hand-over makes it a stray one.
 func (f *folder) handOver(h handOver) error {
+	h.id = f.life.id
 	if err := f.mark.Sync(); err != nil {
 		return err
 	}

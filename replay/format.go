@@ -2,12 +2,14 @@ package replay
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -15,12 +17,17 @@ import (
 // fixed-size numbers, big-endian, and at the end the SHA-256 of all before it. The
 // sum is against files cut short or damaged, not against forgery: who can write in the
 // folder can do worse.
+//
+// Version 1 had no id, and is read as if it were 0: a program that takes the place of an
+// older one goes on where that ended.
 const (
-	lifeKind     = "waybill replay life 1\n"
-	handOverKind = "waybill replay hand-over 1\n"
+	lifeKind        = "waybill replay life 2\n"
+	oldLifeKind     = "waybill replay life 1\n"
+	handOverKind    = "waybill replay hand-over 2\n"
+	oldHandOverKind = "waybill replay hand-over 1\n"
 
-	lifeSize       = 2 * 8
-	handOverHeader = 5 * 8
+	lifeSize       = 3 * 8
+	handOverHeader = 6 * 8
 	recordSize     = sha256.Size + 8
 )
 
@@ -32,10 +39,14 @@ func seal(data []byte) []byte {
 	return append(data, sum[:]...)
 }
 
-// unseal returns what stands between the first line and the sum.
-func unseal(kind string, data []byte) ([]byte, error) {
+// unseal returns what stands between the first line and the sum, in the form of the
+// present version.
+func unseal(kind, oldKind string, data []byte) ([]byte, error) {
 	body, ok := bytes.CutPrefix(data, []byte(kind))
-	if !ok {
+	old, isOld := bytes.CutPrefix(data, []byte(oldKind))
+	if isOld {
+		body = old
+	} else if !ok {
 		return nil, fmt.Errorf("%w: it does not begin with %q; another version writes another line", errMalformed, kind)
 	}
 	if len(body) < sha256.Size {
@@ -45,18 +56,29 @@ func unseal(kind string, data []byte) ([]byte, error) {
 	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
 		return nil, fmt.Errorf("%w: cut short or damaged", errMalformed)
 	}
-	return body[:len(body)-sha256.Size], nil
+	body = body[:len(body)-sha256.Size]
+	if isOld {
+		body = slices.Concat(make([]byte, 8), body)
+	}
+	return body, nil
 }
 
 // A life is the mark that a store leaves while it lives, and after.
 type life struct {
+	id     int64 // random: it tells the hand-over of one life from that of another
 	reach  int64 // no pair used in this life or before was issued at or after this second
 	leeway time.Duration
 }
 
+func newID() int64 {
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	return int64(binary.BigEndian.Uint64(id[:]))
+}
+
 func (l life) encode() []byte {
 	data := append(make([]byte, 0, len(lifeKind)+lifeSize+sha256.Size), lifeKind...)
-	data = appendInts(data, l.reach, int64(l.leeway))
+	data = appendInts(data, l.id, l.reach, int64(l.leeway))
 	return seal(data)
 }
 
@@ -69,7 +91,7 @@ func parseLife(data []byte) (*life, error) {
 }
 
 func decodeLife(data []byte) (*life, error) {
-	body, err := unseal(lifeKind, data)
+	body, err := unseal(lifeKind, oldLifeKind, data)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +99,7 @@ func decodeLife(data []byte) (*life, error) {
 		return nil, fmt.Errorf("%w: wrong length", errMalformed)
 	}
 	n := ints(body)
-	l := &life{reach: n[0], leeway: time.Duration(n[1])}
+	l := &life{id: n[0], reach: n[1], leeway: time.Duration(n[2])}
 	if !validLeeway(l.leeway) || !validSecond(l.reach) {
 		return nil, fmt.Errorf("%w: a number out of bounds", errMalformed)
 	}
@@ -86,6 +108,7 @@ func decodeLife(data []byte) (*life, error) {
 
 // A handOver is what a closed store leaves to the next one.
 type handOver struct {
+	id        int64 // as in life
 	written   int64 // pairs that ended up to this second were forgotten; the time of writing, unless the clock was set back
 	leeway    time.Duration
 	vouchFrom time.Time // zero when the store vouched for everything
@@ -100,13 +123,13 @@ func (h handOver) encode() []byte {
 	if !h.vouchFrom.IsZero() {
 		from = h.vouchFrom.UnixNano()
 	}
-	data = appendInts(data, h.written, int64(h.leeway), from, h.reach, int64(h.records.len()))
+	data = appendInts(data, h.id, h.written, int64(h.leeway), from, h.reach, int64(h.records.len()))
 	return seal(append(data, h.records...))
 }
 
-// parseHandOver accepts exactly what encode writes.
+// parseHandOver accepts exactly what encode writes, and what it wrote in version 1.
 func parseHandOver(data []byte) (*handOver, error) {
-	body, err := unseal(handOverKind, data)
+	body, err := unseal(handOverKind, oldHandOverKind, data)
 	if err != nil {
 		return nil, err
 	}
@@ -114,11 +137,11 @@ func parseHandOver(data []byte) (*handOver, error) {
 		return nil, fmt.Errorf("%w: cut short", errMalformed)
 	}
 	n := ints(body[:handOverHeader])
-	h := &handOver{written: n[0], leeway: time.Duration(n[1]), reach: n[3], records: records(body[handOverHeader:])}
-	if n[2] != 0 {
-		h.vouchFrom = time.Unix(0, n[2])
+	h := &handOver{id: n[0], written: n[1], leeway: time.Duration(n[2]), reach: n[4], records: records(body[handOverHeader:])}
+	if n[3] != 0 {
+		h.vouchFrom = time.Unix(0, n[3])
 	}
-	if err := h.check(n[2], n[4]); err != nil {
+	if err := h.check(n[3], n[5]); err != nil {
 		return nil, err
 	}
 	return h, nil

@@ -54,7 +54,7 @@ func (p past) doubt(leeway time.Duration) error {
 		return fmt.Errorf("%w: %w", errHandOver, p.handOverErr)
 	case h == nil:
 		return errNoHandOver
-	case p.life == nil || p.life.reach != h.reach:
+	case p.life == nil || p.life.id != h.id || p.life.reach != h.reach:
 		return errStray
 	case leeway > h.leeway:
 		return fmt.Errorf("%w (from %v to %v)", errLeeway, h.leeway, leeway)

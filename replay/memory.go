@@ -56,7 +56,7 @@ type Memory struct {
 	vouchFrom time.Time // pairs issued before are unsure
 	doubt     error
 	folder    *folder // nil when nothing is kept
-	room      room
+	common    common
 	relieved  atomic.Int64 // the second of the last sweep for want of room
 	shards    [shards]shard
 	closing   func() error
@@ -89,7 +89,7 @@ func open(c Config) (*Memory, error) {
 	// The start is read from the clock after the lock is ours: until then, the
 	// earlier life may still be saying yes.
 	b := judge(c, time.Now(), f.read())
-	if err := f.begin(life{reach: b.reach, leeway: c.Leeway}); err != nil {
+	if err := f.begin(life{id: newID(), reach: b.reach, leeway: c.Leeway}); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	return begin(c, f, b), nil
@@ -98,10 +98,11 @@ func open(c Config) (*Memory, error) {
 // begin fills a store with what it begins from.
 func begin(c Config, f *folder, b beginning) *Memory {
 	m := &Memory{leeway: c.Leeway, vouchFrom: b.vouchFrom, doubt: b.doubt, folder: f}
-	m.room.limit = DefaultLimit
+	m.common.limit = DefaultLimit
 	if c.Limit > 0 {
-		m.room.limit = int64(c.Limit)
+		m.common.limit = int64(c.Limit)
 	}
+	m.common.raise(b.swept)
 	for i := range m.shards {
 		m.shards[i].used = make(map[Key]struct{})
 		m.shards[i].swept = b.swept
@@ -110,7 +111,7 @@ func begin(c Config, f *folder, b beginning) *Memory {
 		m.shard(k).put(k, end)
 	}
 	// A smaller limit than the last one's leaves no room, and forgets nothing.
-	m.room.held.Store(int64(b.records.len()))
+	m.common.held.Store(int64(b.records.len()))
 	m.closing = sync.OnceValue(m.handOver)
 	return m
 }
@@ -136,9 +137,9 @@ func (m *Memory) use(now time.Time, p Pair) (bool, error) {
 		return false, err
 	}
 	k, end := p.Key(), p.Until.Unix()+1
-	first, err := m.shard(k).use(now, k, end, &m.room)
+	first, err := m.shard(k).use(now, k, end, &m.common)
 	if errors.Is(err, ErrFull) && m.relieve(now.Unix()) {
-		first, err = m.shard(k).use(now, k, end, &m.room)
+		first, err = m.shard(k).use(now, k, end, &m.common)
 	}
 	return first, err
 }
@@ -167,7 +168,7 @@ func (m *Memory) relieve(now int64) bool {
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
-		m.room.give(s.sweep(now))
+		m.common.give(s.sweep(m.common.raise(now)))
 		s.mu.Unlock()
 	}
 	return true
@@ -183,7 +184,7 @@ func (m *Memory) VouchesFrom() time.Time { return m.vouchFrom }
 
 // Len is the number of pairs that the store holds, with some that have just ended:
 // what counts against Config.Limit.
-func (m *Memory) Len() int { return int(m.room.held.Load()) }
+func (m *Memory) Len() int { return int(m.common.held.Load()) }
 
 // Close stops the store and hands the living pairs over to the next one. Every use
 // that was answered with yes is in the hand-over, and every later one is answered
@@ -192,10 +193,10 @@ func (m *Memory) Len() int { return int(m.room.held.Load()) }
 func (m *Memory) Close() error { return m.closing() }
 
 func (m *Memory) handOver() error {
-	floor := time.Now().Unix()
 	for i := range m.shards {
-		floor = max(floor, m.shards[i].shut())
+		m.shards[i].shut()
 	}
+	floor := m.common.raise(time.Now().Unix())
 	if m.folder == nil {
 		return nil
 	}

@@ -313,11 +313,11 @@ func TestDamagedFiles(t *testing.T) {
 	}{
 		"cut short":      {cutShort, "cut short or damaged", leeway},
 		"empty":          {write(replay.HandOverFile, ""), "does not begin with", leeway},
-		"other version":  {write(replay.HandOverFile, "waybill replay hand-over 2\n"), "another version", leeway},
+		"other version":  {write(replay.HandOverFile, "waybill replay hand-over 3\n"), "another version", leeway},
 		"flipped bit":    {flipBit, "cut short or damaged", leeway},
 		"a folder":       {madeFolder, "cannot be used", leeway},
 		"no life":        {remove(replay.LifeFile), "not that of the last life", leeway},
-		"broken life":    {write(replay.LifeFile, "waybill replay life 1\n"), "not that of the last life", time.Minute},
+		"broken life":    {write(replay.LifeFile, "waybill replay life 2\n"), "not that of the last life", time.Minute},
 		"nothing at all": {removeBoth, "no hand-over", leeway},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,22 +20,22 @@ type shard struct {
 	closed bool
 	used   map[Key]struct{}
 	ends   [slots][]Key // the keys that end in second s, at s modulo slots
-	swept  int64        // everything that ended up to this second is forgotten
+	swept  int64        // everything that ended up to this second is forgotten; not above the common floor
 	spare  []Key        // an emptied bucket, for the next second that needs one
 	peak   int          // the most that used has held since it was made
 }
 
 // use is the one step of [Store.Use]: under the lock, all of it.
-func (s *shard) use(now time.Time, k Key, end int64, room *room) (bool, error) {
+func (s *shard) use(now time.Time, k Key, end int64, all *common) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false, ErrClosed
 	}
-	room.give(s.sweep(now.Unix()))
+	all.give(s.sweep(all.raise(now.Unix())))
 	if end <= s.swept {
 		// The clock was set back, or another goroutine has just seen it pass this
-		// pair's end. A new assertion of the same life ends late enough once the
+		// pair's end, whichever shard it asked. A new assertion of the same life ends late enough once the
 		// clock has made up the difference.
 		return false, unsure("its like have been forgotten, by a clock that was later than now",
 			now, now.Add(time.Duration(s.swept-end+1)*time.Second))
@@ -43,7 +43,7 @@ func (s *shard) use(now time.Time, k Key, end int64, room *room) (bool, error) {
 	if _, used := s.used[k]; used {
 		return false, nil
 	}
-	if !room.take() {
+	if !all.take() {
 		return false, ErrFull
 	}
 	s.put(k, end)
@@ -99,13 +99,11 @@ func (s *shard) empty(bucket *[]Key) {
 	*bucket = nil
 }
 
-// shut lets nobody in any more and returns the second up to which the shard has
-// forgotten. A pair that got its yes is in the shard by then.
-func (s *shard) shut() int64 {
+// shut lets nobody in any more. A pair that got its yes is in the shard by then.
+func (s *shard) shut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	return s.swept
 }
 
 // each visits the keys that end after the second floor.
@@ -115,6 +113,31 @@ func (s *shard) each(floor int64, visit func(k Key, end int64)) {
 	for end := max(s.swept, floor) + 1; end <= s.swept+slots; end++ {
 		for _, k := range s.ends[end%slots] {
 			visit(k, end)
+		}
+	}
+}
+
+// common is what the shards share.
+type common struct {
+	room
+	floor
+}
+
+// A floor is the latest second that any shard was asked in. Pairs that ended up to it
+// count as forgotten in all of them, so that the answers after a clock was set back do
+// not depend on which shards were asked before.
+type floor struct{ second atomic.Int64 }
+
+// raise returns the floor, which is not below now. A shard calls it under its lock: its
+// floors never fall.
+func (f *floor) raise(now int64) int64 {
+	for {
+		second := f.second.Load()
+		if now <= second {
+			return second
+		}
+		if f.second.CompareAndSwap(second, now) {
+			return now
 		}
 	}
 }
