@@ -37,6 +37,19 @@ type FreshSource interface {
 	Fresh(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
 }
 
+// A Gate bounds work. Enter takes a place, for which it may wait a short time, or returns why there is none. After
+// work that had a place, Leave gives it back.
+type Gate interface {
+	Enter(ctx context.Context) error
+	Leave()
+}
+
+// A Limiter bounds how often each of many keys may do something. Take counts one more time and returns zero, or
+// how long it takes until the key may again.
+type Limiter interface {
+	Take(key string) (wait time.Duration)
+}
+
 // A RevocationChecker answers whether a trusted chain has been revoked: nil, an
 // [*ishare.Rejection] by certificate.revoked, or another error when it cannot tell.
 type RevocationChecker interface {
@@ -64,6 +77,12 @@ type Config struct {
 	// AllowExtraHeader lets header parameters pass that are neither alg, typ
 	// and x5c nor one of those that change what is verified. Optional.
 	AllowExtraHeader bool
+	// Work bounds how many assertions keep the processors busy at once, up to their signature. Waiting for what
+	// comes after that takes no place. Optional.
+	Work Gate
+	// Seals says how often each seal may ask, by its [ishare.Thumbprint]: it is what is proven before anybody
+	// is asked who the client is, so that nobody uses up what is another's. Optional.
+	Seals Limiter
 	// Roles are framework roles that a client must hold, every one. Optional.
 	Roles []string
 	// Dataspaces are data spaces of which a client must be a member, every one.
@@ -157,7 +176,7 @@ func (v *Verifier) Verify(ctx context.Context, clientID ishare.PartyID, compact 
 
 func (v *Verifier) verify(ctx context.Context, clientID ishare.PartyID, compact string, seen *Sighting) (*Client, error) {
 	at := time.Now()
-	stated, proof, err := v.authenticate(compact, clientID, at, seen)
+	stated, proof, err := v.authenticateInTurn(ctx, compact, clientID, at, seen)
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +203,26 @@ func (v *Verifier) admitOnce(ctx context.Context, s *stated, p *proof, at time.T
 	}
 	return v.use(ctx, s, current)
 }
+
+// authenticateInTurn is authenticate, within the bounds on work and on what one seal may ask for.
+func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issuer ishare.PartyID, at time.Time, seen *Sighting) (*stated, *proof, error) {
+	if v.config.Work != nil {
+		if err := v.config.Work.Enter(ctx); err != nil {
+			return nil, nil, &ishare.Outage{Rule: ishare.UnavailableOverload, RetryAfter: time.Second, Cause: err}
+		}
+		defer v.config.Work.Leave()
+	}
+	stated, proof, err := v.authenticate(compact, issuer, at, seen)
+	if err != nil || v.config.Seals == nil {
+		return stated, proof, err
+	}
+	if wait := v.config.Seals.Take(proof.chain.Thumbprint()); wait > 0 {
+		return nil, nil, &ishare.Outage{Rule: ishare.Limited, RetryAfter: wait, Cause: errTooOften}
+	}
+	return stated, proof, nil
+}
+
+var errTooOften = errors.New("the certificate has signed for too many tokens")
 
 // authenticate applies the rules jwt.compact to jwt.signature: what the token says,
 // and the proof that whoever holds the key of a trusted certificate says it.

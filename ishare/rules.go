@@ -43,7 +43,7 @@ func Rules() []*Rule {
 // Faults lists the reasons for which no decision could be made. They are no
 // fault of the caller, so no rule of theirs.
 func Faults() []*Rule {
-	return []*Rule{UnavailableRegistry, UnavailableRevocation, UnavailableState, Limited, Internal}
+	return []*Rule{UnavailableRegistry, UnavailableRevocation, UnavailableState, UnavailableOverload, Limited, Internal}
 }
 
 // The rules about the HTTP request.
@@ -361,6 +361,13 @@ var (
 		Code: CodeTemporarilyUnavailable, Status: 503,
 		Sentence: "the server cannot tell yet whether the assertion was used before",
 		Hint:     "Try again with a new assertion after the seconds in Retry-After.",
+	}
+	UnavailableOverload = &Rule{
+		ID: "unavailable.overload", Title: "More requests than can be answered in time",
+		Spec: "RFC 9110 section 15.6.4",
+		Code: CodeTemporarilyUnavailable, Status: 503,
+		Sentence: "the server has more requests in work than it can answer in time",
+		Hint:     "Keep an access token until it expires, and try again with a new assertion after the seconds in Retry-After.",
 	}
 	Limited = &Rule{
 		ID: "limited", Title: "Too many requests",

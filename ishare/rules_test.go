@@ -67,6 +67,7 @@ var wantFaults = []answer{
 	{"unavailable.registry", "temporarily_unavailable", 503},
 	{"unavailable.revocation", "temporarily_unavailable", 503},
 	{"unavailable.state", "temporarily_unavailable", 503},
+	{"unavailable.overload", "temporarily_unavailable", 503},
 	{"limited", "temporarily_unavailable", 429},
 	{"internal", "server_error", 500},
 }

@@ -1,0 +1,96 @@
+package assertion_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waybill-token/waybill/internal/bucket"
+	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/internal/work"
+	"github.com/waybill-token/waybill/ishare"
+)
+
+// oneGate has one place, for which nobody waits, and tells how often it was taken.
+type oneGate struct {
+	taken bool
+	times int
+}
+
+func (g *oneGate) Enter(context.Context) error {
+	if g.taken {
+		return work.ErrBusy
+	}
+	g.taken = true
+	g.times++
+	return nil
+}
+
+func (g *oneGate) Leave() { g.taken = false }
+
+// Without a place nothing is judged. A place is given back before anybody is waited for, and whatever
+// comes out.
+func TestWorkIsBounded(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		gate := &oneGate{taken: true}
+		w.config.Work = gate
+		v, compact := w.verifier(t), newDraft().compact(t, w)
+		_, _, err := v.Verify(t.Context(), client, compact)
+		if outage := checkOutage(t, err, ishare.UnavailableOverload); outage.RetryAfter != time.Second || w.asked() != (asked{}) {
+			t.Errorf("again after %s, asked %+v", outage.RetryAfter, w.asked())
+		}
+		gate.taken = false
+		forged := newDraft()
+		forged.signer = w.newSeal(t, testca.SealRequest{}).Key
+		checkRefused(t, v, forged.compact(t, w), ishare.JWTSignature)
+		if gate.taken || gate.times != 1 {
+			t.Errorf("after a refusal: %+v", gate)
+		}
+		w.registry.delay = time.Second
+		ended := make(chan error)
+		go func() {
+			_, _, err := v.Verify(t.Context(), client, compact)
+			ended <- err
+		}()
+		synctest.Wait()
+		if gate.taken || gate.times != 2 || w.registry.asked() != 1 {
+			t.Errorf("while the registry is waited for: %+v, asked %d times", gate, w.registry.asked())
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What a seal may ask for is its own, and is counted when it is proven only.
+func TestSealsAreLimited(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		seals, err := bucket.New[string](bucket.Rate{Events: 1, Period: time.Minute, Burst: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.config.Seals = seals
+		v := w.verifier(t)
+		other := newDraft() // which another participant has signed
+		other.own, other.unregistered = true, true
+		stranger := other.compact(t, w)
+		for range 9 {
+			forged := newDraft()
+			forged.signer = w.newSeal(t, testca.SealRequest{}).Key
+			checkRefused(t, v, forged.compact(t, w), ishare.JWTSignature)
+		}
+		checkRefused(t, v, stranger, ishare.PartyCertificate)
+		checkRefused(t, v, stranger, ishare.PartyCertificate)
+		before := w.registry.asked()
+		_, _, err = v.Verify(t.Context(), client, stranger)
+		if outage := checkOutage(t, err, ishare.Limited); outage.RetryAfter != time.Minute || w.registry.asked() != before {
+			t.Errorf("again after %s; the registry was asked %d times more", outage.RetryAfter, w.registry.asked()-before)
+		}
+		checkAccepted(t, v, newDraft().compact(t, w))
+		checkAccepted(t, v, newDraft().compact(t, w))
+		checkRefused(t, v, newDraft().compact(t, w), ishare.Limited)
+		time.Sleep(time.Minute)
+		checkAccepted(t, v, newDraft().compact(t, w))
+	})
+}

@@ -1,0 +1,145 @@
+package work_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waybill-token/waybill/internal/work"
+)
+
+// A crowd enters, and its members leave one by one when they are told to.
+type crowd struct {
+	gate    *work.Gate
+	inside  int
+	refused int
+	mu      sync.Mutex
+}
+
+func (c *crowd) come(ctx context.Context, n int) {
+	for range n {
+		go func() {
+			err := c.gate.Enter(ctx)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if err != nil {
+				c.refused++
+			} else {
+				c.inside++
+			}
+		}()
+	}
+	synctest.Wait()
+}
+
+func (c *crowd) leave(n int) {
+	for range n {
+		c.inside--
+		c.gate.Leave()
+		synctest.Wait()
+	}
+}
+
+func (c *crowd) want(t *testing.T, what string, inside, refused int, busy bool) {
+	t.Helper()
+	if c.inside != inside || c.refused != refused || c.gate.Busy() != busy {
+		t.Errorf("%s: %d inside, %d refused, busy: %t; want %d, %d, %t", what, c.inside, c.refused, c.gate.Busy(), inside, refused, busy)
+	}
+}
+
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &crowd{gate: work.NewGate(4)}
+		c.come(t.Context(), 4)
+		c.want(t, "all places are taken", 4, 0, false)
+		c.come(t.Context(), 33)
+		c.want(t, "eight wait for each place", 4, 1, true)
+		c.leave(20)
+		c.want(t, "those who wait follow", 4, 1, false)
+		time.Sleep(99 * time.Millisecond)
+		c.come(t.Context(), 1)
+		c.want(t, "a burst may last", 4, 1, false)
+		time.Sleep(time.Millisecond)
+		c.come(t.Context(), 2)
+		c.want(t, "what lasts longer is none", 4, 3, true)
+		c.leave(13)
+		c.want(t, "who waits is served all the same", 4, 3, true)
+		c.leave(1)
+		c.want(t, "a place is free", 3, 3, false)
+		c.come(t.Context(), 2)
+		c.want(t, "and taken, which ends nothing", 4, 4, true)
+		c.leave(2)
+		c.come(t.Context(), 3)
+		c.want(t, "half of the places were free", 4, 4, false)
+		c.leave(5)
+		c.want(t, "nobody is left", 0, 4, false)
+	})
+}
+
+// Who gives up takes no place, and gives back one that came at the same time.
+func TestGivingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := errors.New("gone")
+		for _, first := range []string{"the place", "the end"} {
+			g := work.NewGate(1)
+			if err := g.Enter(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancelCause(t.Context())
+			ended := make(chan error)
+			go func() {
+				err := g.Enter(ctx)
+				if err == nil { // the place came first
+					g.Leave()
+					err = gone
+				}
+				ended <- err
+			}()
+			synctest.Wait()
+			if first == "the place" {
+				g.Leave()
+				cancel(gone)
+			} else {
+				cancel(gone)
+				synctest.Wait()
+				g.Leave()
+			}
+			if err := <-ended; !errors.Is(err, gone) {
+				t.Errorf("%s first: %v", first, err)
+			}
+			if err := g.Enter(t.Context()); err != nil || g.Busy() {
+				t.Errorf("%s first: the place is lost: %v", first, err)
+			}
+			g.Leave()
+		}
+	})
+}
+
+// Goroutines that are ready to run and never wait are counted before the first of them is done, even
+// where there is one processor only.
+func TestThoseWhoWaitForAProcessorAreCounted(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	g, start := work.NewGate(1), make(chan struct{})
+	var refused atomic.Int64
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() {
+			<-start
+			if g.Enter(t.Context()) != nil {
+				refused.Add(1)
+				return
+			}
+			g.Leave()
+		})
+	}
+	close(start)
+	all.Wait()
+	if refused.Load() == 0 {
+		t.Error("30 goroutines were done one after the other, and none was counted while it waited")
+	}
+}
