@@ -1,0 +1,160 @@
+// Package logsum writes events to a log that strangers can cause, or that come as often as requests do: the first ones
+// in full, and how many more there were.
+package logsum
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// Interval is after how long events are summed up.
+	Interval = 10 * time.Second
+
+	// few events of a kind are written in full in each interval, and many where each has an identifier that
+	// somebody may ask for.
+	few, many = 5, 100
+
+	// maxKinds bounds what is counted apart.
+	maxKinds = 64
+)
+
+// A Log sums up events by kind: their message, level and labels. It is safe for concurrent use.
+type Log struct {
+	log *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	kinds  map[string]*kind
+	closed bool
+}
+
+// New returns a Log that writes to another.
+func New(log *slog.Logger) *Log { return &Log{log: log, kinds: make(map[string]*kind)} }
+
+// A kind is what is counted together.
+type kind struct {
+	level   slog.Level
+	message string
+	labels  []slog.Attr
+	lasting bool // it is summed up when no event has come for an interval, and not in each
+
+	began, last time.Time
+	full, more  int // events written in full, and others, since it began
+	correlation string
+	timer       *time.Timer
+}
+
+// Some writes the first few events of a kind in each interval, and at its end how many more there were. The rest
+// of the attributes is for events that are written in full.
+func (l *Log) Some(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest ...slog.Attr) {
+	if l.count(kind{level: level, message: message, labels: labels}, few) == nil {
+		l.log.LogAttrs(ctx, level, message, slices.Concat(labels, rest)...)
+	}
+}
+
+// Lasting writes the first event of a kind, and how many more there were when none has come for an interval: it is for
+// what goes on until its cause is removed.
+func (l *Log) Lasting(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest ...slog.Attr) {
+	if l.count(kind{level: level, message: message, labels: labels, lasting: true}, 1) == nil {
+		l.log.LogAttrs(ctx, level, message, slices.Concat(labels, rest)...)
+	}
+}
+
+// Failure returns an identifier by which an event is found in the log: its own when the event is to be written in
+// full, by the caller, and otherwise that of the line that tells how many more there were.
+func (l *Log) Failure(level slog.Level, message string, labels []slog.Attr) (correlation string, full bool) {
+	if summed := l.count(kind{level: level, message: message, labels: labels, correlation: rand.Text()}, many); summed != nil {
+		return summed.correlation, false
+	}
+	return rand.Text(), true
+}
+
+// count returns nil for an event to be written in full, and otherwise its kind.
+func (l *Log) count(event kind, most int) *kind {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	k := l.find(event)
+	k.last = time.Now()
+	if k.full < most {
+		k.full++
+		return nil
+	}
+	k.more++
+	return k
+}
+
+// find returns the kind of an event, which begins with it if there is none.
+func (l *Log) find(event kind) *kind {
+	name := event.name()
+	k := l.kinds[name]
+	if k == nil && len(l.kinds) >= maxKinds {
+		event.labels = nil
+		name = event.name()
+		k = l.kinds[name]
+	}
+	if k == nil {
+		k = &event
+		k.began = time.Now()
+		k.timer = time.AfterFunc(Interval, func() { l.end(name, k) })
+		l.kinds[name] = k
+	}
+	return k
+}
+
+func (k *kind) name() string {
+	var b strings.Builder
+	b.WriteString(k.level.String() + "\x00" + k.message)
+	for _, a := range k.labels {
+		b.WriteString("\x00" + a.String())
+	}
+	return b.String()
+}
+
+// end is called when an interval has passed.
+func (l *Log) end(name string, k *kind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if wait := Interval - time.Since(k.last); k.lasting && wait > 0 {
+		k.timer.Reset(wait)
+		return
+	}
+	delete(l.kinds, name)
+	l.sumUp(k)
+}
+
+func (l *Log) sumUp(k *kind) {
+	if k.more == 0 {
+		return
+	}
+	attrs := append(slices.Clone(k.labels), slog.Int("more", k.more), slog.Duration("within", k.last.Sub(k.began)))
+	if k.correlation != "" {
+		attrs = append(attrs, slog.String("correlation", k.correlation))
+	}
+	l.log.LogAttrs(context.Background(), k.level, k.message, attrs...)
+}
+
+// Close sums up what has been counted. What comes afterwards is written in full.
+func (l *Log) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
+	for _, k := range l.kinds {
+		k.timer.Stop()
+		l.sumUp(k)
+	}
+	clear(l.kinds)
+}

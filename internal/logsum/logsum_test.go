@@ -1,0 +1,161 @@
+package logsum_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waybill-token/waybill/internal/logsum"
+)
+
+// A page is a log whose lines begin with the message.
+type page struct {
+	bytes.Buffer
+
+	*logsum.Log
+}
+
+func newPage() *page {
+	p := &page{}
+	p.Log = logsum.New(slog.New(slog.NewTextHandler(&p.Buffer, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+			return slog.Attr{}
+		}
+		return a
+	}})))
+	return p
+}
+
+func (p *page) want(t *testing.T, when string, lines ...string) {
+	t.Helper()
+	synctest.Wait()
+	got := slices.Collect(strings.Lines(p.String()))
+	for i, line := range got {
+		got[i] = strings.TrimSpace(line)
+	}
+	if !slices.Equal(got, lines) {
+		t.Errorf("%s:\n%s\nwant\n%s", when, strings.Join(got, "\n"), strings.Join(lines, "\n"))
+	}
+	p.Reset()
+}
+
+func rule(id string) []slog.Attr { return []slog.Attr{slog.String("rule", id)} }
+
+func (p *page) some(t *testing.T, n int, id string) {
+	t.Helper()
+	for i := range n {
+		p.Some(t.Context(), slog.LevelInfo, "refused", rule(id), slog.Int("i", i))
+	}
+}
+
+func (p *page) lasting(t *testing.T, n int, cause string) {
+	t.Helper()
+	for i := range n {
+		p.Lasting(t.Context(), slog.LevelWarn, "outage", []slog.Attr{slog.String("cause", cause)}, slog.Int("i", i))
+		time.Sleep(time.Second)
+	}
+}
+
+func TestSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPage()
+		p.some(t, 3, "a")
+		p.want(t, "few", "msg=refused rule=a i=0", "msg=refused rule=a i=1", "msg=refused rule=a i=2")
+		time.Sleep(2 * time.Second)
+		p.some(t, 1000, "a")
+		p.want(t, "many", "msg=refused rule=a i=0", "msg=refused rule=a i=1")
+		p.some(t, 1, "b")
+		p.want(t, "another kind", "msg=refused rule=b i=0")
+		time.Sleep(8 * time.Second)
+		p.want(t, "after the interval of the first", "msg=refused rule=a more=998 within=2s")
+		p.some(t, 1, "a")
+		p.want(t, "then", "msg=refused rule=a i=0")
+		time.Sleep(time.Minute)
+		p.want(t, "when there was nothing more")
+	})
+}
+
+func TestLasting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPage()
+		p.lasting(t, 100, "gone")
+		p.want(t, "while it lasts", "msg=outage cause=gone i=0")
+		p.lasting(t, 5, "slow")
+		p.want(t, "another cause", "msg=outage cause=slow i=0")
+		time.Sleep(5 * time.Second)
+		p.want(t, "its end", "msg=outage cause=gone more=99 within=1m39s")
+		time.Sleep(5 * time.Second)
+		p.want(t, "the end of both", "msg=outage cause=slow more=4 within=4s")
+		p.lasting(t, 1, "gone")
+		p.want(t, "again", "msg=outage cause=gone i=0")
+		time.Sleep(time.Minute)
+		p.want(t, "once only")
+	})
+}
+
+// Every identifier that is given leads to a line.
+func TestFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPage()
+		given := map[string]int{}
+		for range 250 {
+			correlation, full := p.Failure(slog.LevelError, "failed", nil)
+			given[correlation]++
+			if full {
+				fmt.Fprintln(&p.Buffer, correlation)
+			}
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for correlation := range given {
+			if !strings.Contains(p.String(), correlation) {
+				t.Errorf("%s leads nowhere", correlation)
+			}
+		}
+		if lines := strings.Count(p.String(), "\n"); len(given) != 101 || lines != 101 || !strings.Contains(p.String(), "msg=failed more=150") {
+			t.Errorf("%d identifiers in %d lines", len(given), lines)
+		}
+	})
+}
+
+// However many kinds a stranger makes, they do not fill memory or the log.
+func TestKindsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPage()
+		for i := range 100_000 {
+			p.some(t, 1, fmt.Sprint(i))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if lines := strings.Count(p.String(), "\n"); lines != 64+5+1 || !strings.Contains(p.String(), "msg=refused more=99931 within=0s") {
+			t.Errorf("%d lines", lines)
+		}
+	})
+}
+
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPage()
+		p.some(t, 7, "a")
+		p.lasting(t, 3, "gone")
+		p.Reset()
+		p.Close()
+		p.Close()
+		if got := p.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "rule=a more=2") || !strings.Contains(got, "cause=gone more=2") {
+			t.Error(got)
+		}
+		p.Reset()
+		p.some(t, 7, "a")
+		if got := strings.Count(p.String(), "\n"); got != 7 {
+			t.Errorf("%d lines after the end", got)
+		}
+		p.Reset()
+		time.Sleep(time.Minute)
+		p.want(t, "long after the end")
+	})
+}
