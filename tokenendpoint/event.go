@@ -2,17 +2,23 @@ package tokenendpoint
 
 import (
 	"context"
-	"crypto/rand"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// maxCause bounds what a private cause may add to the log.
-const maxCause = 300
+// Bounds on what a cause may add to the log: a private cause to an event, and its root to what is counted together.
+const (
+	maxCause = 300
+	maxRoot  = 100
+)
+
+const message = "token request"
 
 // An event is what the log keeps of a request. It never holds an assertion, a
 // token or a key.
@@ -24,32 +30,52 @@ type event struct {
 	granted     *accesstoken.Claims
 	err         error
 	correlation string // of an error of our own
+	summed      bool   // by a line that has the correlation id
 }
 
-func (e *event) fail(err error) {
+// fail is called before the error becomes an answer, which may carry the correlation id.
+func (e *event) fail(err error, log *logsum.Log) {
 	e.err = err
 	if rejection, outage := ishare.Classify(err); rejection == nil && outage == nil {
-		e.correlation = rand.Text()
+		var full bool
+		e.correlation, full = log.Failure(slog.LevelError, message, labels("failed", ishare.Internal))
+		e.summed = !full
 	}
 }
 
-// log writes the event, once.
-func (e *event) log(ctx context.Context, log *slog.Logger) {
+// write writes the event, once, or counts it: each token that is given has a line, each error of our own
+// one that its correlation id leads to, and an outage one for each cause while it lasts.
+func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {
+	switch rejection, outage := ishare.Classify(e.err); {
+	case e.err == nil:
+		to.LogAttrs(ctx, slog.LevelInfo, message, append([]slog.Attr{slog.String("outcome", "issued")}, e.attrs()...)...)
+	case rejection != nil:
+		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs(slog.String("hint", cut(rejection.Hint)))...)
+	case outage != nil && outage.Rule == ishare.Limited: // which is up to the client
+		log.Some(ctx, slog.LevelWarn, message, labels("unavailable", outage.Rule), e.attrs()...)
+	case outage != nil:
+		log.Lasting(ctx, slog.LevelWarn, message, append(labels("unavailable", outage.Rule), slog.String("reason", root(outage.Cause))), e.attrs()...)
+	case !e.summed:
+		to.LogAttrs(ctx, slog.LevelError, message, append(labels("failed", ishare.Internal), e.attrs()...)...)
+	}
+}
+
+func labels(outcome string, rule *ishare.Rule) []slog.Attr {
+	return []slog.Attr{slog.String("outcome", outcome), slog.String("rule", rule.ID)}
+}
+
+// attrs are what differs between events of a kind.
+func (e *event) attrs(more ...slog.Attr) []slog.Attr {
 	attrs := make([]slog.Attr, 0, 13)
-	level, outcome, rule := e.outcome()
-	attrs = append(attrs, slog.String("outcome", outcome))
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
 		}
 	}
-	add("rule", rule)
 	if e.err != nil {
 		add("cause", cut(e.err.Error()))
 	}
-	if rejection, outage := ishare.Classify(e.err); rejection != nil && outage == nil {
-		add("hint", cut(rejection.Hint))
-	}
+	attrs = append(attrs, more...)
 	add("correlation", e.correlation)
 	add("client_id", string(e.clientID))
 	add("certificate", e.seen.Thumbprint)
@@ -60,21 +86,23 @@ func (e *event) log(ctx context.Context, log *slog.Logger) {
 		add("scope", e.granted.Scope.String())
 	}
 	add("remote", e.remote)
-	attrs = append(attrs, slog.Duration("duration", time.Since(e.start)))
-	log.LogAttrs(ctx, level, "token request", attrs...)
+	return append(attrs, slog.Duration("duration", time.Since(e.start)))
 }
 
-func (e *event) outcome() (level slog.Level, outcome, rule string) {
-	switch rejection, outage := ishare.Classify(e.err); {
-	case e.err == nil:
-		return slog.LevelInfo, "issued", ""
-	case rejection != nil:
-		return slog.LevelInfo, "refused", rejection.Rule.ID
-	case outage != nil:
-		return slog.LevelWarn, "unavailable", outage.Rule.ID
-	default:
-		return slog.LevelError, "failed", ishare.Internal.ID
+// root is the innermost cause, which is the same for all requests that an outage meets, whatever they asked for.
+func root(err error) string {
+	for err != nil {
+		next := errors.Unwrap(err)
+		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
+			next = joined.Unwrap()[0]
+		}
+		if next == nil {
+			text := err.Error()
+			return text[:min(len(text), maxRoot)]
+		}
+		err = next
 	}
+	return ""
 }
 
 func cut(s string) string { return s[:min(len(s), maxCause)] }

@@ -16,6 +16,7 @@ import (
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -41,7 +42,12 @@ type Config struct {
 	Issuer   Issuer
 	// Scopes are the values that may be asked for besides iSHARE. Optional.
 	Scopes []string
-	// Log gets one event for each request.
+	// Screen is asked before the body of a request is read. Its error is the answer, which costs little then:
+	// an [*ishare.Outage] where the server is too busy, or the client too eager. Optional.
+	Screen func(*http.Request) error
+	// Log gets one event for each token that is given. Of refusals by a rule it gets the first few in each ten
+	// seconds, and how many more there were; of outages the first for each cause, and how many more there were when
+	// it has ended.
 	Log *slog.Logger
 }
 
@@ -49,6 +55,7 @@ type Config struct {
 type Handler struct {
 	config Config
 	scopes map[string]bool
+	log    *logsum.Log
 }
 
 // New checks the configuration and returns a handler for it.
@@ -56,7 +63,7 @@ func New(c Config) (*Handler, error) {
 	if c.Verifier == nil || c.Issuer == nil || c.Log == nil {
 		return nil, errors.New("tokenendpoint: Verifier, Issuer and Log must be set")
 	}
-	h := &Handler{config: c, scopes: map[string]bool{ishare.ScopeISHARE: true}}
+	h := &Handler{config: c, scopes: map[string]bool{ishare.ScopeISHARE: true}, log: logsum.New(c.Log)}
 	for _, name := range c.Scopes {
 		if scope, err := ishare.ParseScope(name); err != nil || len(scope) != 1 {
 			return nil, errors.New("tokenendpoint: " + name + " is not a scope value")
@@ -71,13 +78,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := event{start: time.Now(), remote: r.RemoteAddr}
 	token, err := h.answer(r, &e)
 	if err != nil {
-		e.fail(err)
+		e.fail(err, h.log)
 		writeError(w, err, e.correlation)
 	} else {
 		writeToken(w, token)
 	}
-	e.log(r.Context(), h.config.Log)
+	e.write(r.Context(), h.config.Log, h.log)
 }
+
+// Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
+func (h *Handler) Close() { h.log.Close() }
 
 // A grant is what the client gets.
 type grant struct {
@@ -88,6 +98,11 @@ type grant struct {
 
 // answer walks from the first byte to the token.
 func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
+	if h.config.Screen != nil {
+		if err := h.config.Screen(r); err != nil {
+			return nil, err
+		}
+	}
 	body, err := form.Read(r)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/waybill-token/waybill/internal/bucket"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -85,7 +87,7 @@ capabilities:
       methods: [GET, POST]
       roles: [ServiceConsumer]
       dataspaces: [space one]
-limits: {connections: 1000}
+limits: {connections: 1000, in_work: 50, per_address: 100/s, per_party: 7200/h burst 30, trusted_proxies: [10.0.0.0/8, "::1"]}
 `
 )
 
@@ -133,7 +135,12 @@ func fullConfig(t *testing.T) *Config {
 				Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"space one"},
 			}},
 		},
-		Limits: Limits{Connections: 1000},
+		Limits: Limits{
+			Connections: 1000, InWork: 50,
+			PerAddress:     Rate{bucket.Rate{Events: 100, Period: time.Second, Burst: 100}},
+			PerParty:       Rate{bucket.Rate{Events: 7200, Period: time.Hour, Burst: 30}},
+			TrustedProxies: []Network{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("::1/128")}},
+		},
 	}
 	for text, u := range map[string]interface{ UnmarshalText([]byte) error }{
 		"https://provider.example":     &c.Listen.URL,
@@ -149,7 +156,7 @@ func fullConfig(t *testing.T) *Config {
 }
 
 func diff(want, got *Config) string {
-	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "places"), cmp.AllowUnexported(State{}, Secret{}))
+	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "places"), cmp.AllowUnexported(State{}, Secret{}), cmpopts.EquateComparable(netip.Prefix{}))
 }
 
 func mustParse(t *testing.T, text string, environ ...string) *Config {
@@ -222,6 +229,10 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_LISTEN_SHUTDOWN_DELAY=5s",
 		"WAYBILL_LISTEN_DRAIN=25s",
 		"WAYBILL_LIMITS_CONNECTIONS=1000",
+		"WAYBILL_LIMITS_IN_WORK=50",
+		"WAYBILL_LIMITS_PER_ADDRESS=100/s",
+		"WAYBILL_LIMITS_PER_PARTY=7200/h burst 30",
+		"WAYBILL_LIMITS_TRUSTED_PROXIES=10.0.0.0/8, ::1",
 		"WAYBILL_PARTICIPANTS_FILE=", // as if it were not there
 		"WAYBILL_PARTICIPANTS_REGISTRY_ID=did:ishare:EU.NL.NTRNL-10000001",
 		"WAYBILL_PARTICIPANTS_REGISTRY_URL=https://registry.example/api",
@@ -265,7 +276,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("the test leaves out %v", names)
 	}
 	other := strings.NewReplacer("NTRNL-1", "NTRNL-2", ".pem", ".p12", "443", "444", "1m", "2m", "2h", "3h", "30m", "40m", "prefer", "off",
-		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "5s", "6s", "1000", "1001", "/api/", "/other/", "timetable", "map", "GET", "PUT").Replace(full)
+		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "5s", "6s", "1000", "1001", "in_work: 50", "in_work: 51", "100/s", "200/s", "burst 30", "burst 40", "10.0.0.0/8", "10.0.0.0/9", "/api/", "/other/", "timetable", "map", "GET", "PUT").Replace(full)
 	for name, text := range map[string]string{"alone": "", "over the file": full, "over another file": other} {
 		if d := diff(fullConfig(t), mustParse(t, text, environ...)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
@@ -352,6 +363,14 @@ func TestProblems(t *testing.T) {
 		{"number that is none", with("limits: {connections: many}\n"), `limits.connections: want a whole number, got "many"`, 0},
 		{"number too low", with("limits: {connections: 0}\n"), "limits.connections: want a number from 16 to 100000, got 0", 0},
 		{"number too high", with("limits: {connections: 1000000}\n"), "limits.connections: want a number from 16 to 100000, got 1000000", 0},
+		{"rate without a time", with("limits: {per_address: 100}\n"), `limits.per_address: want a rate such as 100/s, 600/m or 20/s burst 200, got "100"`, 0},
+		{"rate of nothing", with("limits: {per_address: 0/s}\n"), "limits.per_address: want a rate such as", 0},
+		{"burst of nothing", with("limits: {per_party: 1/s burst 0}\n"), "limits.per_party: want a rate such as", 0},
+		{"rate too high", with("limits: {per_party: 1/s burst 1000001}\n"), "limits.per_party: want a rate of at most 1000000", 0},
+		{"proxy by its name", with("limits: {trusted_proxies: [proxy.example]}\n"), `limits.trusted_proxies[0]: want an IP address, or a network such as 10.0.0.0/8, got "proxy.example"`, 0},
+		{"proxy of a zone", with("limits: {trusted_proxies: ['fe80::1%eth0']}\n"), "limits.trusted_proxies[0]: want an IP address", 0},
+		{"everybody", with("limits: {trusted_proxies: ['::/0']}\n"), `limits.trusted_proxies[0]: want the addresses of proxies, and "::/0" are all there are`, 0},
+		{"address of a network", with("limits: {trusted_proxies: [10.0.0.1/8]}\n"), `limits.trusted_proxies[0]: want the network 10.0.0.0/8, or one address of it, got "10.0.0.1/8"`, 0},
 		{"token path without a slash", with("listen: {token_paths: [token]}\n"), "waybill.yaml:4:24: listen.token_paths[0]: want a path such as /2.1.1/connect/token", 0},
 		{"token path with a dot segment", with("listen: {token_paths: [/a/../token]}\n"), "listen.token_paths[0]: want a path such as", 0},
 		{"token path that ends with a dot", with("listen: {token_paths: [/a./token]}\n"), "listen.token_paths[0]: want a path such as", 0},

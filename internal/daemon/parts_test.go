@@ -134,7 +134,7 @@ func openIn(t *testing.T, dir, text string, shared *parts, environ ...string) (*
 	s := Must(openSources(cfg, slog.New(slog.DiscardHandler), shared))(t)
 	store := Must(replay.Open(replay.Config{Leeway: cfg.Policy.Leeway}))(t)
 	t.Cleanup(func() { store.Close() })
-	return s, Must(s.verifier(store))(t)
+	return s, Must(s.verifier(store, &limits{}))(t)
 }
 
 // A counter is a part that counts what is done to it.

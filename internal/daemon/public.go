@@ -31,8 +31,7 @@ const (
 
 // newPublic makes what the public listener serves. It listens on the address.
 func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (http.Handler, error) {
-	endpoint, err := s.newEndpoint()
-	if err != nil {
+	if err := s.newEndpoint(); err != nil {
 		return nil, err
 	}
 	s.base = ownURL(s.config, address.String())
@@ -44,7 +43,7 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 	}
 	mux := http.NewServeMux()
 	for _, path := range tokenPaths(s.config) {
-		mux.Handle(path, s.needing(endpoint, publicOf))
+		mux.Handle(path, s.needing(s.endpoint, publicOf))
 		mux.HandleFunc(path+"/{$}", slashTooMany)
 	}
 	mux.Handle(capabilities.Path, s.needing(offer, publicOf))

@@ -43,6 +43,8 @@ type service struct {
 	verbatim    http.Handler     // forward-auth for a proxy that appends the client's path
 	certificate *tls.Certificate // nil: plain HTTP
 	proxy       *guard.Proxy     // nil: there are no routes
+	limits      *limits
+	endpoint    *tokenendpoint.Handler
 
 	using   sync.RWMutex    // read-locked by requests that need what close gives up
 	current func() *service // answers when this one has retired
@@ -54,10 +56,22 @@ func (d *Daemon) newService(cfg *config.Config) (*service, error) {
 		return nil, &config.Error{Problems: problems}
 	}
 	s := &service{config: cfg, callers: secrets, log: d.options.Log, memory: d.memory, current: d.current.Load}
+	var err error
+	if s.limits, err = newLimits(cfg.Limits, d.limits()); err != nil {
+		return nil, err
+	}
 	if err := s.open(d); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// limits are those in force; nil before the first service.
+func (d *Daemon) limits() *limits {
+	if s := d.current.Load(); s != nil {
+		return s.limits
+	}
+	return nil
 }
 
 func (s *service) open(d *Daemon) (err error) {
@@ -77,17 +91,20 @@ func (s *service) open(d *Daemon) (err error) {
 	if err := s.openDesks(); err != nil {
 		return err
 	}
-	s.public, err = s.newPublic(d.public.Addr(), d.options.Secured)
+	public, err := s.newPublic(d.public.Addr(), d.options.Secured)
+	s.public = s.limits.proxies.Attribute(public)
 	return err
 }
 
-func (s *service) newEndpoint() (*tokenendpoint.Handler, error) {
-	verifier, err := s.from.verifier(s.memory.used)
+func (s *service) newEndpoint() error {
+	verifier, err := s.from.verifier(s.memory.used, s.limits)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	config := tokenendpoint.Config{Verifier: verifier, Issuer: s.issuer, Scopes: s.scopes(), Log: s.log}
-	return tokenendpoint.New(config)
+	s.endpoint, err = tokenendpoint.New(tokenendpoint.Config{
+		Verifier: verifier, Issuer: s.issuer, Scopes: s.scopes(), Screen: s.limits.screen, Log: s.log,
+	})
+	return err
 }
 
 func tlsCertificate(cfg *config.Config) (*tls.Certificate, error) {
@@ -229,6 +246,9 @@ func (s *service) close() error {
 	}
 	if s.seal != nil {
 		errs = append(errs, s.seal.Close())
+	}
+	if s.endpoint != nil {
+		s.endpoint.Close()
 	}
 	if s.proxy != nil {
 		s.proxy.CloseIdleConnections()

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/bucket"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/internal/work"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/replay"
@@ -92,6 +94,8 @@ type (
 		ourIDs            string
 		leeway            time.Duration
 		roles, dataspaces string
+		work              *work.Gate
+		seals             *bucket.Set[string]
 	}
 )
 
@@ -293,19 +297,23 @@ func (s *sources) judgement() assertion.Config {
 
 // verifier judges assertions, and remembers the used ones in the store, which must be
 // the same for all sources that share parts.
-func (s *sources) verifier(used replay.Store) (tokenendpoint.Verifier, error) {
+func (s *sources) verifier(used replay.Store, within *limits) (tokenendpoint.Verifier, error) {
 	policy := &s.config.Policy
 	key := verifierKey{
 		clientTrustKey: s.clientTrustKey(), revocationKey: s.revocationKey(), parties: any(fileKey{s.config.Participants.File}),
 		extraHeader: policy.ExtraHeaderParameters, ourIDs: fmt.Sprint(s.audience()), leeway: policy.Leeway,
 		roles: fmt.Sprintf("%q", policy.Roles), dataspaces: fmt.Sprintf("%q", policy.Dataspaces),
+		work: within.work, seals: within.seals,
 	}
 	if s.cache != nil {
 		key.parties = s.cacheKey()
 	}
 	verifier, err := share(s, key, func() (*assertion.Verifier, error) {
 		judgement := s.judgement()
-		judgement.Replay = used
+		judgement.Replay, judgement.Work = used, within.work
+		if within.seals != nil {
+			judgement.Seals = within.seals
+		}
 		return assertion.NewVerifier(judgement)
 	})
 	if err != nil || s.clients.list == nil {

@@ -75,16 +75,15 @@ func addressesOf(line string) []netip.Addr {
 
 // address reads an IP address with or without a port, and with or without brackets if it is of version 6.
 func address(text string) netip.Addr {
-	a, err := netip.ParseAddr(text)
-	if err != nil {
-		if bare, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(bare, "]") {
-			a, _ = netip.ParseAddr(strings.TrimSuffix(bare, "]"))
-			if !a.Is6() {
-				return netip.Addr{}
-			}
-		} else if with, err := netip.ParseAddrPort(text); err == nil {
-			a = with.Addr()
-		}
+	with, err := netip.ParseAddrPort(text)
+	a := with.Addr()
+	bare, isBracketed := strings.CutPrefix(text, "[")
+	switch {
+	case err == nil:
+	case isBracketed && strings.HasSuffix(bare, "]") && strings.Contains(bare, ":"):
+		a, _ = netip.ParseAddr(strings.TrimSuffix(bare, "]"))
+	case !isBracketed:
+		a, _ = netip.ParseAddr(text)
 	}
 	if a.Zone() != "" {
 		return netip.Addr{} // of a link that is not ours
@@ -156,7 +155,8 @@ func value(text string) (value, rest string, ok bool) {
 		case '"':
 			return b.String(), quoted[i+1:], true
 		case '\\':
-			if i++; i == len(quoted) {
+			i++
+			if i == len(quoted) {
 				return "", "", false
 			}
 		}

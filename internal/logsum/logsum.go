@@ -27,6 +27,7 @@ const (
 // A Log sums up events by kind: their message, level and labels. It is safe for concurrent use.
 type Log struct {
 	log *slog.Logger
+	ctx context.Context // of the sums, which are nobody's
 
 	mu     sync.Mutex // guards what follows
 	kinds  map[string]*kind
@@ -34,7 +35,9 @@ type Log struct {
 }
 
 // New returns a Log that writes to another.
-func New(log *slog.Logger) *Log { return &Log{log: log, kinds: make(map[string]*kind)} }
+func New(log *slog.Logger) *Log {
+	return &Log{log: log, ctx: context.Background(), kinds: make(map[string]*kind)}
+}
 
 // A kind is what is counted together.
 type kind struct {
@@ -53,7 +56,7 @@ type kind struct {
 // of the attributes is for events that are written in full.
 func (l *Log) Some(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest ...slog.Attr) {
 	if l.count(kind{level: level, message: message, labels: labels}, few) == nil {
-		l.log.LogAttrs(ctx, level, message, slices.Concat(labels, rest)...)
+		l.write(ctx, level, message, slices.Concat(labels, rest))
 	}
 }
 
@@ -61,7 +64,7 @@ func (l *Log) Some(ctx context.Context, level slog.Level, message string, labels
 // what goes on until its cause is removed.
 func (l *Log) Lasting(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest ...slog.Attr) {
 	if l.count(kind{level: level, message: message, labels: labels, lasting: true}, 1) == nil {
-		l.log.LogAttrs(ctx, level, message, slices.Concat(labels, rest)...)
+		l.write(ctx, level, message, slices.Concat(labels, rest))
 	}
 }
 
@@ -141,7 +144,11 @@ func (l *Log) sumUp(k *kind) {
 	if k.correlation != "" {
 		attrs = append(attrs, slog.String("correlation", k.correlation))
 	}
-	l.log.LogAttrs(context.Background(), k.level, k.message, attrs...)
+	l.write(l.ctx, k.level, k.message, attrs)
+}
+
+func (l *Log) write(ctx context.Context, level slog.Level, message string, attrs []slog.Attr) {
+	l.log.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // constants of the callers
 }
 
 // Close sums up what has been counted. What comes afterwards is written in full.
