@@ -2,6 +2,7 @@ package accesstoken
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -101,9 +102,10 @@ func parseKeyName(s string) (keyName, bool) {
 	return name, err == nil && name.String() == s
 }
 
-// read makes the set of all keys in the folder. Keys whose files have not
-// changed are taken over from previous. Files that are not sound keys are left
-// out, and problems says why; err means that the folder could not be read, and
+// read makes the set of all keys in the folder. Keys whose files are still there are
+// taken over from previous, and make no more tokens if the files have changed. Other
+// files that are not sound keys, and those that others may read, are left out, and
+// problems says why; err means that the folder could not be read, and
 // then nothing is known about it.
 func (f *folder) read(previous *keySet) (set *keySet, problems []error, err error) {
 	entries, err := fs.ReadDir(f.root.FS(), ".")
@@ -141,17 +143,32 @@ func (f *folder) readInto(set *keySet, entry fs.DirEntry, previous *keySet) (pro
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case err != nil || problem != nil:
+	case err != nil || errors.Is(problem, errExposed):
 		return problem, err
 	}
-	k := previous.named(name)
-	if k == nil || !bytes.Equal(k.file, data) {
-		if k, err = parseKeyFile(name.use, name.number, data); err != nil {
-			return err, nil
-		}
+	known := previous.named(name)
+	if known != nil && problem == nil && bytes.Equal(known.file, data) {
+		return set.add(known), nil
 	}
-	return set.add(k), nil
+	var k *key
+	if problem == nil {
+		k, problem = parseKeyFile(name.use, name.number, data)
+	}
+	switch {
+	case known == nil && problem != nil:
+		return problem, nil
+	case known == nil || problem == nil && k.kid != known.kid: // all were withdrawn, and others made
+		return set.add(k), nil
+	}
+	set.spoiled[known] = true
+	problem = fmt.Errorf("%w; tokens made with the key that was read before are accepted until a restart", cmp.Or(problem, errOtherKey))
+	return errors.Join(problem, set.add(known)), nil
 }
+
+var (
+	errOtherKey = errors.New("it holds another key of the same kid than before")
+	errExposed  = errors.New("lets others read or change the key (mend: if nobody has, chmod 600; otherwise remove it)")
+)
 
 func (f *folder) readFile(name string) (data []byte, problem, err error) {
 	file, err := f.root.Open(name)
@@ -167,7 +184,7 @@ func (f *folder) readFile(name string) (data []byte, problem, err error) {
 		return nil, nil, err
 	}
 	if lets(info, 0o077) {
-		return nil, fmt.Errorf("mode %#o lets others read or change the key (mend: if nobody has, chmod 600; otherwise remove it)", info.Mode().Perm()), nil
+		return nil, fmt.Errorf("mode %#o %w", info.Mode().Perm(), errExposed), nil
 	}
 	if info.Size() > maxKeyFileSize {
 		return nil, fmt.Errorf("over %d bytes", maxKeyFileSize), nil

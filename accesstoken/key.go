@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -44,12 +45,29 @@ type key struct {
 	uses atomic.Uint64 // tokens that this process made with it
 }
 
-// keyFile is a JWK (RFC 7517) with the time at which the key was made as one
-// more member, in RFC 3339. The time stands inside because copying and restoring
-// change the times of files.
+// keyFile is a JWK (RFC 7517) with two more members: the time at which the key was
+// made, in RFC 3339, which stands inside because copying and restoring change the times
+// of files; and a sum against damage. Without it, a bit that flips on a disk makes another
+// key of the same kid, whose tokens no other server can read.
 type keyFile struct {
 	Created time.Time      `json:"created"`
-	JWK     jsontext.Value `json:",embed"` //nolint:revive // knows the options of encoding/json only
+	Sum     string         `json:"sum,omitempty"` // files of older versions have none
+	JWK     jsontext.Value `json:",embed"`        //nolint:revive // knows the options of encoding/json only
+}
+
+// sum is the SHA-256 of all other members, as RFC 8785 writes them. The text that it
+// covers is secret, and so random that its sum says nothing about it.
+func (f keyFile) sum() (string, error) {
+	f.Sum = ""
+	data, err := json.Marshal(f)
+	if err != nil {
+		return "", err
+	}
+	text := jsontext.Value(data)
+	if err := text.Canonicalize(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text)), nil
 }
 
 // newKeyFile makes a key and returns it as it is kept in a file.
@@ -72,7 +90,11 @@ func newKeyFile(u use, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	return json.Marshal(keyFile{Created: now.UTC().Truncate(time.Second), JWK: data}, jsontext.WithIndent("  "))
+	file := keyFile{Created: now.UTC().Truncate(time.Second), JWK: data}
+	if file.Sum, err = file.sum(); err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	return json.Marshal(file, jsontext.WithIndent("  "))
 }
 
 // parseKeyFile reads what newKeyFile wrote. Its errors hold nothing of the key.
@@ -80,6 +102,9 @@ func parseKeyFile(u use, number uint64, data []byte) (*key, error) {
 	var file keyFile
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, errors.New("not a JSON object with a time in created")
+	}
+	if sum, err := file.sum(); err != nil || file.Sum != "" && file.Sum != sum {
+		return nil, errKeySum
 	}
 	var jwk jose.JSONWebKey
 	if err := jwk.UnmarshalJSON(file.JWK); err != nil {
@@ -129,6 +154,8 @@ func (k *key) prepare(jwk *jose.JSONWebKey) (err error) {
 	}
 	return err
 }
+
+var errKeySum = errors.New("damaged: it does not have the sum that it says (mend: put back the file as it was, or remove it, and with it the tokens made with its key)")
 
 var errKeyKind = errors.New("not a 256-bit key for A256GCM with use enc, or a private P-256 key for ES256 with use sig")
 

@@ -1,16 +1,19 @@
 package accesstoken
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	jose "github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // jwkFile writes any JWK as a key file.
@@ -84,6 +87,45 @@ func TestParseKeyFile(t *testing.T) {
 				t.Errorf("parseKeyFile(%s) = %v, %v; want an error", test.file, k, err)
 			}
 		})
+	}
+}
+
+// Whichever bit of a key file flips, the file is refused, or says the same key as before.
+func TestDamagedKeyFiles(t *testing.T) {
+	for _, u := range []use{sealing, signing} {
+		data, err := newKeyFile(u, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := parseKeyFile(u, 1, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := want.seal([]byte("payload"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for bit := range 8 * len(data) {
+			flipped := bytes.Clone(data)
+			flipped[bit/8] ^= 1 << (bit % 8)
+			k, err := parseKeyFile(u, 1, flipped)
+			if err != nil {
+				continue
+			}
+			if payload, err := k.open(token); err != nil || string(payload) != "payload" || k.kid != want.kid || !k.created.Equal(want.created) {
+				t.Errorf("bit %d makes another key: %v", bit, err)
+			}
+		}
+		if _, err := parseKeyFile(u, 1, bytes.Replace(data, []byte(want.kid), []byte("other"), 1)); !errors.Is(err, errKeySum) {
+			t.Errorf("under another name: %v", err)
+		}
+		laidOut := jsontext.Value(bytes.Clone(data))
+		if err := laidOut.Compact(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseKeyFile(u, 1, laidOut); err != nil {
+			t.Errorf("laid out otherwise: %v", err)
+		}
 	}
 }
 

@@ -63,7 +63,12 @@ const (
 // tokens made with it, within a minute; removing all of them withdraws all
 // tokens. Names that begin with a dot are passed over. Any other file that is not
 // a key of ours, or that others than its owner may read, is an error when the
-// ring is opened; later it is reported in the log and not used.
+// ring is opened; later it is reported in the log and by [KeyRing.Problem], and not used.
+//
+// A key file carries a sum, so that a damaged one is never taken for another key; files of
+// versions before have none. One that is damaged while the ring is open costs no token:
+// its key is kept, but only to check what was made with it, and another takes its place.
+// Such a file is an error when a ring is opened next.
 type KeyRing struct {
 	dir       string
 	log       *slog.Logger

@@ -399,6 +399,39 @@ func TestKeyWearsOut(t *testing.T) {
 	})
 }
 
+// A file of the version before has no sum: another key in it, of the same kid, is found
+// as long as the first one is known.
+func TestAnotherKeyOfTheSameKid(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	keys := openKeys(t, dir)
+	path := filepath.Join(dir, "enc-000001.jwk")
+	holding := func(secret byte) string {
+		return jwkFile(t, jose.JSONWebKey{Key: bytes.Repeat([]byte{secret}, sealingKeySize), KeyID: "kid", Use: "enc", Algorithm: "A256GCM"})
+	}
+	one, two := holding(1), holding(2)
+	put := func(file string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys.refresh(time.Now())
+	}
+	put(one)
+	if err := keys.Problem(); err != nil {
+		t.Errorf("a file without a sum, of another kid: %v", err)
+	}
+	token, _ := issue(t, newIssuer(t, Opaque, keys))
+	put(two)
+	if err := keys.Problem(); !errors.Is(err, errOtherKey) {
+		t.Errorf("Problem = %v", err)
+	}
+	accept(t, newIssuer(t, Opaque, keys), token)
+	put(one)
+	if err := keys.Problem(); err != nil {
+		t.Errorf("Problem = %v after the file is back", err)
+	}
+}
+
 // spoils are ways to change a key folder for the worse.
 var spoils = map[string]struct {
 	spoil func(dir string) error
@@ -437,6 +470,14 @@ var spoils = map[string]struct {
 	"empty": {func(dir string) error {
 		return os.Truncate(filepath.Join(dir, "enc-000001.jwk"), 0)
 	}, "enc-000001.jwk: not a JSON object"},
+	"flipped bit": {func(dir string) error {
+		path := filepath.Join(dir, "enc-000001.jwk")
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, bytes.Replace(data, []byte(`"kid":`), []byte(`"kie":"x","kid":`), 1), 0o600)
+	}, "enc-000001.jwk: damaged"},
 	"huge": {func(dir string) error {
 		return os.Truncate(filepath.Join(dir, "enc-000001.jwk"), 1<<30)
 	}, "enc-000001.jwk: over 16384 bytes"},
@@ -488,7 +529,8 @@ func TestDoubtfulFilesIgnoredLater(t *testing.T) {
 				if err := test.spoil(dir); err != nil {
 					t.Fatal(err)
 				}
-				lost := strings.HasPrefix(test.want, "enc-000001.jwk") || strings.HasPrefix(test.want, "enc-1") // the key itself
+				// The key is withdrawn by its file's going away, or may be known to others.
+				lost := strings.HasPrefix(test.want, "enc-000001.jwk: mode") || strings.HasPrefix(test.want, "enc-000001.jwk.bak") || strings.HasPrefix(test.want, "enc-1")
 				time.Sleep(3 * housekeeping)
 				synctest.Wait()
 				if lost {
@@ -496,8 +538,12 @@ func TestDoubtfulFilesIgnoredLater(t *testing.T) {
 				} else {
 					accept(t, a, token)
 				}
+				used := keyID(t, token)
 				token, _ = issue(t, a)
 				accept(t, a, token)
+				if strings.HasPrefix(test.want, "enc-") && !strings.HasPrefix(test.want, "enc-000002") && keyID(t, token) == used {
+					t.Error("the key makes tokens still, which another server cannot read")
+				}
 				if got := strings.Count(log.String(), test.want); got != 1 {
 					t.Errorf("the log holds %q %d times, want once:\n%s", test.want, got, &log)
 				}

@@ -20,6 +20,10 @@ type keySet struct {
 	last   map[use]uint64 // highest number in any file name, of unsound files too
 	jwks   []byte         // JWK Set of the public keys
 
+	// spoiled are keys whose files are no longer what they were. Their tokens are good,
+	// but other servers may not have read them.
+	spoiled map[*key]bool
+
 	// stale is why the folder could not be read when it was last tried, with
 	// the keys of the time before; nil if the set is what the folder holds.
 	stale error
@@ -28,7 +32,7 @@ type keySet struct {
 func newKeySet() *keySet {
 	return &keySet{
 		byRef: map[keyRef]*key{}, byName: map[keyName]*key{},
-		ages: map[use][]*key{}, last: map[use]uint64{},
+		ages: map[use][]*key{}, last: map[use]uint64{}, spoiled: map[*key]bool{},
 	}
 }
 
@@ -71,27 +75,29 @@ func (s *keySet) finish() error {
 // current chooses the key for a new token: the newest that every server has had
 // time to read. If there is none, as on the first start, it is the oldest.
 func (s *keySet) current(u use, now time.Time) *key {
-	keys := s.ages[u]
-	for _, k := range slices.Backward(keys) {
-		if now.Sub(k.created) >= settling {
+	var oldest *key
+	for _, k := range slices.Backward(s.ages[u]) {
+		switch {
+		case s.spoiled[k]:
+			continue
+		case now.Sub(k.created) >= settling:
 			return k
 		}
+		oldest = k
 	}
-	if len(keys) == 0 {
-		return nil
-	}
-	return keys[0]
+	return oldest
 }
 
 // due reports whether a use needs a new key. A newest key from far in the
-// future was made by a clock that was wrong and would otherwise never grow old.
+// future was made by a clock that was wrong and would otherwise never grow old, and one
+// whose file is spoiled makes no tokens.
 func (s *keySet) due(u use, now time.Time) bool {
 	keys := s.ages[u]
 	if len(keys) == 0 {
 		return true
 	}
 	newest := keys[len(keys)-1]
-	return now.Sub(newest.created).Abs() > rotateAfter || u == sealing && newest.uses.Load() > usesDue
+	return s.spoiled[newest] || now.Sub(newest.created).Abs() > rotateAfter || u == sealing && newest.uses.Load() > usesDue
 }
 
 // dead lists the keys with which no living token can have been made.
