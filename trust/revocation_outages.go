@@ -5,40 +5,57 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 )
 
-// maxOutages bounds how many causes the log is known to know of. When there are more, it may
-// be told of one again.
-const maxOutages = 1024
+const (
+	maxOutages    = 1024             // causes that are remembered; with more, one may be told again
+	outagePause   = time.Minute      // before a cause is told again that comes and goes
+	outageSilence = 10 * time.Minute // after which a cause that nobody met is over
+)
 
 // outages are the causes of missing answers that the log was told of, so that one that
-// concerns ten thousand certificates is one line. The zero outages is ready to use.
+// concerns ten thousand certificates is one line, until it has ended. The zero outages is ready to use.
 type outages struct {
 	mu    sync.Mutex
-	known map[string]struct{}
+	known map[string]outageState
 }
 
-// begin reports whether the cause is new.
+type outageState struct {
+	told, met time.Time // the last times
+	over      bool
+}
+
+// begin reports whether the log is to be told of the cause.
 func (o *outages) begin(cause string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, known := o.known[cause]; known {
+	now := time.Now()
+	state, known := o.known[cause]
+	silent := now.Sub(state.met) > outageSilence
+	state.met = now
+	if known && !silent && (!state.over || now.Sub(state.told) < outagePause) {
+		o.known[cause] = state
 		return false
 	}
-	if o.known == nil || len(o.known) >= maxOutages {
-		o.known = map[string]struct{}{}
+	if o.known == nil || !known && len(o.known) >= maxOutages {
+		o.known = map[string]outageState{}
 	}
-	o.known[cause] = struct{}{}
+	o.known[cause] = outageState{told: now, met: now}
 	return true
 }
 
-// end reports whether the cause was known, and forgets it.
+// end reports whether the log was told of the cause and not yet that it is over.
 func (o *outages) end(cause string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, known := o.known[cause]
-	delete(o.known, cause)
-	return known
+	state, known := o.known[cause]
+	if !known || state.over {
+		return false
+	}
+	state.over = true
+	o.known[cause] = state
+	return true
 }
 
 // causeOf names what keeps the status of an issuer's certificates from being found out. Which

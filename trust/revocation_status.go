@@ -158,7 +158,11 @@ func (r *Revocation) tell(s *status, of subject, held *answer[verdict], found to
 // tellFailure warns once of one cause, however many certificates it concerns.
 func (r *Revocation) tellFailure(s *status, of subject, held *answer[verdict], err error) {
 	cause := causeOf(err, of.issuer)
-	if before := s.cause.Swap(&cause); before != nil && *before == cause || !r.outages.begin(cause) {
+	if before := s.cause.Swap(&cause); before != nil && *before != cause {
+		r.outages.end(*before)
+		r.outages.end(letThrough(*before))
+	}
+	if !r.outages.begin(cause) {
 		return
 	}
 	attrs := []any{slog.String("certificate", s.fingerprint.String()), slog.Any("error", err)}
