@@ -95,13 +95,24 @@ const (
 // Addresses are called with http or https only, and never on a private network or
 // through a proxy (see [RevocationConfig]). Up to 3 redirects are followed, each to
 // an address within the same bounds; a question to a responder stays a POST. A call to a responder
-// takes at most 5 s and 64 KiB, one for a list 20 s and 16 MiB. A check waits for
-// at most 10 s. Nothing is called before a [Validator] has trusted the chain.
+// takes at most 5 s and 64 KiB, one for a list 20 s and 16 MiB. When no responder has answered
+// for 2 s, lists are asked for besides. A check waits for
+// at most 6 s. Nothing is called before a [Validator] has trusted the chain.
 //
-// However many checks wait, a question is under way once. It belongs to none of
-// them, and goes on when one gives up. A failure is remembered for 1 s when nobody
-// was reached and for 10 s when the answer was no good; an address that failed three
-// times in a row is tried once a second.
+// # How much at once
+//
+// However many checks wait, a question is under way once. One about a certificate ends when nobody waits
+// for it any more, unless there is an answer that it renews; the fetching of a list goes on, as a large one
+// may take longer than anybody waits. At most 512 certificates are asked about at once, 64 of one issuer, and
+// 32 lists are fetched; at most 64 calls are made at once, 32 to one host. Beyond that a check has no
+// answer at once, and is an outage in every mode.
+//
+// # How soon it recovers
+//
+// Within 2 s after whoever is asked is well again, in whatever way they failed. A failure is remembered for
+// 1 s, for up to 1.8 s by the size of an answer that was no good. A Retry-After of theirs is not waited for. An
+// address that was not reached three times in a row is tried once a second. While nothing
+// comes of a call, a second one is made beside it every second.
 //
 // # What it believes
 //
@@ -126,6 +137,15 @@ const (
 // asked for again in the background, after half of its time and by OCSP at the latest
 // after an hour, so that a busy client never waits. An older answer does not
 // replace a newer one. A revocation is final, apart from a hold.
+//
+// With [RevocationConfig.Dir] answers are remembered over a restart, for as long as without it: they are
+// read when there is none in memory, judged again as of when they were obtained, and end
+// when they would have ended. Final revocations are kept for as long as the certificate lasts.
+//
+// # What it logs
+//
+// One cause of missing answers, such as a responder that is out of reach, is one line, however many
+// certificates it concerns, until it has ended.
 //
 // A Revocation is safe for concurrent use. Close it when it is no longer needed.
 type Revocation struct {

@@ -68,6 +68,7 @@ type Daemon struct {
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
 	d := &Daemon{options: options, parts: newParts(), reloads: make(chan exchange), retiring: make(chan struct{}, maxRetiring), drainTimeout: drainTimeout}
+	d.parts.keep = true
 	if err := d.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}

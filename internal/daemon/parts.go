@@ -10,6 +10,8 @@ import (
 // of. A part is closed when the last service that holds it is closed, so what has the same key in
 // the next configuration keeps what it remembers.
 type parts struct {
+	keep bool // also over a restart, in the data folder: what a server does, and who only looks does not
+
 	mu   sync.Mutex
 	held map[any]*part
 }

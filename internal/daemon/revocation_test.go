@@ -1,16 +1,25 @@
 package daemon_test
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -64,6 +73,67 @@ func TestRevocationThroughAProxy(t *testing.T) {
 				t.Errorf("mend %q, want %q", mend, test.mend)
 			}
 		})
+	}
+}
+
+// A restart while nobody tells whether certificates are revoked turns no known client away; and
+// whoever only looks leaves nothing behind.
+func TestRestartWithoutStatusServices(t *testing.T) {
+	t.Parallel()
+	var status atomic.Pointer[http.Handler]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*status.Load()).ServeHTTP(w, r) }))
+	defer server.Close()
+	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey, OCSPURL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answering, failing := http.Handler(testca.NewStatusService(ca, time.Hour)), http.Handler(http.NotFoundHandler())
+	party := func(template *isharetest.Party) *isharetest.Party {
+		seal, err := ca.Seal(testca.SealRequest{Organization: "Some Consumer", Identifier: "NTRNL-10000001"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, ok := seal.Key.(*rsa.PrivateKey)
+		if !ok {
+			t.Fatalf("the key is a %T", seal.Key)
+		}
+		return template.With(func(p *isharetest.Party) {
+			p.Key, p.Certificates = key, seal.Chain
+			for i := range p.Record.Claims {
+				if c := &p.Record.Claims[i]; c.Type == ishare.ClaimX509Certificate {
+					c.X5C, c.X5T = base64.StdEncoding.EncodeToString(seal.Certificate().Raw), ishare.Thumbprint(seal.Certificate().Raw)
+				}
+			}
+		})
+	}
+	known, stranger := party(players().consumer), party(players().ca.Party("did:ishare:EU.NL.NTRNL-10000004", "Another"))
+	dir := newHome(t)
+	writeParties(t, dir, players().provider, known, stranger)
+	write(t, filepath.Join(dir, "issuing.pem"), testca.EncodeCertificates(ca.Authority(testca.Issuing).Certificate()))
+	cfg := func() *config.Config {
+		return parse(t, dir, "WAYBILL_TRUST_REVOCATION=require", "WAYBILL_TRUST_REVOCATION_ALLOW_PRIVATE=true", "WAYBILL_TRUST_ANCHORS=issuing.pem")
+	}
+	folder := filepath.Join(string(cfg().Data), "kept", "revocation")
+
+	status.Store(&answering)
+	if _, err := daemon.Explain(t.Context(), cfg(), discard, known.Assertion(providerID), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("explaining left %s behind: %v", folder, err)
+	}
+	for n := range 3 {
+		s := start(t, daemon.Options{Newborn: n == 0}, cfg())
+		if a := s.send(t, known.Request(providerID)); a.Status != http.StatusOK {
+			t.Errorf("start %d: %d %s", n, a.Status, a.Description)
+		}
+		status.Store(&failing)
+		if a := s.send(t, stranger.Request(providerID)); a.Status != http.StatusServiceUnavailable {
+			t.Errorf("start %d: a stranger gets %d %s", n, a.Status, a.Description)
+		}
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -139,13 +140,22 @@ func (s *sources) openRevocation() (err error) {
 	}
 	s.revocation, err = share(s, s.revocationKey(), func() (*trust.Revocation, error) {
 		return trust.NewRevocation(trust.RevocationConfig{
-			Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Proxy: proxy, Log: s.log, Mend: RevocationMend,
+			Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Proxy: proxy, Dir: s.keptFolder("revocation"),
+			Log: s.log, Mend: RevocationMend,
 		})
 	})
 	if err != nil {
 		return fmt.Errorf("trust.revocation: %w", err)
 	}
 	return nil
+}
+
+// keptFolder is where signed answers of a kind are kept over a restart; empty: nowhere.
+func (s *sources) keptFolder(kind string) string {
+	if !s.parts.keep {
+		return ""
+	}
+	return filepath.Join(string(s.config.Data), "kept", kind)
 }
 
 func (s *sources) revocationKey() revocationKey {
