@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -53,6 +54,13 @@ type Config struct {
 	// [Client.HTTPClient]: one of [NewTransport] unless set. It must not repeat a
 	// POST by itself. Optional.
 	Transport http.RoundTripper
+	// MaxRest bounds for how long the server's Retry-After keeps the client from asking again: a
+	// minute unless set. Optional.
+	MaxRest time.Duration
+	// Hedge is how long a token request may hang until another one is made beside it, and so on: for a
+	// client whose callers must not wait for a server that is well again. It is not done unless
+	// set. Optional.
+	Hedge time.Duration
 	// Log gets a line for each token, each repetition and each failure. Optional.
 	Log *slog.Logger
 }
@@ -79,11 +87,13 @@ type Client struct {
 	tokens    *http.Client    // for the token endpoint: follows no redirects
 	log       *slog.Logger
 	pace      *rate.Limiter
+	maxRest   time.Duration
+	hedge     time.Duration // zero: never
 
 	held atomic.Pointer[held]
 
 	mu      sync.Mutex // guards what follows, and the step from flight to held
-	flight  *flight    // nil when nobody asks
+	flight  *pending   // nil when nobody asks
 	trouble trouble
 	closed  bool
 }
@@ -112,6 +122,8 @@ func New(c Config) (*Client, error) {
 		transport: c.Transport,
 		log:       c.Log,
 		pace:      rate.NewLimiter(rate.Every(tokenInterval), tokenBurst),
+		maxRest:   cmp.Or(max(c.MaxRest, 0), maxServerRest),
+		hedge:     max(c.Hedge, 0),
 	}
 	if client.transport == nil {
 		client.own = NewTransport()

@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/flight"
 )
 
 // Bounds of one request for a token.
@@ -33,11 +35,11 @@ func (c *Client) obtain(ctx context.Context) (*held, error) {
 		return nil, fmt.Errorf("client: too many token requests: %w", err)
 	}
 	for attempt := 1; ; attempt++ {
-		h, err := c.ask(ctx)
+		h, err := c.askHedged(ctx)
 		if err == nil {
 			return h, nil
 		}
-		wait := pauseAfter(attempt, err)
+		wait := c.pauseAfter(attempt, err)
 		if attempt == maxAttempts || !repeatable(err) || !fits(ctx, wait) {
 			return nil, err
 		}
@@ -46,6 +48,29 @@ func (c *Client) obtain(ctx context.Context) (*held, error) {
 			return nil, err
 		}
 	}
+}
+
+// askHedged makes one attempt, or several side by side while nothing is answered.
+func (c *Client) askHedged(ctx context.Context) (*held, error) {
+	if c.hedge == 0 {
+		return c.ask(ctx)
+	}
+	type answered struct {
+		held *held
+		err  error
+	}
+	again := func(began time.Time) bool { return time.Since(began) >= c.hedge }
+	a, err := flight.Hedge(ctx, c.hedge, again, func(ctx context.Context) (answered, error) {
+		h, err := c.ask(ctx)
+		if errors.As(err, new(*unreachableError)) {
+			return answered{}, err
+		}
+		return answered{h, err}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.held, a.err
 }
 
 // ask makes one attempt, with an assertion that nobody has seen before.
@@ -138,10 +163,10 @@ func repeatable(err error) bool {
 // pauseAfter grows from attempt to attempt and is at least what the server asks
 // for. It is random in part, so that clients who failed together do not return
 // together.
-func pauseAfter(attempt int, err error) time.Duration {
+func (c *Client) pauseAfter(attempt int, err error) time.Duration {
 	pause := min(firstPause<<(attempt-1), maxPause)
 	pause = pause/2 + time.Duration(float64(pause/2)*fraction())
-	asked := retryAfterOf(err)
+	asked := min(retryAfterOf(err), c.maxRest)
 	return max(pause, asked+time.Duration(float64(asked)/10*fraction()))
 }
 

@@ -21,7 +21,7 @@ const (
 const (
 	rest           = time.Second      // without a token to use
 	maxRenewalRest = 30 * time.Second // with one: doubles from failure to failure
-	maxServerRest  = time.Minute      // that Retry-After can bring about
+	maxServerRest  = time.Minute      // that Retry-After can bring about, unless the configuration says less
 )
 
 // held is a token with what is needed to judge it. It does not change.
@@ -93,15 +93,15 @@ func (c *Client) Invalidate(accessToken string) {
 	}
 }
 
-// A flight is one token request that any number of callers wait for.
-type flight struct {
+// A pending is one token request that any number of callers wait for.
+type pending struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	held   *held // set when done is closed, unless err is
 	err    error
 }
 
-func (f *flight) wait(ctx context.Context) (*oauth2.Token, error) {
+func (f *pending) wait(ctx context.Context) (*oauth2.Token, error) {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
@@ -115,7 +115,7 @@ func (f *flight) wait(ctx context.Context) (*oauth2.Token, error) {
 
 // join returns a token that can be used now, or else the request to wait for, or
 // else why there is none. It starts a request when one is due.
-func (c *Client) join(ctx context.Context, now time.Time) (*held, *flight, error) {
+func (c *Client) join(ctx context.Context, now time.Time) (*held, *pending, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -137,9 +137,9 @@ func (c *Client) join(ctx context.Context, now time.Time) (*held, *flight, error
 
 // start asks for a token in a goroutine of its own. What the caller's context
 // carries is kept, such as its trace; its end is not, since others will wait too.
-func (c *Client) start(ctx context.Context) *flight {
+func (c *Client) start(ctx context.Context) *pending {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), totalTimeout)
-	f := &flight{done: make(chan struct{}), cancel: cancel}
+	f := &pending{done: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer cancel()
 		f.held, f.err = c.obtain(ctx)
@@ -148,7 +148,7 @@ func (c *Client) start(ctx context.Context) *flight {
 	return f
 }
 
-func (c *Client) land(ctx context.Context, f *flight) {
+func (c *Client) land(ctx context.Context, f *pending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer close(f.done)
@@ -157,7 +157,7 @@ func (c *Client) land(ctx context.Context, f *flight) {
 	case c.closed:
 		f.held, f.err = nil, ErrClosed
 	case f.err != nil:
-		c.trouble.add(f.err)
+		c.trouble.add(f.err, c.maxRest)
 		c.log.WarnContext(ctx, "no token", "endpoint", c.endpoint, "failures", c.trouble.failures, "error", f.err)
 	default:
 		c.trouble = trouble{}
@@ -174,8 +174,8 @@ type trouble struct {
 	failures   int
 }
 
-func (t *trouble) add(err error) {
-	t.err, t.at, t.retryAfter = err, time.Now(), retryAfterOf(err)
+func (t *trouble) add(err error, maxRest time.Duration) {
+	t.err, t.at, t.retryAfter = err, time.Now(), min(retryAfterOf(err), maxRest)
 	t.failures++
 }
 
@@ -189,6 +189,6 @@ func (t *trouble) rests(now time.Time, usable bool) bool {
 	if usable {
 		length = min(rest<<min(t.failures, 10), maxRenewalRest)
 	}
-	length = max(length, min(t.retryAfter, maxServerRest))
+	length = max(length, t.retryAfter)
 	return now.Before(t.at.Add(length))
 }

@@ -15,8 +15,9 @@ const (
 	circuitPause    = 500 * time.Millisecond
 )
 
-// maxPause bounds the pause that a registry can ask for with Retry-After.
-const maxPause = 10 * time.Second
+// maxPause bounds the pause that a registry can ask for with Retry-After, and what clients are
+// told of it: one request a second hurts nobody, and a registry that is well again is used at once.
+const maxPause = time.Second
 
 var errLeftAlone = errors.New("the registry is left alone for a moment")
 
@@ -38,6 +39,42 @@ type circuit struct {
 	cause    error     // of the last one
 	until    time.Time // no request before, when there were too many
 	alive    time.Time // when a request was last answered
+
+	newest         time.Time // when the last request was made
+	newestAnswered time.Time // when the last one of those was made that were answered
+}
+
+// A request that hangs is made again, at the earliest hedgeAfter after it was made, when a later one was
+// answered (hedges times at most, since some questions take longer than others), or when no other
+// was made for as long. Whether that is so is looked at each hedgeTick.
+const (
+	hedgeAfter = time.Second
+	hedgeTick  = 250 * time.Millisecond
+	hedges     = 2
+)
+
+// again reports whether a request that was made at a time and hangs is to be made again.
+func (c *circuit) again(began, now time.Time, overtaken *int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case now.Sub(began) < hedgeAfter:
+		return false
+	case c.newestAnswered.After(began) && *overtaken < hedges:
+		*overtaken++
+		return true
+	case now.Sub(c.newest) >= hedgeAfter:
+		c.newest = now
+		return true
+	}
+	return false
+}
+
+// begun says that a request is made.
+func (c *circuit) begun(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.newest = now
 }
 
 // admit returns nil when a request may be made now. A request that hangs does not
@@ -58,10 +95,13 @@ func (c *circuit) admit(now time.Time) error {
 	return nil
 }
 
-// answered says that a request was answered, however wrongly.
-func (c *circuit) answered(now time.Time) {
+// answered says that a request that began at a time was answered, however wrongly.
+func (c *circuit) answered(began, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if began.After(c.newestAnswered) {
+		c.newestAnswered = began
+	}
 	c.failures, c.cause, c.alive = 0, nil, now
 }
 

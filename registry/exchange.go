@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/problem"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -50,24 +51,46 @@ func bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, lookupTimeout, errSlow)
 }
 
-// get asks a question and returns the body of an answer with status 200.
+// get asks a question and returns the body of an answer with status 200. A request that hangs is made
+// again beside it when others are answered that were made later, and now and then anyway.
 //
 // The error is an [*unreachableError] when there was no answer to judge, errNotFound,
 // errNoForm, the context's, or what is wrong with the answer.
 func (r *Remote) get(ctx context.Context, q question) ([]byte, error) {
-	began := time.Now()
-	if err := r.circuit.admit(began); err != nil {
+	if err := r.circuit.admit(time.Now()); err != nil {
 		return nil, err
 	}
+	overtaken := 0
+	again := func(began time.Time) bool { return r.circuit.again(began, time.Now(), &overtaken) }
+	a, err := flight.Hedge(ctx, hedgeTick, again, func(ctx context.Context) (answer, error) { return r.attempt(ctx, q) })
+	if err != nil {
+		return nil, err
+	}
+	return a.body, a.err
+}
+
+// An answer is the body, or what is wrong with it.
+type answer struct {
+	body []byte
+	err  error
+}
+
+// attempt returns an error when there was no answer.
+func (r *Remote) attempt(ctx context.Context, q question) (answer, error) {
+	began := time.Now()
+	r.circuit.begun(began)
 	r.requests.Add(1)
 	body, err := r.send(ctx, q)
 	now := time.Now()
 	if e, ok := errors.AsType[*unreachableError](err); ok {
 		r.circuit.failed(began, e, now)
-	} else if ctx.Err() == nil {
-		r.circuit.answered(now)
+		return answer{}, err
 	}
-	return body, err
+	if ctx.Err() != nil {
+		return answer{}, ctx.Err()
+	}
+	r.circuit.answered(began, now)
+	return answer{body, err}, nil
 }
 
 func (r *Remote) send(ctx context.Context, q question) ([]byte, error) {
@@ -113,7 +136,7 @@ func callError(ctx context.Context, err error) error {
 	}
 	e := &unreachableError{cause: err}
 	if refused, ok := errors.AsType[*client.Error](err); ok {
-		e.wait = refused.RetryAfter
+		e.wait = min(refused.RetryAfter, maxPause)
 	}
 	return e
 }
@@ -148,7 +171,7 @@ func statusError(response *http.Response, said string) error {
 	case status == http.StatusTooManyRequests, status >= 500:
 		return &unreachableError{
 			cause: fmt.Errorf("the registry answers with status %d%s", status, said),
-			wait:  seconds(response.Header.Get("Retry-After")),
+			wait:  min(seconds(response.Header.Get("Retry-After")), maxPause),
 		}
 	default:
 		return fmt.Errorf("the registry answers with status %d%s", status, said)

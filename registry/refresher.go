@@ -9,14 +9,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/trust"
 )
 
-// Pauses after a failed update of the trusted list. They double from failure to
-// failure while there is a list to use.
 const (
-	firstListPause = time.Second
-	maxListPause   = 30 * time.Second
+	// listPause is the one after a failed update of the trusted list. It does not grow, so that a registry that
+	// is well again is used at once.
+	listPause = time.Second
+	// listComplaint is how often the log is told of an outage.
+	listComplaint = 10 * time.Minute
 )
 
 // listWake is how long a pause goes on at most until the clocks are looked at again: a timer
@@ -63,6 +65,7 @@ type TrustedList struct {
 	updated  moment        // when the last update ended that nobody gave up
 	err      error         // of the last update
 	failures int           // in a row
+	told     moment        // when the log was told of them
 }
 
 // NewTrustedList checks the configuration. Nothing is asked before [TrustedList.Run]
@@ -83,7 +86,7 @@ func NewTrustedList(c TrustedListConfig) (*TrustedList, error) {
 	return &TrustedList{config: c}, nil
 }
 
-// Run updates the list at once and then as often as configured, more often after
+// Run updates the list at once and then as often as configured, each second after
 // a failure, until ctx is done, and then returns nil. An update that came due while the
 // machine slept is made within a minute.
 func (l *TrustedList) Run(ctx context.Context) error {
@@ -106,7 +109,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Update asks for the list and puts it in force. On an error, which is logged too,
+// Update asks for the list and puts it in force. On an error, of which the log is told every ten minutes,
 // the present one stays in force until it is too old.
 func (l *TrustedList) Update(ctx context.Context) error {
 	l.updating.Lock()
@@ -120,7 +123,7 @@ func (l *TrustedList) Update(ctx context.Context) error {
 	}
 	l.updated = momentOf(time.Now())
 	l.tellChanges(ctx, granted)
-	l.granted, l.fetched, l.err, l.failures = trust.Anchors{}, momentOf(began), nil, 0
+	l.granted, l.fetched, l.err, l.failures, l.told = trust.Anchors{}, momentOf(began), nil, 0, moment{}
 	maps.Copy(l.granted, granted)
 	l.apply()
 	return nil
@@ -141,6 +144,10 @@ func (l *TrustedList) keep(ctx context.Context, err error) error {
 			slog.Time("fetched", l.fetched.wall), slog.Any("error", err))
 		return err
 	}
+	if l.told.age(time.Now()) < listComplaint {
+		return err
+	}
+	l.told = l.updated
 	l.config.Log.WarnContext(ctx, "the trusted list was not refreshed",
 		slog.Bool("in_force", l.granted != nil), slog.Time("fetched", l.fetched.wall), slog.Any("error", err))
 	return err
@@ -189,13 +196,13 @@ func (l *TrustedList) due() time.Duration {
 
 // pause is how long to wait between the last update and the next one.
 func (l *TrustedList) pause() time.Duration {
-	switch {
-	case l.failures == 0:
+	if l.failures == 0 {
 		return l.config.Refresh
-	case l.granted == nil:
-		return min(firstListPause, l.config.Refresh)
 	}
-	return min(firstListPause<<min(l.failures-1, 10), maxListPause, l.config.Refresh)
+	if _, outage := ishare.Classify(l.err); outage != nil && errors.Is(outage.Cause, errLeftAlone) {
+		return min(listPause/4, l.config.Refresh) // nobody was asked
+	}
+	return min(listPause, l.config.Refresh)
 }
 
 // InForce reports whether what the registry grants is known. While it is not, a

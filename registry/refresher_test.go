@@ -154,8 +154,11 @@ func TestTrustedListOutlivesAnOutage(t *testing.T) {
 		time.Sleep(listStale - 1)
 		synctest.Wait()
 		wantAnchors(t, v, 2)
-		if n, most := s.questions(), 10+int(listStale/maxListPause); n > most || n < 100 {
-			t.Errorf("%d questions in the outage, want %d at most", n, most)
+		if n, most := s.questions(), 2+int(listStale/listPause); n > most || n < most-10 {
+			t.Errorf("%d questions in the outage, want %d", n, most)
+		}
+		if n, want := log.count("WARN the trusted list was not refreshed"), int(listStale/listComplaint); n < want || n > want+1 {
+			t.Errorf("the log is told %d times of one outage", n)
 		}
 		time.Sleep(1)
 		synctest.Wait()
@@ -213,7 +216,7 @@ func TestTrustedListAgesInSleep(t *testing.T) {
 			t.Error("a list that is days old is in force")
 		}
 		s.set(nil, fingerprint(3))
-		time.Sleep(2 * firstListPause)
+		time.Sleep(2 * listPause)
 		synctest.Wait()
 		wantAnchors(t, v, 3)
 	})

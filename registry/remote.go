@@ -135,7 +135,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	tokens, err := client.New(client.Config{
 		Server: c.URL, Audience: c.ID, ClientID: c.Party[0],
 		Key: c.Key, Certificates: c.Certificates, Algorithm: c.Algorithm,
-		Transport: c.Transport, Log: c.Log,
+		Transport: c.Transport, MaxRest: maxPause, Hedge: hedgeAfter, Log: c.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)

@@ -861,7 +861,7 @@ func TestRemoteLeavesAHangingRegistryAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _, r := inMemory(t)
 		mustParty(t, r, consumerID)
-		calls := make(chan bool, 1000)
+		calls, began := make(chan bool, 1000), time.Now()
 		f.behind(onParties(func(_ http.ResponseWriter, r *http.Request) {
 			calls <- true
 			<-r.Context().Done()
@@ -877,8 +877,8 @@ func TestRemoteLeavesAHangingRegistryAlone(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if n := len(calls); n != circuitFailures+10 {
-			t.Errorf("%d calls, want %d", n, circuitFailures+10)
+		if n, most := len(calls), int(2*time.Since(began)/time.Second); n > most || n < 10 {
+			t.Errorf("%d calls, want %d at most", n, most)
 		}
 		time.Sleep(lookupTimeout)
 	})
@@ -906,7 +906,9 @@ func TestRemoteTriesAgainWhileARequestHangs(t *testing.T) {
 		f.behind(nil)
 		mustParty(t, r, consumerID)
 		for range circuitFailures {
-			mustBeUnavailable(t, <-hanging, errSlow.Error())
+			if err := <-hanging; err != nil {
+				t.Errorf("a request that hung was not made again: %v", err)
+			}
 		}
 		if r.Stats().Open {
 			t.Error("requests of before count against the registry of now")
@@ -914,37 +916,32 @@ func TestRemoteTriesAgainWhileARequestHangs(t *testing.T) {
 	})
 }
 
-func TestRemoteObeysRetryAfter(t *testing.T) {
+// What a registry asks for with Retry-After keeps nobody from it for longer than a second.
+func TestRemoteBoundsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _, r := inMemory(t)
 		mustParty(t, r, consumerID)
-		f.behind(onParties(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Retry-After", "4")
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}))
-		for range circuitFailures {
-			_, err := r.Party(t.Context(), consumerID)
-			if o, ok := errors.AsType[*ishare.Outage](err); !ok || o.RetryAfter != 4*time.Second {
-				t.Fatalf("error %v", err)
+		for _, c := range []struct {
+			status int
+			wait   string
+		}{{http.StatusServiceUnavailable, "1"}, {http.StatusServiceUnavailable, "4"}, {http.StatusTooManyRequests, "3600"}} {
+			f.behind(onParties(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Retry-After", c.wait)
+				w.WriteHeader(c.status)
+			}))
+			for range circuitFailures {
+				_, err := r.Party(t.Context(), consumerID)
+				if o, ok := errors.AsType[*ishare.Outage](err); !ok || o.RetryAfter != time.Second {
+					t.Fatalf("error %v", err)
+				}
 			}
+			f.behind(nil)
+			time.Sleep(maxPause - time.Millisecond)
+			_, err := r.Party(t.Context(), consumerID)
+			mustBeUnavailable(t, err, errLeftAlone.Error())
+			time.Sleep(time.Millisecond)
+			mustParty(t, r, consumerID)
 		}
-		f.behind(nil)
-		time.Sleep(4*time.Second - time.Millisecond)
-		_, err := r.Party(t.Context(), consumerID)
-		mustBeUnavailable(t, err, errLeftAlone.Error())
-		time.Sleep(time.Millisecond)
-		mustParty(t, r, consumerID)
-
-		f.behind(onParties(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Retry-After", "3600")
-			w.WriteHeader(http.StatusTooManyRequests)
-		}))
-		for range circuitFailures {
-			r.Party(t.Context(), consumerID)
-		}
-		f.behind(nil)
-		time.Sleep(maxPause)
-		mustParty(t, r, consumerID)
 	})
 }
 
