@@ -11,6 +11,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/listen"
 )
 
 func configFlag() cli.Flag {
@@ -22,7 +23,8 @@ func (c *command) serve() *cli.Command {
 		Name:  "serve",
 		Usage: "run the server that a configuration describes",
 		Description: "Logs JSON to standard error. SIGHUP reloads the configuration; a bad one leaves the old one in use and\n" +
-			"says why. SIGINT and SIGTERM stop the server after the requests under way.\n\n" +
+			"says why. SIGINT and SIGTERM stop the server after the requests under way; a second one stops it at once.\n" +
+			"Sockets with the names public and internal are taken from a service manager (LISTEN_FDS).\n\n" +
 			"--protect puts a program behind access tokens: requests with a good one are passed on to it, with header\n" +
 			"fields that say who calls. Its address must be reachable through this server only.",
 		Flags: []cli.Flag{
@@ -33,17 +35,20 @@ func (c *command) serve() *cli.Command {
 			if cmd.IsSet("protect") && cmd.String("protect") == "" { // as a variable that is not set makes it
 				return usagef("--protect: want a URL such as http://127.0.0.1:3000")
 			}
-			// Caught from here on: a SIGHUP that comes during the start must not end it.
+			// Caught from here on until the process is gone: a SIGHUP during the start or the stop must not end it.
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
-			defer signal.Stop(hangups)
 			log := slog.New(slog.NewJSONHandler(c.err, nil))
 			load := loader(cmd.String("config"), cmd.String("protect"))
 			cfg, err := load()
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log})
+			sockets, err := listen.Inherited(daemon.SocketPublic, daemon.SocketInternal)
+			if err != nil {
+				return err
+			}
+			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets})
 			if err != nil {
 				return err
 			}
@@ -54,6 +59,7 @@ func (c *command) serve() *cli.Command {
 					reload(ctx, d, load, log)
 				}
 			}()
+			go cutShort(ctx, d)
 			err = d.Run(ctx)
 			log.InfoContext(ctx, "stopped")
 			return err
@@ -76,6 +82,15 @@ func loader(path, protect string) func() (*config.Config, error) {
 		}
 		return cfg, nil
 	}
+}
+
+// cutShort ends a stop at the second signal. The first is waited for elsewhere.
+func cutShort(ctx context.Context, d *daemon.Daemon) {
+	<-ctx.Done()
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	<-again
+	d.Cut()
 }
 
 // hangup waits for SIGHUP, and reports false when ctx is done first.

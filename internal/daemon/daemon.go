@@ -32,7 +32,6 @@ const (
 	writeTimeout   = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
-	drainTimeout   = 15 * time.Second
 	closeTimeout   = 5 * time.Second
 )
 
@@ -45,7 +44,15 @@ type Options struct {
 	// Newborn says that the party came into being with this start, so that no
 	// assertion to it can have been used before: see [replay.Config].
 	Newborn bool
+	// Sockets are taken instead of the addresses of the configuration: see [SocketPublic].
+	Sockets map[string]net.Listener
 }
+
+// The names of sockets that a service manager hands over.
+const (
+	SocketPublic   = "public"
+	SocketInternal = "internal"
+)
 
 // A Daemon is a server that listens. Requests are answered while [Daemon.Run] runs.
 type Daemon struct {
@@ -61,13 +68,14 @@ type Daemon struct {
 
 	reloading sync.Mutex // one at a time
 
-	drainTimeout time.Duration // less in a test
+	cut  chan struct{} // closed: a stop waits for nothing more
+	once sync.Once     // closes cut
 }
 
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
-	d := &Daemon{options: options, parts: newParts(), reloads: make(chan exchange), retiring: make(chan struct{}, maxRetiring), drainTimeout: drainTimeout}
+	d := &Daemon{options: options, parts: newParts(), reloads: make(chan exchange), cut: make(chan struct{}), retiring: make(chan struct{}, maxRetiring)}
 	d.parts.keep = true
 	if err := d.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.close())
@@ -103,21 +111,37 @@ func (d *Daemon) listen(ctx context.Context, cfg *config.Config) (err error) {
 	if share.Lowered {
 		d.options.Log.WarnContext(ctx, "limits.connections is lowered to what the limit on open files allows", slog.Int("connections", share.Public))
 	}
-	if d.public, err = d.bind(ctx, "listen.public", cfg.Listen.Public, share.Public, d.secure(cfg)); err != nil {
+	if d.public, err = d.bind(ctx, SocketPublic, cfg.Listen.Public, share.Public, d.secure(cfg)); err != nil {
 		return err
 	}
-	d.internal, err = d.bind(ctx, "listen.internal", cfg.Listen.Internal, share.Internal, nil)
+	d.internal, err = d.bind(ctx, SocketInternal, cfg.Listen.Internal, share.Internal, nil)
 	return err
 }
 
-func (d *Daemon) bind(ctx context.Context, key string, address config.Address, limit int, secure *tls.Config) (*listen.Listener, error) {
-	inner, err := new(net.ListenConfig).Listen(ctx, "tcp", string(address))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
+func (d *Daemon) bind(ctx context.Context, name string, address config.Address, limit int, secure *tls.Config) (*listen.Listener, error) {
+	key, inner := "listen."+name, d.options.Sockets[name]
+	if inner == nil {
+		var err error
+		if inner, err = new(net.ListenConfig).Listen(ctx, "tcp", string(address)); err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+	} else if !isAt(inner.Addr(), string(address)) {
+		d.options.Log.WarnContext(ctx, "the socket that was handed over has another address than the configuration says, and is used", slog.String("key", key),
+			slog.String("configured", string(address)), slog.String("socket", inner.Addr().String()))
 	}
 	return listen.New(inner, listen.Config{
 		Name: key, Limit: limit, Idle: idleTimeout, Handshake: headerTimeout, TLS: secure, Log: d.options.Log,
 	}), nil
+}
+
+// isAt reports whether a socket is where the configuration would have put it.
+func isAt(socket net.Addr, configured string) bool {
+	at, _ := socket.(*net.TCPAddr)
+	want, err := net.ResolveTCPAddr("tcp", configured)
+	if err != nil || at == nil || at.Port != want.Port {
+		return false
+	}
+	return at.IP.Equal(want.IP) || at.IP.IsUnspecified() && (want.IP == nil || want.IP.IsUnspecified())
 }
 
 // secure is how the public listener speaks TLS; nil: it does not.
@@ -125,9 +149,13 @@ func (d *Daemon) secure(cfg *config.Config) *tls.Config {
 	if cfg.Listen.TLS == nil {
 		return nil
 	}
+	protocols := []string{"http/1.1"}
+	if cfg.Listen.HTTP2 {
+		protocols = []string{"h2", "http/1.1"}
+	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
+		NextProtos: protocols,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return d.current.Load().certificate, nil
 		},
@@ -143,15 +171,17 @@ func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 // Connections is how many connections the public listener takes at once.
 func (d *Daemon) Connections() int { return d.public.Limit() }
 
-// Run answers requests until ctx is done, then lets those under way finish, hands
-// the replay memory over, and returns nil. It must be called once.
+// Run answers requests until ctx is done. Then it goes on for listen.shutdown_delay, while
+// /readyz says no, lets the requests under way finish for listen.drain, hands the
+// replay memory over, and returns nil, or [ErrCut]. It must be called once.
 func (d *Daemon) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	// What requests need lasts until they are answered.
 	needed, end := context.WithCancel(context.WithoutCancel(ctx))
-	// HTTP/2 is negotiated by the TLS listener; see the configuration of d.public.
 	listeners := []*listen.Listener{d.public, d.internal}
 	servers := []*http.Server{d.server(http.HandlerFunc(d.answer), d.public), d.server(d.internals(), d.internal)}
+	speak(servers[0], d.current.Load().config.Listen.HTTP2)
+	speak(servers[1], false)
 	for i, server := range servers {
 		group.Go(func() error {
 			if err := server.Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
@@ -165,8 +195,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error {
 		defer end()
 		<-running.Done()
-		d.drain(context.WithoutCancel(running), servers)
-		return nil
+		return d.drain(context.WithoutCancel(running), servers)
 	})
 	return errors.Join(group.Wait(), d.close())
 }
@@ -182,29 +211,17 @@ func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
 
 func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.Server {
 	return &http.Server{
-		Handler:           uncached(unambiguous(survive(d.options.Log, handler))),
+		Handler:           listen.Handler(uncached(d.closing(unambiguous(survive(d.options.Log, handler))))),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         listener.ConnState,
+		ConnContext:       listener.ConnContext,
 		ErrorLog:          slog.NewLogLogger(d.options.Log.Handler(), slog.LevelDebug),
 
 		DisableGeneralOptionsHandler: true, // which answers without the header fields of ours
-	}
-}
-
-// drain stops taking requests, waits for those under way, and cuts off what takes too
-// long: a stream through a route can be without end.
-func (d *Daemon) drain(ctx context.Context, servers []*http.Server) {
-	d.draining.Store(true)
-	ctx, cancel := context.WithTimeout(ctx, d.drainTimeout)
-	defer cancel()
-	for _, s := range servers {
-		if err := s.Shutdown(ctx); err != nil {
-			d.options.Log.WarnContext(ctx, "requests under way were cut off", slog.Any("error", errors.Join(err, s.Close())))
-		}
 	}
 }
 

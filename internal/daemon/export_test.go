@@ -3,14 +3,10 @@ package daemon
 import (
 	"net/http"
 	"testing"
-	"time"
 )
 
 // Server is the server of each listener.
 func (d *Daemon) Server(handler http.Handler) *http.Server { return d.server(handler, d.public) }
-
-// SetDrainTimeout says for how long a stop waits for the requests under way. Not while one goes on.
-func (d *Daemon) SetDrainTimeout(limit time.Duration) { d.drainTimeout = limit }
 
 // OwnPaths are the paths at which a daemon answers itself.
 func OwnPaths() []string { return ownPaths() }

@@ -371,7 +371,7 @@ func TestRouteOverHTTP2(t *testing.T) {
 	dir := newHome(t)
 	client := secure(t, writeCertificate(t, dir))
 	api := newUpstream(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, append(withTLS, fmt.Sprintf("WAYBILL_ROUTES=[{path: /, upstream: %q}]", api.URL))...))
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, append(withTLS, "WAYBILL_LISTEN_HTTP2=true", fmt.Sprintf("WAYBILL_ROUTES=[{path: /, upstream: %q}]", api.URL))...))
 	s.described = client
 	token := s.token(t)
 	if status, _, _ := get(t, client, s.url+"/x"); status != http.StatusUnauthorized {

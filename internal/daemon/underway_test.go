@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
@@ -123,8 +122,7 @@ func TestStopCutsStreamsOff(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	t.Cleanup(program.Close)
-	s := startNewborn(t, "WAYBILL_ROUTES=[{path: /, upstream: '"+program.URL+"'}]")
-	s.SetDrainTimeout(100 * time.Millisecond)
+	s := startNewborn(t, "WAYBILL_ROUTES=[{path: /, upstream: '"+program.URL+"'}]", "WAYBILL_LISTEN_DRAIN=100ms")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/stream", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,8 @@ type conn struct {
 	gone    bool
 	waiting bool // for its first request, since then
 	since   time.Time
+	begins  bool // a request has begun, of which the handler does not know yet
+	http2   bool // when requests begin is not seen
 }
 
 func element(e *list.Element) *conn {
@@ -38,6 +40,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		defer c.listener.mu.Unlock()
 		if c.place != nil {
 			c.listener.unused.MoveToBack(c.place)
+			c.listener.mark(c, !c.http2)
 		}
 	}
 	return n, err
@@ -134,12 +137,16 @@ func (l *Listener) ready(c *conn) (net.Conn, error) {
 		return nil, err
 	}
 	if err := secure.HandshakeContext(context.Background()); err != nil {
-		return secure, nil //nolint:nilerr // it stays in the connection
+		return secure, nil
 	}
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
 	if secure.ConnectionState().NegotiatedProtocol == "h2" {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		c.http2 = true
+		l.mark(c, false)
 		return secure, nil
 	}
 	b, err := l.first(c, secure)
@@ -166,6 +173,7 @@ func (l *Listener) patient(c *conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.waiting, c.since = true, time.Now()
+	l.mark(c, false)
 	limit := l.config.Idle
 	if ended(l.retired) {
 		limit = grace

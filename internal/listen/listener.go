@@ -38,6 +38,9 @@ type Config struct {
 // At the limit, a new connection takes the place of the one that has been without a
 // request for longest. Those with a request under way are never cut: when all have one,
 // the next waits.
+//
+// For [Listener.Retire], the ConnContext of the server must be [Listener.ConnContext], and its handler
+// within [Handler].
 type Listener struct {
 	net.Listener
 
@@ -51,6 +54,7 @@ type Listener struct {
 	mu              sync.Mutex
 	started         bool
 	open, peak      int
+	beginning       int       // connections on which a request has begun, of which the handler does not know yet
 	unused          list.List // of *conn: no request is under way, for longest first
 	failing, packed trouble
 }
@@ -98,7 +102,8 @@ func (l *Listener) Close() error {
 }
 
 // Retire takes no more connections. Those that were just taken may still begin a request,
-// which is given; Retire returns when none of them can any more, or ctx is done.
+// which is given. Retire returns when none of them can any more, and the handler has every
+// request that has begun, or ctx is done: after that, [http.Server.Shutdown] drops none of them.
 func (l *Listener) Retire(ctx context.Context) error {
 	err := l.retire()
 	given := make(chan struct{})
@@ -110,7 +115,49 @@ func (l *Listener) Retire(ctx context.Context) error {
 	case <-given:
 	case <-ctx.Done():
 	}
+	ticker := time.NewTicker(minPause)
+	defer ticker.Stop()
+	for l.begins() && ctx.Err() == nil {
+		<-ticker.C
+	}
 	return err
+}
+
+func (l *Listener) begins() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.beginning > 0
+}
+
+// mark says whether a request has begun. The caller holds the lock.
+func (l *Listener) mark(c *conn, begins bool) {
+	switch {
+	case begins == c.begins:
+	case begins:
+		l.beginning++
+	default:
+		l.beginning--
+	}
+	c.begins = begins
+}
+
+type connKey struct{}
+
+// ConnContext gives the requests of a connection what [Handler] needs; see [http.Server].
+func (l *Listener) ConnContext(ctx context.Context, given net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, accepted(given))
+}
+
+// Handler notes that the handler has a request.
+func Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, _ := r.Context().Value(connKey{}).(*conn); c != nil {
+			c.listener.mu.Lock()
+			c.listener.mark(c, false)
+			c.listener.mu.Unlock()
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (l *Listener) retire() error {
@@ -220,6 +267,7 @@ func (l *Listener) forget(c *conn) {
 	}
 	c.gone = true
 	l.use(c)
+	l.mark(c, false)
 	l.open--
 	l.tellRoom()
 }
@@ -251,6 +299,7 @@ func (l *Listener) ConnState(given net.Conn, state http.ConnState) {
 	case state == http.StateIdle && c.place == nil:
 		c.place = l.unused.PushBack(c)
 		c.quiet.Store(true)
+		l.mark(c, false)
 		l.tellRoom()
 	}
 }

@@ -224,7 +224,8 @@ func TestRetire(t *testing.T) {
 				w := newWorld(t, 10, protocol)
 				old := w.dial()
 				time.Sleep(time.Minute)
-				fresh, silent := w.dial(), w.dial()
+				fresh, silent, begins := w.dial(), w.dial(), w.dial()
+				begins.says("GET / HT")
 				retired := make(chan error, 1)
 				began := time.Now()
 				go func() { retired <- w.listener.Retire(t.Context()) }()
@@ -234,7 +235,15 @@ func TestRetire(t *testing.T) {
 				}
 				time.Sleep(time.Second / 2)
 				fresh.gets("/")
-				if err := <-retired; err != nil || time.Since(began) > 2*time.Second {
+				time.Sleep(2 * time.Second)
+				select {
+				case err := <-retired:
+					t.Errorf("retired before a header has ended: %v", err)
+				default:
+				}
+				begins.says("TP/1.1\r\nHost: server.example\r\n\r\n")
+				begins.hears("200")
+				if err := <-retired; err != nil || time.Since(began) > 3*time.Second {
 					t.Errorf("retired after %s: %v", time.Since(began), err)
 				}
 				synctest.Wait()

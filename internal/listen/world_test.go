@@ -92,7 +92,7 @@ func newWorld(t *testing.T, limit int, protocol string) *world {
 		}
 	})
 	w.server = &http.Server{
-		Handler: mux, ConnState: w.listener.ConnState, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+		Handler: listen.Handler(mux), ConnState: w.listener.ConnState, ConnContext: w.listener.ConnContext, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: 3 * headerTimeout, IdleTimeout: idleTimeout,
 	}
 	go func() { w.served <- w.server.Serve(w.listener) }()
