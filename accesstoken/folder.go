@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -201,7 +200,7 @@ func (f *folder) add(name keyName, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return durable.Create(filepath.Join(f.root.Name(), name.String()), data)
+	return durable.Create(f.root, name.String(), data)
 }
 
 // remove removes a file, which another server may have done already.

@@ -5,17 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
-
-	"github.com/gofrs/flock"
 
 	"github.com/waybill-token/waybill/internal/durable"
 )
 
-// The files of a store. The lock stays when the process ends, and means nothing then:
-// what counts is the kernel's lock on it.
+// The files of a store.
 const (
 	lockFile     = "replay.lock"
 	lifeFile     = "replay.life"
@@ -24,12 +20,12 @@ const (
 
 // ErrInUse says that a store of this or another process has the folder. Processes that
 // serve together need a store that they share.
-var ErrInUse = errors.New("the folder is in use by another process")
+var ErrInUse = durable.ErrInUse
 
 // A folder is what a store keeps on the disk, for as long as it holds the lock.
 type folder struct {
-	dir     string
-	lock    *flock.Flock
+	*durable.Folder
+
 	reached atomic.Int64 // what the mark of life says
 
 	mu      sync.Mutex // for writing the mark
@@ -38,30 +34,15 @@ type folder struct {
 	settled bool // the mark is final
 }
 
-func openFolder(dir string) (*folder, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	f := &folder{dir: dir, lock: flock.New(filepath.Join(dir, lockFile))}
-	ok, err := f.lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the folder: %w", err)
-	}
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", dir, ErrInUse)
-	}
-	return f, nil
-}
-
 // read finds out what an earlier life left.
 func (f *folder) read() past {
 	var p past
-	if data, err := os.ReadFile(f.path(lifeFile)); err == nil {
+	if data, err := f.ReadFile(lifeFile); err == nil {
 		p.life, p.lifeErr = parseLife(data)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		p.lifeErr = err
 	}
-	if data, err := os.ReadFile(f.path(handOverFile)); err == nil {
+	if data, err := f.ReadFile(handOverFile); err == nil {
 		p.handOver, p.handOverErr = parseHandOver(data)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		p.handOverErr = err
@@ -73,16 +54,16 @@ func (f *folder) read() past {
 // anybody is answered. Whichever of the two a power cut loses before that, the folder
 // still tells the truth: nothing has been used yet.
 func (f *folder) begin(l life) error {
-	if err := durable.Replace(f.path(lifeFile), l.encode()); err != nil {
+	if err := f.Replace(lifeFile, l.encode()); err != nil {
 		return err
 	}
-	mark, err := os.OpenFile(f.path(lifeFile), os.O_WRONLY, 0)
+	mark, err := f.Open(lifeFile, os.O_WRONLY)
 	if err != nil {
 		return err
 	}
 	f.mark, f.life = mark, l
 	f.reached.Store(l.reach)
-	return durable.Remove(f.path(handOverFile))
+	return f.Remove(handOverFile)
 }
 
 // raise notes that a pair issued before the second reach is about to be used. The
@@ -118,13 +99,14 @@ func (f *folder) settle() int64 {
 }
 
 // handOver leaves h for the next life. The mark is forced to the disk first: a mark
-// that disagrees with the hand-over makes it a stray one.
+// that disagrees with the hand-over makes it a stray one. Another folder that has taken the
+// path of this one gets nothing: it can be that of another store.
 func (f *folder) handOver(h handOver) error {
 	h.id = f.life.id
 	if err := f.mark.Sync(); err != nil {
 		return err
 	}
-	return durable.Replace(f.path(handOverFile), h.encode())
+	return f.Replace(handOverFile, h.encode())
 }
 
 // close lets go of the folder.
@@ -133,22 +115,9 @@ func (f *folder) close() error {
 	if f.mark != nil {
 		err = f.mark.Close()
 	}
-	return errors.Join(err, f.lock.Unlock())
+	return errors.Join(err, f.Close())
 }
-
-func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
 
 // InUse reports whether a store has the folder, of this process or another. It leaves
 // nothing behind.
-func InUse(dir string) bool {
-	path := filepath.Join(dir, lockFile)
-	if _, err := os.Stat(path); err != nil {
-		return false
-	}
-	lock := flock.New(path)
-	free, err := lock.TryLock()
-	if free {
-		err = lock.Unlock()
-	}
-	return err == nil && !free
-}
+func InUse(dir string) bool { return durable.InUse(dir, lockFile) }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 // DefaultLimit is the number of living pairs that a [Memory] holds when its Config
@@ -82,10 +84,11 @@ func open(c Config) (*Memory, error) {
 	if c.Dir == "" {
 		return begin(c, nil, judge(c, time.Now(), past{})), nil
 	}
-	f, err := openFolder(c.Dir)
+	claimed, err := durable.Claim(c.Dir, lockFile)
 	if err != nil {
 		return nil, err
 	}
+	f := &folder{Folder: claimed}
 	// The start is read from the clock after the lock is ours: until then, the
 	// earlier life may still be saying yes.
 	b := judge(c, time.Now(), f.read())
@@ -181,6 +184,16 @@ func (m *Memory) Doubt() error { return m.doubt }
 // VouchesFrom is the time of issue from which pairs are judged; earlier ones are
 // answered with [UnsureError]. It is zero when the store vouches for everything.
 func (m *Memory) VouchesFrom() time.Time { return m.vouchFrom }
+
+// Lost is an error when the folder is not at its path any more, or its lock was removed: nothing can be
+// handed over to the next start then, which is one after a crash unless the folder is put back. Nobody
+// gets a token less or more by it. It is nil when nothing is kept.
+func (m *Memory) Lost() error {
+	if m.folder == nil {
+		return nil
+	}
+	return m.folder.Lost()
+}
 
 // Len is the number of pairs that the store holds, with some that have just ended:
 // what counts against Config.Limit.

@@ -20,72 +20,58 @@ const (
 	// to remove when it is old.
 	TemporaryPrefix = ".new-"
 
-	newSuffix = ".new" // ends the name under which Replace writes
+	newSuffix = ".new" // ends the name under which [Folder.Replace] writes
 )
 
-// Replace puts a file in the place of any that is there. Whenever the power fails, the old
-// one is there or the new one, whole; once Replace has returned nil, the new one.
-//
-// The caller sees to it that a file is replaced by one process at a time. What a crash leaves
-// beside the file, under its name with ".new" behind it, goes with the next Replace or [Remove].
-func Replace(path string, data []byte) error {
-	temporary := path + newSuffix
-	if err := remove(temporary); err != nil {
+func replace(root *os.Root, name string, data []byte) error {
+	temporary := name + newSuffix
+	if err := remove(root, temporary); err != nil {
 		return err
 	}
-	err := write(temporary, data)
+	err := write(root, temporary, data)
 	if err == nil {
-		err = os.Rename(temporary, path)
+		err = root.Rename(temporary, name)
 	}
 	if err != nil {
-		return errors.Join(err, remove(temporary))
+		return errors.Join(err, remove(root, temporary))
 	}
-	return syncFolder(filepath.Dir(path))
+	return syncFolder(root)
 }
 
-// Create makes a file, unless there is one of that name, which then stays and is no error. Of
-// all processes that try at the same moment one wins, and when Create has returned nil, the
+// Create makes a file in a folder, unless there is one of that name, which then stays and is no
+// error. Of all processes that try at the same moment one wins, and when Create has returned nil, the
 // file of whoever won is on the disk. The file system must have hard links.
-func Create(path string, data []byte) error {
-	temporary := filepath.Join(filepath.Dir(path), TemporaryPrefix+rand.Text())
-	err := write(temporary, data)
+func Create(root *os.Root, name string, data []byte) error {
+	temporary := TemporaryPrefix + rand.Text()
+	err := write(root, temporary, data)
 	if err == nil {
-		err = name(temporary, path)
+		err = link(root, temporary, name)
 	}
-	if err := errors.Join(err, remove(temporary)); err != nil {
+	if err := errors.Join(err, remove(root, temporary)); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return syncFolder(root)
 }
 
-// name gives a file another name, if that is free. A hard link, other than a rename, never
+// link gives a file another name, if that is free. A hard link, other than a rename, never
 // replaces a file.
-func name(temporary, path string) error {
-	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
+func link(root *os.Root, temporary, name string) error {
+	if err := root.Link(temporary, name); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("naming a new file (the folder's file system must have hard links): %w", err)
 	}
 	return nil
 }
 
-// Remove removes a file if it is there, and what a crash in [Replace] left beside it. Once it
-// has returned nil, the file does not come back.
-func Remove(path string) error {
-	if err := errors.Join(remove(path), remove(path+newSuffix)); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func remove(root *os.Root, name string) error {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
 // write writes a file that was not there, and waits for the disk.
-func write(path string, data []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func write(root *os.Root, name string, data []byte) error {
+	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -98,13 +84,22 @@ func write(path string, data []byte) error {
 
 // syncFolder makes names last that are new, other or gone. Windows cannot do it, and writes
 // them through by itself.
-func syncFolder(dir string) error {
+func syncFolder(root *os.Root) error {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
-	folder, err := os.Open(dir)
+	folder, err := root.Open(".")
 	if err != nil {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// Replace is [Folder.Replace] for whoever sees to it that a file is replaced by one process at a time.
+func Replace(path string, data []byte) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(replace(root, filepath.Base(path), data), root.Close())
 }

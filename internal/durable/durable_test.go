@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,6 +26,15 @@ func want(t *testing.T, path, text string) {
 	if err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+}
+
+// create is Create by a path.
+func create(path string, data []byte) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(durable.Create(root, filepath.Base(path), data), root.Close())
 }
 
 // names checks what the folder holds.
@@ -81,11 +91,8 @@ func TestFailureLeavesNothing(t *testing.T) {
 	if err := durable.Replace(path, []byte("new")); err == nil {
 		t.Error("a file in the place of a folder")
 	}
-	if err := durable.Remove(path); err == nil {
-		t.Error("a folder removed for a file")
-	}
 	nowhere := filepath.Join(dir, "nowhere", "file")
-	for name, do := range map[string]func(string, []byte) error{"Replace": durable.Replace, "Create": durable.Create} {
+	for name, do := range map[string]func(string, []byte) error{"Replace": durable.Replace, "Create": create} {
 		if err := do(nowhere, nil); err == nil {
 			t.Errorf("%s: a file in a folder that does not exist", name)
 		}
@@ -127,7 +134,7 @@ func TestReplaceIsWhole(t *testing.T) {
 func TestCreateLeavesWhatIsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	for _, text := range []string{"first", "second"} {
-		if err := durable.Create(path, []byte(text)); err != nil {
+		if err := create(path, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		want(t, path, "first")
@@ -143,7 +150,7 @@ func TestCreateAtOnce(t *testing.T) {
 	for n := range found {
 		creating.Go(func() {
 			<-start
-			if err := durable.Create(path, []byte{byte('A' + n)}); err != nil {
+			if err := create(path, []byte{byte('A' + n)}); err != nil {
 				t.Error(err)
 			}
 			data, err := os.ReadFile(path)
@@ -160,17 +167,4 @@ func TestCreateAtOnce(t *testing.T) {
 		t.Errorf("they found %q", found)
 	}
 	want(t, path, found[0])
-}
-
-func TestRemove(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "file")
-	put(t, path, "old", 0o600)
-	put(t, path+".new", "half", 0o600)
-	for range 2 { // the second time there is nothing to remove
-		if err := durable.Remove(path); err != nil {
-			t.Error(err)
-		}
-		names(t, dir)
-	}
 }

@@ -1,0 +1,187 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrInUse says that this or another process has the folder.
+var ErrInUse = errors.New("the folder is in use by another process")
+
+// A Place is a folder that was opened, and the path at which it was found. While it is open, no
+// other folder can be mistaken for it.
+type Place struct {
+	path string
+	root *os.Root
+}
+
+// OpenPlace opens a folder. The caller must close it.
+func OpenPlace(path string) (*Place, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Place{path, root}, nil
+}
+
+// Lost is an error when the folder is not at its path any more. It wraps [fs.ErrNotExist] when
+// nothing is there.
+func (p *Place) Lost() error {
+	opened, err := p.root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	found, err := os.Stat(p.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the folder %s was removed: %w", p.path, fs.ErrNotExist)
+	case err != nil:
+		return err
+	case !os.SameFile(opened, found):
+		return fmt.Errorf("another folder has taken the place of %s", p.path)
+	}
+	return nil
+}
+
+// Close lets go of the folder.
+func (p *Place) Close() error { return p.root.Close() }
+
+// A Folder is one that a process has for itself, as long as it holds the lock on a file in it. Names
+// are those of files in the folder that was claimed, wherever it is now, and never in one that
+// has taken its place.
+type Folder struct {
+	Place
+
+	lock *flock.Flock
+	name string // of the lock
+}
+
+// Claim makes the folder, for its owner alone, if it is not there, and takes the lock with the name.
+// [ErrInUse] means that another process, or another Folder of this one, has it. The file of the lock
+// stays when the process ends, and means nothing then: what counts is the kernel's lock on it. The
+// caller must close the folder.
+func Claim(dir, name string) (*Folder, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	place, err := OpenPlace(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &Folder{Place: *place, lock: flock.New(filepath.Join(dir, name)), name: name}
+	if err := f.take(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (f *Folder) take() error {
+	ok, err := f.lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("lock the folder: %w", err)
+	}
+	if !ok {
+		return fmt.Errorf("%s: %w", f.path, ErrInUse)
+	}
+	return f.locked()
+}
+
+// locked is an error when the lock in the folder is not the one that was taken: another process can
+// then have taken it.
+func (f *Folder) locked() error {
+	taken, err := f.lock.Stat()
+	if err != nil {
+		return err
+	}
+	found, err := f.root.Stat(f.name)
+	if err != nil || !os.SameFile(taken, found) {
+		return fmt.Errorf("the lock %s was removed, so that another process may use the folder", filepath.Join(f.path, f.name))
+	}
+	return nil
+}
+
+// Lost is an error when the folder is not at its path any more, as with [Place], or not this process's
+// alone: what is written into it is then not found after a restart, or by another.
+func (f *Folder) Lost() error {
+	if err := f.Place.Lost(); err != nil {
+		return err
+	}
+	return f.locked()
+}
+
+// ReadFile reads a file.
+func (f *Folder) ReadFile(name string) ([]byte, error) { return f.root.ReadFile(name) }
+
+// Open opens a file that is there, with the flags of [os.OpenFile].
+func (f *Folder) Open(name string, flags int) (*os.File, error) {
+	return f.root.OpenFile(name, flags, 0)
+}
+
+// Replace puts a file in the place of any that is there. Whenever the power fails, the old one is there
+// or the new one, whole; once Replace has returned nil, the new one.
+//
+// What a crash leaves beside the file, under its name with ".new" behind it, goes with the next
+// Replace or [Folder.Remove].
+func (f *Folder) Replace(name string, data []byte) error {
+	if err := f.locked(); err != nil {
+		return err
+	}
+	return replace(f.root, name, data)
+}
+
+// Remove removes a file if it is there, and what a crash in [Folder.Replace] left beside it. Once it has
+// returned nil, the file does not come back.
+func (f *Folder) Remove(name string) error {
+	if err := f.locked(); err != nil {
+		return err
+	}
+	if err := errors.Join(remove(f.root, name), remove(f.root, name+newSuffix)); err != nil {
+		return err
+	}
+	return syncFolder(f.root)
+}
+
+// Close gives the folder to the next who claims it.
+func (f *Folder) Close() error { return errors.Join(f.lock.Unlock(), f.Place.Close()) }
+
+// InUse reports whether a process has claimed the folder by the lock with the name. It leaves nothing behind.
+func InUse(dir, name string) bool {
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	lock := flock.New(path)
+	free, err := lock.TryLock()
+	if free {
+		err = lock.Unlock()
+	}
+	return err == nil && !free
+}
+
+// CheckLocks makes sure that a lock keeps others out in the file system of a folder, which must be there. It leaves
+// nothing behind.
+func CheckLocks(dir string) error {
+	file, err := os.CreateTemp(dir, TemporaryPrefix+"lock-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) //nolint:errcheck // it tells nothing about locks
+	if err := file.Close(); err != nil {
+		return err
+	}
+	one, other := flock.New(file.Name()), flock.New(file.Name())
+	defer one.Close()   //nolint:errcheck // as above
+	defer other.Close() //nolint:errcheck // as above
+	if _, err := one.TryLock(); err != nil {
+		return fmt.Errorf("the file system of %s has no locks: %w", dir, err)
+	}
+	if both, err := other.TryLock(); err != nil || both {
+		return fmt.Errorf("locks keep nobody out in the file system of %s, so that two servers could use it at once", dir)
+	}
+	return nil
+}
