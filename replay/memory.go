@@ -195,6 +195,12 @@ func (m *Memory) Lost() error {
 	return m.folder.Lost()
 }
 
+// Floor is the time up to which pairs have been forgotten: one that ends by then is answered with
+// [UnsureError]. It is later than now only when the clock has been set back.
+func (m *Memory) Floor() time.Time {
+	return time.Unix(m.common.second.Load(), 0)
+}
+
 // Len is the number of pairs that the store holds, with some that have just ended:
 // what counts against Config.Limit.
 func (m *Memory) Len() int { return int(m.common.held.Load()) }

@@ -17,6 +17,7 @@ import (
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/durable"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
@@ -252,6 +253,9 @@ func (c *Checkup) data() {
 		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
 	}
 	c.add("data", err, "Make the folder writable for the user that runs the server.")
+	if err == nil {
+		c.add("data", durable.CheckLocks(dir), "Put the folder on a file system with locks, such as a disk of this machine.")
+	}
 	c.tokenKeys()
 }
 

@@ -59,6 +59,7 @@ type Daemon struct {
 	options  Options
 	memory   *memory
 	parts    *parts
+	watches  watches
 	current  atomic.Pointer[service]
 	public   *listen.Listener
 	internal *listen.Listener
@@ -90,6 +91,7 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 	if d.memory, err = openMemory(cfg, d.options.Newborn); err != nil {
 		return err
 	}
+	d.watches = newWatches(d.memory, d.options.Log)
 	if err := d.listen(ctx, cfg); err != nil {
 		return err
 	}
@@ -192,6 +194,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return d.background(needed) })
 	group.Go(func() error { d.public.GiveBack(needed, debug.FreeOSMemory); return nil })
+	group.Go(func() error { return d.watch(needed) })
 	group.Go(func() error {
 		defer end()
 		<-running.Done()

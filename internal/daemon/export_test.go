@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"log/slog"
 	"net/http"
 	"testing"
 )
@@ -24,3 +26,20 @@ func Must[T any](v T, err error) func(*testing.T) T {
 		return v
 	}
 }
+
+// Look has the daemon look at its folders, as it does every ten seconds.
+func (d *Daemon) Look(ctx context.Context) { d.watchFolders(ctx) }
+
+// A ClockWatch is one with a clock and a floor of the test's own.
+type ClockWatch struct{ *clockWatch }
+
+// NewClockWatch begins at the time that read gives.
+func NewClockWatch(read func() (time.Time, time.Duration), floor func() time.Time, log *slog.Logger) ClockWatch {
+	c := newClockWatch(floor, log)
+	c.read = read
+	c.wall, c.passed = read()
+	return ClockWatch{c}
+}
+
+// Look looks once.
+func (c ClockWatch) Look(ctx context.Context) { c.look(ctx) }

@@ -45,7 +45,7 @@ func (d *Daemon) readiness() readiness {
 	if err := current.keys.Problem(); err != nil {
 		state.Problems = append(state.Problems, "tokens.keys: "+err.Error())
 	}
-	state.Problems = slices.Concat(state.Problems, d.public.Problems(), d.internal.Problems())
+	state.Problems = slices.Concat(state.Problems, d.watches.readiness(), d.public.Problems(), d.internal.Problems())
 	return state
 }
 

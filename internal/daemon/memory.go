@@ -5,41 +5,61 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/internal/durable"
 	"github.com/waybill-token/waybill/replay"
 )
 
 // A memory is what a server must not forget: it stays when the configuration is
 // exchanged, and outlives the process in the data folder.
 type memory struct {
+	folder  *durable.Place                 // in which the others have their own
 	used    *replay.Memory                 // assertions
 	revoked *accesstoken.MemoryRevocations // access tokens
 }
 
 func openMemory(cfg *config.Config, newborn bool) (*memory, error) {
-	used, err := replay.Open(replay.Config{
+	m := &memory{}
+	if err := m.open(cfg, newborn); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
+}
+
+func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
+	if err := os.MkdirAll(string(cfg.Data), 0o700); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	if m.folder, err = durable.OpenPlace(string(cfg.Data)); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	if err := durable.CheckLocks(string(cfg.Data)); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	m.used, err = replay.Open(replay.Config{
 		Dir:     replayFolder(cfg),
 		Leeway:  cfg.Policy.Leeway,
 		Newborn: newborn,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("replay memory: %w", err)
+		return fmt.Errorf("replay memory: %w", err)
 	}
 	had, err := accesstoken.HaveKeys(keysFolder(cfg)) // before the service makes the first
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("tokens.keys: %w", err), used.Close())
+		return fmt.Errorf("tokens.keys: %w", err)
 	}
-	revoked, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{
+	m.revoked, err = accesstoken.OpenRevocations(accesstoken.RevocationConfig{
 		Dir:     filepath.Join(string(cfg.Data), "revocations"),
 		Newborn: !had,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("revocations: %w", err), used.Close())
+		return fmt.Errorf("revocations: %w", err)
 	}
-	return &memory{used, revoked}, nil
+	return nil
 }
 
 func replayFolder(cfg *config.Config) string { return filepath.Join(string(cfg.Data), "replay") }
@@ -55,4 +75,27 @@ func (m *memory) tellDoubts(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-func (m *memory) close() error { return errors.Join(m.revoked.Close(), m.used.Close()) }
+// lost is an error when the data folder, or one in it, is not at its path any more, or can have become
+// that of another server.
+func (m *memory) lost() error {
+	for _, folder := range []interface{ Lost() error }{m.folder, m.used} {
+		if err := folder.Lost(); err != nil {
+			return err // one cause is one problem
+		}
+	}
+	return nil
+}
+
+func (m *memory) close() error {
+	var errs []error
+	if m.revoked != nil {
+		errs = append(errs, m.revoked.Close())
+	}
+	if m.used != nil {
+		errs = append(errs, m.used.Close())
+	}
+	if m.folder != nil {
+		errs = append(errs, m.folder.Close())
+	}
+	return errors.Join(errs...)
+}

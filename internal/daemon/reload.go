@@ -33,7 +33,7 @@ func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 	if keys := restartNeeded(old.config, cfg); len(keys) > 0 {
 		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
 	}
-	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
+	if err := errors.Join(d.keepsFolders(), refuseExposed(ctx, cfg, d.options.Log)); err != nil {
 		return err
 	}
 	if err := d.awaitRetired(ctx); err != nil {

@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+const (
+	// clockStep is from when on a difference is a step. NTP moves a clock smoothly by less, and a
+	// leap second is one.
+	clockStep = 2 * time.Second
+
+	// stepTold is for how long a step is told that costs nothing any more.
+	stepTold = 5 * time.Minute
+)
+
+// A clockWatch sees steps of this machine's clock, by comparing it with the time that passes.
+type clockWatch struct {
+	*watch
+
+	read  func() (wall time.Time, passed time.Duration)
+	floor func() time.Time // up to which used assertions have been forgotten
+
+	wall   time.Time     // at the last look
+	passed time.Duration // at the last look
+	step   time.Duration // the last one
+	set    time.Duration // all steps that are told, together
+	told   time.Duration // the value of passed until which they are
+}
+
+func newClockWatch(floor func() time.Time, log *slog.Logger) *clockWatch {
+	start := time.Now()
+	c := &clockWatch{
+		watch: &watch{key: "clock", log: log},
+		floor: floor,
+		read: func() (time.Time, time.Duration) {
+			now := time.Now()
+			return now.Round(0), now.Sub(start)
+		},
+	}
+	c.wall, c.passed = c.read()
+	return c
+}
+
+// look compares. It must be called often: several steps between two looks are one.
+func (c *clockWatch) look(ctx context.Context) {
+	floor := c.floor() // before the clock is read: it never runs ahead of one that is not set back
+	wall, passed := c.read()
+	if step := wall.Sub(c.wall) - (passed - c.passed); step.Abs() >= clockStep {
+		c.step, c.told = step.Round(time.Millisecond), passed+stepTold
+		c.set += step
+	}
+	c.wall, c.passed = wall, passed
+	c.tell(ctx, c.problem(floor))
+}
+
+// problem is what the steps so far mean. They are over when the clock is right again by its own
+// account, or some time has passed, and no assertion is refused for them.
+func (c *clockWatch) problem(floor time.Time) error {
+	behind := floor.After(c.wall)
+	if !behind && (c.set.Abs() < clockStep || c.passed >= c.told) {
+		c.step, c.set = 0, 0
+		return nil
+	}
+	what := fmt.Sprintf("it went forward by %s: it was set, or the machine was suspended; if it is wrong now, assertions are refused as expired", c.step)
+	switch {
+	case c.step < 0:
+		what = fmt.Sprintf("it was set back by %s; if it is wrong now, assertions are refused as issued in the future", -c.step)
+	case c.step == 0:
+		what = "it is behind what it was before the start"
+	}
+	if behind {
+		c.told = c.passed // it is over when the clock has come to the floor
+		what += fmt.Sprintf("; until %[1]s, assertions that end before %[1]s get no token, as their like have been forgotten", floor.UTC().Format(time.RFC3339))
+	}
+	return errors.New(what)
+}
