@@ -2,6 +2,7 @@ package listen_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -264,8 +265,8 @@ func TestGiveBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1000, "")
-		freed := 0
-		go w.listener.GiveBack(t.Context(), func() { freed++ })
+		var freed atomic.Int64
+		go w.listener.GiveBack(t.Context(), func() { freed.Add(1) })
 		wave := func(n int) {
 			t.Helper()
 			var peers []*peer
@@ -279,8 +280,9 @@ func TestGiveBack(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		for _, c := range []struct {
-			wave, want int
-			wait       time.Duration
+			wave int
+			want int64
+			wait time.Duration
 		}{
 			{100, 0, time.Hour},
 			{300, 1, 15 * time.Second},
@@ -290,8 +292,9 @@ func TestGiveBack(t *testing.T) {
 		} {
 			wave(c.wave)
 			time.Sleep(c.wait)
-			if freed != c.want {
-				t.Errorf("after a wave of %d and %s: freed %d times, want %d", c.wave, c.wait, freed, c.want)
+			synctest.Wait()
+			if freed.Load() != c.want {
+				t.Errorf("after a wave of %d and %s: freed %d times, want %d", c.wave, c.wait, freed.Load(), c.want)
 			}
 		}
 		w.end()
