@@ -20,11 +20,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
@@ -74,7 +72,8 @@ type PartySource interface {
 }
 
 // New checks the configuration, makes a signature for a try, and returns the handler. It answers
-// whatever path it is mounted on.
+// whatever path it is mounted on. It is an [io.Closer]: Close, when it gets no more requests, writes to the log what was only
+// counted so far.
 func New(c Config) (http.Handler, error) {
 	h, err := newHandler(c)
 	if err != nil {
@@ -103,25 +102,33 @@ func newHandler(c Config) (http.Handler, error) {
 	if c.Parties == nil && slices.ContainsFunc(o.restricted, Service.limited) {
 		return nil, errors.New("the field Parties must be set: a service is for parties of some roles or data spaces only")
 	}
-	h := &handler{log: c.Log, speaker: newSpeaker(c, o), complaint: rate.Sometimes{Interval: time.Second}}
+	h := &handler{log: logsum.New(c.Log), speaker: newSpeaker(c, o)}
 	if _, err := h.speaker.renew(); err != nil {
 		return nil, err
 	}
 	guarded := guard.Optional(c.Checker, ishare.ScopeISHARE)(http.HandlerFunc(h.answer))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			respond.JSON(w, http.StatusMethodNotAllowed, refusal{ishare.CodeInvalidRequest, "capabilities are asked for with GET"})
 			return
 		}
 		guarded.ServeHTTP(w, r)
-	}), nil
+	})
+	return h, nil
 }
 
 type handler struct {
-	log       *slog.Logger
-	speaker   *speaker
-	complaint rate.Sometimes // strangers choose how often they ask
+	http.Handler
+
+	log     *logsum.Log
+	speaker *speaker
+}
+
+// Close writes to the log what was only counted so far.
+func (h *handler) Close() error {
+	h.log.Close()
+	return nil
 }
 
 // body is the answer of iSHARE 3.0, and beside it the same token under the name of 2.x.
@@ -139,7 +146,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
 	if err != nil { // a key or a registry that is out of reach or slow, or a client that has left
 		if ctx := r.Context(); ctx.Err() == nil {
-			h.complaint.Do(func() { h.log.ErrorContext(ctx, "capabilities could not be told", slog.Any("error", err)) })
+			h.log.Lasting(ctx, slog.LevelError, "capabilities could not be told", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 		}
 		w.Header().Set("Retry-After", "1")
 		respond.JSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be told at this time"})

@@ -31,11 +31,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/logsum"
 )
 
 // A Checker tells what a token says when it is genuine, has not expired and was not
@@ -54,28 +52,38 @@ func ask(ctx context.Context, checker Checker, token string) (*accesstoken.Claim
 }
 
 // LogOutages returns the checker as one that writes to a log, as an error, why it could not check a
-// token, once a second at most. What is wrong with a token is not logged, nor is that a client left before
-// its token was checked. [NewForwardAuth] and [NewProxy] do this
-// with their own; for [Require] and [Optional], which have no log, it is yours to do:
+// token: once for each cause while it lasts, and how often when it has ended. What is wrong with a token is not logged, nor is
+// that a client left before its token was checked. [NewForwardAuth] and [NewProxy] do this
+// with their own, unless that does it already; for [Require] and [Optional], which have no log, it is yours to do:
 //
 //	protect := guard.Require(guard.LogOutages(tokens, log), "iSHARE")
+//
+// The checker is an [io.Closer]: Close writes what was only counted so far.
 func LogOutages(checker Checker, log *slog.Logger) Checker {
-	return &talkative{checker: checker, log: log, complaint: rate.Sometimes{Interval: time.Second}}
+	if t, ok := checker.(*talkative); ok {
+		return t
+	}
+	return &talkative{checker: checker, log: logsum.New(log)}
 }
 
 type talkative struct {
-	checker   Checker
-	log       *slog.Logger
-	complaint rate.Sometimes // strangers choose how often they ask
+	checker Checker
+	log     *logsum.Log
 }
 
 // Check implements [Checker].
 func (t *talkative) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
 	claims, err := ask(ctx, t.checker, token)
 	if err != nil && !isBad(err) && ctx.Err() == nil {
-		t.complaint.Do(func() { t.log.ErrorContext(ctx, "an access token could not be checked", slog.Any("error", err)) })
+		t.log.Lasting(ctx, slog.LevelError, "an access token could not be checked", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 	}
 	return claims, err
+}
+
+// Close implements [io.Closer].
+func (t *talkative) Close() error {
+	t.log.Close()
+	return nil
 }
 
 type contextKey struct{}

@@ -3,6 +3,7 @@ package guard_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -140,10 +141,23 @@ func TestOutagesAreLoggedSeldom(t *testing.T) {
 		if lines() != 1 {
 			t.Errorf("%d lines in one moment", lines())
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if lines() != 2 || !strings.Contains(told.String(), `"more":999`) {
+			t.Errorf("%d lines when it has ended: %s", lines(), told)
+		}
 		_, _ = checker.Check(t.Context(), "a-token")
-		if lines() != 2 {
-			t.Errorf("%d lines in two seconds", lines())
+		_, _ = checker.Check(t.Context(), "a-token")
+		if same := guard.LogOutages(checker, log); same != checker {
+			t.Error("each outage would be told twice")
+		}
+		closer, ok := checker.(io.Closer)
+		if !ok {
+			t.Fatal("nothing writes what was counted at the end")
+		}
+		check(t, closer.Close())
+		if lines() != 4 {
+			t.Errorf("%d lines at the end: %s", lines(), told)
 		}
 	})
 }

@@ -6,13 +6,16 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
@@ -84,4 +87,19 @@ func send(b *testing.B, target string, bodies []string) time.Duration {
 		}
 	}
 	return time.Since(start)
+}
+
+// BenchmarkScreened measures what it costs to refuse a request before its body, apart from net/http: it must be
+// little beside judging one, as that is all that is left to a server that gets more than it can answer.
+func BenchmarkScreened(b *testing.B) {
+	busy := &ishare.Outage{Rule: ishare.UnavailableOverload, RetryAfter: time.Second, Cause: errors.New("busy")}
+	handler, err := tokenendpoint.New(tokenendpoint.Config{
+		Verifier: &told{}, Issuer: &told{}, Log: slog.New(slog.DiscardHandler), Screen: func(*http.Request) error { return busy },
+	})
+	check(b, err)
+	r := httptest.NewRequest(http.MethodPost, tokenendpoint.Path, http.NoBody)
+	b.ReportAllocs()
+	for b.Loop() {
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
 }

@@ -2,7 +2,6 @@ package tokenendpoint
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -12,11 +11,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// Bounds on what a cause may add to the log: a private cause to an event, and its root to what is counted together.
-const (
-	maxCause = 300
-	maxRoot  = 100
-)
+// maxCause bounds what a private cause may add to the log.
+const maxCause = 300
 
 const message = "token request"
 
@@ -50,11 +46,11 @@ func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {
 	case e.err == nil:
 		to.LogAttrs(ctx, slog.LevelInfo, message, append([]slog.Attr{slog.String("outcome", "issued")}, e.attrs()...)...)
 	case rejection != nil:
-		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs(slog.String("hint", cut(rejection.Hint)))...)
+		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs)
 	case outage != nil && outage.Rule == ishare.Limited: // which is up to the client
-		log.Some(ctx, slog.LevelWarn, message, labels("unavailable", outage.Rule), e.attrs()...)
+		log.Some(ctx, slog.LevelWarn, message, labels("unavailable", outage.Rule), e.attrs)
 	case outage != nil:
-		log.Lasting(ctx, slog.LevelWarn, message, append(labels("unavailable", outage.Rule), slog.String("reason", root(outage.Cause))), e.attrs()...)
+		log.Lasting(ctx, slog.LevelWarn, message, append(labels("unavailable", outage.Rule), logsum.Reason(outage.Cause)...), e.attrs)
 	case !e.summed:
 		to.LogAttrs(ctx, slog.LevelError, message, append(labels("failed", ishare.Internal), e.attrs()...)...)
 	}
@@ -65,7 +61,7 @@ func labels(outcome string, rule *ishare.Rule) []slog.Attr {
 }
 
 // attrs are what differs between events of a kind.
-func (e *event) attrs(more ...slog.Attr) []slog.Attr {
+func (e *event) attrs() []slog.Attr {
 	attrs := make([]slog.Attr, 0, 13)
 	add := func(key, value string) {
 		if value != "" {
@@ -75,7 +71,9 @@ func (e *event) attrs(more ...slog.Attr) []slog.Attr {
 	if e.err != nil {
 		add("cause", cut(e.err.Error()))
 	}
-	attrs = append(attrs, more...)
+	if rejection, outage := ishare.Classify(e.err); rejection != nil && outage == nil {
+		add("hint", cut(rejection.Hint))
+	}
 	add("correlation", e.correlation)
 	add("client_id", string(e.clientID))
 	add("certificate", e.seen.Thumbprint)
@@ -87,22 +85,6 @@ func (e *event) attrs(more ...slog.Attr) []slog.Attr {
 	}
 	add("remote", e.remote)
 	return append(attrs, slog.Duration("duration", time.Since(e.start)))
-}
-
-// root is the innermost cause, which is the same for all requests that an outage meets, whatever they asked for.
-func root(err error) string {
-	for err != nil {
-		next := errors.Unwrap(err)
-		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
-			next = joined.Unwrap()[0]
-		}
-		if next == nil {
-			text := err.Error()
-			return text[:min(len(text), maxRoot)]
-		}
-		err = next
-	}
-	return ""
 }
 
 func cut(s string) string { return s[:min(len(s), maxCause)] }

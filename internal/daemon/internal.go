@@ -38,7 +38,7 @@ func (d *Daemon) internals() http.Handler {
 
 // openDesks makes what concerns access tokens.
 func (s *service) openDesks() (err error) {
-	auth := guard.ForwardAuthConfig{Checker: s.issuer, Log: s.log}
+	auth := guard.ForwardAuthConfig{Checker: s.checker, Log: s.log}
 	forwardAuth, err := guard.NewForwardAuth(auth)
 	if err != nil {
 		return err

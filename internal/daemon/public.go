@@ -35,10 +35,10 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 		return nil, err
 	}
 	s.base = ownURL(s.config, address.String())
-	services := offered(s.config, s.base, s.seal, s.issuer, s.log)
+	services := offered(s.config, s.base, s.seal, s.checker, s.log)
 	services.Parties = s.from.parties()
-	offer, err := capabilities.New(services)
-	if err != nil {
+	var err error
+	if s.offer, err = capabilities.New(services); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -46,19 +46,19 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 		mux.Handle(path, s.needing(s.endpoint, publicOf))
 		mux.HandleFunc(path+"/{$}", slashTooMany)
 	}
-	mux.Handle(capabilities.Path, s.needing(offer, publicOf))
+	mux.Handle(capabilities.Path, s.needing(s.offer, publicOf))
 	mux.HandleFunc("GET "+metadataPath, s.metadata)
 	mux.HandleFunc("GET "+metadataPath+"/{issuer...}", s.metadataOfPath)
 	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
 	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })
-	protect := guard.Require(guard.LogOutages(s.issuer, s.log), ishare.ScopeISHARE)
+	protect := guard.Require(s.checker, ishare.ScopeISHARE)
 	for pattern, handler := range secured {
 		mux.Handle(pattern, protect(handler))
 	}
 	if len(s.config.Routes) == 0 {
 		return mux, nil
 	}
-	proxy := routed(s.config, s.issuer, s.log)
+	proxy := routed(s.config, s.checker, s.log)
 	proxy.Own = mux
 	s.proxy, err = guard.NewProxy(proxy)
 	return s.proxy, err

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -47,6 +48,8 @@ type service struct {
 	proxy       *guard.Proxy     // nil: there are no routes
 	limits      *limits
 	endpoint    *tokenendpoint.Handler
+	checker     guard.Checker // the issuer, which tells the log why it cannot check
+	offer       http.Handler  // capabilities
 
 	using   sync.RWMutex    // read-locked by requests that need what close gives up
 	current func() *service // answers when this one has retired
@@ -208,6 +211,7 @@ func (s *service) openIssuer() (err error) {
 		Keys:     s.keys,
 		Revoked:  s.memory.revoked,
 	})
+	s.checker = guard.LogOutages(s.issuer, s.log)
 	return err
 }
 
@@ -257,6 +261,11 @@ func (s *service) close() error {
 	}
 	if s.keyFolder != nil {
 		errs = append(errs, s.keyFolder.Close())
+	}
+	for _, counts := range []any{s.checker, s.offer} {
+		if c, ok := counts.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
 	}
 	if s.proxy != nil {
 		s.proxy.CloseIdleConnections()

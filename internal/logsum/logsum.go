@@ -5,6 +5,7 @@ package logsum
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -30,13 +31,13 @@ type Log struct {
 	ctx context.Context // of the sums, which are nobody's
 
 	mu     sync.Mutex // guards what follows
-	kinds  map[string]*kind
+	kinds  map[name]*kind
 	closed bool
 }
 
 // New returns a Log that writes to another.
 func New(log *slog.Logger) *Log {
-	return &Log{log: log, ctx: context.Background(), kinds: make(map[string]*kind)}
+	return &Log{log: log, ctx: context.Background(), kinds: make(map[name]*kind)}
 }
 
 // A kind is what is counted together.
@@ -53,18 +54,18 @@ type kind struct {
 }
 
 // Some writes the first few events of a kind in each interval, and at its end how many more there were. The rest
-// of the attributes is for events that are written in full.
-func (l *Log) Some(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest ...slog.Attr) {
+// of the attributes is asked for when an event is written in full.
+func (l *Log) Some(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest func() []slog.Attr) {
 	if l.count(kind{level: level, message: message, labels: labels}, few) == nil {
-		l.write(ctx, level, message, slices.Concat(labels, rest))
+		l.write(ctx, level, message, slices.Concat(labels, rest()))
 	}
 }
 
 // Lasting writes the first event of a kind, and how many more there were when none has come for an interval: it is for
 // what goes on until its cause is removed.
-func (l *Log) Lasting(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest ...slog.Attr) {
+func (l *Log) Lasting(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest func() []slog.Attr) {
 	if l.count(kind{level: level, message: message, labels: labels, lasting: true}, 1) == nil {
-		l.write(ctx, level, message, slices.Concat(labels, rest))
+		l.write(ctx, level, message, slices.Concat(labels, rest()))
 	}
 }
 
@@ -75,6 +76,26 @@ func (l *Log) Failure(level slog.Level, message string, labels []slog.Attr) (cor
 		return summed.correlation, false
 	}
 	return rand.Text(), true
+}
+
+// maxReason bounds a cause by which events are counted.
+const maxReason = 100
+
+// Reason is a label: the innermost cause of an error, which is the same for all requests that an outage meets,
+// whatever they asked for.
+func Reason(err error) []slog.Attr {
+	for err != nil {
+		next := errors.Unwrap(err)
+		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
+			next = joined.Unwrap()[0]
+		}
+		if next == nil {
+			text := err.Error()
+			return []slog.Attr{slog.String("reason", text[:min(len(text), maxReason)])}
+		}
+		err = next
+	}
+	return nil
 }
 
 // count returns nil for an event to be written in full, and otherwise its kind.
@@ -96,33 +117,38 @@ func (l *Log) count(event kind, most int) *kind {
 
 // find returns the kind of an event, which begins with it if there is none.
 func (l *Log) find(event kind) *kind {
-	name := event.name()
-	k := l.kinds[name]
+	of := event.name()
+	k := l.kinds[of]
 	if k == nil && len(l.kinds) >= maxKinds {
 		event.labels = nil
-		name = event.name()
-		k = l.kinds[name]
+		of = event.name()
+		k = l.kinds[of]
 	}
 	if k == nil {
 		k = &event
 		k.began = time.Now()
-		k.timer = time.AfterFunc(Interval, func() { l.end(name, k) })
-		l.kinds[name] = k
+		k.timer = time.AfterFunc(Interval, func() { l.end(of, k) })
+		l.kinds[of] = k
 	}
 	return k
 }
 
-func (k *kind) name() string {
-	var b strings.Builder
-	b.WriteString(k.level.String() + "\x00" + k.message)
-	for _, a := range k.labels {
-		b.WriteString("\x00" + a.String())
+// A name is the same for all events of a kind.
+type name struct {
+	level           slog.Level
+	message, labels string
+}
+
+func (k *kind) name() name {
+	values := make([]string, len(k.labels))
+	for i, a := range k.labels {
+		values[i] = a.Value.String()
 	}
-	return b.String()
+	return name{k.level, k.message, strings.Join(values, "\x00")}
 }
 
 // end is called when an interval has passed.
-func (l *Log) end(name string, k *kind) {
+func (l *Log) end(of name, k *kind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -132,7 +158,7 @@ func (l *Log) end(name string, k *kind) {
 		k.timer.Reset(wait)
 		return
 	}
-	delete(l.kinds, name)
+	delete(l.kinds, of)
 	l.sumUp(k)
 }
 

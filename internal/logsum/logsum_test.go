@@ -46,17 +46,21 @@ func (p *page) want(t *testing.T, when string, lines ...string) {
 
 func rule(id string) []slog.Attr { return []slog.Attr{slog.String("rule", id)} }
 
+func attr(i int) func() []slog.Attr {
+	return func() []slog.Attr { return []slog.Attr{slog.Int("i", i)} }
+}
+
 func (p *page) some(t *testing.T, n int, id string) {
 	t.Helper()
 	for i := range n {
-		p.Some(t.Context(), slog.LevelInfo, "refused", rule(id), slog.Int("i", i))
+		p.Some(t.Context(), slog.LevelInfo, "refused", rule(id), attr(i))
 	}
 }
 
 func (p *page) lasting(t *testing.T, n int, cause string) {
 	t.Helper()
 	for i := range n {
-		p.Lasting(t.Context(), slog.LevelWarn, "outage", []slog.Attr{slog.String("cause", cause)}, slog.Int("i", i))
+		p.Lasting(t.Context(), slog.LevelWarn, "outage", []slog.Attr{slog.String("cause", cause)}, attr(i))
 		time.Sleep(time.Second)
 	}
 }

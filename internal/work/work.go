@@ -12,10 +12,12 @@ import (
 
 const (
 	// burst is how long newcomers may wait for a place once there is none, and perPlace how many of them
-	// for each place. Many clients may come at the same time; when more come all the time than can be
-	// served, waiting helps nobody.
+	// for each place: many clients may come at the same time. When more come all the time than can be
+	// served, waiting helps nobody, and the fewer are taken in the sooner the others have their answer: then there are
+	// places/overload places, until for as long as a burst nobody has found them taken.
 	burst    = 100 * time.Millisecond
 	perPlace = 8
+	overload = 4
 
 	// perProcessor is the default number of places: a few milliseconds of work.
 	perProcessor = 32
@@ -34,7 +36,8 @@ type Gate struct {
 	mu      sync.Mutex // guards what follows
 	taken   int
 	waiting []chan struct{} // each is closed when a place is given to who waits there
-	since   time.Time       // when a place was missing; zero once half of them were free again
+
+	since, last time.Time // when a place was missing first, and last
 }
 
 // NewGate returns a gate with one place at least.
@@ -43,15 +46,31 @@ func NewGate(places int) *Gate { return &Gate{places: max(1, places)} }
 // Places is how many there are.
 func (g *Gate) Places() int { return g.places }
 
-// Busy reports whether [Gate.Enter] would refuse a newcomer.
+// Busy reports whether [Gate.Enter] would refuse a newcomer, who counts as one that did come.
 func (g *Gate) Busy() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.taken >= g.places && !g.mayWait(time.Now())
+	return !g.hasPlace() && !g.mayWait()
 }
 
-func (g *Gate) mayWait(now time.Time) bool {
-	return len(g.waiting) < perPlace*g.places && (g.since.IsZero() || now.Sub(g.since) < burst)
+// hasPlace notes when there is none.
+func (g *Gate) hasPlace() bool {
+	now, places := time.Now(), g.places
+	if now.Sub(g.last) >= burst {
+		g.since = now
+	} else if now.Sub(g.since) >= burst {
+		places = max(1, places/overload)
+	}
+	if g.taken < places {
+		return true
+	}
+	g.last = now
+	return false
+}
+
+// mayWait is asked when there is no place.
+func (g *Gate) mayWait() bool {
+	return g.last.Sub(g.since) < burst && len(g.waiting) < perPlace*g.places
 }
 
 // Enter takes a place, for which it may wait a short time. The error is [ErrBusy], or why the context has ended;
@@ -79,16 +98,12 @@ func (g *Gate) Enter(ctx context.Context) error {
 func (g *Gate) arrive() (turn chan struct{}, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.taken < g.places {
+	if g.hasPlace() {
 		g.taken++
 		return nil, nil //nolint:nilnil // there is nothing to wait for
 	}
-	now := time.Now()
-	if !g.mayWait(now) {
+	if !g.mayWait() {
 		return nil, ErrBusy
-	}
-	if g.since.IsZero() {
-		g.since = now
 	}
 	turn = make(chan struct{})
 	g.waiting = append(g.waiting, turn)
@@ -120,7 +135,4 @@ func (g *Gate) pass() {
 		return
 	}
 	g.taken--
-	if g.taken <= g.places/2 {
-		g.since = time.Time{}
-	}
 }
