@@ -130,12 +130,16 @@ func TestLostRevocations(t *testing.T) {
 		"last line gone": func(folder string) error {
 			return os.Truncate(filepath.Join(folder, "revocations"), int64(len("waybill revocations 2\n")))
 		},
-		"folder gone, and the keys are not": os.RemoveAll,
+		"folder gone, and the keys are not":       os.RemoveAll,
+		"folder gone, and the keys are elsewhere": os.RemoveAll,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := newHome(t)
 			cfg := parse(t, dir)
+			if strings.HasSuffix(name, "elsewhere") {
+				cfg = parse(t, dir, "WAYBILL_TOKENS_KEYS="+filepath.Join(t.TempDir(), "keys"))
+			}
 			s := start(t, daemon.Options{Newborn: true, Secured: secured}, cfg)
 			if _, _, body := get(t, plain(t), s.internal+"/readyz"); strings.Contains(string(body), "access tokens") {
 				t.Errorf("at a first start, /readyz says %s", body)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -40,6 +41,10 @@ func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
 	if err := durable.CheckLocks(string(cfg.Data)); err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
+	served, err := hasServed(cfg) // before anything is made
+	if err != nil {
+		return err
+	}
 	m.used, err = replay.Open(replay.Config{
 		Dir:     replayFolder(cfg),
 		Leeway:  cfg.Policy.Leeway,
@@ -48,18 +53,32 @@ func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("replay memory: %w", err)
 	}
-	had, err := accesstoken.HaveKeys(keysFolder(cfg)) // before the service makes the first
-	if err != nil {
-		return fmt.Errorf("tokens.keys: %w", err)
-	}
 	m.revoked, err = accesstoken.OpenRevocations(accesstoken.RevocationConfig{
 		Dir:     filepath.Join(string(cfg.Data), "revocations"),
-		Newborn: !had,
+		Newborn: !served,
 	})
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}
 	return nil
+}
+
+// hasServed reports whether tokens may have been issued from the data folder that are still
+// accepted: there are keys, and if they lie elsewhere, where other servers may have made
+// them, the folder shows an earlier life besides.
+func hasServed(cfg *config.Config) (bool, error) {
+	keys, err := accesstoken.HaveKeys(keysFolder(cfg))
+	if err != nil {
+		return false, fmt.Errorf("tokens.keys: %w", err)
+	}
+	within, err := filepath.Rel(string(cfg.Data), keysFolder(cfg))
+	if !keys || err == nil && filepath.IsLocal(within) {
+		return keys, nil
+	}
+	if _, err = os.Stat(replayFolder(cfg)); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func replayFolder(cfg *config.Config) string { return filepath.Join(string(cfg.Data), "replay") }
