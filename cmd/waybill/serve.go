@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,10 +26,14 @@ func (c *command) serve() *cli.Command {
 		Description: "Logs JSON to standard error. SIGHUP reloads the configuration; a bad one leaves the old one in use and\n" +
 			"says why. SIGINT and SIGTERM stop the server after the requests under way; a second one stops it at once.\n" +
 			"Sockets with the names public and internal are taken from a service manager (LISTEN_FDS).\n\n" +
+			"After a first start or a crash no tokens are given for as long as policy.leeway (10 seconds), since nobody knows which\n" +
+			"assertions were used before; until then /readyz is 503 and says from when. --first-start skips that for a party that has\n" +
+			"never served, and is refused when the data folder or that of the token keys holds anything.\n\n" +
 			"--protect puts a program behind access tokens: requests with a good one are passed on to it, with header\n" +
 			"fields that say who calls. Its address must be reachable through this server only.",
 		Flags: []cli.Flag{
 			configFlag(),
+			&cli.BoolFlag{Name: "first-start", Usage: "this party has never served before, so no assertion to it can have been used: give tokens at once"},
 			&cli.StringFlag{Name: "protect", Usage: "pass requests with an access token on to `URL`, short for a route with the path /"},
 		},
 		Action: func(ctx context.Context, cmd *cli.Command) error {
@@ -44,11 +49,14 @@ func (c *command) serve() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := checkFirstStart(cmd.Bool("first-start"), cfg); err != nil {
+				return err
+			}
 			sockets, err := listen.Inherited(daemon.SocketPublic, daemon.SocketInternal)
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets})
+			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets, Newborn: cmd.Bool("first-start")})
 			if err != nil {
 				return err
 			}
@@ -65,6 +73,17 @@ func (c *command) serve() *cli.Command {
 			return err
 		},
 	}
+}
+
+// checkFirstStart refuses what says that it is a first start and is not.
+func checkFirstStart(claimed bool, cfg *config.Config) error {
+	if !claimed {
+		return nil
+	}
+	if err := daemon.FirstStart(cfg); err != nil {
+		return hintedError{fmt.Errorf("--first-start: %w", err), "Start without --first-start, and wait for /readyz."}
+	}
+	return nil
 }
 
 // loader reads the configuration, with a program to protect besides when there is one.

@@ -89,7 +89,7 @@ func TestCheckCallers(t *testing.T) {
 	}
 	cfg := parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_LISTEN_INTERNAL=:0", "WAYBILL_LISTEN_INTERNAL_SECRET=the-secret-of-the-house-0",
 		"WAYBILL_LISTEN_INTERNAL_CALLERS={a-good: good, b-again: again, c-short: short, d-blank: blank, e-weak: weak, f-house: house, g-none: none, h-empty: empty}")
-	found := daemon.Check(cfg)
+	found := check(cfg)
 	if d := cmp.Diff([]string{
 		"listen.internal_callers.b-again: has the same secret as a-good", "listen.internal_callers.c-short: want a secret of at least 16", "listen.internal_callers.d-blank: want a secret of at least 16",
 		"listen.internal_callers.f-house: has the same secret as $WAYBILL_LISTEN_INTERNAL_SECRET", "listen.internal_callers.g-none: ", "listen.internal_callers.h-empty: ",
@@ -193,7 +193,7 @@ func TestPathsOfRoutes(t *testing.T) {
 		}
 	}
 	cfg := parse(t, newHome(t), fmt.Sprintf("WAYBILL_ROUTES=[{path: /ngsi-ld, upstream: %q, paths: opaque}, {path: /orders, upstream: %q, scope: orders}]", api.URL, api.URL))
-	if problems := daemon.Check(cfg).Problems; len(problems) != 1 || problems[0].Key != "routes[0].paths" || problems[0].Mend == "" {
+	if problems := check(cfg).Problems; len(problems) != 1 || problems[0].Key != "routes[0].paths" || problems[0].Mend == "" {
 		t.Errorf("%v", problems)
 	}
 }

@@ -40,7 +40,7 @@ type Checkup struct {
 func Check(cfg *config.Config) *Checkup {
 	c := &Checkup{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
 	defer c.close()
-	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.clock, c.capabilities, c.internal, c.revocation, c.others} {
+	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.clock, c.capabilities, c.internal, c.risks, c.upstreams, c.revocation, c.others} {
 		look()
 	}
 	return c

@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/internal/config"
-	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -29,7 +27,7 @@ func (c *Checkup) capabilities() {
 	c.add("capabilities", err, "")
 }
 
-// internal: whoever reaches that listener can read and revoke tokens.
+// internal looks at the secrets of that listener.
 func (c *Checkup) internal() {
 	if text := c.Config.Listen.Secret.Reveal(); text != "" && config.IsWeakSecret(text) {
 		c.Warnings = append(c.Warnings, c.Config.SecretProblem(config.SecretWeak))
@@ -41,18 +39,6 @@ func (c *Checkup) internal() {
 			c.warn(callerKey(name), config.SecretWeak, config.MendSecret)
 		}
 	}
-	if isOpen(c.Config) {
-		c.warn("listen.internal", openInternal, "Set WAYBILL_LISTEN_INTERNAL_SECRET or listen.internal_callers, or see that nobody else reaches it.")
-	}
-}
-
-const openInternal = "whoever reaches it can ask what an access token says, and revoke tokens"
-
-// isOpen reports whether others than this machine may reach the internal listener, and need
-// no secret.
-func isOpen(cfg *config.Config) bool {
-	host, _, err := net.SplitHostPort(string(cfg.Listen.Internal))
-	return err == nil && cfg.Listen.Secret.Reveal() == "" && cfg.Listen.InternalCallers == nil && !loopback.Is(host)
 }
 
 // revocation: clients often have their seals from the CA that ours is from.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -25,6 +27,15 @@ func told(problems []config.Problem) string {
 		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// check is [daemon.Check] without the risks that the configuration of these tests takes.
+func check(cfg *config.Config) *daemon.Checkup {
+	c := daemon.Check(cfg)
+	c.Warnings = slices.DeleteFunc(c.Warnings, func(w config.Problem) bool {
+		return w.Key == "trust.revocation" && strings.HasPrefix(w.Message, "off: ") || w.Key == "trust.revocation_allow_private"
+	})
+	return c
 }
 
 // tree tells everything about a folder that a visitor could change.
@@ -65,7 +76,7 @@ func TestCheckLeavesNothing(t *testing.T) {
 	look := func() {
 		t.Helper()
 		before := tree(t, dir)
-		c := daemon.Check(cfg)
+		c := check(cfg)
 		if len(c.Problems) > 0 || len(c.Warnings) > 0 {
 			t.Errorf("problems %v, warnings %v", c.Problems, c.Warnings)
 		}
@@ -86,11 +97,11 @@ func TestCheckBesideTheServer(t *testing.T) {
 	dir := newHome(t)
 	s := start(t, daemon.Options{}, parse(t, dir))
 	addresses := []string{"WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_LISTEN_PUBLIC=" + s.PublicAddr().String(), "WAYBILL_LISTEN_INTERNAL=" + s.InternalAddr().String()}
-	c := daemon.Check(parse(t, dir, addresses...))
+	c := check(parse(t, dir, addresses...))
 	if len(c.Problems) > 0 || len(c.Warnings) != 1 || !strings.Contains(told(c.Warnings), "a server is running with this folder") {
 		t.Errorf("problems: %s\nwarnings: %s", told(c.Problems), told(c.Warnings))
 	}
-	c = daemon.Check(parse(t, dir, append(addresses, "WAYBILL_DATA=elsewhere")...))
+	c = check(parse(t, dir, append(addresses, "WAYBILL_DATA=elsewhere")...))
 	if len(c.Problems) != 2 || !strings.Contains(told(c.Problems), "in use") {
 		t.Errorf("with another folder: %s", told(c.Problems))
 	}
@@ -107,7 +118,7 @@ func TestCheckMakesNoKey(t *testing.T) {
 		}
 	})
 	before := tree(t, dir)
-	if c := daemon.Check(parse(t, dir)); len(c.Problems) > 0 {
+	if c := check(parse(t, dir)); len(c.Problems) > 0 {
 		t.Errorf("problems: %s", told(c.Problems))
 	}
 	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
@@ -123,7 +134,7 @@ func TestCheckClock(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(dir, "parties.json"), ahead, ahead); err != nil {
 		t.Fatal(err)
 	}
-	c := daemon.Check(parse(t, dir))
+	c := check(parse(t, dir))
 	if got := told(c.Problems); len(c.Problems) != 1 || !strings.Contains(got, "participants.file") || !strings.Contains(got, "clock is behind") || !strings.Contains(got, "NTP") {
 		t.Errorf("problems: %s", got)
 	}
@@ -138,7 +149,7 @@ func TestCheckTokenKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "data", "keys", "enc-000001.jwk"), []byte("{}"))
-	c := daemon.Check(cfg)
+	c := check(cfg)
 	if got := told(c.Problems); len(c.Problems) != 1 || !strings.Contains(got, "tokens.keys") || !strings.Contains(got, "enc-000001.jwk") {
 		t.Errorf("problems: %s", got)
 	}
@@ -154,7 +165,7 @@ func TestUnsupportedIsRefused(t *testing.T) {
 	} {
 		cfg := parse(t, dir, environ)
 		const want = "not supported by this version"
-		if c := daemon.Check(cfg); !strings.Contains(told(c.Problems), want) {
+		if c := check(cfg); !strings.Contains(told(c.Problems), want) {
 			t.Errorf("%s: Check says %v", environ, c.Problems)
 		}
 		if _, err := daemon.Explain(t.Context(), cfg, discard, "a.b.c", time.Now()); err == nil || !strings.Contains(err.Error(), want) {
@@ -179,7 +190,7 @@ func TestCheckReadsPartyRecords(t *testing.T) {
 		{"id": "did:ishare:EU.NL.NTRNL-10000009", "claim": []},
 		{"id": "did:ishare:EU.NL.NTRNL-10000008", "claims": []}]`
 	write(t, path, append(bytes.TrimSuffix(records, []byte("]")), odd...))
-	c := daemon.Check(parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example"))
+	c := check(parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example"))
 	if len(c.Problems) > 0 || len(c.Warnings) != 2 {
 		t.Fatalf("problems %s\nwarnings %s", told(c.Problems), told(c.Warnings))
 	}
@@ -193,5 +204,65 @@ func TestCheckReadsPartyRecords(t *testing.T) {
 	}
 	if !strings.Contains(c.Warnings[0].Message, "did you mean claims?") {
 		t.Error(c.Warnings[0])
+	}
+}
+
+// What takes a risk is told by check, and once by a server: at its start, or when a reload begins to take it.
+func TestRisks(t *testing.T) {
+	t.Parallel()
+	dir, keys := newHome(t), t.TempDir()
+	secret := "WAYBILL_LISTEN_INTERNAL_SECRET=" + strings.Repeat("s3cret", 5)
+	for _, c := range []struct{ environ, key, message string }{
+		{"WAYBILL_TRUST_REVOCATION=off", "trust.revocation", "off: nobody is asked"},
+		{"WAYBILL_TRUST_REVOCATION=prefer", "trust.revocation", "prefer: whoever keeps"},
+		{"WAYBILL_TRUST_REVOCATION_ALLOW_PRIVATE=true", "trust.revocation_allow_private", "on its own networks"},
+		{"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow", "policy.extra_header_parameters", "what iSHARE does not allow"},
+		{"WAYBILL_LISTEN_PUBLIC=0.0.0.0:0", "listen.public", "without listen.tls"},
+		{"WAYBILL_LISTEN_INTERNAL=0.0.0.0:0", "listen.internal", "whoever reaches it"},
+		{"WAYBILL_TOKENS_KEYS=" + keys, "tokens.keys", "outside data"},
+		{"WAYBILL_TOKENS_KEYS=data/elsewhere", "", ""},
+		{"WAYBILL_LISTEN_PUBLIC=localhost:0", "", ""},
+		{"WAYBILL_LISTEN_INTERNAL=0.0.0.0:0 " + secret, "", ""},
+	} {
+		t.Run(c.environ, func(t *testing.T) {
+			t.Parallel()
+			cfg := parse(t, dir, append([]string{"WAYBILL_TRUST_REVOCATION=require"}, strings.Fields(c.environ)...)...)
+			found := daemon.Risks(cfg)
+			if c.key == "" && len(found) > 0 || c.key != "" && (len(found) != 1 || found[0].Key != c.key || !strings.Contains(found[0].Message, c.message)) {
+				t.Errorf("%s", told(found))
+			}
+		})
+	}
+	c := daemon.Check(parse(t, dir))
+	if n := strings.Count(told(c.Warnings), "trust.revocation: off: "); n != 1 {
+		t.Errorf("check tells it %d times: %s", n, told(c.Warnings))
+	}
+	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	for _, environ := range [][]string{nil, {"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow"}, {"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow"}} {
+		if err := s.Reload(t.Context(), parse(t, dir, environ...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var logged []any
+	for _, r := range s.log.records(t, "a setting takes a risk") {
+		logged = append(logged, r["key"])
+	}
+	if diff := cmp.Diff([]any{"trust.revocation", "policy.extra_header_parameters"}, logged); diff != "" {
+		t.Errorf("logged (-want +got):\n%s", diff)
+	}
+}
+
+// A program behind a route that does not answer is a warning: it may be started later.
+func TestCheckCallsUpstreams(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := check(parse(t, newHome(t), "WAYBILL_LISTEN_URL=https://provider.example",
+		"WAYBILL_ROUTES=[{path: /here, upstream: 'http://"+l.Addr().String()+"'}, {path: /there, upstream: 'http://127.0.0.1:1'}]"))
+	if len(c.Problems) > 0 || len(c.Warnings) != 1 || c.Warnings[0].Key != "routes[1].upstream" {
+		t.Errorf("problems: %s\nwarnings: %s", told(c.Problems), told(c.Warnings))
 	}
 }

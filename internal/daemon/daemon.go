@@ -42,7 +42,7 @@ type Options struct {
 	// bearers of an access token only.
 	Secured map[string]http.Handler
 	// Newborn says that the party came into being with this start, so that no
-	// assertion to it can have been used before: see [replay.Config].
+	// assertion to it can have been used before: see [replay.Config] and [FirstStart].
 	Newborn bool
 	// Sockets are taken instead of the addresses of the configuration: see [SocketPublic].
 	Sockets map[string]net.Listener
@@ -101,9 +101,7 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 	}
 	d.current.Store(s)
 	d.memory.tellDoubts(ctx, d.options.Log)
-	if isOpen(cfg) {
-		d.options.Log.WarnContext(ctx, "the internal listener is open: "+openInternal, slog.String("listen", d.internal.Addr().String()))
-	}
+	tellRisks(ctx, d.options.Log, risks(cfg), nil)
 	return nil
 }
 

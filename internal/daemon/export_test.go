@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/config"
 )
 
 // Server is the server of each listener.
@@ -16,6 +18,9 @@ func OwnPaths() []string { return ownPaths() }
 
 // Soon waits for something, but not for ever.
 func Soon(what func() error) error { return soon(what) }
+
+// Risks are those that a configuration takes.
+func Risks(cfg *config.Config) []config.Problem { return risks(cfg) }
 
 // Must unwraps what cannot fail in a test that goes right.
 func Must[T any](v T, err error) func(*testing.T) T {

@@ -69,13 +69,13 @@ func chmod(t *testing.T, path string, change func(os.FileMode) os.FileMode) (bac
 func TestWhatOthersMayDo(t *testing.T) {
 	t.Parallel()
 	cfg, dir, keys := fullHome(t)
-	if c := daemon.Check(cfg); len(c.Problems)+len(c.Warnings) > 0 {
+	if c := check(cfg); len(c.Problems)+len(c.Warnings) > 0 {
 		t.Fatalf("a sound folder: problems %s\nwarnings %s", told(c.Problems), told(c.Warnings))
 	}
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		path := filepath.Join(dir, name)
 		back := chmod(t, path, func(m os.FileMode) os.FileMode { return m | 0o002 })
-		c := daemon.Check(cfg)
+		c := check(cfg)
 		if len(c.Problems) != 1 || c.Problems[0].Key != keys[name] || !strings.HasPrefix(c.Problems[0].Message, path+": every account of this machine may ") {
 			t.Errorf("%s: problems: %s", name, told(c.Problems))
 		}
@@ -94,7 +94,7 @@ func TestWhatOthersMayDo(t *testing.T) {
 	if err := s.Reload(t.Context(), cfg); err != nil {
 		t.Error(err)
 	}
-	c := daemon.Check(cfg)
+	c := check(cfg)
 	logged := s.log.records(t, "others have access to what the server relies on")
 	if len(c.Problems) > 0 || len(c.Warnings) != 6 || len(logged) != 5 { // check tells besides that the server runs
 		t.Errorf("problems: %s\nwarnings: %s\nlogged: %v", told(c.Problems), told(c.Warnings), logged)
@@ -120,7 +120,7 @@ func TestWhatSomeOthersMayDo(t *testing.T) {
 	for _, name := range []string{"root.pem", "data"} {
 		chmod(t, filepath.Join(dir, name), func(m os.FileMode) os.FileMode { return m | 0o020 })
 	}
-	c := daemon.Check(cfg)
+	c := check(cfg)
 	if len(c.Problems) > 0 || len(c.Warnings) != 7 {
 		t.Errorf("problems: %s\nwarnings: %s", told(c.Problems), told(c.Warnings))
 	}

@@ -334,7 +334,7 @@ func TestRoutesThatAreRefused(t *testing.T) {
 	cfg := parse(t, newHome(t), "WAYBILL_ROUTES="+`[{path: /a, upstream: "http://h"}, {path: /A/, upstream: "http://h"}, {path: /connect/token, upstream: "http://h"},
 		{path: /connect/token/x, upstream: "http://h"}, {path: /Capabilities/x, upstream: "http://h"}, {path: b, upstream: "http://h"}, {path: /a;b, upstream: "http://h"}, {path: /c/../d, upstream: "http://h"}, {path: /e, upstream: "http://h"}]`)
 	var places []string
-	for _, p := range daemon.Check(cfg).Problems {
+	for _, p := range check(cfg).Problems {
 		places = append(places, p.Key)
 	}
 	want := []string{"routes[1].path", "routes[2].path", "routes[3].path", "routes[4].path", "routes[5].path", "routes[6].path", "routes[7].path"}
@@ -523,7 +523,7 @@ func TestCheckSecured(t *testing.T) {
 		{[]string{"WAYBILL_LISTEN_INTERNAL=localhost:0"}, "", ""},
 		{[]string{"WAYBILL_TRUST_REVOCATION=require"}, "", "trust.revocation: the certificate of "},
 	} {
-		found := daemon.Check(parse(t, dir, append([]string{"WAYBILL_LISTEN_URL=https://provider.example"}, c.environ...)...))
+		found := check(parse(t, dir, append([]string{"WAYBILL_LISTEN_URL=https://provider.example"}, c.environ...)...))
 		for _, list := range []struct {
 			got  []config.Problem
 			want string

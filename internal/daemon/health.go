@@ -14,7 +14,8 @@ type readiness struct {
 	Ready    bool      `json:"ready"`
 	Parties  int       `json:"parties"`
 	Loaded   time.Time `json:"parties_loaded,omitzero"`
-	Problems []string  `json:"problems,omitempty"` // what an operator should see to
+	From     time.Time `json:"tokens_from,omitzero"` // when tokens are given from; zero: they are
+	Problems []string  `json:"problems,omitempty"`   // what an operator should see to
 }
 
 func live(w http.ResponseWriter, _ *http.Request) {
@@ -36,8 +37,9 @@ func (d *Daemon) readiness() readiness {
 	current := d.current.Load()
 	state := current.from.readiness()
 	state.Ready = !d.draining.Load()
-	if from := d.memory.used.VouchesFrom(); d.memory.used.Doubt() != nil && time.Now().Before(from) {
-		state.Problems = append(state.Problems, "state: assertions issued before "+from.UTC().Format(time.RFC3339)+" get no token, as they may have been used")
+	if from := d.memory.tokensFrom(); time.Now().Before(from) {
+		state.Ready, state.From = false, from
+		state.Problems = append(state.Problems, "state: tokens are given from "+from.Format(time.RFC3339)+" on: assertions issued before may have been used")
 	}
 	if err := d.memory.revoked.Doubt(); err != nil {
 		state.Problems = append(state.Problems, "state: "+err.Error())

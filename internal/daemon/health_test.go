@@ -24,6 +24,7 @@ type ready struct {
 	Ready    bool      `json:"ready"`
 	Parties  int       `json:"parties"`
 	Loaded   time.Time `json:"parties_loaded"`
+	From     time.Time `json:"tokens_from"`
 	Problems []string  `json:"problems"`
 }
 
@@ -49,12 +50,58 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A server that cannot vouch yet is ready: most of its clients are well served in a moment.
+// Until a server can vouch, it is sent no requests; it says for how long, and so does the log.
 func TestHealthOfAFirstStart(t *testing.T) {
 	t.Parallel()
-	s := start(t, daemon.Options{}, parse(t, newHome(t)))
-	if status, r := s.ready(t); status != http.StatusOK || !r.Ready || len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], "state: ") {
+	const leeway = 2 * time.Second
+	before := time.Now()
+	s := start(t, daemon.Options{}, parse(t, newHome(t), "WAYBILL_POLICY_LEEWAY="+leeway.String()))
+	status, r := s.ready(t)
+	if status != http.StatusServiceUnavailable || r.Ready || len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], "state: tokens are given from ") {
 		t.Errorf("/readyz: status %d, %+v", status, r)
+	}
+	if r.From.Before(before.Add(leeway)) || r.From.After(time.Now().Add(leeway+2*time.Second)) {
+		t.Errorf("tokens from %s, and the server began after %s", r.From, before)
+	}
+	told := s.log.records(t, "assertions issued before this start get no token, as they may have been used; until tokens are given, /readyz is 503")
+	if len(told) != 1 || told[0]["tokens_from"] == "" {
+		t.Errorf("the log says %v", told)
+	}
+	s.eventually(t, "tokens", func() bool { status, r = s.ready(t); return status == http.StatusOK })
+	if !r.Ready || !r.From.IsZero() || len(r.Problems) > 0 || time.Now().Before(before.Add(leeway)) {
+		t.Errorf("/readyz: %+v", r)
+	}
+	s.token(t)
+}
+
+// A first start is none when anything is left of an earlier one.
+func TestFirstStart(t *testing.T) {
+	t.Parallel()
+	dir, keys := newHome(t), filepath.Join(t.TempDir(), "keys")
+	cfg := parse(t, dir, "WAYBILL_TOKENS_KEYS="+keys)
+	if err := os.MkdirAll(filepath.Join(dir, "data", "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.FirstStart(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(t, daemon.Options{Newborn: true}, cfg).stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{keys, filepath.Join(dir, "data", "replay"), filepath.Join(dir, "data", "revocations")} {
+		if err := daemon.FirstStart(cfg); !errors.Is(err, daemon.ErrServedBefore) {
+			t.Errorf("with %s: %v", dir, err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := daemon.FirstStart(cfg); err != nil {
+		t.Error(err)
+	}
+	write(t, filepath.Join(dir, "data", "anything"), nil)
+	if err := daemon.FirstStart(cfg); !errors.Is(err, daemon.ErrServedBefore) {
+		t.Errorf("with anything: %v", err)
 	}
 }
 

@@ -248,9 +248,9 @@ func TestTokenPathProblems(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", test.paths, err)
 		}
-		found := slices.ContainsFunc(daemon.Check(c).Problems, func(p config.Problem) bool { return p.Key == test.key && strings.Contains(p.Message, test.message) })
+		found := slices.ContainsFunc(check(c).Problems, func(p config.Problem) bool { return p.Key == test.key && strings.Contains(p.Message, test.message) })
 		if !found {
-			t.Errorf("%s %s: %v", test.paths, test.routes, daemon.Check(c).Problems)
+			t.Errorf("%s %s: %v", test.paths, test.routes, check(c).Problems)
 		}
 		if _, err := daemon.Open(t.Context(), parse(t, newHome(t), "WAYBILL_LISTEN_TOKEN_PATHS="+test.paths, "WAYBILL_ROUTES="+test.routes), daemon.Options{Newborn: true, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), test.message) {
 			t.Errorf("%s is served: %v", test.paths, err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/config"
@@ -86,8 +87,8 @@ func replayFolder(cfg *config.Config) string { return filepath.Join(string(cfg.D
 // tellDoubts logs what was lost, and what it costs.
 func (m *memory) tellDoubts(ctx context.Context, log *slog.Logger) {
 	if doubt := m.used.Doubt(); doubt != nil {
-		log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used",
-			slog.Any("reason", doubt), slog.Time("issued_before", m.used.VouchesFrom()))
+		log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used; until tokens are given, /readyz is 503",
+			slog.Any("reason", doubt), slog.Time("issued_before", m.used.VouchesFrom()), slog.Time("tokens_from", m.tokensFrom()))
 	}
 	if doubt := m.revoked.Doubt(); doubt != nil {
 		log.WarnContext(ctx, "old access tokens are refused, as they may have been revoked", slog.Any("reason", doubt))
@@ -117,4 +118,13 @@ func (m *memory) close() error {
 		errs = append(errs, m.folder.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// tokensFrom is when an assertion that is issued then gets a token, after a start at which nobody
+// knew what was used. Its iat says the second only.
+func (m *memory) tokensFrom() time.Time {
+	if m.used.Doubt() == nil {
+		return time.Time{}
+	}
+	return m.used.VouchesFrom().Add(time.Second - 1).Truncate(time.Second).UTC()
 }

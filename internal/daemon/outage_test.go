@@ -81,7 +81,7 @@ func TestCheckTellsOurOwnStanding(t *testing.T) {
 				_, _ = io.WriteString(w, `{"error":"invalid_client","error_description":"`+test.description+`"}`)
 			}))
 			defer registry.Close()
-			c := daemon.Check(withRegistry(t, newHome(t), registry.URL, "revocation: off, trusted_list: true"))
+			c := check(withRegistry(t, newHome(t), registry.URL, "revocation: off, trusted_list: true"))
 			if len(c.Problems) != 1 || asked.Load() == 0 {
 				t.Fatalf("asked %d times, problems:\n%s", asked.Load(), told(c.Problems))
 			}
@@ -130,7 +130,7 @@ func TestCheckFindsOurOwnRevokedSeal(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "root.pem"), testca.EncodeCertificates(ca.Authority(testca.Root).Certificate()))
 	look := func(environ ...string) *daemon.Checkup {
-		return daemon.Check(parse(t, dir, append(environ, "WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_TRUST_REVOCATION=require")...))
+		return check(parse(t, dir, append(environ, "WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_TRUST_REVOCATION=require")...))
 	}
 	const private = "WAYBILL_TRUST_REVOCATION_ALLOW_PRIVATE=true"
 	if c := look(private); len(c.Problems)+len(c.Warnings) > 0 {

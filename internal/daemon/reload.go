@@ -45,8 +45,10 @@ func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 	}
 	if err != nil {
 		<-d.retiring
+		return err
 	}
-	return err
+	tellRisks(ctx, d.options.Log, risks(cfg), risks(old.config))
+	return nil
 }
 
 // awaitRetired takes the place of the service that is to retire.

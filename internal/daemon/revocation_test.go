@@ -162,7 +162,7 @@ func TestCheckTellsWhatCanNeverBeAnswered(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, filepath.Join(dir, "issuing.pem"), testca.EncodeCertificates(provider.Certificates[1]))
-			c := daemon.Check(parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example",
+			c := check(parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example",
 				"WAYBILL_TRUST_REVOCATION=require", "WAYBILL_TRUST_ANCHORS=issuing.pem"))
 			if len(c.Warnings) != 1 || !strings.Contains(told(c.Warnings), test.want) {
 				t.Fatalf("warnings: %s", told(c.Warnings))

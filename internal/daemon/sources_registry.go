@@ -46,11 +46,16 @@ func (a *askedRegistry) TrustedList(ctx context.Context) (trust.Anchors, error) 
 	return r.TrustedList(ctx)
 }
 
-// take read-locks the present remote. One that is about to close has a successor, or what asks
-// is closed already.
+// take read-locks the present remote. One that closes has a successor, but for the last one, which
+// then says that it is closed.
 func (a *askedRegistry) take() *askedRemote {
 	for {
-		if r := a.remote.Load(); r.using.TryRLock() {
+		r := a.remote.Load()
+		if r.using.TryRLock() {
+			return r
+		}
+		if r == a.remote.Load() {
+			r.using.RLock()
 			return r
 		}
 	}
