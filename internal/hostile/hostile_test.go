@@ -41,7 +41,7 @@ func TestHostile(t *testing.T) {
 	short := form(t)
 	watch := spans{5 * time.Second, 20 * time.Second, 3 * time.Second}
 	if short {
-		watch = spans{2 * time.Second, 3 * time.Second, time.Second}
+		watch = spans{time.Second, 2500 * time.Millisecond, 500 * time.Millisecond}
 	}
 	b := &battery{space: newSpace(t), short: short, watch: watch}
 	b.front = newFront(t, b.Registry.URL)

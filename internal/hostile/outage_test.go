@@ -12,40 +12,44 @@ import (
 	"github.com/waybill-token/waybill/isharetest"
 )
 
-// While a dependency is out of reach, in whatever way, a reload and a restart change nothing for a client that is
-// known; and soon after it is back, one that is not known is served.
-func TestOutages(t *testing.T) {
+// While a dependency is out of reach, in whatever way, a reload and a restart change nothing for a client that is known; and
+// soon after it is back, one that is not known is served.
+func TestRegistryOutages(t *testing.T) {
 	short := form(t)
+	t.Parallel()
 	s := newSpace(t)
-	newcomers := []string{"former-consumer", "pending-consumer", "unknown-consumer", "replaced-consumer"}
-	for _, folder := range newcomers {
-		s.turn(t, folder+".standing", "active")
+	s.turn(t, "former-consumer.standing", "active")
+	for _, mode := range []string{refused, hanging, garbage, failing} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			f := newFront(t, s.Registry.URL)
+			server := newServer(t, s.world, serverConfig{registry: f.url(), cache: time.Second})
+			server.outlive(t, s, s.Seals["former-consumer"].party(), short, func(out bool) {
+				f.turn(t, map[bool]string{true: mode, false: normal}[out])
+			})
+		})
 	}
-	s.turn(t, "replaced-consumer.certificate", "registered")
-	t.Run("registry", func(t *testing.T) {
-		for _, mode := range []string{refused, hanging, garbage, failing} {
-			t.Run(mode, func(t *testing.T) {
-				t.Parallel()
-				f := newFront(t, s.Registry.URL)
-				server := newServer(t, s.world, serverConfig{registry: f.url(), cache: time.Second})
-				server.outlive(t, s, s.Seals["former-consumer"].party(), short, func(out bool) {
-					f.turn(t, map[bool]string{true: mode, false: normal}[out])
-				})
+}
+
+// The same of OCSP and the lists at once. Each time the newcomer is another one, since what is known of one is kept.
+func TestRevocationOutages(t *testing.T) {
+	short := form(t)
+	t.Parallel()
+	s := newSpace(t)
+	server := newServer(t, s.world, serverConfig{registry: s.Registry.URL})
+	for choice, newcomer := range map[string]string{
+		"off": "former-consumer", "slow": "pending-consumer", "error": "unknown-consumer", "malformed": "replaced-consumer",
+	} {
+		s.turn(t, newcomer+".standing", "active")
+		s.turn(t, newcomer+".certificate", "registered")
+		t.Run(choice, func(t *testing.T) {
+			server.outlive(t, s, s.Seals[newcomer].party(), short, func(out bool) {
+				for _, service := range []string{"ocsp", "crl"} {
+					s.turn(t, service, map[bool]string{true: choice, false: normal}[out])
+				}
 			})
-		}
-	})
-	t.Run("revocation", func(t *testing.T) {
-		server := newServer(t, s.world, serverConfig{registry: s.Registry.URL})
-		for i, choice := range []string{"off", "slow", "error", "malformed"} {
-			t.Run(choice, func(t *testing.T) {
-				server.outlive(t, s, s.Seals[newcomers[i]].party(), short, func(out bool) {
-					for _, service := range []string{"ocsp", "crl"} {
-						s.turn(t, service, map[bool]string{true: choice, false: normal}[out])
-					}
-				})
-			})
-		}
-	})
+		})
+	}
 }
 
 // outlive has the server go through an outage, a reload and a restart in its midst. The newcomer asks all the while, and
@@ -130,6 +134,7 @@ func (s *server) reloaded(t *testing.T) {
 // However often the configuration is read again, no moment exists in which a listed client is refused.
 func TestReloads(t *testing.T) {
 	short := form(t)
+	t.Parallel()
 	s := newSpace(t)
 	server := newServer(t, s.world, serverConfig{registry: s.Registry.URL, cache: time.Second})
 	p := part{World: s.world, Public: server.public, Inner: server.inner, Rate: 100, For: time.Minute}
