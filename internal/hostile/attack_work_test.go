@@ -49,7 +49,7 @@ func workScenarios() []scenario {
 		},
 		{
 			name: "overload", attack: "requests with a seal that is known come at three times the rate that can be served, on as many connections as that takes",
-			spared: []string{"unavailable.state", "unavailable.load", "limited", "503 temporarily_unavailable"},
+			spared: []string{"unavailable.overload"},
 			run:    overload,
 		},
 		{
