@@ -135,7 +135,9 @@ func preface() []byte {
 func (a *attacker) reset(ctx context.Context, c net.Conn) {
 	spoken := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if err := spoken.Handshake(); err != nil || spoken.ConnectionState().NegotiatedProtocol != "h2" {
-		a.breach("no HTTP/2: %v", err)
+		if ctx.Err() == nil {
+			a.breach("no HTTP/2: %v", err)
+		}
 		pause(ctx, time.Second)
 		return
 	}
