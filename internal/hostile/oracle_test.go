@@ -9,6 +9,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"github.com/waybill-token/waybill/assertion"
 )
 
 // What may happen for a while.
@@ -19,7 +21,8 @@ const (
 	registryOut  = "registry"   // out of reach, or back for less than the time that recovery may take
 	statusOut    = "revocation" // OCSP and lists, likewise
 	unreachable  = "no answer"
-	lag          = 4 * time.Second // after which what the registry says is known: its record was fresh, and asked for
+	young        = assertion.Lifetime + 4*time.Second // the life of what may have been used before a start
+	lag          = 4 * time.Second                    // after which what the registry says is known: its record was fresh, and asked for
 	recovery     = 2 * time.Second
 	recoverySlow = 5 * time.Second // in the short form, beside whatever else the machine does
 )

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/waybill-token/waybill/assertion"
 )
 
 // happen has one thing after the other happen to the servers until ctx is done, and tells how they grew while nothing was
@@ -147,10 +145,10 @@ func (s *soak) restartInOutage(mode string) func(context.Context, *testing.T) {
 // crash kills the servers and starts them. They cannot vouch for the time before.
 func (s *soak) crash(_ context.Context, t *testing.T) {
 	t.Helper()
-	over, guarded, young := s.open(down), s.open(crashed), s.open(remembering)
+	over, guarded, remembered := s.open(down), s.open(crashed), s.open(remembering)
 	s.both((*server).kill)
 	s.both(func(server *server) { server.start(t) })
 	over(0)
 	guarded(4 * time.Second)
-	young(assertion.Lifetime + 4*time.Second)
+	remembered(young)
 }

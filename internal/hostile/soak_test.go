@@ -69,6 +69,7 @@ func TestSoak(t *testing.T) {
 	s.stands("active")
 	s.living = newServer(t, s.space.world, serverConfig{registry: s.front.url(), cache: time.Second})
 	s.filed = s.newFiled(t)
+	s.open(remembering)(young) // a first start knows as little of what was used before as one behind a crash
 	s.warm(t)
 	s.end = time.Now().Add(length)
 	s.calm = time.Now().Add(length * 6 / 10)
@@ -124,20 +125,22 @@ policy: {leeway: 1s, roles: [%s]}
 `, isharetest.ProviderID, key, chain, filepath.Join(dir, "parties.json"), filepath.Join(dir, "root.pem"), isharetest.RoleServiceConsumer)})
 }
 
-// standings are the parties of the data space with the rule by which each is refused, or nil, and what becomes of it while
-// nobody can be asked: of those whom nobody knows, that.
+// unsure is what becomes of whom the registry refused when it was asked last: no refusal while nobody can be asked.
+var unsure = map[string]string{registryOut: "unavailable.registry"}
+
+// cast are the parties of the data space, with what becomes of each, and what may become of it in a window.
 var cast = []struct {
 	folder, outcome string
 	excuses         map[string]string
 	each            time.Duration
 }{
 	{"consumer", served, nil, 50 * time.Millisecond},
-	{"former-consumer", "party.not-active", nil, 300 * time.Millisecond},
-	{"suspended-consumer", "party.not-active", nil, 300 * time.Millisecond},
-	{"replaced-consumer", "party.certificate", nil, 300 * time.Millisecond},
+	{"former-consumer", "party.not-active", unsure, 300 * time.Millisecond},
+	{"suspended-consumer", "party.not-active", unsure, 300 * time.Millisecond},
+	{"replaced-consumer", "party.certificate", unsure, 300 * time.Millisecond},
 	{"revoked-consumer", "certificate.revoked", map[string]string{statusOut: "unavailable.revocation"}, 300 * time.Millisecond},
-	{"unknown-consumer", "party.unknown", map[string]string{registryOut: "unavailable.registry"}, time.Second},
-	{"untrusted-consumer", "chain.untrusted", map[string]string{registryOut: "unavailable.registry"}, 300 * time.Millisecond},
+	{"unknown-consumer", "party.unknown", unsure, time.Second},
+	{"untrusted-consumer", "chain.untrusted", unsure, 300 * time.Millisecond},
 }
 
 // warm lets the servers hear of everybody once.
@@ -229,7 +232,11 @@ func (s *soak) toggled(name string) {
 	for _, standing := range s.standingIn(began, time.Now()) {
 		wanted = append(wanted, map[string]string{"active": served, "suspended": "party.not-active"}[standing])
 	}
-	s.judge(name, told(a, err), began, wanted, nil)
+	var excuses map[string]string
+	if slices.Contains(wanted, "party.not-active") {
+		excuses = unsure
+	}
+	s.judge(name, told(a, err), began, wanted, excuses)
 }
 
 // replay sends again what got a token before.
