@@ -2,19 +2,14 @@ package accesstoken
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-
-	"github.com/gofrs/flock"
 
 	"github.com/waybill-token/waybill/internal/durable"
 )
 
-// The files of the store. The lock stays when the process ends, and means nothing
-// then: what counts is the kernel's lock on it.
+// The files of the store.
 const (
 	revocationsFile    = "revocations"
 	revocationsEnd     = "revocations.end" // where the journal ends
@@ -32,7 +27,7 @@ const spareLines = 256
 
 // ErrRevocationsInUse says that a store of this or another process has the folder.
 // Processes that serve together need a store that they share.
-var ErrRevocationsInUse = errors.New("the folder of revocations is in use by another process")
+var ErrRevocationsInUse = durable.ErrInUse
 
 // A journal is the file to which revocations are added, one line each, for as long as
 // its process holds the lock, and the file that says where it ends.
@@ -41,29 +36,24 @@ var ErrRevocationsInUse = errors.New("the folder of revocations is in use by ano
 // whenever the process is killed, at most one line stands behind the end, and nobody has
 // been told of it. While another journal takes the place of the old one, either may be
 // found, and both ends are admitted.
+//
+// While the folder is lost nothing is written: where it is now the next life would not look
+// for it, and what has taken its place can be another store's.
 type journal struct {
-	dir     string
-	lock    *flock.Flock
-	replace func(path string, data []byte) error
-	file    *os.File // nil after a failure: the next addition writes the journal anew
-	ends    []end    // how the journal on the disk may end; one, if file is not nil
+	folder  *durable.Folder
+	replace func(name string, data []byte) error // in the folder
+	file    *os.File                             // nil after a failure: the next addition writes the journal anew
+	ends    []end                                // how the journal on the disk may end; one, if file is not nil
 }
 
 // openJournal takes the folder. The caller must close the journal, and write it anew
 // before adding to it.
 func openJournal(dir string) (*journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	f, err := durable.Claim(dir, revocationsLock)
+	if err != nil {
 		return nil, err
 	}
-	j := &journal{dir: dir, lock: flock.New(filepath.Join(dir, revocationsLock)), replace: durable.Replace}
-	ok, err := j.lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the folder: %w", err)
-	}
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", dir, ErrRevocationsInUse)
-	}
-	return j, nil
+	return &journal{folder: f, replace: f.Replace}, nil
 }
 
 // read finds out what an earlier life left: see judge.
@@ -80,14 +70,14 @@ func (j *journal) read(newborn bool) (set *revokedSet, doubt, err error) {
 	if doubt != nil && data != nil {
 		// A copy: until the new file takes its place, the damaged one must stand where the
 		// next start finds it.
-		err = j.replace(j.path(revocationsDamaged), data)
+		err = j.replace(revocationsDamaged, data)
 	}
 	return set, doubt, err
 }
 
 // content is nil for a file that is missing.
 func (j *journal) content(name string) ([]byte, error) {
-	data, err := os.ReadFile(j.path(name))
+	data, err := j.folder.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -99,6 +89,9 @@ func (j *journal) content(name string) ([]byte, error) {
 func (j *journal) add(all *revokedSet, m mark, r reach) error {
 	if j == nil {
 		return nil
+	}
+	if err := j.folder.Lost(); err != nil {
+		return errors.Join(err, j.abandon()) // once it is back, all must be written
 	}
 	if j.file == nil || j.ends[0].lines > 2*all.len()+spareLines {
 		return j.rewrite(all)
@@ -120,7 +113,7 @@ func (j *journal) add(all *revokedSet, m mark, r reach) error {
 
 // endAt says on the disk that the journal ends there and nowhere else.
 func (j *journal) endAt(e end) error {
-	if err := j.replace(j.path(revocationsEnd), encodeEnds([]end{e})); err != nil {
+	if err := j.replace(revocationsEnd, encodeEnds([]end{e})); err != nil {
 		return err
 	}
 	j.ends = []end{e}
@@ -146,17 +139,17 @@ func (j *journal) rewrite(all *revokedSet) error {
 	if len(either) > maxEnds {
 		either = slices.Delete(either, 1, 2)
 	}
-	if err := j.replace(j.path(revocationsEnd), encodeEnds(either)); err != nil {
+	if err := j.replace(revocationsEnd, encodeEnds(either)); err != nil {
 		return err
 	}
 	j.ends = either // an error from here on leaves the old journal or the new one
-	if err := j.replace(j.path(revocationsFile), data); err != nil {
+	if err := j.replace(revocationsFile, data); err != nil {
 		return err
 	}
 	if err := j.endAt(last); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(j.path(revocationsFile), os.O_WRONLY|os.O_APPEND, 0)
+	file, err := j.folder.Open(revocationsFile, os.O_WRONLY|os.O_APPEND)
 	if err != nil {
 		return err
 	}
@@ -168,7 +161,5 @@ func (j *journal) close() error {
 	if j == nil {
 		return nil
 	}
-	return errors.Join(j.abandon(), j.lock.Unlock())
+	return errors.Join(j.abandon(), j.folder.Close())
 }
-
-func (j *journal) path(name string) string { return filepath.Join(j.dir, name) }

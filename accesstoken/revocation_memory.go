@@ -202,6 +202,17 @@ func (m *MemoryRevocations) Doubt() error {
 		through, cmp.Or(m.found, errFoundEarlier))
 }
 
+// Lost is an error when the folder is not at its path any more, or its lock was removed. Until it is back,
+// revocations hold in this process alone, and [MemoryRevocations.Revoke] says so: none is written, above all
+// into no folder that has taken its place. The first one after that is written with all of them. It is nil when
+// nothing is kept.
+func (m *MemoryRevocations) Lost() error {
+	if m.journal == nil {
+		return nil
+	}
+	return m.journal.folder.Lost()
+}
+
 // Close lets go of the folder. Checks go on to be answered; revocations are refused
 // with [ErrRevocationsClosed]. There is nothing left to write, so a process that is
 // killed instead loses nothing.

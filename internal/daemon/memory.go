@@ -98,7 +98,7 @@ func (m *memory) tellDoubts(ctx context.Context, log *slog.Logger) {
 // lost is an error when the data folder, or one in it, is not at its path any more, or can have become
 // that of another server.
 func (m *memory) lost() error {
-	for _, folder := range []interface{ Lost() error }{m.folder, m.used} {
+	for _, folder := range []interface{ Lost() error }{m.folder, m.used, m.revoked} {
 		if err := folder.Lost(); err != nil {
 			return err // one cause is one problem
 		}

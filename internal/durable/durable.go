@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 )
 
@@ -22,21 +21,6 @@ const (
 
 	newSuffix = ".new" // ends the name under which [Folder.Replace] writes
 )
-
-func replace(root *os.Root, name string, data []byte) error {
-	temporary := name + newSuffix
-	if err := remove(root, temporary); err != nil {
-		return err
-	}
-	err := write(root, temporary, data)
-	if err == nil {
-		err = root.Rename(temporary, name)
-	}
-	if err != nil {
-		return errors.Join(err, remove(root, temporary))
-	}
-	return syncFolder(root)
-}
 
 // Create makes a file in a folder, unless there is one of that name, which then stays and is no
 // error. Of all processes that try at the same moment one wins, and when Create has returned nil, the
@@ -93,13 +77,4 @@ func syncFolder(root *os.Root) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// Replace is [Folder.Replace] for whoever sees to it that a file is replaced by one process at a time.
-func Replace(path string, data []byte) error {
-	root, err := os.OpenRoot(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(replace(root, filepath.Base(path), data), root.Close())
 }

@@ -37,6 +37,15 @@ func create(path string, data []byte) error {
 	return errors.Join(durable.Create(root, filepath.Base(path), data), root.Close())
 }
 
+// replace is Folder.Replace by a path.
+func replace(path string, data []byte) error {
+	f, err := durable.Claim(filepath.Dir(path), lock)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Replace(filepath.Base(path), data), f.Close(), os.Remove(filepath.Join(filepath.Dir(path), lock)))
+}
+
 // names checks what the folder holds.
 func names(t *testing.T, dir string, want ...string) {
 	t.Helper()
@@ -63,7 +72,7 @@ func put(t *testing.T, path, text string, mode os.FileMode) {
 func TestReplace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	for _, text := range []string{"first", "", strings.Repeat("long", 1<<16), "short"} {
-		if err := durable.Replace(path, []byte(text)); err != nil {
+		if err := replace(path, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		want(t, path, text)
@@ -75,7 +84,7 @@ func TestReplaceStartsAfresh(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	put(t, path, "old", 0o644)
 	put(t, path+".new", "half of something longer", 0o644)
-	if err := durable.Replace(path, []byte("new")); err != nil {
+	if err := replace(path, []byte("new")); err != nil {
 		t.Fatal(err)
 	}
 	want(t, path, "new")
@@ -88,14 +97,11 @@ func TestFailureLeavesNothing(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(path, "inside"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := durable.Replace(path, []byte("new")); err == nil {
+	if err := replace(path, []byte("new")); err == nil {
 		t.Error("a file in the place of a folder")
 	}
-	nowhere := filepath.Join(dir, "nowhere", "file")
-	for name, do := range map[string]func(string, []byte) error{"Replace": durable.Replace, "Create": create} {
-		if err := do(nowhere, nil); err == nil {
-			t.Errorf("%s: a file in a folder that does not exist", name)
-		}
+	if err := create(filepath.Join(dir, "nowhere", "file"), nil); err == nil {
+		t.Error("a file in a folder that does not exist")
 	}
 	names(t, dir, "file", "unrelated")
 }
@@ -123,7 +129,7 @@ func TestReplaceIsWhole(t *testing.T) {
 		})
 	}
 	for i := range 50 {
-		if err := durable.Replace(path, texts[i%2]); err != nil {
+		if err := replace(path, texts[i%2]); err != nil {
 			t.Error(err)
 		}
 	}

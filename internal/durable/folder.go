@@ -131,7 +131,18 @@ func (f *Folder) Replace(name string, data []byte) error {
 	if err := f.locked(); err != nil {
 		return err
 	}
-	return replace(f.root, name, data)
+	temporary := name + newSuffix
+	if err := remove(f.root, temporary); err != nil {
+		return err
+	}
+	err := write(f.root, temporary, data)
+	if err == nil {
+		err = f.root.Rename(temporary, name)
+	}
+	if err != nil {
+		return errors.Join(err, remove(f.root, temporary))
+	}
+	return syncFolder(f.root)
 }
 
 // Remove removes a file if it is there, and what a crash in [Folder.Replace] left beside it. Once it has
