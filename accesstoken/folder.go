@@ -74,6 +74,24 @@ func HaveKeys(dir string) (bool, error) {
 
 func (f *folder) close() error { return f.root.Close() }
 
+var errOtherFolder = errors.New("another folder has taken its place: the keys in it count, and none is made or removed there before a restart or reload")
+
+// is makes sure that two are the same folder, wherever it was moved to.
+func (f *folder) is(other *folder) error {
+	one, err := f.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	two, err := other.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(one, two) {
+		return errOtherFolder
+	}
+	return nil
+}
+
 // lets reports whether the mode gives group or world one of the permissions.
 // Windows has no such modes; there the folder's access control list decides.
 func lets(info fs.FileInfo, permissions fs.FileMode) bool {

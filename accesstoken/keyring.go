@@ -69,8 +69,13 @@ const (
 // versions before have none. One that is damaged while the ring is open costs no token:
 // its key is kept, but only to check what was made with it, and another takes its place.
 // Such a file is an error when a ring is opened next.
+//
+// When another folder takes the place of the one that was opened, its keys count, as the
+// folder is the truth, but it may be that of another party: none is made, replaced or
+// removed in it before a ring is opened on it.
 type KeyRing struct {
 	dir       string
+	opened    *folder // held, so that no other can be mistaken for it; the garbage collector closes it
 	log       *slog.Logger
 	set       atomic.Pointer[keySet]
 	problem   atomic.Pointer[error] // nil, or what the last reading found wrong
@@ -105,11 +110,11 @@ func (k *KeyRing) open() error {
 	if err != nil {
 		return err
 	}
-	defer f.close() //nolint:errcheck // a folder handle: nothing is lost
 	set, problems, err := f.read(newKeySet())
 	if err := errors.Join(append(problems, err)...); err != nil {
-		return fmt.Errorf("%s: %w", k.dir, err)
+		return fmt.Errorf("%s: %w", k.dir, errors.Join(err, f.close()))
 	}
+	k.opened = f
 	k.set.Store(set)
 	return k.tend(time.Now())
 }
@@ -217,6 +222,9 @@ func (k *KeyRing) tend(now time.Time) error {
 		return k.keep(err)
 	}
 	k.set.Store(set)
+	if err := f.is(k.opened); err != nil {
+		return errors.Join(append(problems, fmt.Errorf("%s: %w", k.dir, err))...)
+	}
 	changed, err := f.renew(set, now)
 	problems = append(problems, err)
 	if changed {

@@ -215,6 +215,55 @@ func TestFolderOutOfReach(t *testing.T) {
 	})
 }
 
+// Another folder at the path has the keys that count, and nothing is made, replaced or removed in it: it may
+// be that of another party. With the folder that was opened all goes on, and so does a ring that is opened on the other.
+func TestAnotherFolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "keys")
+		theirs := filepath.Join(t.TempDir(), "keys")
+		openKeys(t, theirs)
+		time.Sleep(rotateAfter)
+		other := newIssuer(t, Opaque, openKeys(t, theirs))
+		if err := os.WriteFile(filepath.Join(theirs, durable.TemporaryPrefix+"X"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		swap := func(moves ...[2]string) {
+			for _, m := range moves {
+				if err := os.Rename(m[0], m[1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		ours := newIssuer(t, Opaque, openKeys(t, dir))
+		run(t, ours.keys)
+		own, _ := issue(t, ours)
+		before := names(t, theirs)
+		swap([2]string{dir, dir + ".away"}, [2]string{theirs, dir})
+		time.Sleep(rotateAfter + outlived + time.Hour) // a key is due, another would be dead, and the file left by a crash is old
+		if after := names(t, dir); !slices.Equal(before, after) {
+			t.Errorf("the folder held %v, and now %v", before, after)
+		}
+		if err := ours.keys.Problem(); !errors.Is(err, errOtherFolder) || !strings.HasPrefix(err.Error(), dir+": ") {
+			t.Errorf("Problem = %v", err)
+		}
+		token, _ := issue(t, other)
+		accept(t, ours, token)
+		refuse(t, ours, own, ErrInvalid)
+		openKeys(t, dir)
+		if after := names(t, dir); slices.Equal(before, after) {
+			t.Errorf("a ring that is opened on it leaves it as %v", after)
+		}
+		swap([2]string{dir, theirs}, [2]string{dir + ".away", dir})
+		time.Sleep(2 * housekeeping)
+		if err := ours.keys.Problem(); err != nil {
+			t.Errorf("Problem = %v after the folder is back", err)
+		}
+		if after := names(t, dir); !slices.Contains(after, "enc-000002.jwk") {
+			t.Errorf("no key is made: %v", after)
+		}
+	})
+}
+
 func TestCheckGivesUpWithItsCaller(t *testing.T) {
 	a := freshIssuer(t, Opaque)
 	foreign, _ := issue(t, freshIssuer(t, Opaque))

@@ -2,14 +2,18 @@ package daemon_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/daemon"
 )
 
@@ -84,11 +88,12 @@ func TestDataFolderIsGone(t *testing.T) {
 func TestDataFolderOfAnother(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, dir))
 	request := players().consumer.Request(providerID)
 	if a := s.send(t, request); a.AccessToken == "" {
 		t.Fatalf("%+v", a)
 	}
+	token := s.token(t)
 	data := filepath.Join(dir, "data")
 	rename(t, data, data+".moved")
 	other := start(t, daemon.Options{Newborn: true}, parse(t, dir))
@@ -96,10 +101,13 @@ func TestDataFolderOfAnother(t *testing.T) {
 	if p := s.problem(t, "data"); p != "another folder has taken the place of "+data {
 		t.Errorf("data: %q", p)
 	}
-	if p := s.problem(t, "tokens.keys"); p != "another folder has taken the place of "+filepath.Join(data, "keys") {
+	before := tree(t, data)
+	if !s.admits(t, other.token(t)) || s.admits(t, token) {
+		t.Error("the keys of the folder do not count")
+	}
+	if p := s.problem(t, "tokens.keys"); !strings.HasPrefix(p, filepath.Join(data, "keys")+": another folder has taken its place") {
 		t.Errorf("tokens.keys: %q", p)
 	}
-	before := tree(t, data)
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
@@ -110,9 +118,6 @@ func TestDataFolderOfAnother(t *testing.T) {
 	if err := other.stop(); err != nil {
 		t.Error(err)
 	}
-	if other, _ := s.log.problems(t, "tokens.keys"); len(other) != 1 {
-		t.Errorf("the log: %s", s.log)
-	}
 	// The folder that was opened has what was used.
 	if err := os.RemoveAll(data); err != nil {
 		t.Fatal(err)
@@ -120,6 +125,58 @@ func TestDataFolderOfAnother(t *testing.T) {
 	rename(t, data+".moved", data)
 	if a := start(t, daemon.Options{}, parse(t, dir)).send(t, request); a.RuleID() != "jti.replayed" {
 		t.Errorf("an assertion that was used: %+v", a)
+	}
+}
+
+// A revocation that cannot be kept is told, holds in this process, and is not written into the folder of another
+// store. Once the folder is back, the next one is written with all of them.
+func TestRevocationsOfAnother(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, dir))
+	tokens := []string{s.token(t), s.token(t), s.token(t)}
+	revoke := func(token string, want int) {
+		t.Helper()
+		if status, _, body := s.post(t, "/revoke", url.Values{"token": {token}}); status != want {
+			t.Errorf("status %d, %s", status, body)
+		}
+		if s.admits(t, token) {
+			t.Error("the token is good")
+		}
+	}
+	revoke(tokens[0], http.StatusOK)
+	folder := filepath.Join(dir, "data", "revocations")
+	rename(t, folder, folder+".moved")
+	other := daemon.Must(accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: folder, Newborn: true}))(t)
+	before := tree(t, folder)
+	s.Look(t.Context())
+	if p := s.problem(t, "data"); p != "another folder has taken the place of "+folder {
+		t.Errorf("data: %q", p)
+	}
+	revoke(tokens[1], http.StatusServiceUnavailable)
+	if after := tree(t, folder); !maps.Equal(before, after) {
+		t.Errorf("before: %v\nafter: %v", before, after)
+	}
+	if err := errors.Join(other.Close(), os.RemoveAll(folder)); err != nil {
+		t.Fatal(err)
+	}
+	rename(t, folder+".moved", folder)
+	s.Look(t.Context())
+	if p := s.problem(t, "data"); p != "" {
+		t.Errorf("it is back: %s", p)
+	}
+	revoke(tokens[2], http.StatusOK)
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	s = start(t, daemon.Options{Secured: secured}, parse(t, dir))
+	for i, token := range tokens {
+		if s.admits(t, token) {
+			t.Errorf("after a restart token %d is good", i)
+		}
+	}
+	if p := s.problem(t, "state"); p != "" || !s.admits(t, s.token(t)) {
+		t.Errorf("after a restart: %s", p)
 	}
 }
 

@@ -20,7 +20,6 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/config"
-	"github.com/waybill-token/waybill/internal/durable"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
@@ -38,7 +37,6 @@ type service struct {
 	seal        *keyfile.Pair
 	from        *sources
 	keys        *accesstoken.KeyRing
-	keyFolder   *durable.Place
 	issuer      *accesstoken.Issuer
 	public      http.Handler
 	base        *url.URL         // by which clients reach it
@@ -197,9 +195,6 @@ func (s *service) openIssuer() (err error) {
 	if s.keys, err = accesstoken.OpenKeys(keysFolder(s.config), s.log); err != nil {
 		return fmt.Errorf("token keys: %w", err)
 	}
-	if s.keyFolder, err = durable.OpenPlace(keysFolder(s.config)); err != nil {
-		return fmt.Errorf("token keys: %w", err)
-	}
 	issuerURL := ""
 	if s.config.Tokens.Issuer == config.IssuerURL {
 		issuerURL = ownURL(s.config, "").String() // listen.url, without which the configuration is refused
@@ -258,9 +253,6 @@ func (s *service) close() error {
 	}
 	if s.endpoint != nil {
 		s.endpoint.Close()
-	}
-	if s.keyFolder != nil {
-		errs = append(errs, s.keyFolder.Close())
 	}
 	for _, counts := range []any{s.checker, s.offer} {
 		if c, ok := counts.(io.Closer); ok {

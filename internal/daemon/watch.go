@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -51,14 +52,13 @@ func (w *watch) tell(ctx context.Context, err error) {
 
 // watches are what a daemon looks at while it runs.
 type watches struct {
-	data, keys *watch
-	clock      *clockWatch
+	data  *watch
+	clock *clockWatch
 }
 
 func newWatches(m *memory, log *slog.Logger) watches {
 	return watches{
 		data:  &watch{key: "data", cost: "requests are answered as before, but a restart forgets what is used and revoked from now on", log: log},
-		keys:  &watch{key: "tokens.keys", cost: "the keys of this folder count from now on, and tokens by others do not", log: log},
 		clock: newClockWatch(m.used.Floor, log),
 	}
 }
@@ -85,21 +85,14 @@ func every(ctx context.Context, interval time.Duration, look func(context.Contex
 	}
 }
 
-// watchFolders sees whether the data folder is still the one that was opened, and so that of the keys.
-// One that is missing is told by the keys themselves.
-func (d *Daemon) watchFolders(ctx context.Context) {
-	d.watches.data.tell(ctx, d.memory.lost())
-	err := d.current.Load().keyFolder.Lost()
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrClosed) { // by a reload at this moment
-		err = nil
-	}
-	d.watches.keys.tell(ctx, err)
-}
+// watchFolders sees whether the data folder and those in it are still the ones that were opened. The keys
+// see to theirs, which other servers may share.
+func (d *Daemon) watchFolders(ctx context.Context) { d.watches.data.tell(ctx, d.memory.lost()) }
 
 // readiness tells what the watches have seen.
 func (w watches) readiness() []string {
 	var problems []string
-	for _, seen := range []*watch{w.data, w.keys, w.clock.watch} {
+	for _, seen := range []*watch{w.data, w.clock.watch} {
 		if err := seen.Err(); err != nil {
 			problems = append(problems, seen.key+": "+err.Error())
 		}
@@ -107,13 +100,13 @@ func (w watches) readiness() []string {
 	return problems
 }
 
-// keepsFolders is an error when a new service would begin with no keys of before, because the folder is
-// not at its path any more: then no token that was issued so far would count.
+// keepsFolders is an error when a new service would begin with no keys of before, because their folder is
+// not there any more: then no token that was issued so far would count.
 func (d *Daemon) keepsFolders() error {
 	if err := d.memory.lost(); err != nil {
 		return fmt.Errorf("data: %w; put it back, or restart the server", err)
 	}
-	if err := d.current.Load().keyFolder.Lost(); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(keysFolder(d.current.Load().config)); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("tokens.keys: %w; put it back, or restart the server", err)
 	}
 	return nil
