@@ -68,10 +68,51 @@ var errNotIssuer = errors.New("assertion: the certificate is not the issuer's")
 // [*ishare.Outage] when revocation could not be found out, or another error when
 // the seal is not the issuer's.
 func (r *Reader) Read(ctx context.Context, compact string) ([]byte, error) {
-	var seen Sighting
-	stated, proof, err := r.verifier.authenticate(compact, r.issuer, time.Now(), &seen)
+	stated, err := r.read(ctx, compact, time.Now())
 	if err != nil {
 		return nil, err
+	}
+	return stated.payload, nil
+}
+
+// ReadKept is [Reader.Read] for a token that was kept since it was received: its claims are judged as of
+// the time when it was issued, which is returned too, and which must have come; the seal is judged as of
+// then and as of now, by the present anchors and the present revocations.
+func (r *Reader) ReadKept(ctx context.Context, compact string) (payload []byte, issued time.Time, err error) {
+	token, err := split(compact)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	claimed, err := decodeClaims(token)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	iat, rejection := numberOf(ishare.ClaimIat, "iat", claimed.Iat)
+	now := hearing{at: time.Now(), leeway: r.verifier.config.Leeway}
+	if rejection == nil {
+		rejection = now.ahead(ishare.ClaimIat, "iat", iat)
+	}
+	if rejection != nil {
+		return nil, time.Time{}, rejection
+	}
+	stated, err := r.read(ctx, compact, iat)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return stated.payload, stated.issuedAt, nil
+}
+
+var errNoLonger = errors.New("assertion: the issuer's certificates are not trusted any more")
+
+// read judges a token as of a time, and its seal as of now besides.
+func (r *Reader) read(ctx context.Context, compact string, at time.Time) (*stated, error) {
+	var seen Sighting
+	stated, proof, err := r.verifier.authenticate(compact, r.issuer, at, &seen)
+	if err != nil {
+		return nil, err
+	}
+	if !r.verifier.config.Trust.Holds(proof.chain, time.Now()) {
+		return nil, errNoLonger
 	}
 	if !r.isIssuer(proof.chain) {
 		return nil, errNotIssuer
@@ -79,7 +120,7 @@ func (r *Reader) Read(ctx context.Context, compact string) ([]byte, error) {
 	if err := r.verifier.askRevocation(ctx, proof.chain); err != nil {
 		return nil, err
 	}
-	return stated.payload, nil
+	return stated, nil
 }
 
 // isIssuer holds the seal against the party: any participant has a seal of a

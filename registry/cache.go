@@ -90,6 +90,9 @@ type CacheConfig struct {
 // After a failure, the same party is not asked for again for half a second. That a party is
 // unknown is an answer and no failure.
 //
+// A record that is not in memory is taken from a source that keeps its answers over a restart (a
+// [RecallingSource]), if it is not too old to be used.
+//
 // It is safe for concurrent use. [Cache.Run] or [Cache.Close] ends what goes on in
 // the background.
 type Cache struct {
@@ -106,6 +109,7 @@ type Cache struct {
 	strangers *lookups
 	mu        sync.Mutex // guards the step from what was answered to the spaces
 
+	noes                             atomic.Uint64 // how often the source said that there is no such party
 	asked, failures, staleUses, shed atomic.Uint64
 	health                           cacheHealth
 	complaint, relief                rate.Sometimes // for the log
@@ -180,6 +184,9 @@ func (c *Cache) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, er
 func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
 	now := time.Now()
 	record, have := c.known.GetIfPresent(id)
+	if !have {
+		record, have = c.revive(ctx, id)
+	}
 	if !have {
 		return c.get(ctx, lookup{id, c.fresh, c.strangers}, may)
 	}

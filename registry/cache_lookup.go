@@ -130,6 +130,7 @@ func (c *Cache) remember(id ishare.PartyID, began moment, party *ishare.Party, e
 		c.known.Set(id, memory[*ishare.Party]{party, began})
 		c.unknown.Invalidate(id)
 	default:
+		c.noes.Add(1)
 		c.unknown.Set(id, memory[struct{}]{moment: began})
 		c.known.Invalidate(id)
 	}
@@ -148,4 +149,48 @@ func (c *Cache) tell(id ishare.PartyID, err error, relieved bool) {
 				slog.Uint64("failures", c.failures.Load()), slog.Uint64("stale_uses", c.staleUses.Load()))
 		})
 	}
+}
+
+// A RecallingSource is a [Source] that keeps its answers over a restart, as [Remote] does.
+type RecallingSource interface {
+	// RecallParty returns the record that it last answered with about a party, and since when that may be
+	// out of date; nil if there is none to be believed. It asks nobody for the record.
+	RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, time.Time)
+}
+
+// revive brings a record back to memory from the time before a restart. What the source has said since
+// stands: it looks again if somebody was found not to exist meanwhile.
+func (c *Cache) revive(ctx context.Context, id ishare.PartyID) (memory[*ishare.Party], bool) {
+	source, ok := c.source.(RecallingSource)
+	if none, no := c.unknown.GetIfPresent(id); no && none.age(time.Now()) < unknownMemory {
+		ok = false
+	}
+	for ok {
+		before := c.noes.Load()
+		party, asOf := source.RecallParty(ctx, id)
+		now := time.Now()
+		age := now.Round(0).Sub(asOf.Round(0))
+		if party == nil || age < 0 || !c.mayUse(age) {
+			break
+		}
+		if record, done := c.settle(id, memory[*ishare.Party]{party, moment{steady: now.Add(-age), wall: asOf.Round(0)}}, before); done {
+			return record, true
+		}
+	}
+	return memory[*ishare.Party]{}, false
+}
+
+// settle reports whether nobody was found not to exist since before, and returns the record that is in
+// memory then.
+func (c *Cache) settle(id ishare.PartyID, revived memory[*ishare.Party], before uint64) (memory[*ishare.Party], bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.noes.Load() != before {
+		return memory[*ishare.Party]{}, false
+	}
+	if record, have := c.known.GetIfPresent(id); have {
+		return record, true
+	}
+	c.known.Set(id, revived)
+	return revived, true
 }

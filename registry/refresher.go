@@ -30,6 +30,13 @@ type TrustedListSource interface {
 	TrustedList(ctx context.Context) (trust.Anchors, error)
 }
 
+// A RecallingListSource is a [TrustedListSource] that keeps the list over a restart, as [Remote] does.
+type RecallingListSource interface {
+	// RecallTrustedList returns the list that it last answered with, and since when that may be out of
+	// date; nil if there is none to be believed. It asks nobody for the list.
+	RecallTrustedList(ctx context.Context) (trust.Anchors, time.Time)
+}
+
 // TrustedListConfig is how a [TrustedList] is kept. Every field that is not marked
 // optional must be set.
 type TrustedListConfig struct {
@@ -91,6 +98,7 @@ func NewTrustedList(c TrustedListConfig) (*TrustedList, error) {
 // machine slept is made within a minute.
 func (l *TrustedList) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
+		l.revive(ctx)
 		_ = l.Update(ctx) // which logs it and keeps it in the stats
 		for left := l.due(); left > 0 && ctx.Err() == nil; left = l.due() {
 			wait(ctx, min(left, listWake))
@@ -127,6 +135,27 @@ func (l *TrustedList) Update(ctx context.Context) error {
 	maps.Copy(l.granted, granted)
 	l.apply()
 	return nil
+}
+
+// revive puts a list in force from the time before a restart, while there is no other.
+func (l *TrustedList) revive(ctx context.Context) {
+	source, ok := l.config.Source.(RecallingListSource)
+	if !ok || l.InForce() {
+		return
+	}
+	l.updating.Lock()
+	defer l.updating.Unlock()
+	granted, asOf := source.RecallTrustedList(ctx)
+	now := time.Now()
+	age := now.Round(0).Sub(asOf.Round(0))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if granted == nil || age < 0 || age >= l.config.Refresh+l.config.MaxStale || l.granted != nil {
+		return
+	}
+	l.granted, l.fetched = maps.Clone(granted), moment{steady: now.Add(-age), wall: asOf.Round(0)}
+	l.config.Log.InfoContext(ctx, "the trusted list of before the start is in force until there is a newer one", slog.Time("fetched", l.fetched.wall))
+	l.apply()
 }
 
 // keep is what becomes of the present list when there is no new one.

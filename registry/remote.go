@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -55,6 +56,12 @@ type RemoteConfig struct {
 	// Transport is as in [client.Config]. Unless set it is one of [client.NewTransport] with at most
 	// 64 connections to the registry. Optional.
 	Transport http.RoundTripper
+	// Dir is a folder in which signed answers are kept over a restart, verified again when they are
+	// read: at most 20,000 files and 256 MiB. When it cannot be used, Log is told and nothing is
+	// kept. Optional.
+	Dir string
+	// Keep is for how long answers in Dir are of use to who asks for them: a day unless set. Optional.
+	Keep time.Duration
 	// Log gets a line for what in an answer cannot be read, and for token
 	// requests. Optional.
 	Log *slog.Logger
@@ -99,6 +106,8 @@ type Remote struct {
 	reader  *assertion.Reader
 	log     *slog.Logger
 	circuit circuit
+	kept    answers
+	leeway  time.Duration
 
 	requests    atomic.Uint64
 	clockOffset atomic.Int64 // nanoseconds
@@ -144,10 +153,14 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	return &Remote{
+	remote := &Remote{
 		id: c.ID, base: base, dialect: dialect, tokens: tokens, reader: reader, log: c.Log, own: own,
-		http: &http.Client{Transport: tokens.RoundTripper(nil), CheckRedirect: sameOrigin},
-	}, nil
+		http:   &http.Client{Transport: tokens.RoundTripper(nil), CheckRedirect: sameOrigin},
+		leeway: c.Leeway,
+	}
+	remote.kept.life = cmp.Or(max(c.Keep, 0), defaultKeep)
+	remote.openKept(c.Dir)
+	return remote, nil
 }
 
 // Close gives up token requests that are under way and lets go of connections.
@@ -157,7 +170,7 @@ func (r *Remote) Close() error {
 	if r.own != nil {
 		r.own.CloseIdleConnections()
 	}
-	return err
+	return errors.Join(err, r.kept.folder.Close())
 }
 
 // Party asks the registry for the party that goes by id. The record is the
@@ -170,10 +183,12 @@ func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, e
 	if _, err := ishare.ParsePartyID(string(id)); err != nil {
 		return nil, ErrUnknown // what is no identifier identifies nobody
 	}
+	began := time.Now()
 	bounded, cancel := bound(ctx)
 	defer cancel()
 	party, err := r.find(bounded, id)
 	if errors.Is(err, ErrUnknown) {
+		r.kept.take(keptParty(id), "", began)
 		r.outcome.note(nil)
 		r.tellRefusal(nil)
 		return nil, ErrUnknown
@@ -228,7 +243,8 @@ func (r *Remote) confirm(ctx context.Context, no error) error {
 }
 
 func (r *Remote) ask(ctx context.Context, q question, id ishare.PartyID) (*ishare.Party, error) {
-	payload, err := r.read(ctx, q, partyTokens)
+	began := time.Now()
+	compact, payload, err := r.read(ctx, q, partyTokens)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +255,11 @@ func (r *Remote) ask(ctx context.Context, q question, id ishare.PartyID) (*ishar
 	if err := r.dialect.hear(version); err != nil {
 		return nil, err
 	}
-	return pick(records, version, id, r.log)
+	party, err := pick(records, version, id, r.log)
+	if err == nil {
+		r.kept.take(keptParty(id), compact, began)
+	}
+	return party, err
 }
 
 // settle returns the version, and finds it out when nothing was heard yet. It reports
@@ -278,7 +298,8 @@ func (r *Remote) askList(ctx context.Context, log *slog.Logger) (anchors trust.A
 }
 
 func (r *Remote) askListAt(ctx context.Context, q question, log *slog.Logger) (trust.Anchors, error) {
-	payload, err := r.read(ctx, q, listTokens)
+	began := time.Now()
+	compact, payload, err := r.read(ctx, q, listTokens)
 	if err != nil {
 		return nil, err
 	}
@@ -286,24 +307,28 @@ func (r *Remote) askListAt(ctx context.Context, q question, log *slog.Logger) (t
 	if err != nil {
 		return nil, err
 	}
-	return anchors, r.dialect.hear(version)
+	if err := r.dialect.hear(version); err != nil {
+		return nil, err
+	}
+	r.kept.take(keptList, compact, began)
+	return anchors, nil
 }
 
 // read asks a question and returns what the registry signed in answer to it.
-func (r *Remote) read(ctx context.Context, q question, names []string) ([]byte, error) {
+func (r *Remote) read(ctx context.Context, q question, names []string) (compact string, payload []byte, err error) {
 	body, err := r.get(ctx, q)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	compact, err := signedAnswer(body, names)
+	compact, err = signedAnswer(body, names)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	payload, err := r.reader.Read(ctx, compact)
+	payload, err = r.reader.Read(ctx, compact)
 	if err != nil {
-		return nil, refused(ctx, err)
+		return "", nil, refused(ctx, err)
 	}
-	return payload, nil
+	return compact, payload, nil
 }
 
 // refused says why an answer is not believed. The reader's error is not wrapped: it may be a

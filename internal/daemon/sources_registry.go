@@ -46,6 +46,20 @@ func (a *askedRegistry) TrustedList(ctx context.Context) (trust.Anchors, error) 
 	return r.TrustedList(ctx)
 }
 
+// RecallParty implements [registry.RecallingSource].
+func (a *askedRegistry) RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, time.Time) {
+	r := a.take()
+	defer r.using.RUnlock()
+	return r.RecallParty(ctx, id)
+}
+
+// RecallTrustedList implements [registry.RecallingListSource].
+func (a *askedRegistry) RecallTrustedList(ctx context.Context) (trust.Anchors, time.Time) {
+	r := a.take()
+	defer r.using.RUnlock()
+	return r.RecallTrustedList(ctx)
+}
+
 // take read-locks the present remote. One that closes has a successor, but for the last one, which
 // then says that it is closed.
 func (a *askedRegistry) take() *askedRemote {
@@ -119,6 +133,8 @@ func (s *sources) newRemote(seal *keyfile.Pair) (*askedRemote, error) {
 		Trust:        s.own,
 		Revocation:   s.revocationChecker(),
 		Leeway:       cfg.Policy.Leeway,
+		Dir:          s.keptFolder("registry"),
+		Keep:         max(cfg.Participants.Cache, cfg.Trust.Refresh) + cfg.Participants.MaxStale,
 		Log:          s.log,
 	})
 	if err != nil {
