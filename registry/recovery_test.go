@@ -110,7 +110,7 @@ func recovers(t *testing.T, fail func(*fakeRegistry, *network), lasts time.Durat
 	if took := (<-patient).Sub(back); took > 2*time.Second {
 		t.Errorf("the new client is served %s after", took)
 	}
-	time.Sleep(back.Add(2 * time.Second).Sub(time.Now()))
+	time.Sleep(time.Until(back.Add(2 * time.Second)))
 	mustParty(t, c, consumerID)
 	if st := list.Stats(); st.Stale || st.Err != nil {
 		t.Errorf("the trusted list: %+v", st)

@@ -37,7 +37,8 @@ func Hedge[V any](ctx context.Context, tick time.Duration, again func(began time
 	for {
 		select {
 		case r := <-results:
-			if underWay--; r.err == nil || underWay == 0 {
+			underWay--
+			if r.err == nil || underWay == 0 {
 				return r.value, r.err
 			}
 		case <-ticker.C:

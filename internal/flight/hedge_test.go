@@ -15,7 +15,7 @@ func TestHedge(t *testing.T) {
 		takes time.Duration // zero: it hangs
 		err   error
 	}
-	const everySecond = time.Second
+	const interval = time.Second
 	for name, c := range map[string]struct {
 		calls []step
 		want  int // the number of the call whose result counts
@@ -37,7 +37,7 @@ func TestHedge(t *testing.T) {
 				calls <- i + 1
 			}
 			began := time.Now()
-			n, err := Hedge(ctx, 250*time.Millisecond, func(began time.Time) bool { return time.Since(began) >= everySecond },
+			n, err := Hedge(ctx, 250*time.Millisecond, func(began time.Time) bool { return time.Since(began) >= interval },
 				func(ctx context.Context) (int, error) {
 					underWay++
 					defer func() { underWay-- }()
