@@ -43,7 +43,7 @@ func fullHome(t *testing.T) (cfg *config.Config, dir string, keys map[string]str
 		"caller": "listen.internal_callers.apisix", "secret": "listen.internal",
 		"data": "data", "data/keys": "tokens.keys", "data/keys/enc-000001.jwk": "tokens.keys",
 		"data/replay": "data", "data/replay/replay.life": "data", "data/replay/replay.hand-over": "data", "data/replay/replay.lock": "data",
-		"data/revocations": "data", "data/revocations/revocations": "data",
+		"data/revocations": "data", "data/revocations/revocations": "data", "data/revocations/revocations.end": "data",
 	}
 }
 
