@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -28,6 +29,9 @@ import (
 //
 // A secret may come as HTTP Basic or as client_id and client_secret in the form (RFC 6749 section
 // 2.3.1), or as Authorization: Bearer; in one of these ways only.
+//
+// What fails for a cause of ours is written to the log once for each cause while it lasts, and how often when it has
+// ended. Both handlers are an [io.Closer]: Close writes what was only counted so far.
 type DeskConfig struct {
 	Checker Checker
 	Log     *slog.Logger
@@ -54,7 +58,7 @@ func newDesk(what string, c DeskConfig) (*desk, error) {
 	if c.Checker == nil || c.Log == nil {
 		return nil, errors.New("guard: " + what + ": Checker and Log must be set")
 	}
-	d := &desk{config: c, open: c.Secret == "" && c.Callers == nil}
+	d := &desk{config: c, log: logsum.New(c.Log), open: c.Secret == "" && c.Callers == nil}
 	if c.Secret != "" {
 		d.secrets = append(d.secrets, secret{hash: sha256.Sum256([]byte(c.Secret))})
 	}
@@ -82,7 +86,8 @@ type secret struct {
 // A desk takes a form from somebody who is authorized, and answers it.
 type desk struct {
 	config  DeskConfig
-	open    bool // nobody needs a secret
+	log     *logsum.Log // of failures
+	open    bool        // nobody needs a secret
 	secrets []secret
 	serve   func(http.ResponseWriter, *inquiry) error
 }
@@ -99,6 +104,12 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := d.answer(w, r); err != nil {
 		d.refuse(w, r, err)
 	}
+}
+
+// Close implements [io.Closer].
+func (d *desk) Close() error {
+	d.log.Close()
+	return nil
 }
 
 func (d *desk) answer(w http.ResponseWriter, r *http.Request) error {
@@ -208,11 +219,12 @@ func (d *desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		respond.JSON(w, rejection.Rule.Status, errorBody{rejection.Rule.Code, rejection.Description()})
 	default:
-		d.config.Log.ErrorContext(r.Context(), "a request about access tokens failed", slog.String("path", r.URL.Path), slog.Any("error", err))
-		sentence := notChecked
+		sentence, cause := notChecked, err
 		if undone, ok := errors.AsType[*undoneError](err); ok {
-			sentence = undone.sentence
+			sentence, cause = undone.sentence, undone.cause
 		}
+		d.log.Lasting(r.Context(), slog.LevelError, "a request about access tokens failed", logsum.Reason(cause),
+			func() []slog.Attr { return []slog.Attr{slog.String("path", r.URL.Path), slog.Any("error", err)} })
 		unavailable(sentence).write(w)
 	}
 }

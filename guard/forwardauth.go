@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -43,20 +44,33 @@ type ForwardAuthConfig struct {
 // says, by /auth?status=exact, that it passes on every status, as Caddy and Traefik do.
 //
 // The method makes no difference: proxies ask with GET, with HEAD, or with the client's.
+//
+// What is repeated is summed up in the log. The handler is an [io.Closer]: Close writes what was only counted so far.
 func NewForwardAuth(c ForwardAuthConfig) (http.Handler, error) {
 	if c.Checker == nil || c.Log == nil {
 		return nil, errors.New("guard: forward-auth: Checker and Log must be set")
 	}
 	c.Checker = LogOutages(c.Checker, c.Log)
-	return &forwardAuth{c}, nil
+	return &forwardAuth{c, logsum.New(c.Log)}, nil
 }
 
-type forwardAuth struct{ ForwardAuthConfig }
+type forwardAuth struct {
+	ForwardAuthConfig
+
+	log *logsum.Log
+}
+
+// Close implements [io.Closer].
+func (f *forwardAuth) Close() error {
+	f.log.Close()
+	return nil
+}
 
 func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d, err := f.demands(r.URL)
 	if err != nil {
-		f.Log.WarnContext(r.Context(), "forward-auth is asked wrongly", slog.Any("error", err))
+		// A proxy that is set up wrongly asks so for every request of a stranger.
+		f.log.Lasting(r.Context(), slog.LevelWarn, "forward-auth is asked wrongly", []slog.Attr{slog.Any("error", err)}, func() []slog.Attr { return nil })
 		misasked(err).write(w)
 		return
 	}

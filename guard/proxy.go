@@ -10,6 +10,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/authority"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -109,9 +110,11 @@ type ProxyConfig struct {
 //
 // An upstream that cannot be reached is 502, one that does not answer in time 504, both in
 // JSON; what an upstream answers itself is passed on as it is. Where it says nothing about
-// caching, Cache-Control: no-store is added.
+// caching, Cache-Control: no-store is added. The log gets the first failure of a route for each cause, and how many
+// more there were when it has ended.
 type Proxy struct {
 	config  ProxyConfig
+	log     *logsum.Log
 	places  places
 	buffers buffers
 }
@@ -135,7 +138,7 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 	if c.Own == nil {
 		c.Own = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { nothingHere().write(w) })
 	}
-	p := &Proxy{config: c}
+	p := &Proxy{config: c, log: logsum.New(c.Log)}
 	if err := p.lay(); err != nil {
 		return nil, fmt.Errorf("guard: proxy: %w", err)
 	}
@@ -148,6 +151,13 @@ func (p *Proxy) CloseIdleConnections() {
 	if t, ok := p.config.Transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
+}
+
+// Close does that, and writes to the log what was only counted so far.
+func (p *Proxy) Close() error {
+	p.CloseIdleConnections()
+	p.log.Close()
+	return nil
 }
 
 // lay makes the places of the configuration.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -134,15 +135,15 @@ func dropBody(res *http.Response) error {
 // failed answers for an upstream that did not.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, to Route, err error) {
 	refusal, hijacked := failure(err), isHijacked(w)
-	level := slog.LevelWarn
-	if _, known := Caller(r.Context()); !known {
-		level = slog.LevelDebug // a stranger must not fill the log
-	}
 	if hijacked || r.Context().Err() != nil { // the client is gone
 		p.config.Log.DebugContext(r.Context(), "a client left", slog.String("route", to.Path), slog.Any("error", err))
 	} else if refusal.status >= http.StatusInternalServerError {
-		p.config.Log.Log(r.Context(), level, "an upstream is out of reach",
-			slog.String("route", to.Path), slog.String("upstream", to.Upstream.String()), slog.Any("error", err))
+		level := slog.LevelWarn
+		if _, known := Caller(r.Context()); !known {
+			level = slog.LevelDebug // a stranger has asked, before a preflight's answer
+		}
+		labels := append(logsum.Reason(err), slog.String("route", to.Path), slog.String("upstream", to.Upstream.Redacted()))
+		p.log.Lasting(r.Context(), level, "an upstream is out of reach", labels, func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 	}
 	if !hijacked {
 		refusal.write(w)

@@ -59,6 +59,7 @@ func (s *service) openDesks() (err error) {
 	if err != nil {
 		return err
 	}
+	s.internal = []http.Handler{forwardAuth, introspection, revocation}
 	mux := http.NewServeMux()
 	mux.Handle(authPath, forwardAuth)
 	mux.Handle(introspectionPath, introspection)

@@ -40,7 +40,8 @@ type service struct {
 	issuer      *accesstoken.Issuer
 	public      http.Handler
 	base        *url.URL         // by which clients reach it
-	desks       http.Handler     // introspection, revocation and forward-auth
+	internal    []http.Handler   // forward-auth, introspection and revocation
+	desks       http.Handler     // which these are behind
 	verbatim    http.Handler     // forward-auth for a proxy that appends the client's path
 	certificate *tls.Certificate // nil: plain HTTP
 	proxy       *guard.Proxy     // nil: there are no routes
@@ -254,13 +255,16 @@ func (s *service) close() error {
 	if s.endpoint != nil {
 		s.endpoint.Close()
 	}
-	for _, counts := range []any{s.checker, s.offer} {
+	for _, counts := range slices.Concat([]http.Handler{s.offer, s.verbatim}, s.internal) {
 		if c, ok := counts.(io.Closer); ok {
 			errs = append(errs, c.Close())
 		}
 	}
+	if c, ok := s.checker.(io.Closer); ok {
+		errs = append(errs, c.Close())
+	}
 	if s.proxy != nil {
-		s.proxy.CloseIdleConnections()
+		errs = append(errs, s.proxy.Close())
 	}
 	return errors.Join(errs...)
 }
