@@ -61,6 +61,7 @@ func TestFewDescriptors(t *testing.T) {
 	for range idle {
 		open()
 	}
+	s.await(t, "it is ready", func() bool { status, _ := fetch(t, s.internalURL(t)+"/readyz"); return status == http.StatusOK })
 	for _, path := range []string{"/livez", "/readyz", "/livez"} {
 		if status, body := fetch(t, s.internalURL(t)+path); status != http.StatusOK {
 			t.Errorf("%s: status %d, %s", path, status, body)
