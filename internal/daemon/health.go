@@ -36,7 +36,9 @@ func (d *Daemon) ready(w http.ResponseWriter, _ *http.Request) {
 func (d *Daemon) readiness() readiness {
 	current := d.current.Load()
 	state := current.from.readiness()
-	state.Ready = !d.draining.Load()
+	if state.Ready = !d.draining.Load(); !state.Ready {
+		state.Problems = append(state.Problems, "listen.shutdown_delay: the server is stopping")
+	}
 	if from := d.memory.tokensFrom(); time.Now().Before(from) {
 		state.Ready, state.From = false, from
 		state.Problems = append(state.Problems, "state: tokens are given from "+from.Format(time.RFC3339)+" on: assertions issued before may have been used")

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func TestStopDrains(t *testing.T) {
 	go func() { stopped <- s.stop() }()
 	s.eventually(t, "draining", func() bool {
 		status, r := s.ready(t)
-		return status == http.StatusServiceUnavailable && !r.Ready
+		return status == http.StatusServiceUnavailable && !r.Ready && slices.Equal(r.Problems, []string{"listen.shutdown_delay: the server is stopping"})
 	})
 	if status, _, _ := get(t, plain(t), s.internal+"/livez"); status != http.StatusOK {
 		t.Errorf("/livez while draining: status %d", status)

@@ -308,6 +308,10 @@ func TestShare(t *testing.T) {
 		passedOn            bool
 		want                listen.Share
 	}{
+		{16, 0, false, listen.Share{Public: 1, Internal: 2, Lowered: true}},
+		{64, 0, false, listen.Share{Public: 16, Internal: 8}},
+		{64, 0, true, listen.Share{Public: 8, Internal: 8, Lowered: true}},
+		{128, 0, false, listen.Share{Public: 72, Internal: 16}},
 		{256, 0, false, listen.Share{Public: 160, Internal: 32}},
 		{256, 0, true, listen.Share{Public: 80, Internal: 32}},
 		{1024, 0, false, listen.Share{Public: 640, Internal: 128}},

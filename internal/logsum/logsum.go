@@ -78,8 +78,8 @@ func (l *Log) Failure(level slog.Level, message string, labels []slog.Attr) (cor
 	return rand.Text(), true
 }
 
-// maxReason bounds a cause by which events are counted.
-const maxReason = 100
+// maxReason bounds a cause by which events are counted, in bytes.
+const maxReason = 160
 
 // Reason is a label: the innermost cause of an error, which is the same for all requests that an outage meets,
 // whatever they asked for.
@@ -91,7 +91,10 @@ func Reason(err error) []slog.Attr {
 		}
 		if next == nil {
 			text := err.Error()
-			return []slog.Attr{slog.String("reason", text[:min(len(text), maxReason)])}
+			if len(text) > maxReason {
+				text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+			}
+			return []slog.Attr{slog.String("reason", text)}
 		}
 		err = next
 	}

@@ -2,6 +2,7 @@ package logsum_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -125,6 +126,21 @@ func TestFailure(t *testing.T) {
 			t.Errorf("%d identifiers in %d lines", len(given), lines)
 		}
 	})
+}
+
+// A cause that is too long ends with a whole character and a mark.
+func TestReason(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"", ""},
+		{strings.Repeat("a", 160), strings.Repeat("a", 160)},
+		{strings.Repeat("a", 161), strings.Repeat("a", 160) + "…"},
+		{strings.Repeat("a", 159) + "éé", strings.Repeat("a", 159) + "…"},
+	} {
+		err := fmt.Errorf("request 7: %w", errors.Join(errors.New(c.text), errors.New("another")))
+		if got := logsum.Reason(err); len(got) != 1 || got[0].Value.String() != c.want {
+			t.Errorf("Reason(%q) = %v, want %q", c.text, got, c.want)
+		}
+	}
 }
 
 // However many kinds a stranger makes, they do not fill memory or the log.
