@@ -183,6 +183,7 @@ func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, e
 	if _, err := ishare.ParsePartyID(string(id)); err != nil {
 		return nil, ErrUnknown // what is no identifier identifies nobody
 	}
+	defer r.kept.ask(keptParty(id))()
 	began := time.Now()
 	bounded, cancel := bound(ctx)
 	defer cancel()
@@ -298,6 +299,7 @@ func (r *Remote) askList(ctx context.Context, log *slog.Logger) (anchors trust.A
 }
 
 func (r *Remote) askListAt(ctx context.Context, q question, log *slog.Logger) (trust.Anchors, error) {
+	defer r.kept.ask(keptList)()
 	began := time.Now()
 	compact, payload, err := r.read(ctx, q, listTokens)
 	if err != nil {

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"sync"
@@ -41,23 +40,55 @@ type answers struct {
 	life   time.Duration
 
 	mu    sync.Mutex
-	asked [256]time.Time // when the question was put that was answered last, by a byte of the name's digest
+	asked map[string]*questions // by name, as long as there are any
 }
 
-// take takes an answer to a question that was put at a time: a no if it is empty. What was kept before
-// is taken away whatever becomes of the new one. An answer to an earlier question than one that was answered already
-// is not kept.
+// questions are those under way to which the answer has the same name.
+type questions struct {
+	underWay int
+	answered time.Time // when the one was put that was put last of those that were answered
+}
+
+// ask notes that a question is put, until done is called.
+func (k *answers) ask(name string) (done func()) {
+	if k.folder == nil {
+		return func() {}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	q := k.asked[name]
+	if q == nil {
+		q = &questions{}
+		if k.asked == nil {
+			k.asked = map[string]*questions{}
+		}
+		k.asked[name] = q
+	}
+	q.underWay++
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if q.underWay--; q.underWay == 0 {
+			delete(k.asked, name)
+		}
+	}
+}
+
+// take takes an answer to a question that was put at a time, and is still noted: a no if it is empty. What was kept
+// before is taken away whatever becomes of the new one. An answer to an earlier question than one that
+// was answered already is not kept.
 func (k *answers) take(name, compact string, asked time.Time) {
 	if k.folder == nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	last := &k.asked[sha256.Sum256([]byte(name))[0]]
-	if asked.Before(*last) {
-		return
+	if q := k.asked[name]; q != nil {
+		if asked.Before(q.answered) {
+			return
+		}
+		q.answered = asked
 	}
-	*last = asked
 	k.folder.Remove(name)
 	if compact != "" {
 		k.folder.Put(name, []byte(compact), time.Now().Add(k.life))

@@ -154,6 +154,7 @@ func TestKeptAnswersInTheirOrder(t *testing.T) {
 		}
 		name, earlier := keptParty(consumerID), time.Now()
 		compact, _ := r.remote.kept.folder.Get(name)
+		defer r.remote.kept.ask(name)()
 		time.Sleep(time.Second)
 		r.remote.kept.take(name, "", time.Now())
 		r.remote.kept.take(name, string(compact), earlier)
@@ -161,5 +162,54 @@ func TestKeptAnswersInTheirOrder(t *testing.T) {
 			t.Error("an answer to an earlier question undoes a no")
 		}
 		r.end()
+	})
+}
+
+// The last answer about a party counts, however many others were asked about meanwhile.
+func TestKeptAnswersOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, n, _ := inMemory(t)
+		r := begin(t, f, n, t.TempDir(), nil)
+		defer r.end()
+		mustParty(t, r.remote, consumerID)
+		name, asked := keptParty(consumerID), time.Now()
+		done := r.remote.kept.ask(name)
+		time.Sleep(time.Second)
+		for i := range 2000 {
+			other := keptParty(nobody(i))
+			answered := r.remote.kept.ask(other)
+			r.remote.kept.take(other, "", time.Now())
+			answered()
+		}
+		r.remote.kept.take(name, "", asked)
+		done()
+		if party, _ := r.remote.RecallParty(t.Context(), consumerID); party != nil {
+			t.Error("a no was lost beside the answers about others")
+		}
+		if left := len(r.remote.kept.asked); left != 0 {
+			t.Errorf("%d questions are still noted", left)
+		}
+	})
+}
+
+// Two remotes keep their answers in one folder while a reload hands over from one to the other.
+func TestKeptAnswersOfTheRemoteBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, n, _ := inMemory(t)
+		dir := t.TempDir()
+		before := begin(t, f, n, dir, nil)
+		after := begin(t, f, n, dir, nil)
+		mustParty(t, before.remote, consumerID)
+		before.end()
+		f.put("", consumerID)
+		if _, err := after.remote.Party(t.Context(), consumerID); !ishare.IsUnknownParty(err) {
+			t.Fatal(err)
+		}
+		after.end()
+		restarted := begin(t, f, n, dir, nil)
+		defer restarted.end()
+		if party, _ := restarted.remote.RecallParty(t.Context(), consumerID); party != nil {
+			t.Error("what the remote before has kept outlives a no")
+		}
 	})
 }

@@ -148,7 +148,8 @@ func (f *Folder) Get(name string) ([]byte, bool) {
 }
 
 // Put keeps the data under the name, in the place of any before, until that time. Ten years are
-// the most; once the time has come it may be removed, and no sooner but to make room.
+// the most; once the time has come it may be removed, and no sooner but to make room. What was there before
+// is removed also when the data cannot be kept: it is not what was said last.
 func (f *Folder) Put(name string, data []byte, until time.Time) {
 	if f == nil {
 		return
@@ -162,18 +163,23 @@ func (f *Folder) Put(name string, data []byte, until time.Time) {
 	if limit := now.Add(maxLife); until.After(limit) { // which every file system can write down
 		until = limit
 	}
-	f.tell(f.put(fileName(name), data, until, now))
+	id := fileName(name)
+	err := f.put(id, data, until, now)
+	if err != nil {
+		err = errors.Join(err, f.drop(id))
+	}
+	f.tell(err)
 }
 
-// Remove removes what is kept under the name.
+// Remove removes what is kept under the name, by another process too.
 func (f *Folder) Remove(name string) {
 	if f == nil {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if id := fileName(name); !f.closed && f.has(id) {
-		f.tell(f.drop(id))
+	if !f.closed {
+		f.tell(f.drop(fileName(name)))
 	}
 }
 
@@ -214,10 +220,7 @@ func (f *Folder) tell(err error) {
 func (f *Folder) put(id string, data []byte, until, now time.Time) error {
 	size := int64(sha256.Size + len(data))
 	if !now.Before(until) || size > f.limits.Bytes || f.limits.Files < 1 {
-		if f.has(id) { // which is older
-			return f.drop(id)
-		}
-		return nil
+		return f.drop(id) // which is older
 	}
 	if err := f.makeRoom(id, size, now); err != nil {
 		return err

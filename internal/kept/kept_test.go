@@ -292,6 +292,44 @@ func TestExchangedFolder(t *testing.T) {
 	}
 }
 
+// What cannot be replaced is removed: it may be a yes, and the last word a no.
+func TestNothingIsLeftBehindByFailures(t *testing.T) {
+	var log bytes.Buffer
+	dir := t.TempDir()
+	f := open(t, dir, Limits{Files: 2, Bytes: 1 << 10}, &log)
+	f.Put("a", []byte("before"), tomorrow())
+	f.Put("b", []byte("text"), time.Now().Add(time.Hour))
+	path := filepath.Join(dir, fileName("b"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path, "inside"), 0o700); err != nil { // which cannot make room
+		t.Fatal(err)
+	}
+	f.Put("a", bytes.Repeat([]byte("a"), 960), tomorrow())
+	if !strings.Contains(log.String(), "cannot be kept") {
+		t.Fatalf("it was kept: %s", &log)
+	}
+	wantAbsent(t, f, "a")
+	wantAbsent(t, open(t, dir, roomy(), &log), "a")
+}
+
+// A name that another process has kept is removed, and replaced by nothing, like one's own.
+func TestRemoveWhatAnotherHasKept(t *testing.T) {
+	var log bytes.Buffer
+	dir := t.TempDir()
+	f, other := open(t, dir, roomy(), &log), open(t, dir, roomy(), &log)
+	for _, name := range []string{"a", "b"} {
+		other.Put(name, []byte("text"), tomorrow())
+	}
+	f.Remove("a")
+	f.Put("b", []byte("over"), time.Now())
+	wantAbsent(t, open(t, dir, roomy(), &log), "a", "b")
+	if log.Len() > 0 {
+		t.Errorf("the log says %s", &log)
+	}
+}
+
 // The log is told once of each spell in which nothing can be kept.
 func TestFailureIsToldOnce(t *testing.T) {
 	var log bytes.Buffer
