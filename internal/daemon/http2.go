@@ -4,14 +4,17 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Bounds on what a connection with HTTP/2 may cost. A client of the token endpoint has a
 // few requests at once.
 const (
 	maxStreams   = 16
-	maxResets    = 64 // beyond the requests that were answered
+	maxResets    = 64 // beyond the requests that were answered, at once
+	moreResets   = 16 // a second: pages take back what nobody looks at any more
 	http2Frame   = 16 << 10
 	http2Stream  = 64 << 10 // what a request may send before it is read
 	http2Receive = 128 << 10
@@ -32,18 +35,18 @@ func speak(server *http.Server, http2 bool) {
 	}
 	within := server.ConnContext
 	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return context.WithValue(within(ctx, c), resetsKey{}, &resets{conn: c})
+		return context.WithValue(within(ctx, c), resetsKey{}, &resets{c, rate.NewLimiter(moreResets, maxResets)})
 	}
 	server.Handler = limitResets(server.Handler)
 }
 
 type resetsKey struct{}
 
-// A resets counts on a connection the requests that the client took back before they were
-// answered, less those that were answered.
+// A resets allows a connection some requests that the client takes back before they are answered, and one more for
+// each that is answered.
 type resets struct {
-	conn  net.Conn
-	count atomic.Int64
+	conn    net.Conn
+	allowed *rate.Limiter
 }
 
 // limitResets closes a connection on which a client begins requests only to take them
@@ -56,10 +59,8 @@ func limitResets(next http.Handler) http.Handler {
 		switch {
 		case !ok || r.ProtoMajor != 2:
 		case r.Context().Err() == nil:
-			if counted.count.Add(-1) < 0 {
-				counted.count.Store(0) // what was answered long ago is no credit
-			}
-		case counted.count.Add(1) > maxResets:
+			counted.allowed.AllowN(time.Now(), -1)
+		case !counted.allowed.Allow():
 			_ = counted.conn.Close() // the client is told nothing, as it does not listen
 		}
 	})
