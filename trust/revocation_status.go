@@ -54,6 +54,10 @@ func (of subject) key() certificateKey {
 
 var errPatience = fmt.Errorf("no answer within %s", maxWait)
 
+// errEnded: the answer that was at hand was replaced by one that has ended by the clock of the check. That takes a
+// clock that is set back.
+var errEnded = errors.New("the answer has ended meanwhile")
+
 // A wait is for one certificate about which there is no answer in memory.
 type wait struct {
 	under *flight.Flight[*answer[verdict]]
@@ -102,8 +106,11 @@ func (s *status) verdict(ctx context.Context, i int, waits []wait, now time.Time
 		return at.value, nil
 	}
 	w := waits[i]
-	if w.err != nil {
+	switch {
+	case w.err != nil:
 		return verdict{}, w.err
+	case w.under == nil:
+		return verdict{}, errEnded
 	}
 	at, err := w.under.Wait(ctx)
 	if err != nil {

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -555,5 +556,16 @@ func TestLargeList(t *testing.T) {
 	r.lists.CleanUp() // sizes are brought up to date in the background
 	if stats := r.Stats(); stats.ListBytes < 50_001*30 || stats.ListBytes > 50_001*50 {
 		t.Errorf("counts as %d bytes in memory", stats.ListBytes)
+	}
+}
+
+// A clock that is set back while one certificate of a chain is waited for may let the answer about another end, which
+// is renewed in the background. That is no answer, and no reason to crash.
+func TestAnswerThatEndsDuringTheCheck(t *testing.T) {
+	var s status
+	now := time.Now()
+	s.answer.Store(&answer[verdict]{until: now.Add(-time.Minute)})
+	if _, err := s.verdict(t.Context(), 0, make([]wait, 2), now); !errors.Is(err, errEnded) {
+		t.Errorf("%v, want %v", err, errEnded)
 	}
 }
