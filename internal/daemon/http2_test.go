@@ -27,7 +27,7 @@ func TestResetsOfAConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := &http.Server{ //nolint:gosec // it is never served
+				server := &http.Server{
 					Handler:     http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
 					ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return ctx },
 				}
