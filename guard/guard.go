@@ -33,6 +33,7 @@ import (
 	"net/http"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
 )
 
@@ -97,6 +98,7 @@ func Caller(ctx context.Context) (*accesstoken.Claims, bool) {
 }
 
 func withCaller(r *http.Request, c *accesstoken.Claims) *http.Request {
+	listen.Keep(r.Context())
 	return r.WithContext(context.WithValue(r.Context(), contextKey{}, c))
 }
 

@@ -15,15 +15,17 @@ type conn struct {
 	net.Conn
 
 	listener *Listener
-	quiet    atomic.Bool // nothing has been read since it became unused
+	quiet    atomic.Bool // nothing has been read since the last request
 
 	// Under the lock of the listener.
-	place   *list.Element // among the unused; nil: it is used, or gone
-	gone    bool
-	waiting bool // for its first request, since then
-	since   time.Time
-	begins  bool // a request has begun, of which the handler does not know yet
-	http2   bool // when requests begin is not seen
+	place    *list.Element // among the pending; nil: the server does not wait for the client, or it is gone
+	since    time.Time     // when it began to wait
+	requests int           // how many the server is at work on
+	kept     bool          // never to be closed for another
+	gone     bool
+	waiting  bool // for its first request
+	begins   bool // a request has begun, of which the handler does not know yet
+	http2    bool // when requests begin is not seen
 }
 
 func element(e *list.Element) *conn {
@@ -39,7 +41,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.listener.mu.Lock()
 		defer c.listener.mu.Unlock()
 		if c.place != nil {
-			c.listener.unused.MoveToBack(c.place)
+			c.listener.await(c)
 			c.listener.mark(c, !c.http2)
 		}
 	}
@@ -110,9 +112,9 @@ func accepted(given net.Conn) *conn {
 	return nil
 }
 
-// await gives a connection to the server when its first request begins. It closes one that
+// deliver gives a connection to the server when its first request begins. It closes one that
 // stays quiet.
-func (l *Listener) await(c *conn) {
+func (l *Listener) deliver(c *conn) {
 	given, err := l.ready(c)
 	if err != nil {
 		_ = c.Close() // nobody is there to hear of it
@@ -172,7 +174,8 @@ func (l *Listener) first(c *conn, from net.Conn) (*begun, error) {
 func (l *Listener) patient(c *conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.waiting, c.since = true, time.Now()
+	c.waiting = true
+	l.await(c)
 	l.mark(c, false)
 	limit := l.config.Idle
 	if ended(l.retired) {

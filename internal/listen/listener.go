@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	grace    = time.Second // for the first request of a connection that came just before a stop
+	grace    = time.Second            // for the first request of a connection that came just before a stop
+	minWait  = 100 * time.Millisecond // for a client, before its connection is closed for another
 	minPause = 5 * time.Millisecond
 	maxPause = time.Second // after an error, before the next try
 )
@@ -35,11 +36,12 @@ type Config struct {
 // that was opened ahead, as pools and load balancers do, is thus no slow header, and costs
 // little. The ConnState of the server must be [Listener.ConnState].
 //
-// At the limit, a new connection takes the place of the one that has been without a
-// request for longest. Those with a request under way are never cut: when all have one,
-// the next waits.
+// At the limit, a new connection takes the place of the one whose client has kept the server
+// waiting for longest: for a request or the rest of one, or until an answer is read. Those
+// whose request the server is at work on are never cut, nor are those to [Keep]: when there
+// are no others, the next waits.
 //
-// For [Listener.Retire], the ConnContext of the server must be [Listener.ConnContext], and its handler
+// The ConnState and ConnContext of the server must be those of the Listener, and its handler
 // within [Handler].
 type Listener struct {
 	net.Listener
@@ -48,14 +50,14 @@ type Listener struct {
 	begun    chan net.Conn
 	closed   chan struct{} // no connection is given any more
 	retired  chan struct{} // no connection is taken any more
-	room     chan struct{} // a connection has gone, or has become unused
+	room     chan struct{} // a connection has gone, or waits for its client
 	handling sync.WaitGroup
 
 	mu              sync.Mutex
 	started         bool
 	open, peak      int
 	beginning       int       // connections on which a request has begun, of which the handler does not know yet
-	unused          list.List // of *conn: no request is under way, for longest first
+	pending         list.List // of *conn: the server waits for the client, for longest first
 	failing, packed trouble
 }
 
@@ -93,7 +95,7 @@ func (l *Listener) Close() error {
 		return net.ErrClosed
 	}
 	close(l.closed)
-	for e := l.unused.Front(); e != nil; e = e.Next() {
+	for e := l.pending.Front(); e != nil; e = e.Next() {
 		if c := element(e); c.waiting {
 			_ = c.Conn.Close() // whoever waits for its first byte sees to the rest
 		}
@@ -141,25 +143,6 @@ func (l *Listener) mark(c *conn, begins bool) {
 	c.begins = begins
 }
 
-type connKey struct{}
-
-// ConnContext gives the requests of a connection what [Handler] needs; see [http.Server].
-func (l *Listener) ConnContext(ctx context.Context, given net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, accepted(given))
-}
-
-// Handler notes that the handler has a request.
-func Handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, _ := r.Context().Value(connKey{}).(*conn); c != nil {
-			c.listener.mu.Lock()
-			c.listener.mark(c, false)
-			c.listener.mu.Unlock()
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 func (l *Listener) retire() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,7 +150,7 @@ func (l *Listener) retire() error {
 		return nil
 	}
 	close(l.retired)
-	for e := l.unused.Front(); e != nil; e = e.Next() {
+	for e := l.pending.Front(); e != nil; e = e.Next() {
 		if c := element(e); c.waiting {
 			_ = c.SetReadDeadline(c.since.Add(grace))
 		}
@@ -185,7 +168,7 @@ func ended(c <-chan struct{}) bool {
 }
 
 // take accepts until the listener retires. Errors pass: without descriptors or memory
-// there is nothing to do but to give up what is unused, and to try again.
+// there is nothing to do but to make room, and to try again.
 func (l *Listener) take() {
 	pause := minPause
 	for {
@@ -196,7 +179,7 @@ func (l *Listener) take() {
 			l.end(&l.failing)
 			c := &conn{Conn: raw, listener: l}
 			l.admit(c)
-			l.handling.Go(func() { l.await(c) })
+			l.handling.Go(func() { l.deliver(c) })
 		case ended(l.retired) || errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -226,38 +209,47 @@ func (l *Listener) admit(c *conn) {
 	for {
 		l.mu.Lock()
 		full := l.open >= l.config.Limit
-		room := !full || l.evict() || ended(l.retired) // at the end, one more is less bad than a refusal
-		if room {
+		var pause time.Duration
+		if full && !ended(l.retired) { // at the end, one more is less bad than a refusal
+			pause = l.evict()
+		}
+		busy := l.pending.Len() == 0
+		if pause == 0 {
 			l.open++
 			l.peak = max(l.peak, l.open)
-			c.place = l.unused.PushBack(c)
+			l.await(c)
 			c.quiet.Store(true)
 		}
 		l.mu.Unlock()
 		switch {
-		case room && full:
-			l.begin(&l.packed, fmt.Errorf("%d connections are open, which is the limit: those that are unused for longest are closed for new ones", l.config.Limit))
-			return
-		case room:
+		case !full:
 			l.end(&l.packed)
+		case pause > 0 && busy:
+			l.begin(&l.packed, fmt.Errorf("%d connections have requests under way, which is the limit: new ones wait", l.config.Limit))
+		default:
+			l.begin(&l.packed, fmt.Errorf("%d connections are open, which is the limit: those whose clients let the server wait for longest are closed for new ones", l.config.Limit))
+		}
+		if pause == 0 {
 			return
 		}
-		l.begin(&l.packed, fmt.Errorf("%d connections have requests under way, which is the limit: new ones wait", l.config.Limit))
-		l.wait(l.room, maxPause)
+		l.wait(l.room, pause)
 	}
 }
 
-// evict closes the connection that has been without a request for longest, and reports
-// whether there is one. The caller holds the lock.
-func (l *Listener) evict() bool {
-	longest := l.unused.Front()
+// evict closes the connection whose client has kept the server waiting for longest. When there
+// is none yet, it returns the time until the next try. The caller holds the lock.
+func (l *Listener) evict() time.Duration {
+	longest := l.pending.Front()
 	if longest == nil {
-		return false
+		return maxPause
 	}
 	c := element(longest)
+	if rest := minWait - time.Since(c.since); rest > 0 {
+		return rest
+	}
 	l.forget(c)
 	_ = c.Conn.Close() // its reader sees to the rest
-	return true
+	return 0
 }
 
 // forget counts a connection no more. The caller holds the lock.
@@ -272,10 +264,24 @@ func (l *Listener) forget(c *conn) {
 	l.tellRoom()
 }
 
-// use takes a connection off those that are unused. The caller holds the lock.
+// await notes that the server waits for the client from now on. The caller holds the lock.
+func (l *Listener) await(c *conn) {
+	if c.gone || c.kept || c.requests > 0 {
+		return
+	}
+	c.since = time.Now()
+	if c.place != nil {
+		l.pending.MoveToBack(c.place)
+		return
+	}
+	c.place = l.pending.PushBack(c)
+	l.tellRoom()
+}
+
+// use notes that the server does not wait for the client. The caller holds the lock.
 func (l *Listener) use(c *conn) {
 	if c.place != nil {
-		l.unused.Remove(c.place)
+		l.pending.Remove(c.place)
 		c.place = nil
 	}
 }
@@ -287,20 +293,22 @@ func (l *Listener) tellRoom() {
 	}
 }
 
-// ConnState learns from the server which connections have requests under way; see [http.Server].
+// ConnState learns from the server when a request is over; see [http.Server].
 func (l *Listener) ConnState(given net.Conn, state http.ConnState) {
 	c := accepted(given)
+	if c == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case c == nil || c.gone:
-	case state == http.StateActive || state == http.StateHijacked:
-		l.use(c)
-	case state == http.StateIdle && c.place == nil:
-		c.place = l.unused.PushBack(c)
+	switch state { //nolint:exhaustive // the others say nothing that is not known
+	case http.StateHijacked:
+		l.keep(c)
+	case http.StateIdle:
+		c.kept = false
 		c.quiet.Store(true)
 		l.mark(c, false)
-		l.tellRoom()
+		l.await(c)
 	}
 }
 

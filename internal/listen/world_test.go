@@ -86,6 +86,16 @@ func newWorld(t *testing.T, limit int, protocol string) *world {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/slow", func(http.ResponseWriter, *http.Request) { <-w.release })
+	mux.HandleFunc("/body", func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			<-w.release
+		}
+	})
+	mux.HandleFunc("/large", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(make([]byte, 1<<20)) })
+	mux.HandleFunc("/known/", func(rw http.ResponseWriter, r *http.Request) {
+		listen.Keep(r.Context())
+		http.StripPrefix("/known", mux).ServeHTTP(rw, r)
+	})
 	mux.HandleFunc("/tls", func(rw http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || r.TLS.ServerName == "" {
 			rw.WriteHeader(http.StatusTeapot)
@@ -167,18 +177,25 @@ func (w *world) dial() *peer {
 		}
 		p.Conn = secure
 	}
+	time.Sleep(time.Second / 10) // at the limit, the client before has as long
 	synctest.Wait()
 	return p
 }
 
 func (w *world) dialRaw() *peer {
 	w.t.Helper()
-	ours, theirs := net.Pipe()
-	w.network.incoming <- theirs
-	raw := &eager{Conn: ours, read: make(chan []byte, 100)}
+	raw := &eager{Conn: w.connect(), read: make(chan []byte, 100)}
 	go raw.pump()
 	synctest.Wait()
 	return &peer{raw, w.t, raw}
+}
+
+// connect is for who does not read what it is not asked to.
+func (w *world) connect() net.Conn {
+	ours, theirs := net.Pipe()
+	w.network.incoming <- theirs
+	synctest.Wait()
+	return ours
 }
 
 // says writes a text.
