@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -42,12 +43,12 @@ func fetch(t *testing.T, url string) (int, string) {
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	dir, who := newProvider(t)
-	const idle = 300 // where there are 256 descriptors
-	s := startServer(t, exec.Command("sh", "-c", `ulimit -n 256; exec waybill serve --config "$0"`, filepath.Join(dir, "waybill.yaml")), nil)
+	const descriptors = 256
+	s := startServer(t, exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d; exec waybill serve --config "$0"`, descriptors), filepath.Join(dir, "waybill.yaml")), nil)
 	var started struct {
 		Connections int `json:"connections"`
 	}
-	if err := json.Unmarshal(s.log.line("serving"), &started); err != nil || started.Connections != 160 {
+	if err := json.Unmarshal(s.log.line("serving"), &started); err != nil || started.Connections <= 0 || started.Connections >= descriptors {
 		t.Errorf("it takes %d connections: %v", started.Connections, err)
 	}
 	open := func() {
@@ -58,7 +59,7 @@ func TestFewDescriptors(t *testing.T) {
 		}
 		t.Cleanup(func() { conn.Close() })
 	}
-	for range idle {
+	for range started.Connections + descriptors {
 		open()
 	}
 	s.await(t, "it is ready", func() bool { status, _ := fetch(t, s.internalURL(t)+"/readyz"); return status == http.StatusOK })
@@ -72,7 +73,7 @@ func TestFewDescriptors(t *testing.T) {
 	s.await(t, "/readyz tells of it", func() bool {
 		open()
 		_, body := fetch(t, s.internalURL(t)+"/readyz")
-		return strings.Contains(body, "listen.public: 160 connections are open")
+		return strings.Contains(body, fmt.Sprintf("listen.public: %d connections are open", started.Connections))
 	})
 	s.stop(t)
 }

@@ -87,15 +87,15 @@ func TestSecondSignal(t *testing.T) {
 func handOver(t *testing.T, names string) (url string, command func(dir string) *exec.Cmd) {
 	t.Helper()
 	var files []*os.File
-	for range strings.Split(names, ":") {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range strings.SplitSeq(names, ":") {
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if url == "" {
 			url = "http://" + l.Addr().String()
 		}
-		f, err := l.(*net.TCPListener).File()
+		f, err := l.File()
 		if err != nil {
 			t.Fatal(err)
 		}

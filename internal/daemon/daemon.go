@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -191,7 +192,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		})
 	}
 	group.Go(func() error { return d.background(needed) })
-	group.Go(func() error { d.public.GiveBack(needed, debug.FreeOSMemory); return nil })
+	group.Go(func() error { d.public.GiveBack(needed, giveBack); return nil })
 	group.Go(func() error { return d.watch(needed) })
 	group.Go(func() error {
 		defer end()
@@ -199,6 +200,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return d.drain(context.WithoutCancel(running), servers)
 	})
 	return errors.Join(group.Wait(), d.close())
+}
+
+// giveBack collects twice, as a [sync.Pool] keeps what it holds through the first time.
+func giveBack() {
+	runtime.GC() //nolint:revive // that is the purpose
+	debug.FreeOSMemory()
 }
 
 // answer has the current service answer a request of the public listener.

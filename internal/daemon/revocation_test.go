@@ -87,7 +87,7 @@ func TestRestartWithoutStatusServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answering, failing := http.Handler(testca.NewStatusService(ca, time.Hour)), http.Handler(http.NotFoundHandler())
+	answering, failing := http.Handler(testca.NewStatusService(ca, time.Hour)), http.NotFoundHandler()
 	party := func(template *isharetest.Party) *isharetest.Party {
 		seal, err := ca.Seal(testca.SealRequest{Organization: "Some Consumer", Identifier: "NTRNL-10000001"})
 		if err != nil {

@@ -100,7 +100,10 @@ func (f *framer) begin(method, path string, ends bool) (uint32, error) {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, field := range []hpack.HeaderField{
-		{Name: ":method", Value: method}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "provider.example"}, {Name: ":path", Value: path},
+		{Name: ":method", Value: method},
+		{Name: ":scheme", Value: "https"},
+		{Name: ":authority", Value: "provider.example"},
+		{Name: ":path", Value: path},
 		{Name: "content-type", Value: isharetest.MediaType},
 	} {
 		if err := encoder.WriteField(field); err != nil {

@@ -79,31 +79,51 @@ func checkMediaType(header http.Header) error {
 	return nil
 }
 
-// A body is read whole before it is parsed, into a buffer that is used again:
-// a stranger costs no more memory than this.
-var buffers = sync.Pool{New: func() any { return new([MaxBody + 1]byte) }}
+// A body is read whole before it is parsed, into buffers that are used again: a stranger costs no more
+// memory than these, and one that sends little only the small one.
+var (
+	small = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+	large = sync.Pool{New: func() any { return new([MaxBody + 1]byte) }}
+)
 
 func readBody(r *http.Request) (string, error) {
 	if r.ContentLength > MaxBody {
 		return "", ishare.RequestSize.Because("the body has %d bytes, more than %d", r.ContentLength, MaxBody)
 	}
-	buffer, ok := buffers.Get().(*[MaxBody + 1]byte)
+	begin, ok := small.Get().(*[4 << 10]byte)
 	if !ok {
-		return "", errors.New("form: the pool holds something else than buffers")
+		return "", errPool
 	}
-	defer buffers.Put(buffer)
-	n, err := io.ReadFull(r.Body, buffer[:])
+	defer small.Put(begin)
+	n, err := io.ReadFull(r.Body, begin[:])
+	if err != nil {
+		return judgeBody(r, begin[:n], err)
+	}
+	whole, ok := large.Get().(*[MaxBody + 1]byte)
+	if !ok {
+		return "", errPool
+	}
+	defer large.Put(whole)
+	copy(whole[:], begin[:])
+	more, err := io.ReadFull(r.Body, whole[n:])
+	return judgeBody(r, whole[:n+more], err)
+}
+
+var errPool = errors.New("form: the pool holds something else than buffers")
+
+// judgeBody gives what has been read as a text, when the error is that there is no more.
+func judgeBody(r *http.Request, read []byte, err error) (string, error) {
 	switch {
 	case err == nil:
 		return "", ishare.RequestSize.Reject()
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return "", ishare.RequestMalformed.Because("the body could not be read to its end").
 			WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
-	case r.ContentLength >= 0 && int64(n) != r.ContentLength:
-		return "", ishare.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", n, r.ContentLength).
+	case r.ContentLength >= 0 && int64(len(read)) != r.ContentLength:
+		return "", ishare.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", len(read), r.ContentLength).
 			WithHint("Let the HTTP library count: Content-Length is in bytes, and not in characters.")
 	}
-	return string(buffer[:n]), nil
+	return string(read), nil
 }
 
 // Parse takes a form apart in one pass. It is stricter than [url.ParseQuery] in that a

@@ -2,11 +2,13 @@ package form_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"unicode/utf8"
 
 	"github.com/waybill-token/waybill/internal/form"
@@ -132,4 +134,18 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A body is read whole, whatever its size, in one go or in parts, and never with what another has left behind.
+func TestReadSizes(t *testing.T) {
+	for _, size := range []int{form.MaxBody, 2, 4<<10 - 1, 4 << 10, 4<<10 + 1, 10_000, form.MaxBody - 1} {
+		value := strings.Repeat(string(rune('a'+size%26)), max(0, size-len("a=")))
+		for name, split := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "by the byte": iotest.OneByteReader} {
+			r := post("a=" + value)
+			r.Body = io.NopCloser(split(r.Body))
+			if f, err := form.Read(r); err != nil || f.Get("a") != value {
+				t.Errorf("%d bytes, %s: %d of the value: %v", size, name, len(f.Get("a")), err)
+			}
+		}
+	}
 }
