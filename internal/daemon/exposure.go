@@ -47,6 +47,9 @@ func reliances(cfg *config.Config) []reliance {
 	return slices.DeleteFunc(items, func(r reliance) bool { return r.path == "" || keyfile.IsURI(r.path) || keyfile.IsText(r.path) })
 }
 
+// mostExposed bounds what is told of a folder: its caches can hold many thousands of files.
+const mostExposed = 16
+
 // exposed finds what others may do with the files that a server relies on. What every account of the
 // machine may change is a problem: a server that went on could be told by anybody whom to let in.
 // Each finding is told once, though many files stand in one folder.
@@ -59,6 +62,7 @@ func exposed(cfg *config.Config) (problems, warnings []config.Problem) {
 		} else {
 			found = permission.Of(item.path, item.secret)
 		}
+		var severe, slight []config.Problem
 		for _, f := range found {
 			if told[f] {
 				continue
@@ -66,13 +70,24 @@ func exposed(cfg *config.Config) (problems, warnings []config.Problem) {
 			told[f] = true
 			p := cfg.Problem(item.key, f.Path+": "+f.Message, f.Mend)
 			if f.Everybody {
-				problems = append(problems, p)
+				severe = append(severe, p)
 			} else {
-				warnings = append(warnings, p)
+				slight = append(slight, p)
 			}
 		}
+		problems = append(problems, summed(cfg, item, severe)...)
+		warnings = append(warnings, summed(cfg, item, slight)...)
 	}
 	return problems, warnings
+}
+
+// summed tells of the first findings one by one, and of the others that there are some.
+func summed(cfg *config.Config, item reliance, found []config.Problem) []config.Problem {
+	if len(found) <= mostExposed {
+		return found
+	}
+	more := fmt.Sprintf("%s: and the like of %d more in this folder", item.path, len(found)-mostExposed)
+	return append(found[:mostExposed], cfg.Problem(item.key, more, "Look at them: ls -lR "+permission.Quote(item.path)+"."))
 }
 
 // refuseExposed is an error when every account of the machine may change what the configuration

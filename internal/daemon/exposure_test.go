@@ -136,3 +136,18 @@ func TestWhatSomeOthersMayDo(t *testing.T) {
 		t.Errorf("logged: %v", logged)
 	}
 }
+
+// However many files others may change, neither check nor the log tells of each.
+func TestManyExposedAreSummedUp(t *testing.T) {
+	t.Parallel()
+	cfg, dir, _ := fullHome(t)
+	for i := range 500 {
+		path := filepath.Join(dir, "data/kept/revocation", fmt.Sprintf("%064x", i))
+		write(t, path, nil)
+		chmod(t, path, func(os.FileMode) os.FileMode { return 0o666 })
+	}
+	c := check(cfg)
+	if len(c.Problems) != 17 || !strings.HasSuffix(c.Problems[16].Message, "/data: and the like of 484 more in this folder") {
+		t.Errorf("%d problems: %s", len(c.Problems), told(c.Problems))
+	}
+}
