@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -157,8 +158,12 @@ func (c *Client) land(ctx context.Context, f *pending) {
 	case c.closed:
 		f.held, f.err = nil, ErrClosed
 	case f.err != nil:
+		level := slog.LevelWarn
+		if c.trouble.err != nil && c.trouble.err.Error() == f.err.Error() {
+			level = slog.LevelDebug // one cause is told once
+		}
 		c.trouble.add(f.err, c.maxRest)
-		c.log.WarnContext(ctx, "no token", "endpoint", c.endpoint, "failures", c.trouble.failures, "error", f.err)
+		c.log.Log(ctx, level, "no token", "endpoint", c.endpoint, "failures", c.trouble.failures, "error", f.err)
 	default:
 		c.trouble = trouble{}
 		c.held.Store(f.held)

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/time/rate"
 
 	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -37,8 +37,6 @@ const (
 	failedLately = 15 * time.Second
 	// flightTimeout ends a try of a source that has no timeout of its own.
 	flightTimeout = 12 * time.Second
-	// logInterval keeps an outage from filling the log.
-	logInterval = 10 * time.Second
 )
 
 // How many lookups are under way at once. Those of parties whose records are in memory have places of
@@ -112,7 +110,7 @@ type Cache struct {
 	noes                             atomic.Uint64 // how often the source said that there is no such party
 	asked, failures, staleUses, shed atomic.Uint64
 	health                           cacheHealth
-	complaint, relief                rate.Sometimes // for the log
+	trouble                          *logsum.Log
 }
 
 type lookups = flight.Group[ishare.PartyID, *ishare.Party]
@@ -136,8 +134,7 @@ func NewCache(c CacheConfig) (*Cache, error) {
 		ahead:     c.Fresh / aheadDenominator * aheadNumerator,
 		members:   flight.New[ishare.PartyID, *ishare.Party](memberFlights, flightTimeout),
 		strangers: flight.New[ishare.PartyID, *ishare.Party](strangerFlights, flightTimeout),
-		complaint: rate.Sometimes{Interval: logInterval},
-		relief:    rate.Sometimes{Interval: logInterval},
+		trouble:   logsum.New(c.Log),
 	}
 	if err := cache.makeSpaces(c.Size); err != nil {
 		return nil, fmt.Errorf("registry: cache: %w", err)
@@ -262,5 +259,6 @@ func (c *Cache) Run(ctx context.Context) error {
 func (c *Cache) Close() error {
 	c.members.Close()
 	c.strangers.Close()
+	c.trouble.Close()
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -61,9 +62,8 @@ func (c *Cache) conclude(ctx context.Context, err error) error {
 		return errCacheClosed
 	case errors.Is(err, flight.ErrBusy):
 		shed := c.shed.Add(1)
-		c.complaint.Do(func() {
-			c.log.WarnContext(ctx, "too many parties are asked for at once, and more are turned away", slog.Uint64("turned_away", shed))
-		})
+		c.trouble.Lasting(ctx, slog.LevelWarn, "too many parties are asked for at once, and more are turned away", nil,
+			func() []slog.Attr { return []slog.Attr{slog.Uint64("turned_away", shed)} })
 		return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: retryAfter, Cause: fmt.Errorf("registry: looking up a party: %w", err)}
 	}
 	return err
@@ -103,7 +103,7 @@ func (c *Cache) ask(l lookup) func(ctx context.Context) (*ishare.Party, error) {
 		if cause := context.Cause(ctx); err != nil && (errors.Is(cause, flight.ErrAbandoned) || errors.Is(cause, flight.ErrClosed)) {
 			return nil, err // given up by us: that says nothing about the source
 		}
-		c.tell(l.id, err, c.remember(l.id, began, party, err))
+		c.tell(ctx, l.id, err, c.remember(l.id, began, party, err))
 		return party, err
 	}
 }
@@ -137,17 +137,19 @@ func (c *Cache) remember(id ishare.PartyID, began moment, party *ishare.Party, e
 	return c.health.answered(now)
 }
 
-// tell tells the log how a lookup ended.
-func (c *Cache) tell(id ishare.PartyID, err error, relieved bool) {
+// tell tells the log how a lookup ended: of one cause once while it lasts.
+func (c *Cache) tell(ctx context.Context, id ishare.PartyID, err error, relieved bool) {
 	switch {
 	case relieved:
-		c.relief.Do(func() { c.log.Info("party records are received again") })
+		c.trouble.Some(ctx, slog.LevelInfo, "party records are received again", nil, func() []slog.Attr { return nil })
 	case err != nil && !errors.Is(err, ErrUnknown):
-		c.complaint.Do(func() {
-			c.log.Warn("a party record was not received; an older one is used while it may be",
-				slog.String("party", string(id)), slog.Any("error", err),
-				slog.Uint64("failures", c.failures.Load()), slog.Uint64("stale_uses", c.staleUses.Load()))
-		})
+		c.trouble.Lasting(ctx, slog.LevelWarn, "a party record was not received; an older one is used while it may be", logsum.Reason(err),
+			func() []slog.Attr {
+				return []slog.Attr{
+					slog.String("party", string(id)), slog.Any("error", err),
+					slog.Uint64("failures", c.failures.Load()), slog.Uint64("stale_uses", c.staleUses.Load()),
+				}
+			})
 	}
 }
 

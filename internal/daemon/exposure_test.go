@@ -141,8 +141,12 @@ func TestWhatSomeOthersMayDo(t *testing.T) {
 func TestManyExposedAreSummedUp(t *testing.T) {
 	t.Parallel()
 	cfg, dir, _ := fullHome(t)
+	folder := filepath.Join(dir, "data/kept/revocation")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 500 {
-		path := filepath.Join(dir, "data/kept/revocation", fmt.Sprintf("%064x", i))
+		path := filepath.Join(folder, fmt.Sprintf("%064x", i))
 		write(t, path, nil)
 		chmod(t, path, func(os.FileMode) os.FileMode { return 0o666 })
 	}
