@@ -204,7 +204,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // giveBack collects twice, as a [sync.Pool] keeps what it holds through the first time.
 func giveBack() {
-	runtime.GC() //nolint:revive // that is the purpose
+	runtime.GC()
 	debug.FreeOSMemory()
 }
 
