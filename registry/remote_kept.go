@@ -68,7 +68,8 @@ func (k *answers) ask(name string) (done func()) {
 	return func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if q.underWay--; q.underWay == 0 {
+		q.underWay--
+		if q.underWay == 0 {
 			delete(k.asked, name)
 		}
 	}

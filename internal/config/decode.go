@@ -133,7 +133,8 @@ func (d *decoder) leaf(path string, m member, tag reflect.StructTag, v reflect.V
 		d.refuse(path, m.value, "want at least one", "")
 	default:
 		before := len(d.problems)
-		if d.value(path, m.value, v); len(d.problems) == before {
+		d.value(path, m.value, v)
+		if len(d.problems) == before {
 			d.bounds(path, m.value, tag, v)
 		}
 	}

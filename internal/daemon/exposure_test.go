@@ -141,7 +141,7 @@ func TestWhatSomeOthersMayDo(t *testing.T) {
 func TestManyExposedAreSummedUp(t *testing.T) {
 	t.Parallel()
 	cfg, dir, _ := fullHome(t)
-	folder := filepath.Join(dir, "data/kept/revocation")
+	folder := filepath.Join(dir, "data", "kept", "revocation")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
