@@ -19,6 +19,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -26,7 +27,7 @@ import (
 type desks struct {
 	*house
 	introspection, revocation http.Handler
-	log                       *transcript
+	log                       *logtest.Buffer
 }
 
 func newDesks(tb testing.TB, secret string) *desks {

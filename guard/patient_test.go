@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/logtest"
 )
 
 // A hall is an upstream and a proxy before it on a network in memory. The proxy's server has the
@@ -24,7 +25,7 @@ type hall struct {
 	*house
 	front  *pipeNet
 	client *http.Client
-	log    *transcript // the proxy's and its server's
+	log    *logtest.Buffer // the proxy's and its server's
 }
 
 func newHall(t *testing.T, http2 bool, upstream http.HandlerFunc) *hall {

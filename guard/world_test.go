@@ -1,7 +1,6 @@
 package guard_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -184,25 +184,7 @@ func readAll(tb testing.TB, r io.Reader) string {
 	return string(b)
 }
 
-// A transcript is a log that can be read while it is written.
-type transcript struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.Write(p)
-}
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.String()
-}
-
-func newLog() (*slog.Logger, *transcript) {
-	t := &transcript{}
+func newLog() (*slog.Logger, *logtest.Buffer) {
+	t := &logtest.Buffer{}
 	return slog.New(slog.NewJSONHandler(t, &slog.HandlerOptions{Level: slog.LevelDebug})), t
 }

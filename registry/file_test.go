@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -24,22 +24,9 @@ const (
 )
 
 // logbook is a log that a test can read while others write.
-type logbook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+type logbook struct{ logtest.Buffer }
 
-func (l *logbook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logbook) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), s)
-}
+func (l *logbook) count(s string) int { return strings.Count(l.String(), s) }
 
 func (l *logbook) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
@@ -131,7 +118,7 @@ func TestReloadKeepsOldRecordsOfBrokenFile(t *testing.T) {
 		}
 	}
 	if n := log.count("level=ERROR"); n != len(trouble) {
-		t.Errorf("%d errors logged, want each once:\n%s", n, log.text.String())
+		t.Errorf("%d errors logged, want each once:\n%s", n, log.String())
 	}
 
 	writeFile(t, path, onlyOne) // exactly what it was before
@@ -336,7 +323,7 @@ func TestRunReportsBrokenFileOnce(t *testing.T) {
 			t.Errorf("status %+v", f.Status())
 		}
 		if n := log.count("level=ERROR"); n != 1 {
-			t.Errorf("%d errors logged, want 1:\n%s", n, log.text.String())
+			t.Errorf("%d errors logged, want 1:\n%s", n, log.String())
 		}
 		writeFile(t, path, onlyTwo)
 		pass(3 * pollInterval)
@@ -354,7 +341,7 @@ func TestRunReportsMissingFile(t *testing.T) {
 		os.Remove(path)
 		pass(time.Hour)
 		if !knows(f, "did:x:1") || !errors.Is(f.Status().Err, fs.ErrNotExist) || log.count("level=ERROR") != 1 {
-			t.Errorf("status %+v, log:\n%s", f.Status(), log.text.String())
+			t.Errorf("status %+v, log:\n%s", f.Status(), log.String())
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package tokenendpoint_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
@@ -33,7 +33,7 @@ func (*told) Issue(context.Context, accesstoken.Claims) (string, accesstoken.Cla
 
 // A transcript is what an endpoint writes to its log.
 type transcript struct {
-	bytes.Buffer
+	logtest.Buffer
 
 	handler *tokenendpoint.Handler
 	told

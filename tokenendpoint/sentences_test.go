@@ -66,7 +66,7 @@ func TestSentencesAndHints(t *testing.T) {
 				t.Errorf("%q, want %q", got, test.sentence)
 			}
 			var event struct{ Cause, Hint string }
-			check(t, json.Unmarshal(e.log.Bytes(), &event, json.MatchCaseInsensitiveNames(true)))
+			check(t, json.Unmarshal([]byte(e.log.String()), &event, json.MatchCaseInsensitiveNames(true)))
 			if !strings.HasPrefix(event.Cause, test.sentence) || !strings.Contains(event.Hint, test.hint) {
 				t.Errorf("the log has %+v, want the hint %q", event, test.hint)
 			}

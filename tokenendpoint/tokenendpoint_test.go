@@ -1,7 +1,6 @@
 package tokenendpoint_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/replay"
@@ -37,13 +37,13 @@ type endpoint struct {
 	client   *isharetest.Party
 	verifier *assertion.Verifier
 	issuer   *accesstoken.Issuer
-	log      *bytes.Buffer
+	log      *logtest.Buffer
 }
 
 func newEndpoint(tb testing.TB) *endpoint {
 	tb.Helper()
 	ca := isharetest.NewCA()
-	e := &endpoint{log: &bytes.Buffer{}}
+	e := &endpoint{log: &logtest.Buffer{}}
 	e.client = ca.Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer", isharetest.AlsoKnownAs("EU.EORI.NL000000001"))
 	validator, err := trust.New(ca.Anchors())
 	check(tb, err)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 )
@@ -47,22 +48,7 @@ type server struct {
 }
 
 // A transcript is the standard error of a process.
-type transcript struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *transcript) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *transcript) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+type transcript struct{ logtest.Buffer }
 
 // line is the last line of the log with a message, or nil.
 func (l *transcript) line(message string) []byte {

@@ -57,7 +57,7 @@ func TestUnsureAnswerIsDescribed(t *testing.T) {
 	if wait := a.Header.Get("Retry-After"); wait == "" || wait == "0" {
 		t.Errorf("Retry-After: %q", wait)
 	}
-	told := s.log.records(t, "assertions issued before this start get no token, as they may have been used")
+	told := s.log.records(t, "assertions issued before this start get no token, as they may have been used; until tokens are given, /readyz is 503")
 	if len(told) != 1 || told[0]["reason"] == nil || told[0]["issued_before"] == nil {
 		t.Errorf("the log says %v", told)
 	}

@@ -35,6 +35,7 @@ func startDataSpace(t *testing.T) *dataSpace {
 	t.Helper()
 	space, err := sandbox.Open(t.Context(), sandbox.Config{
 		Dir: t.TempDir(), Listen: "127.0.0.1:0", CAKeyBits: 2048, Log: discard, Progress: func(string) {},
+		Freshness: time.Hour, // no answer about a certificate ends meanwhile, however slow the machine is
 	})
 	if err != nil {
 		t.Fatal(err)

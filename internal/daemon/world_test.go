@@ -19,6 +19,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/internal/openapitest"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
@@ -233,22 +234,7 @@ func get(t *testing.T, client *http.Client, url string, fields ...string) (statu
 }
 
 // A transcript is a log that can be read while it is written.
-type transcript struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.Write(p)
-}
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.String()
-}
+type transcript struct{ logtest.Buffer }
 
 // records are the events with a message.
 func (t *transcript) records(tb testing.TB, message string) []map[string]any {

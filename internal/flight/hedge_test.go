@@ -3,6 +3,7 @@ package flight
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,15 +33,16 @@ func TestHedge(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 9500*time.Millisecond)
 			defer cancel()
-			calls, underWay := make(chan int, len(c.calls)+1), 0
+			var underWay atomic.Int64
+			calls := make(chan int, len(c.calls)+1)
 			for i := range c.calls {
 				calls <- i + 1
 			}
 			began := time.Now()
 			n, err := Hedge(ctx, 250*time.Millisecond, func(began time.Time) bool { return time.Since(began) >= interval },
 				func(ctx context.Context) (int, error) {
-					underWay++
-					defer func() { underWay-- }()
+					underWay.Add(1)
+					defer underWay.Add(-1)
 					n := <-calls
 					s := c.calls[n-1]
 					if s.takes == 0 {
@@ -56,8 +58,8 @@ func TestHedge(t *testing.T) {
 			if n != c.want || !errors.Is(err, c.err) || time.Since(began) != c.after {
 				t.Errorf("%s: %d, %v after %s", name, n, err, time.Since(began))
 			}
-			if underWay > 0 || len(calls) > 0 {
-				t.Errorf("%s: %d calls under way, %d not made", name, underWay, len(calls))
+			if underWay.Load() > 0 || len(calls) > 0 {
+				t.Errorf("%s: %d calls under way, %d not made", name, underWay.Load(), len(calls))
 			}
 		})
 	}

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/logtest"
 )
 
 // Environment of these tests.
@@ -81,7 +83,7 @@ type player struct {
 	cmd   *exec.Cmd
 	input io.WriteCloser
 	said  chan []byte
-	wrong *transcript
+	wrong *logtest.Buffer
 }
 
 // start has a process play a part. Attackers give way to others: in life, they have machines of their own.
@@ -92,7 +94,7 @@ func start(tb testing.TB, role string, p part) *player {
 		command = append([]string{"nice", "-n", "10"}, command...)
 	}
 	command = onCores(others(), command)
-	a := &player{cmd: exec.Command(command[0], command[1:]...), said: make(chan []byte, 1), wrong: &transcript{}}
+	a := &player{cmd: exec.Command(command[0], command[1:]...), said: make(chan []byte, 1), wrong: &logtest.Buffer{}}
 	a.cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	a.cmd.Stderr = a.wrong
 	output := must(a.cmd.StdoutPipe())
@@ -184,25 +186,6 @@ func others() string {
 }
 
 var divisible = sync.OnceValue(func() bool { return exec.Command("taskset", "-c", "0", "true").Run() == nil })
-
-// A transcript is what a process says, and can be read meanwhile.
-type transcript struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p...)
-	return len(p), nil
-}
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.text)
-}
 
 // must is for what can only go wrong when the machine is not fit for the tests.
 func must[T any](value T, err error) T {

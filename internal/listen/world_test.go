@@ -1,7 +1,6 @@
 package listen_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/listen"
+	"github.com/waybill-token/waybill/internal/logtest"
 )
 
 const (
@@ -64,7 +64,7 @@ type world struct {
 	network  *network
 	listener *listen.Listener
 	server   *http.Server
-	log      bytes.Buffer
+	log      logtest.Buffer
 	release  chan struct{} // lets one request to /slow finish
 	tls      *tls.Config   // of clients; nil: plain
 	served   chan error

@@ -1,7 +1,6 @@
 package logsum_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,11 +11,12 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/internal/logtest"
 )
 
 // A page is a log whose lines begin with the message.
 type page struct {
-	bytes.Buffer
+	logtest.Buffer
 
 	*logsum.Log
 }
