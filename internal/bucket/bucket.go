@@ -57,18 +57,6 @@ func (s *Set[K]) Take(key K) (wait time.Duration) {
 // Give gives back one that was taken. A bucket never holds more than its burst.
 func (s *Set[K]) Give(key K) { s.limiter(key).AllowN(time.Now(), -1) }
 
-// Missing is what [Set.Take] would return, and takes nothing.
-func (s *Set[K]) Missing(key K) (wait time.Duration) {
-	l, ok := s.limiters.GetIfPresent(key)
-	if !ok {
-		return 0
-	}
-	if now := time.Now(); l.TokensAt(now) < 1 {
-		return s.missing(l, now)
-	}
-	return 0
-}
-
 func (s *Set[K]) limiter(key K) *rate.Limiter {
 	l, _ := s.limiters.ComputeIfAbsent(key, func() (*rate.Limiter, bool) {
 		return rate.NewLimiter(s.limit(), s.rate.Burst), false
