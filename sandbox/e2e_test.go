@@ -338,7 +338,13 @@ func TestManyFirstRequests(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: many}}
 	defer client.CloseIdleConnections()
 	for i := range tickets {
-		group.Go(func() { outcomes[i] = s.present(t.Context(), client, tickets[i]) })
+		group.Go(func() {
+			outcomes[i] = s.present(t.Context(), client, tickets[i])
+			for outcomes[i].rule == ishare.UnavailableOverload.ID { // so slow is this machine; nothing was remembered
+				<-time.After(100 * time.Millisecond)
+				outcomes[i] = s.present(t.Context(), client, tickets[i])
+			}
+		})
 	}
 	group.Wait()
 	after := s.State().Asked

@@ -46,12 +46,16 @@ func (r *record) lost(besides ...string) int {
 func (c *client) run(ctx context.Context) *record {
 	party := c.World.Consumer.party()
 	pools := connections(c.Roots)
-	ready := make(chan *http.Request, 64)
+	ready, made := make(chan *http.Request, 64), make(chan struct{})
 	go func() { // signing takes longer than all the rest
-		for ctx.Err() == nil {
+		for n := 0; ctx.Err() == nil; n++ {
+			if n == cap(ready)/4 {
+				close(made)
+			}
 			ready <- party.Request(c.World.Audience).HTTP(baseOf(c.part))
 		}
 	}()
+	<-made
 	var under sync.WaitGroup
 	var mu sync.Mutex
 	r := &record{Outcomes: map[string]int{}}

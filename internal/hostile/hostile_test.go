@@ -22,6 +22,7 @@ const (
 	spare      = 12                     // descriptors that may be open besides, by clients and what the server asks
 	rate       = 50                     // requests of the good client, a second
 	settling   = 300 * time.Millisecond // until an attack has begun
+	calm       = time.Second            // within which all is normal behind an attack
 )
 
 // A row is what a scenario showed.
@@ -120,6 +121,7 @@ func (b *battery) meet(t *testing.T, s scenario) *row {
 	}
 	r.judge(t, s, b.short)
 
+	<-time.After(calm)
 	after := watched(b.watch.after)
 	if after.lost() > 0 || after.P99 > grossly {
 		t.Errorf("after the attack: %v, p99 %s", after.Outcomes, after.P99)
