@@ -63,6 +63,34 @@ func TestWorkIsBounded(t *testing.T) {
 	})
 }
 
+// Those whose chain is not known yet keep nobody out whose chain is, and the other way round.
+func TestFirstWorkIsBoundedApart(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		known, first := &oneGate{}, &oneGate{}
+		w.config.Work, w.config.FirstWork = known, first
+		v := w.verifier(t)
+		verify := func(d *draft) error {
+			_, _, err := v.Verify(t.Context(), client, d.compact(t, w))
+			return err
+		}
+		if err := verify(newDraft()); err != nil || first.times != 1 || known.times != 0 {
+			t.Errorf("the first time: %v, %+v, %+v", err, first, known)
+		}
+		first.taken = true
+		if err := verify(newDraft()); err != nil || known.times != 1 {
+			t.Errorf("beside those who come first: %v, %+v", err, known)
+		}
+		other := newDraft()
+		other.own, other.unregistered = true, true
+		checkOutage(t, verify(other), ishare.UnavailableOverload)
+		first.taken, known.taken = false, true
+		checkOutage(t, verify(newDraft()), ishare.UnavailableOverload)
+		if first.times != 1 || first.taken {
+			t.Errorf("at the end: %+v", first)
+		}
+	})
+}
+
 // What a seal may ask for is its own, and is counted when it is proven only.
 func TestSealsAreLimited(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {

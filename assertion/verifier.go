@@ -10,6 +10,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -80,6 +81,9 @@ type Config struct {
 	// Work bounds how many assertions keep the processors busy at once, up to their signature. Waiting for what
 	// comes after that takes no place. Optional.
 	Work Gate
+	// FirstWork bounds those whose certificate chain was not validated before, apart from the others: that costs
+	// many times as much, and a stranger can send chains that lead nowhere. Optional: Work.
+	FirstWork Gate
 	// Seals says how often each seal may ask, by its [ishare.Thumbprint]: it is what is proven before anybody
 	// is asked who the client is, so that nobody uses up what is another's. Optional.
 	Seals Limiter
@@ -206,13 +210,21 @@ func (v *Verifier) admitOnce(ctx context.Context, s *stated, p *proof, at time.T
 
 // authenticateInTurn is authenticate, within the bounds on work and on what one seal may ask for.
 func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issuer ishare.PartyID, at time.Time, seen *Sighting) (*stated, *proof, error) {
-	if v.config.Work != nil {
-		if err := v.config.Work.Enter(ctx); err != nil {
+	token, err := split(compact)
+	if err != nil {
+		return nil, nil, err
+	}
+	gate := v.config.Work
+	if v.knownSigner(token.RawHeader(), at) == nil && v.config.FirstWork != nil {
+		gate = v.config.FirstWork
+	}
+	if gate != nil {
+		if err := gate.Enter(ctx); err != nil {
 			return nil, nil, &ishare.Outage{Rule: ishare.UnavailableOverload, RetryAfter: time.Second, Cause: err}
 		}
-		defer v.config.Work.Leave()
+		defer gate.Leave()
 	}
-	stated, proof, err := v.authenticate(compact, issuer, at, seen)
+	stated, proof, err := v.authenticate(token, issuer, at, seen)
 	if err != nil || v.config.Seals == nil {
 		return stated, proof, err
 	}
@@ -224,13 +236,9 @@ func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issue
 
 var errTooOften = errors.New("the certificate has signed for too many tokens")
 
-// authenticate applies the rules jwt.compact to jwt.signature: what the token says,
+// authenticate applies the rules jwt.header to jwt.signature: what the token says,
 // and the proof that whoever holds the key of a trusted certificate says it.
-func (v *Verifier) authenticate(compact string, issuer ishare.PartyID, at time.Time, seen *Sighting) (*stated, *proof, error) {
-	token, err := split(compact)
-	if err != nil {
-		return nil, nil, err
-	}
+func (v *Verifier) authenticate(token *jws.Token, issuer ishare.PartyID, at time.Time, seen *Sighting) (_ *stated, _ *proof, err error) {
 	known := v.knownSigner(token.RawHeader(), at)
 	if known == nil {
 		known = &signer{}

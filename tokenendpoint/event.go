@@ -2,6 +2,7 @@ package tokenendpoint
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -47,6 +48,8 @@ func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {
 		to.LogAttrs(ctx, slog.LevelInfo, message, append([]slog.Attr{slog.String("outcome", "issued")}, e.attrs()...)...)
 	case rejection != nil:
 		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs)
+	case outage != nil && ctx.Err() != nil && errors.Is(outage.Cause, context.Canceled): // the client did not wait
+		log.Some(ctx, slog.LevelInfo, message, labels("abandoned", outage.Rule), e.attrs)
 	case outage != nil && outage.Rule == ishare.Limited: // which is up to the client
 		log.Some(ctx, slog.LevelWarn, message, labels("unavailable", outage.Rule), e.attrs)
 	case outage != nil:

@@ -50,18 +50,24 @@ func newTranscript(t *testing.T) *transcript {
 
 // send sends requests that are right, as far as the endpoint knows, and returns the last answer.
 func (s *transcript) send(n int, err error) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	for range n {
+		w = s.sendAs(context.Background(), err)
+	}
+	return w
+}
+
+// sendAs sends one, by a client that waits as long as the context lasts.
+func (s *transcript) sendAs(ctx context.Context, err error) *httptest.ResponseRecorder {
 	s.err = err
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "scope": {"iSHARE"}, "client_id": {"did:ishare:EU.NL.NTRNL-10000001"},
 		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {"x"},
 	}.Encode()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, tokenendpoint.Path, strings.NewReader(form))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	w := httptest.NewRecorder()
-	for range n {
-		r := httptest.NewRequest(http.MethodPost, tokenendpoint.Path, strings.NewReader(form))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		w = httptest.NewRecorder()
-		s.handler.ServeHTTP(w, r)
-	}
+	s.handler.ServeHTTP(w, r)
 	return w
 }
 
@@ -121,6 +127,27 @@ func TestAnOutageIsOneLine(t *testing.T) {
 		time.Sleep(time.Minute)
 		if lines := s.lines(); len(lines) != 2 || !strings.Contains(lines[0], `"reason":"no route to host","more":49,"within":`) || !strings.Contains(lines[1], `"reason":"connection refused","more":9`) {
 			t.Errorf("the end: %s", lines)
+		}
+	})
+}
+
+// A client that is gone before the answer is no outage of ours.
+func TestAClientThatIsGoneIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTranscript(t)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		canceled := &ishare.Outage{Rule: ishare.UnavailableState, RetryAfter: time.Second, Cause: fmt.Errorf("waiting: %w", context.Canceled)}
+		for range 20 {
+			s.sendAs(gone, canceled)
+		}
+		if lines := s.lines(); len(lines) != 5 || !strings.Contains(lines[0], `"level":"INFO","msg":"token request","outcome":"abandoned","rule":"unavailable.state"`) {
+			t.Errorf("a client that is gone: %s", lines)
+		}
+		s.sendAs(t.Context(), canceled) // by somebody else than the client
+		s.sendAs(gone, &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: time.Second, Cause: errors.New("no route to host")})
+		if lines := s.lines(); len(lines) != 2 || !strings.Contains(lines[0], `"outcome":"unavailable"`) || !strings.Contains(lines[1], `"outcome":"unavailable"`) {
+			t.Errorf("an outage: %s", lines)
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -117,6 +118,7 @@ func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	listen.Keep(r.Context())
 	token, claims, err := h.config.Issuer.Issue(r.Context(), accesstoken.Claims{
 		Party:      client.Party().ID,
 		Client:     client.ID(),

@@ -75,7 +75,7 @@ func TestGive(t *testing.T) {
 // A stranger who has many keys does not fill memory.
 func TestKeysAreBounded(t *testing.T) {
 	s := newSet(t, bucket.Rate{Events: 1, Period: time.Hour, Burst: 1})
-	const keys = 3 << 16
+	const keys = 5 << 14
 	for key := range keys {
 		s.Take(key)
 	}

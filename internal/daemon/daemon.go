@@ -21,6 +21,7 @@ import (
 	"github.com/waybill-token/waybill/internal/authority"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/listen"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -67,6 +68,7 @@ type Daemon struct {
 	reloads  chan exchange
 	retiring chan struct{} // holds one for each earlier service
 	draining atomic.Bool
+	panics   *logsum.Log
 
 	reloading sync.Mutex // one at a time
 
@@ -77,7 +79,10 @@ type Daemon struct {
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
-	d := &Daemon{options: options, parts: newParts(), reloads: make(chan exchange), cut: make(chan struct{}), retiring: make(chan struct{}, maxRetiring)}
+	d := &Daemon{
+		options: options, parts: newParts(), panics: logsum.New(options.Log),
+		reloads: make(chan exchange), cut: make(chan struct{}), retiring: make(chan struct{}, maxRetiring),
+	}
 	d.parts.keep = true
 	if err := d.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.close())
@@ -219,7 +224,7 @@ func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
 
 func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.Server {
 	return &http.Server{
-		Handler:           listen.Handler(uncached(d.closing(unambiguous(survive(d.options.Log, handler))))),
+		Handler:           listen.Handler(uncached(d.closing(unambiguous(survive(d.options.Log, d.panics, handler))))),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -251,6 +256,7 @@ func (d *Daemon) close() error {
 	if d.memory != nil {
 		errs = append(errs, d.memory.close())
 	}
+	d.panics.Close()
 	return errors.Join(errs...)
 }
 

@@ -14,9 +14,15 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
+const (
+	waiting = 8 // requests for each place
+	dearer  = 8 // times what a seal costs that is known: one place for each eight
+)
+
 // limits bound what strangers can make the server do for tokens.
 type limits struct {
 	work      *work.Gate
+	firstWork *work.Gate              // for seals that are not known yet
 	addresses *bucket.Set[netip.Addr] // nil: without a limit
 	seals     *bucket.Set[string]     // likewise
 	proxies   forwarded.Proxies
@@ -27,9 +33,9 @@ func newLimits(c config.Limits, before *limits) (*limits, error) {
 	if before == nil {
 		before = &limits{}
 	}
-	l := &limits{work: before.work}
+	l := &limits{work: before.work, firstWork: before.firstWork}
 	if places := cmp.Or(c.InWork, work.DefaultPlaces()); l.work == nil || l.work.Places() != places {
-		l.work = work.NewGate(places)
+		l.work, l.firstWork = work.NewGate(places, waiting*places), work.NewGate(places/dearer, waiting*places)
 	}
 	for _, n := range c.TrustedProxies {
 		l.proxies = append(l.proxies, n.Prefix)

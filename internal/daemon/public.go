@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"crypto/rand"
 	_ "embed"
 	"log/slog"
 	"net"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
@@ -134,16 +134,16 @@ func unambiguous(next http.Handler) http.Handler {
 }
 
 // survive turns a panic into the answer to every error of our own, which shows
-// nothing but where to look in the log, and keeps serving.
-func survive(log *slog.Logger, next http.Handler) http.Handler {
+// nothing but where to look in the log, and keeps serving. The log gets each with its stack until there are many.
+func survive(log *slog.Logger, sums *logsum.Log, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer catch(w, r, log)
+		defer catch(w, r, log, sums)
 		next.ServeHTTP(w, r)
 	})
 }
 
 // catch must be deferred.
-func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
+func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger, sums *logsum.Log) {
 	v := recover()
 	if v == nil {
 		return
@@ -151,9 +151,11 @@ func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
 	if v == http.ErrAbortHandler { //nolint:errorlint,err113 // the documented sentinel, compared as net/http does
 		panic(v)
 	}
-	correlation := rand.Text()
-	log.ErrorContext(r.Context(), "panic", slog.String("correlation", correlation),
-		slog.Any("value", v), slog.String("stack", string(debug.Stack())))
+	correlation, full := sums.Failure(slog.LevelError, "panic", nil)
+	if full {
+		log.ErrorContext(r.Context(), "panic", slog.String("correlation", correlation),
+			slog.Any("value", v), slog.String("stack", string(debug.Stack())))
+	}
 	writeFault(w, correlation)
 }
 

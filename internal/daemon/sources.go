@@ -320,7 +320,7 @@ func (s *sources) verifier(used replay.Store, within *limits) (tokenendpoint.Ver
 	}
 	verifier, err := share(s, key, func() (*assertion.Verifier, error) {
 		judgement := s.judgement()
-		judgement.Replay, judgement.Work = used, within.work
+		judgement.Replay, judgement.Work, judgement.FirstWork = used, within.work, within.firstWork
 		if within.seals != nil {
 			judgement.Seals = within.seals
 		}

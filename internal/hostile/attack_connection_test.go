@@ -35,6 +35,7 @@ func connectionScenarios() []scenario {
 		},
 		{
 			name: "slow readers", attack: "500 connections ask for more than they read",
+			saturates: true,
 			run: func(ctx context.Context, a *attacker) {
 				a.crowd(ctx, a.some(500), func(ctx context.Context, c net.Conn) {
 					for ctx.Err() == nil {
@@ -50,6 +51,7 @@ func connectionScenarios() []scenario {
 		},
 		{
 			name: "half-closed", attack: "1,000 connections close their half: before, within and behind a request",
+			saturates: true,
 			run: func(ctx context.Context, a *attacker) {
 				texts := []string{"", "POST /conn", head + "Content-Length: 4000\r\n\r\ngrant_type=", plainGet}
 				a.crowd(ctx, a.some(1000), func(ctx context.Context, c net.Conn) {
@@ -65,6 +67,7 @@ func connectionScenarios() []scenario {
 		},
 		{
 			name: "idle connections", attack: "10,000 connections do nothing, half of them behind a request",
+			saturates: true,
 			run: func(ctx context.Context, a *attacker) {
 				slot := make(chan int, a.some(10000))
 				for i := range cap(slot) {

@@ -26,7 +26,9 @@ type scenario struct {
 	run    func(ctx context.Context, a *attacker)
 	// spared are outcomes that a good client may meet, because the server may refuse work while there is too much of it.
 	spared []string
-	outage string // of the registry while the attack lasts; empty: none
+	// saturates says that the processor of the server has no time left, so that a good client stands in line with all others.
+	saturates bool
+	outage    string // of the registry while the attack lasts; empty: none
 	// during and hold check what must hold besides: in the midst of the attack, and behind it. Both are optional.
 	during, hold func(f *field) error
 }

@@ -53,7 +53,8 @@ func tlsScenarios() []scenario {
 		},
 		{
 			name: "rapid reset", attack: "20 connections open streams of HTTP/2 and reset each at once",
-			config: serverConfig{tls: true, listen: ", http2: true"},
+			saturates: true,
+			config:    serverConfig{tls: true, listen: ", http2: true"},
 			run: func(ctx context.Context, a *attacker) {
 				a.crowd(ctx, a.some(20)+3, a.reset) // in the short form, on a machine that may be busy, few
 			},

@@ -49,8 +49,9 @@ func workScenarios() []scenario {
 		},
 		{
 			name: "overload", attack: "requests with a seal that is known come at three times the rate that can be served, on as many connections as that takes",
-			spared: []string{"unavailable.overload"},
-			run:    overload,
+			saturates: true,
+			spared:    []string{"unavailable.overload"},
+			run:       overload,
 		},
 		{
 			name: "expensive chains", attack: "50 connections send forged assertions with chains of ten and keys of 8,192 bits, each another",

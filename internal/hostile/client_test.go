@@ -49,7 +49,7 @@ func (c *client) run(ctx context.Context) *record {
 	ready, made := make(chan *http.Request, 64), make(chan struct{})
 	go func() { // signing takes longer than all the rest
 		for n := 0; ctx.Err() == nil; n++ {
-			if n == cap(ready)/4 {
+			if n == cap(ready) {
 				close(made)
 			}
 			ready <- party.Request(c.World.Audience).HTTP(baseOf(c.part))

@@ -16,9 +16,10 @@ import (
 // Bounds on what an attack may do to the server.
 const (
 	slower     = 10                     // times: the 99th percentile of a good client
-	floorOf    = 2 * time.Millisecond   // below which a quiet percentile says nothing
+	floorOf    = 5 * time.Millisecond   // below which a quiet percentile says nothing
+	inLine     = 500 * time.Millisecond // what a percentile may be where the attack takes all of a processor
 	grossly    = 2 * time.Second        // what no percentile may be, on any machine
-	moreMemory = 256 << 10              // KiB
+	moreMemory = 320 << 10              // KiB
 	spare      = 12                     // descriptors that may be open besides, by clients and what the server asks
 	rate       = 50                     // requests of the good client, a second
 	settling   = 300 * time.Millisecond // until an attack has begun
@@ -156,6 +157,9 @@ func (r *row) judge(t *testing.T, s scenario, short bool) {
 		t.Errorf("a good client met %v", r.attacked.Outcomes)
 	}
 	most := slower * max(r.quiet.P99, floorOf)
+	if s.saturates {
+		most = max(most, inLine)
+	}
 	if short || most > grossly {
 		most = grossly
 	}

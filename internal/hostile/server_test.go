@@ -65,7 +65,7 @@ func newServer(t *testing.T, w world, c serverConfig) *server {
 	if err := os.WriteFile(filepath.Join(s.dir, "waybill.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.start(t)
+	s.start(t, "--first-start")
 	t.Cleanup(func() {
 		s.cmd.Process.Kill() // it may be gone
 		<-s.ended
@@ -77,7 +77,7 @@ func newServer(t *testing.T, w world, c serverConfig) *server {
 }
 
 // start starts a process on what there is.
-func (s *server) start(t *testing.T) {
+func (s *server) start(t *testing.T, flags ...string) {
 	t.Helper()
 	file, err := program()
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *server) start(t *testing.T) {
 	log := must(os.OpenFile(s.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600))
 	defer log.Close()
 	from := must(log.Seek(0, 2))
-	command := []string{file, "serve", "--config", filepath.Join(s.dir, "waybill.yaml")}
+	command := append([]string{file, "serve", "--config", filepath.Join(s.dir, "waybill.yaml")}, flags...)
 	if s.config.descriptors > 0 { // the soft and the hard limit
 		command = append([]string{"sh", "-c", "ulimit -n " + strconv.Itoa(s.config.descriptors) + ` && exec "$@"`, "sh"}, command...)
 	}

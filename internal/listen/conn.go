@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -16,19 +17,25 @@ type conn struct {
 
 	listener *Listener
 	quiet    atomic.Bool // nothing has been read since the last request
+	http2    atomic.Bool // when requests begin is not seen
 
 	// Under the lock of the listener.
 	place    *list.Element // among the pending; nil: the server does not wait for the client, or it is gone
 	since    time.Time     // when it began to wait
+	answered time.Time     // when the last request was
 	requests int           // how many the server is at work on
 	kept     bool          // never to be closed for another
+	known    bool          // a client has proven here who it is
 	gone     bool
 	waiting  bool // for its first request
 	begins   bool // a request has begun, of which the handler does not know yet
-	http2    bool // when requests begin is not seen
 }
 
+// element is the connection of a place, or nil where there is no place.
 func element(e *list.Element) *conn {
+	if e == nil {
+		return nil
+	}
 	c, _ := e.Value.(*conn)
 	return c
 }
@@ -36,13 +43,16 @@ func element(e *list.Element) *conn {
 // Read notes when a request begins: its connection is not the next one to be closed any
 // more. A second byte changes nothing, or a slow header would be as good as a request.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.http2.Load() {
+		runtime.Gosched() // as in begin, to which a frame need not come
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.quiet.CompareAndSwap(true, false) {
 		c.listener.mu.Lock()
 		defer c.listener.mu.Unlock()
 		if c.place != nil {
 			c.listener.await(c)
-			c.listener.mark(c, !c.http2)
+			c.listener.mark(c, !c.http2.Load())
 		}
 	}
 	return n, err
@@ -147,7 +157,7 @@ func (l *Listener) ready(c *conn) (net.Conn, error) {
 	if secure.ConnectionState().NegotiatedProtocol == "h2" {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		c.http2 = true
+		c.http2.Store(true)
 		l.mark(c, false)
 		return secure, nil
 	}

@@ -18,6 +18,7 @@ import (
 const (
 	grace    = time.Second            // for the first request of a connection that came just before a stop
 	minWait  = 100 * time.Millisecond // for a client, before its connection is closed for another
+	credit   = 10 * time.Second       // of waiting, for a connection on which a client has proven who it is
 	minPause = 5 * time.Millisecond
 	maxPause = time.Second // after an error, before the next try
 )
@@ -37,8 +38,8 @@ type Config struct {
 // little. The ConnState of the server must be [Listener.ConnState].
 //
 // At the limit, a new connection takes the place of the one whose client has kept the server
-// waiting for longest: for a request or the rest of one, or until an answer is read. Those
-// whose request the server is at work on are never cut, nor are those to [Keep]: when there
+// waiting for longest: for a request or the rest of one, or until an answer is read. A client
+// that has proven who it is may do so for ten seconds more. Those whose request the server is at work on are never cut, nor are those to [Keep]: when there
 // are no others, the next waits.
 //
 // The ConnState and ConnContext of the server must be those of the Listener, and its handler
@@ -56,9 +57,11 @@ type Listener struct {
 	mu              sync.Mutex
 	started         bool
 	open, peak      int
-	beginning       int       // connections on which a request has begun, of which the handler does not know yet
-	pending         list.List // of *conn: the server waits for the client, for longest first
+	beginning       int // connections on which a request has begun, of which the handler does not know yet
 	failing, packed trouble
+
+	// Of *conn: the server waits for the client, for longest first.
+	strangers, known list.List
 }
 
 // New bounds the connections of a listener.
@@ -95,7 +98,7 @@ func (l *Listener) Close() error {
 		return net.ErrClosed
 	}
 	close(l.closed)
-	for e := l.pending.Front(); e != nil; e = e.Next() {
+	for e := l.strangers.Front(); e != nil; e = e.Next() {
 		if c := element(e); c.waiting {
 			_ = c.Conn.Close() // whoever waits for its first byte sees to the rest
 		}
@@ -150,7 +153,7 @@ func (l *Listener) retire() error {
 		return nil
 	}
 	close(l.retired)
-	for e := l.pending.Front(); e != nil; e = e.Next() {
+	for e := l.strangers.Front(); e != nil; e = e.Next() {
 		if c := element(e); c.waiting {
 			_ = c.SetReadDeadline(c.since.Add(grace))
 		}
@@ -213,7 +216,7 @@ func (l *Listener) admit(c *conn) {
 		if full && !ended(l.retired) { // at the end, one more is less bad than a refusal
 			pause = l.evict()
 		}
-		busy := l.pending.Len() == 0
+		busy := l.longest() == nil
 		if pause == 0 {
 			l.open++
 			l.peak = max(l.peak, l.open)
@@ -236,14 +239,22 @@ func (l *Listener) admit(c *conn) {
 	}
 }
 
+// longest is the connection that is next to be closed; nil: there is none. The caller holds the lock.
+func (l *Listener) longest() *conn {
+	stranger, known := element(l.strangers.Front()), element(l.known.Front())
+	if stranger == nil || known != nil && known.since.Add(credit).Before(stranger.since) {
+		return known
+	}
+	return stranger
+}
+
 // evict closes the connection whose client has kept the server waiting for longest. When there
 // is none yet, it returns the time until the next try. The caller holds the lock.
 func (l *Listener) evict() time.Duration {
-	longest := l.pending.Front()
-	if longest == nil {
+	c := l.longest()
+	if c == nil {
 		return maxPause
 	}
-	c := element(longest)
 	if rest := minWait - time.Since(c.since); rest > 0 {
 		return rest
 	}
@@ -271,19 +282,26 @@ func (l *Listener) await(c *conn) {
 	}
 	c.since = time.Now()
 	if c.place != nil {
-		l.pending.MoveToBack(c.place)
+		l.queue(c).MoveToBack(c.place)
 		return
 	}
-	c.place = l.pending.PushBack(c)
+	c.place = l.queue(c).PushBack(c)
 	l.tellRoom()
 }
 
 // use notes that the server does not wait for the client. The caller holds the lock.
 func (l *Listener) use(c *conn) {
 	if c.place != nil {
-		l.pending.Remove(c.place)
+		l.queue(c).Remove(c.place)
 		c.place = nil
 	}
+}
+
+func (l *Listener) queue(c *conn) *list.List {
+	if c.known {
+		return &l.known
+	}
+	return &l.strangers
 }
 
 func (l *Listener) tellRoom() {
@@ -305,7 +323,7 @@ func (l *Listener) ConnState(given net.Conn, state http.ConnState) {
 	case http.StateHijacked:
 		l.keep(c)
 	case http.StateIdle:
-		c.kept = false
+		c.kept, c.answered = false, time.Now()
 		c.quiet.Store(true)
 		l.mark(c, false)
 		l.await(c)

@@ -6,7 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
+	"time"
 )
+
+// roundTrip is less than it takes a client that reads an answer to send the next request.
+const roundTrip = 50 * time.Microsecond
 
 type connKey struct{}
 
@@ -15,8 +20,8 @@ func (l *Listener) ConnContext(ctx context.Context, given net.Conn) context.Cont
 	return context.WithValue(ctx, connKey{}, accepted(given))
 }
 
-// Keep says that the client of the request is known, so that its connection is not closed for
-// another until it has no request any more. Its context is that of the request; a
+// Keep says that the client of the request has proven who it is, so that its connection is not closed for
+// another until it has no request any more, and then later than those of others. Its context is that of the request; a
 // connection of some other listener is left as it is.
 func Keep(ctx context.Context) {
 	if c, _ := ctx.Value(connKey{}).(*conn); c != nil {
@@ -28,8 +33,8 @@ func Keep(ctx context.Context) {
 
 // keep is [Keep]. The caller holds the lock.
 func (l *Listener) keep(c *conn) {
-	c.kept = true
 	l.use(c)
+	c.kept, c.known = true, true
 }
 
 // Handler notes what a request waits for: its client, as long as the body has not been read
@@ -59,9 +64,15 @@ type request struct {
 func begin(c *conn, whole bool) *request {
 	q := &request{conn: c}
 	c.listener.mu.Lock()
+	pipelined := time.Since(c.answered) < roundTrip
 	c.listener.mark(c, false)
 	c.listener.await(c)
 	c.listener.mu.Unlock()
+	if pipelined {
+		// Requests that do not wait for answers never wait for anything. Unless they let those of other connections go
+		// first, their connection has a processor for as long as the scheduler lets it.
+		runtime.Gosched()
+	}
 	if whole {
 		q.work()
 	}

@@ -137,3 +137,32 @@ func TestLongestWaitGoesFirst(t *testing.T) {
 		w.end()
 	})
 }
+
+// Who has proven who they are keeps a connection that is not used for ten seconds longer than others.
+func TestKnownClientsGoLater(t *testing.T) {
+	t.Parallel()
+	for name, protocol := range protocols {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2, protocol)
+				known, used := w.dial(), w.dial()
+				known.gets("/known/")
+				time.Sleep(time.Second)
+				used.gets("/")
+				next := w.dial()
+				if !known.isOpen() || used.isOpen() || !next.isOpen() {
+					t.Errorf("after a second: known %t, used %t, next %t", known.isOpen(), used.isOpen(), next.isOpen())
+				}
+				time.Sleep(9 * time.Second)
+				next.gets("/")
+				time.Sleep(time.Second)
+				last := w.dial()
+				if known.isOpen() || !next.isOpen() || !last.isOpen() {
+					t.Errorf("after eleven: known %t, next %t, last %t", known.isOpen(), next.isOpen(), last.isOpen())
+				}
+				w.end()
+			})
+		})
+	}
+}

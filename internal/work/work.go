@@ -11,12 +11,11 @@ import (
 )
 
 const (
-	// burst is how long newcomers may wait for a place once there is none, and perPlace how many of them
-	// for each place: many clients may come at the same time. When more come all the time than can be
+	// burst is how long newcomers may wait for a place once there is none: many clients may come at the same
+	// time. When more come all the time than can be
 	// served, waiting helps nobody, and the fewer are taken in the sooner the others have their answer: then there are
 	// places/overload places, until for as long as a burst nobody has found them taken.
 	burst    = 100 * time.Millisecond
-	perPlace = 8
 	overload = 4
 
 	// perProcessor is the default number of places: a few milliseconds of work.
@@ -31,7 +30,7 @@ func DefaultPlaces() int { return perProcessor * runtime.GOMAXPROCS(0) }
 
 // A Gate has places for work that waits for nothing but a processor. It is safe for concurrent use.
 type Gate struct {
-	places int
+	places, room int
 
 	mu      sync.Mutex // guards what follows
 	taken   int
@@ -40,8 +39,8 @@ type Gate struct {
 	since, last time.Time // when a place was missing first, and last
 }
 
-// NewGate returns a gate with one place at least.
-func NewGate(places int) *Gate { return &Gate{places: max(1, places)} }
+// NewGate returns a gate with one place at least, for which so many may wait at once.
+func NewGate(places, waiting int) *Gate { return &Gate{places: max(1, places), room: waiting} }
 
 // Places is how many there are.
 func (g *Gate) Places() int { return g.places }
@@ -70,7 +69,7 @@ func (g *Gate) hasPlace() bool {
 
 // mayWait is asked when there is no place.
 func (g *Gate) mayWait() bool {
-	return g.last.Sub(g.since) < burst && len(g.waiting) < perPlace*g.places
+	return g.last.Sub(g.since) < burst && len(g.waiting) < g.room
 }
 
 // Enter takes a place, for which it may wait a short time. The error is [ErrBusy], or why the context has ended;

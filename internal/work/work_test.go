@@ -54,11 +54,11 @@ func (c *crowd) want(t *testing.T, what string, inside, refused int, busy bool) 
 
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &crowd{gate: work.NewGate(8)}
+		c := &crowd{gate: work.NewGate(8, 64)}
 		c.come(t.Context(), 8)
 		c.want(t, "all places are taken", 8, 0, false)
 		c.come(t.Context(), 65)
-		c.want(t, "eight wait for each place", 8, 1, true)
+		c.want(t, "as many wait as may", 8, 1, true)
 		c.leave(40)
 		c.want(t, "those who wait follow", 8, 1, false)
 		time.Sleep(99 * time.Millisecond)
@@ -90,7 +90,7 @@ func TestGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := errors.New("gone")
 		for _, first := range []string{"the place", "the end"} {
-			g := work.NewGate(1)
+			g := work.NewGate(1, 8)
 			if err := g.Enter(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +128,7 @@ func TestGivingUp(t *testing.T) {
 // where there is one processor only.
 func TestThoseWhoWaitForAProcessorAreCounted(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	g, start := work.NewGate(1), make(chan struct{})
+	g, start := work.NewGate(1, 8), make(chan struct{})
 	var refused atomic.Int64
 	var all sync.WaitGroup
 	for range 30 {
