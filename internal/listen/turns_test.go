@@ -40,7 +40,8 @@ func TestPipelinedRequestsTakeTurns(t *testing.T) {
 	server := &http.Server{
 		ReadHeaderTimeout: time.Minute, ConnState: l.ConnState, ConnContext: l.ConnContext,
 		Handler: Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			switch answered++; answered {
+			answered++
+			switch answered {
 			case 1:
 				<-begin
 			case several:
@@ -48,7 +49,7 @@ func TestPipelinedRequestsTakeTurns(t *testing.T) {
 			}
 		})),
 	}
-	go server.Serve(l) //nolint:errcheck // it is closed
+	go server.Serve(l)
 	defer server.Close()
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", inner.Addr().String())
 	if err != nil {
