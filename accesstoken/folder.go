@@ -74,7 +74,10 @@ func HaveKeys(dir string) (bool, error) {
 
 func (f *folder) close() error { return f.root.Close() }
 
-var errOtherFolder = errors.New("another folder has taken its place: the keys in it count, and none is made or removed there before a restart or reload")
+var (
+	errOtherFolder = errors.New("another folder has taken its place: the keys in it count, and none is made or removed there before a restart or reload")
+	errNoKeys      = errors.New("another folder has taken its place, without keys: those of before go on until it is back; a restart or reload makes new ones")
+)
 
 // is makes sure that two are the same folder, wherever it was moved to.
 func (f *folder) is(other *folder) error {

@@ -72,7 +72,8 @@ const (
 //
 // When another folder takes the place of the one that was opened, its keys count, as the
 // folder is the truth, but it may be that of another party: none is made, replaced or
-// removed in it before a ring is opened on it.
+// removed in it before a ring is opened on it. If there are none in it, as in the place where a
+// volume is not mounted, the keys of before go on.
 type KeyRing struct {
 	dir       string
 	opened    *folder // held, so that no other can be mistaken for it; the garbage collector closes it
@@ -221,10 +222,14 @@ func (k *KeyRing) tend(now time.Time) error {
 	if err != nil {
 		return k.keep(err)
 	}
-	k.set.Store(set)
 	if err := f.is(k.opened); err != nil {
+		if len(set.byRef) == 0 && errors.Is(err, errOtherFolder) {
+			return k.keep(fmt.Errorf("%s: %w", k.dir, errNoKeys))
+		}
+		k.set.Store(set)
 		return errors.Join(append(problems, fmt.Errorf("%s: %w", k.dir, err))...)
 	}
+	k.set.Store(set)
 	changed, err := f.renew(set, now)
 	problems = append(problems, err)
 	if changed {

@@ -264,6 +264,34 @@ func TestAnotherFolder(t *testing.T) {
 	})
 }
 
+// Where a volume is not mounted there is a folder without keys, which withdraws nothing.
+func TestAnEmptyFolderInPlaceOfTheKeys(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	synctest.Test(t, func(t *testing.T) {
+		a := newIssuer(t, Opaque, openKeys(t, dir))
+		run(t, a.keys)
+		own, _ := issue(t, a)
+		if err := errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * housekeeping)
+		if err := a.keys.Problem(); !errors.Is(err, errNoKeys) || len(names(t, dir)) > 0 {
+			t.Errorf("Problem = %v, and there is %v", err, names(t, dir))
+		}
+		accept(t, a, own)
+		later, _ := issue(t, a)
+		accept(t, a, later)
+		if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * housekeeping)
+		if err := a.keys.Problem(); err != nil {
+			t.Errorf("Problem = %v after the folder is back", err)
+		}
+		accept(t, a, later)
+	})
+}
+
 func TestCheckGivesUpWithItsCaller(t *testing.T) {
 	a := freshIssuer(t, Opaque)
 	foreign, _ := issue(t, freshIssuer(t, Opaque))

@@ -2,8 +2,10 @@ package accesstoken
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/waybill-token/waybill/internal/durable"
@@ -76,12 +78,25 @@ func (j *journal) read(newborn bool) (set *revokedSet, doubt, err error) {
 }
 
 // content is nil for a file that is missing.
-func (j *journal) content(name string) ([]byte, error) {
-	data, err := j.folder.ReadFile(name)
+func (j *journal) content(name string) ([]byte, error) { return present(j.folder.ReadFile(name)) }
+
+func present(data []byte, err error) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return data, err
+}
+
+// CheckRevocations returns why [OpenRevocations] would not know which tokens had been revoked, or a nil doubt when
+// it would. It changes nothing. While a store has the folder, what it says may be wrong.
+func CheckRevocations(c RevocationConfig) (doubt, err error) {
+	data, err1 := present(os.ReadFile(filepath.Join(c.Dir, revocationsFile)))
+	ends, err2 := present(os.ReadFile(filepath.Join(c.Dir, revocationsEnd)))
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	_, _, doubt = judge(data, ends, c.Newborn)
+	return doubt, nil
 }
 
 // add puts one revocation at the end and waits for the disk. A nil journal keeps nothing.

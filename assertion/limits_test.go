@@ -73,7 +73,7 @@ func TestFirstWorkIsBoundedApart(t *testing.T) {
 			_, _, err := v.Verify(t.Context(), client, d.compact(t, w))
 			return err
 		}
-		if err := verify(newDraft()); err != nil || first.times != 1 || known.times != 0 {
+		if err := verify(newDraft()); err != nil || first.times != 1 || known.times != 0 || first.taken {
 			t.Errorf("the first time: %v, %+v, %+v", err, first, known)
 		}
 		first.taken = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -210,12 +211,8 @@ func (v *Verifier) admitOnce(ctx context.Context, s *stated, p *proof, at time.T
 
 // authenticateInTurn is authenticate, within the bounds on work and on what one seal may ask for.
 func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issuer ishare.PartyID, at time.Time, seen *Sighting) (*stated, *proof, error) {
-	token, err := split(compact)
-	if err != nil {
-		return nil, nil, err
-	}
 	gate := v.config.Work
-	if v.knownSigner(token.RawHeader(), at) == nil && v.config.FirstWork != nil {
+	if header, _, _ := strings.Cut(compact, "."); v.config.FirstWork != nil && v.knownSigner(header, at) == nil {
 		gate = v.config.FirstWork
 	}
 	if gate != nil {
@@ -223,6 +220,10 @@ func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issue
 			return nil, nil, &ishare.Outage{Rule: ishare.UnavailableOverload, RetryAfter: time.Second, Cause: err}
 		}
 		defer gate.Leave()
+	}
+	token, err := split(compact)
+	if err != nil {
+		return nil, nil, err
 	}
 	stated, proof, err := v.authenticate(token, issuer, at, seen)
 	if err != nil || v.config.Seals == nil {

@@ -13,6 +13,7 @@ var (
 	errStray      = errors.New("the hand-over is not that of the last life")
 	errLeeway     = errors.New("the leeway was raised, and what was forgotten under the smaller one would be accepted again")
 	errClock      = errors.New("the clock is behind what it was in the last life")
+	errLasts      = errors.New("the last life could not vouch for all that came before it, and ended before that was over")
 )
 
 // past is what an earlier life left in the folder.
@@ -67,8 +68,11 @@ func (p past) doubt(leeway time.Duration) error {
 func (p past) resume(now time.Time) beginning {
 	h := p.handOver
 	b := beginning{vouchFrom: h.vouchFrom, reach: h.reach, swept: h.written, records: h.records}
+	if h.vouchFrom.After(now) {
+		b.doubt = errLasts
+	}
 	if behind := time.Unix(h.written, 0).Sub(now); behind > time.Second {
-		b.doubt = fmt.Errorf("%w by %v: what ends before it catches up is refused", errClock, behind.Round(time.Second))
+		b.doubt = errors.Join(b.doubt, fmt.Errorf("%w by %v: what ends before it catches up is refused", errClock, behind.Round(time.Second)))
 	}
 	return b
 }

@@ -656,3 +656,31 @@ func useUntilClosed(t *testing.T, m *replay.Memory, prefix string, issued time.T
 		yes = append(yes, p)
 	}
 }
+
+// Doubt lasts as long as its cause, however often the store is opened in between.
+func TestDoubtOutlivesAStop(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := replay.Config{Dir: dir, Leeway: leeway}
+		m := life(t, c)
+		wantVouches(t, m, "no hand-over")
+		from := m.VouchesFrom()
+		for range 2 {
+			stop(t, m)
+			time.Sleep(time.Second)
+			m = life(t, c)
+			wantVouches(t, m, "ended before that was over")
+			if !m.VouchesFrom().Equal(from) {
+				t.Errorf("it vouches from %s, and before the stop from %s", m.VouchesFrom(), from)
+			}
+		}
+		time.Sleep(leeway)
+		stop(t, m)
+		m = life(t, c)
+		if err := m.Doubt(); err != nil {
+			t.Errorf("when it is over: %v", err)
+		}
+		stop(t, m)
+	})
+}

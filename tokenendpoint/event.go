@@ -17,6 +17,9 @@ const maxCause = 300
 
 const message = "token request"
 
+// patience is what a client should have. What keeps one waiting for longer that then goes is an outage, whoever ended it.
+const patience = 2 * time.Second
+
 // An event is what the log keeps of a request. It never holds an assertion, a
 // token or a key.
 type event struct {
@@ -48,7 +51,7 @@ func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {
 		to.LogAttrs(ctx, slog.LevelInfo, message, append([]slog.Attr{slog.String("outcome", "issued")}, e.attrs()...)...)
 	case rejection != nil:
 		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs)
-	case outage != nil && ctx.Err() != nil && errors.Is(outage.Cause, context.Canceled): // the client did not wait
+	case outage != nil && ctx.Err() != nil && errors.Is(outage.Cause, context.Canceled) && time.Since(e.start) < patience:
 		log.Some(ctx, slog.LevelInfo, message, labels("abandoned", outage.Rule), e.attrs)
 	case outage != nil && outage.Rule == ishare.Limited: // which is up to the client
 		log.Some(ctx, slog.LevelWarn, message, labels("unavailable", outage.Rule), e.attrs)

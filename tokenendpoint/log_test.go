@@ -21,9 +21,13 @@ import (
 )
 
 // told answers every assertion with an error.
-type told struct{ err error }
+type told struct {
+	err   error
+	delay time.Duration
+}
 
 func (f *told) Verify(context.Context, ishare.PartyID, string) (*assertion.Client, assertion.Sighting, error) {
+	time.Sleep(f.delay)
 	return nil, assertion.Sighting{}, f.err
 }
 
@@ -131,24 +135,39 @@ func TestAnOutageIsOneLine(t *testing.T) {
 	})
 }
 
-// A client that is gone before the answer is no outage of ours.
+// A client that is gone before the answer is no outage of ours, unless it had reason to go.
 func TestAClientThatIsGoneIsNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTranscript(t)
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		canceled := &ishare.Outage{Rule: ishare.UnavailableState, RetryAfter: time.Second, Cause: fmt.Errorf("waiting: %w", context.Canceled)}
-		for range 20 {
-			s.sendAs(gone, canceled)
+		canceled := fmt.Errorf("waiting: %w", context.Canceled)
+		for name, c := range map[string]struct {
+			ctx     context.Context
+			cause   error
+			delay   time.Duration
+			outcome string
+		}{
+			"gone soon":             {gone, canceled, time.Second, "abandoned"},
+			"gone after a while":    {gone, canceled, 2 * time.Second, "unavailable"},
+			"somebody else is gone": {t.Context(), canceled, 0, "unavailable"},
+			"gone from an outage":   {gone, errors.New("no route to host"), 0, "unavailable"},
+		} {
+			s := newTranscript(t)
+			s.delay = c.delay
+			s.sendAs(c.ctx, &ishare.Outage{Rule: ishare.UnavailableState, RetryAfter: time.Second, Cause: c.cause})
+			if lines := s.lines(); len(lines) != 1 || !strings.Contains(lines[0], `"outcome":"`+c.outcome+`","rule":"unavailable.state"`) {
+				t.Errorf("%s: %s", name, lines)
+			}
+			s.handler.Close()
 		}
-		if lines := s.lines(); len(lines) != 5 || !strings.Contains(lines[0], `"level":"INFO","msg":"token request","outcome":"abandoned","rule":"unavailable.state"`) {
-			t.Errorf("a client that is gone: %s", lines)
+		s := newTranscript(t)
+		for range 100 {
+			s.sendAs(gone, &ishare.Outage{Rule: ishare.UnavailableState, RetryAfter: time.Second, Cause: canceled})
 		}
-		s.sendAs(t.Context(), canceled) // by somebody else than the client
-		s.sendAs(gone, &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: time.Second, Cause: errors.New("no route to host")})
-		if lines := s.lines(); len(lines) != 2 || !strings.Contains(lines[0], `"outcome":"unavailable"`) || !strings.Contains(lines[1], `"outcome":"unavailable"`) {
-			t.Errorf("an outage: %s", lines)
+		if lines := s.lines(); len(lines) != 5 || !strings.Contains(lines[0], `"level":"INFO"`) {
+			t.Errorf("a hundred: %s", lines)
 		}
+		s.handler.Close()
 	})
 }
 

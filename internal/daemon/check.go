@@ -257,6 +257,21 @@ func (c *Checkup) data() {
 		c.add("data", durable.CheckLocks(dir), "Put the folder on a file system with locks, such as a disk of this machine.")
 	}
 	c.tokenKeys()
+	c.revocations()
+}
+
+// revocations looks at the journal as a start would, unless a server is writing it.
+func (c *Checkup) revocations() {
+	served, err := hasServed(c.Config)
+	if err != nil || replay.InUse(replayFolder(c.Config)) {
+		return // the first is told of the keys
+	}
+	doubt, err := accesstoken.CheckRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(c.Config), Newborn: !served})
+	c.add("data", err, "Have the folder be readable by the user that runs the server.")
+	if doubt != nil {
+		c.warn("data", fmt.Sprintf("a start would refuse all access tokens that were issued before it, as they may have been revoked: %v", doubt),
+			"Put the files of revocations/ back as they were when the server stopped, or start: clients then ask for new tokens.")
+	}
 }
 
 func (c *Checkup) tokenKeys() {

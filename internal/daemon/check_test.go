@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,6 +91,43 @@ func TestCheckLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	look()
+}
+
+// A journal of revocations by which a start would refuse tokens is told before.
+func TestCheckReadsTheJournal(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	cfg := parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example")
+	s := start(t, daemon.Options{Newborn: true}, cfg)
+	token := s.token(t)
+	if status, _, body := s.post(t, "/revoke", url.Values{"token": {token}}); status != http.StatusOK {
+		t.Fatalf("status %d, %s", status, body)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	journal := filepath.Join(dir, "data", "revocations", "revocations")
+	whole, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"as it was": whole, "cut": whole[:len(whole)-3], "missing": nil} {
+		if err := os.Remove(journal); err != nil {
+			t.Fatal(err)
+		}
+		if content != nil {
+			write(t, journal, content)
+		}
+		before := tree(t, dir)
+		c := check(cfg)
+		if want := !bytes.Equal(content, whole); len(c.Problems) > 0 || strings.Contains(told(c.Warnings), "a start would refuse all access tokens that were issued before it") != want {
+			t.Errorf("%s: problems %v, warnings %v", name, c.Problems, c.Warnings)
+		}
+		if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
+			t.Errorf("%s (-before +after):\n%s", name, diff)
+		}
+		write(t, journal, whole)
+	}
 }
 
 // Beside a running server, its next configuration can be checked.

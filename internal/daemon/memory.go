@@ -51,13 +51,13 @@ func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
 		Leeway:  cfg.Policy.Leeway,
 		Newborn: newborn,
 	})
+	if errors.Is(err, replay.ErrInUse) {
+		return fmt.Errorf("data: %w; stop that one, or name another folder", err)
+	}
 	if err != nil {
 		return fmt.Errorf("replay memory: %w", err)
 	}
-	m.revoked, err = accesstoken.OpenRevocations(accesstoken.RevocationConfig{
-		Dir:     filepath.Join(string(cfg.Data), "revocations"),
-		Newborn: !served,
-	})
+	m.revoked, err = accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(cfg), Newborn: !served})
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}
@@ -80,6 +80,10 @@ func hasServed(cfg *config.Config) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+func revocationsFolder(cfg *config.Config) string {
+	return filepath.Join(string(cfg.Data), "revocations")
 }
 
 func replayFolder(cfg *config.Config) string { return filepath.Join(string(cfg.Data), "replay") }
@@ -123,8 +127,5 @@ func (m *memory) close() error {
 // tokensFrom is when an assertion that is issued then gets a token, after a start at which nobody
 // knew what was used. Its iat says the second only.
 func (m *memory) tokensFrom() time.Time {
-	if m.used.Doubt() == nil {
-		return time.Time{}
-	}
 	return m.used.VouchesFrom().Add(time.Second - 1).Truncate(time.Second).UTC()
 }

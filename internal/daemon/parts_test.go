@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/replay"
 )
@@ -181,4 +185,39 @@ func TestPartsRunOnce(t *testing.T) {
 	if _, err := share(one, "other", func() (*counter, error) { return nil, failed }); !errors.Is(err, failed) || len(shared.held) > 0 {
 		t.Errorf("%v, %d parts are left", err, len(shared.held))
 	}
+}
+
+// Places are taken over by a reload that changes nothing about them, and a request for which there is none is refused before
+// its body is read.
+func TestPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := func(inWork int, before *limits) *limits {
+			l, err := newLimits(config.Limits{InWork: inWork}, before)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		first := limits(1, nil)
+		if first.work == first.firstWork {
+			t.Error("chains that are not known have no places of their own")
+		}
+		again, more := limits(1, first), limits(2, first)
+		if again.work != first.work || again.firstWork != first.firstWork || more.work == first.work || more.firstWork == first.firstWork {
+			t.Errorf("%+v, then %+v and %+v", first, again, more)
+		}
+		request := httptest.NewRequest(http.MethodPost, "/connect/token", nil)
+		if err := first.screen(request); err != nil {
+			t.Error(err)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		for range 1 + waiting {
+			go func() { _ = first.work.Enter(ctx) }()
+		}
+		synctest.Wait()
+		if _, outage := ishare.Classify(first.screen(request)); outage == nil || outage.Rule != ishare.UnavailableOverload {
+			t.Errorf("with one more: %v", outage)
+		}
+		leave()
+	})
 }

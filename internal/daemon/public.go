@@ -2,6 +2,7 @@ package daemon
 
 import (
 	_ "embed"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -142,6 +143,9 @@ func survive(log *slog.Logger, sums *logsum.Log, next http.Handler) http.Handler
 	})
 }
 
+// maxPanic bounds by how much of their values panics are told apart.
+const maxPanic = 160
+
 // catch must be deferred.
 func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger, sums *logsum.Log) {
 	v := recover()
@@ -151,7 +155,8 @@ func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger, sums *logsu
 	if v == http.ErrAbortHandler { //nolint:errorlint,err113 // the documented sentinel, compared as net/http does
 		panic(v)
 	}
-	correlation, full := sums.Failure(slog.LevelError, "panic", nil)
+	text := fmt.Sprint(v)
+	correlation, full := sums.Failure(slog.LevelError, "panic", []slog.Attr{slog.String("value", text[:min(len(text), maxPanic)])})
 	if full {
 		log.ErrorContext(r.Context(), "panic", slog.String("correlation", correlation),
 			slog.Any("value", v), slog.String("stack", string(debug.Stack())))

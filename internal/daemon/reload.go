@@ -23,7 +23,7 @@ const maxRetiring = 4
 //
 // On an error the old configuration stays in use. It is one too when the new one cannot ask its
 // registry, and would know less than the old one by that; but a new one that takes away an
-// anchor of ours is not kept waiting: then the log tells what it lacks.
+// anchor of ours waits for a second only: then the log tells what it lacks.
 //
 // Run must be running.
 func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
@@ -142,20 +142,28 @@ func (d *Daemon) background(ctx context.Context) error {
 	}
 }
 
-// preparation is how long a reload waits at most for a registry that was not asked before.
-const preparation = 10 * time.Second
+// preparation is how long a reload waits at most for a registry that was not asked before, and withdrawal how long
+// one that takes an anchor away.
+const (
+	preparation = 10 * time.Second
+	withdrawal  = time.Second
+)
 
 // prepare asks the registry for what the old sources know and these do not, so that no client
 // is turned away by the exchange. On an error they are less able than the old ones.
 func (s *sources) prepare(ctx context.Context, old *sources) error {
-	ctx, cancel := context.WithTimeout(ctx, preparation)
+	limit, withdraws := preparation, s.withdraws(old)
+	if withdraws {
+		limit = withdrawal
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := s.learn(ctx, old)
 	if err == nil {
 		return nil
 	}
-	if s.withdraws(old) {
-		s.log.WarnContext(ctx, "the new configuration takes an anchor away and is used at once, although it knows less than the old one", slog.Any("error", err))
+	if withdraws {
+		s.log.WarnContext(ctx, "the new configuration takes an anchor away and is used, although the registry has not answered it yet", slog.Any("error", err))
 		return nil
 	}
 	return fmt.Errorf("the new configuration would know less than the old one: %w", err)

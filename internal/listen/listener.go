@@ -39,7 +39,7 @@ type Config struct {
 //
 // At the limit, a new connection takes the place of the one whose client has kept the server
 // waiting for longest: for a request or the rest of one, or until an answer is read. A client
-// that has proven who it is may do so for ten seconds more. Those whose request the server is at work on are never cut, nor are those to [Keep]: when there
+// that has proven who it is may do so for ten seconds more, unless half of all are such. Those whose request the server is at work on are never cut, nor are those to [Keep]: when there
 // are no others, the next waits.
 //
 // The ConnState and ConnContext of the server must be those of the Listener, and its handler
@@ -242,7 +242,17 @@ func (l *Listener) admit(c *conn) {
 // longest is the connection that is next to be closed; nil: there is none. The caller holds the lock.
 func (l *Listener) longest() *conn {
 	stranger, known := element(l.strangers.Front()), element(l.known.Front())
-	if stranger == nil || known != nil && known.since.Add(credit).Before(stranger.since) {
+	switch {
+	case known == nil:
+		return stranger
+	case stranger == nil:
+		return known
+	}
+	since := known.since
+	if l.known.Len() <= l.config.Limit/2 { // or they would leave no room for others
+		since = since.Add(credit)
+	}
+	if since.Before(stranger.since) {
 		return known
 	}
 	return stranger

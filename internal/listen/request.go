@@ -27,7 +27,9 @@ func Keep(ctx context.Context) {
 	if c, _ := ctx.Value(connKey{}).(*conn); c != nil {
 		c.listener.mu.Lock()
 		defer c.listener.mu.Unlock()
-		c.listener.keep(c)
+		if ctx.Err() == nil { // or the connection may have no request already, and nothing would end it
+			c.listener.keep(c)
+		}
 	}
 }
 

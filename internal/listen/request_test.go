@@ -166,3 +166,24 @@ func TestKnownClientsGoLater(t *testing.T) {
 		})
 	}
 }
+
+// When more than half of all connections are those of known clients, they have to make room as others do.
+func TestKnownClientsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4, "")
+		var known []*peer
+		for range 3 {
+			known = append(known, w.dial())
+			known[len(known)-1].gets("/known/")
+		}
+		time.Sleep(time.Second)
+		used := w.dial()
+		used.gets("/")
+		next := w.dial()
+		if known[0].isOpen() || !known[1].isOpen() || !used.isOpen() || !next.isOpen() {
+			t.Errorf("known %t and %t, used %t, next %t", known[0].isOpen(), known[1].isOpen(), used.isOpen(), next.isOpen())
+		}
+		w.end()
+	})
+}

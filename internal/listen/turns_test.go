@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -80,5 +81,16 @@ func TestReadsOfHTTP2TakeTurns(t *testing.T) {
 	})
 	if n < several/2 {
 		t.Errorf("while there are %d reads, another goroutine runs %d times", several, n)
+	}
+}
+
+// A request that the client has taken back may be over for the server: nothing would end what it keeps then.
+func TestKeepOfARequestThatIsTakenBack(t *testing.T) {
+	c := &conn{listener: New(nil, Config{})}
+	ctx, takeBack := context.WithCancel(context.WithValue(t.Context(), connKey{}, c))
+	takeBack()
+	Keep(ctx)
+	if c.kept || c.known {
+		t.Errorf("kept %t, known %t", c.kept, c.known)
 	}
 }

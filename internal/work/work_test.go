@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -89,7 +90,7 @@ func TestGate(t *testing.T) {
 func TestGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := errors.New("gone")
-		for _, first := range []string{"the place", "the end"} {
+		for _, first := range append(slices.Repeat([]string{"both"}, 100), "the place", "the end") {
 			g := work.NewGate(1, 8)
 			if err := g.Enter(t.Context()); err != nil {
 				t.Fatal(err)
@@ -105,12 +106,16 @@ func TestGivingUp(t *testing.T) {
 				ended <- err
 			}()
 			synctest.Wait()
-			if first == "the place" {
+			switch first {
+			case "the place":
 				g.Leave()
 				cancel(gone)
-			} else {
+			case "the end":
 				cancel(gone)
 				synctest.Wait()
+				g.Leave()
+			default: // the place is given before who waits has seen the end
+				cancel(gone)
 				g.Leave()
 			}
 			if err := <-ended; !errors.Is(err, gone) {
