@@ -75,7 +75,7 @@ type TrustedList struct {
 	told     moment        // when the log was told of them
 }
 
-// NewTrustedList checks the configuration. Nothing is asked before [TrustedList.Run]
+// NewTrustedList checks the configuration. Nothing is asked before [TrustedList.Recall], [TrustedList.Run]
 // or [TrustedList.Update], and the validator is left as it is.
 func NewTrustedList(c TrustedListConfig) (*TrustedList, error) {
 	switch {
@@ -98,7 +98,7 @@ func NewTrustedList(c TrustedListConfig) (*TrustedList, error) {
 // machine slept is made within a minute.
 func (l *TrustedList) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		l.revive(ctx)
+		l.Recall(ctx)
 		_ = l.Update(ctx) // which logs it and keeps it in the stats
 		for left := l.due(); left > 0 && ctx.Err() == nil; left = l.due() {
 			wait(ctx, min(left, listWake))
@@ -137,8 +137,10 @@ func (l *TrustedList) Update(ctx context.Context) error {
 	return nil
 }
 
-// revive puts a list in force from the time before a restart, while there is no other.
-func (l *TrustedList) revive(ctx context.Context) {
+// Recall puts a list in force from the time before a restart, while there is no other. [TrustedList.Run] does
+// it too; whoever calls it before anybody is answered refuses nobody in the moment between. It asks nobody for the
+// list, and takes no longer than it may take to find out whether the registry's seal is revoked.
+func (l *TrustedList) Recall(ctx context.Context) {
 	source, ok := l.config.Source.(RecallingListSource)
 	if !ok || l.InForce() {
 		return

@@ -108,7 +108,7 @@ func TestRestartInAnOutage(t *testing.T) {
 				if served := err == nil; served == (c.refused || c.unknown) || served && party.ID != consumerID {
 					t.Errorf("Party = %v, %v", party, err)
 				}
-				second.list.revive(t.Context())
+				second.list.Recall(t.Context())
 				if second.list.InForce() == c.refused {
 					t.Errorf("the trusted list is in force: %t", !c.refused)
 				}

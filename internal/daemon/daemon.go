@@ -105,6 +105,9 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if list := s.from.clients.list; list != nil {
+		list.Recall(ctx)
+	}
 	d.current.Store(s)
 	d.memory.tellDoubts(ctx, d.options.Log)
 	tellRisks(ctx, d.options.Log, risks(cfg), nil)

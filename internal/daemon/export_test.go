@@ -13,6 +13,9 @@ import (
 // Server is the server of each listener.
 func (d *Daemon) Server(handler http.Handler) *http.Server { return d.server(handler, d.public) }
 
+// ListInForce reports whether the trusted list is.
+func (d *Daemon) ListInForce() bool { return d.current.Load().from.clients.list.InForce() }
+
 // OwnPaths are the paths at which a daemon answers itself.
 func OwnPaths() []string { return ownPaths() }
 

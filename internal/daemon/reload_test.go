@@ -135,7 +135,7 @@ func TestReloadForgetsNothing(t *testing.T) {
 	for _, step := range []struct {
 		name string
 		run  func(*testing.T)
-	}{{"in outages", s.inOutages}, {"under load", s.storm}, {"with an anchor less", s.takingAnAnchorAway}} {
+	}{{"in outages", s.inOutages}, {"under load", s.storm}, {"with an anchor less", s.takingAnAnchorAway}, {"over a restart", s.overARestart}} {
 		t.Run(step.name, func(t *testing.T) { step.run(t) })
 	}
 }
@@ -210,6 +210,30 @@ func (s *dataSpace) takingAnAnchorAway(t *testing.T) {
 	s.Reset() // with which the list does not grant the other one either
 	s.eventually(t, "the trusted list", func() bool { return s.ask(t, s.listed) == "chain.untrusted" })
 	s.everybody(t, "one anchor", "chain.untrusted")
+}
+
+// The trusted list of before a restart is in force before anybody is answered.
+func (s *dataSpace) overARestart(t *testing.T) {
+	t.Helper()
+	s.recover(t)
+	s.reloaded(t, "WAYBILL_TRUST_REFRESH=2h") // which asks for the list
+	s.eventually(t, "the trusted list", func() bool { return s.ask(t, s.listed) == "" })
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.set(t, "registry", "off")
+	d, err := daemon.Open(t.Context(), s.configured(t, "WAYBILL_TRUST_REFRESH=2h"), daemon.Options{Log: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !d.ListInForce() {
+		t.Error("it is not in force")
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Run(over); err != nil {
+		t.Error(err)
+	}
 }
 
 // reloads is how many there are in a storm; more by WAYBILL_TEST_RELOADS.
