@@ -222,14 +222,14 @@ func (k *KeyRing) tend(now time.Time) error {
 	if err != nil {
 		return k.keep(err)
 	}
-	if err := f.is(k.opened); err != nil {
-		if len(set.byRef) == 0 && errors.Is(err, errOtherFolder) {
-			return k.keep(fmt.Errorf("%s: %w", k.dir, errNoKeys))
-		}
-		k.set.Store(set)
-		return errors.Join(append(problems, fmt.Errorf("%s: %w", k.dir, err))...)
+	other := f.is(k.opened)
+	if errors.Is(other, errOtherFolder) && len(set.byRef) == 0 {
+		return k.keep(fmt.Errorf("%s: %w", k.dir, errNoKeys))
 	}
 	k.set.Store(set)
+	if other != nil {
+		return errors.Join(append(problems, fmt.Errorf("%s: %w", k.dir, other))...)
+	}
 	changed, err := f.renew(set, now)
 	problems = append(problems, err)
 	if changed {

@@ -107,11 +107,7 @@ var errNoLonger = errors.New("assertion: the issuer's certificates are not trust
 // read judges a token as of a time, and its seal as of now besides.
 func (r *Reader) read(ctx context.Context, compact string, at time.Time) (*stated, error) {
 	var seen Sighting
-	token, err := split(compact)
-	if err != nil {
-		return nil, err
-	}
-	stated, proof, err := r.verifier.authenticate(token, r.issuer, at, &seen)
+	stated, proof, err := r.verifier.authenticate(compact, r.issuer, at, &seen)
 	if err != nil {
 		return nil, err
 	}

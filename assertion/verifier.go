@@ -11,7 +11,6 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/waybill-token/waybill/ishare"
-	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -221,11 +220,7 @@ func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issue
 		}
 		defer gate.Leave()
 	}
-	token, err := split(compact)
-	if err != nil {
-		return nil, nil, err
-	}
-	stated, proof, err := v.authenticate(token, issuer, at, seen)
+	stated, proof, err := v.authenticate(compact, issuer, at, seen)
 	if err != nil || v.config.Seals == nil {
 		return stated, proof, err
 	}
@@ -237,9 +232,13 @@ func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issue
 
 var errTooOften = errors.New("the certificate has signed for too many tokens")
 
-// authenticate applies the rules jwt.header to jwt.signature: what the token says,
+// authenticate applies the rules jwt.compact to jwt.signature: what the token says,
 // and the proof that whoever holds the key of a trusted certificate says it.
-func (v *Verifier) authenticate(token *jws.Token, issuer ishare.PartyID, at time.Time, seen *Sighting) (_ *stated, _ *proof, err error) {
+func (v *Verifier) authenticate(compact string, issuer ishare.PartyID, at time.Time, seen *Sighting) (*stated, *proof, error) {
+	token, err := split(compact)
+	if err != nil {
+		return nil, nil, err
+	}
 	known := v.knownSigner(token.RawHeader(), at)
 	if known == nil {
 		known = &signer{}

@@ -39,8 +39,9 @@ type Config struct {
 //
 // At the limit, a new connection takes the place of the one whose client has kept the server
 // waiting for longest: for a request or the rest of one, or until an answer is read. A client
-// that has proven who it is may do so for ten seconds more, unless half of all are such. Those whose request the server is at work on are never cut, nor are those to [Keep]: when there
-// are no others, the next waits.
+// that has proven who it is may do so for ten seconds more, unless more than half of all are
+// such. Those whose request the server is at work on are never cut, nor are those to [Keep]:
+// when there are no others, the next waits.
 //
 // The ConnState and ConnContext of the server must be those of the Listener, and its handler
 // within [Handler].

@@ -12,8 +12,7 @@ import (
 
 const (
 	// burst is how long newcomers may wait for a place once there is none: many clients may come at the same
-	// time. When more come all the time than can be
-	// served, waiting helps nobody, and the fewer are taken in the sooner the others have their answer: then there are
+	// time. When more come all the time than can be served, waiting helps nobody, and the fewer are taken in the sooner the others have their answer: then there are
 	// places/overload places, until for as long as a burst nobody has found them taken.
 	burst    = 100 * time.Millisecond
 	overload = 4
