@@ -72,7 +72,7 @@ func (f files) put(t *testing.T, dir string) {
 func lived(t *testing.T) []files {
 	t.Helper()
 	dir := t.TempDir()
-	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true})
+	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
 	states := []files{read(t, dir)}
 	for i := range revoked {
 		if err := m.Revoke(t.Context(), accesstoken.Revocation{TokenID: idOf(i)}); err != nil {
@@ -156,7 +156,7 @@ func readDamaged(t *testing.T, dir string, damaged files) error {
 	t.Helper()
 	damaged.put(t, dir)
 	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir})
-	doubt := m.Doubt() != nil
+	doubt := m.RecoveryError() != nil
 	issued := time.Now().Add(-time.Minute)
 	for i := range revoked {
 		c := claimsOf(idOf(i), issued)
@@ -164,11 +164,11 @@ func readDamaged(t *testing.T, dir string, damaged files) error {
 			c.Issued = time.Now().Add(time.Hour)
 		}
 		if !revokedIn(t, m, c) {
-			return fmt.Errorf("token %d is good again (doubt: %w)", i, m.Doubt())
+			return fmt.Errorf("token %d is good again (doubt: %w)", i, m.RecoveryError())
 		}
 	}
 	if revokedIn(t, m, claimsOf("OTHER", issued)) != doubt || revokedIn(t, m, claimsOf("LATER", time.Now().Add(time.Minute))) {
-		return fmt.Errorf("other tokens are refused than are told: %w", m.Doubt())
+		return fmt.Errorf("other tokens are refused than are told: %w", m.RecoveryError())
 	}
 	kept, err := os.ReadFile(filepath.Join(dir, "revocations.damaged"))
 	if _, there := damaged[journalName]; doubt && there && (err != nil || !bytes.Equal(kept, damaged[journalName])) {
@@ -184,14 +184,14 @@ func TestDoubtIsToldUntilItIsOver(t *testing.T) {
 		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir}) // not known to be newborn
 		old := claimsOf("A", time.Now())
 		for range 3 {
-			if m.Doubt() == nil || !revokedIn(t, m, old) {
-				t.Errorf("at %v: doubt %v", time.Now(), m.Doubt())
+			if m.RecoveryError() == nil || !revokedIn(t, m, old) {
+				t.Errorf("at %v: doubt %v", time.Now(), m.RecoveryError())
 			}
 			time.Sleep(accesstoken.MaxLifetime / 4)
 			m = reopen(t, m, dir)
 		}
 		time.Sleep(accesstoken.MaxLifetime/4 + time.Hour + time.Second)
-		if err := m.Doubt(); err != nil {
+		if err := m.RecoveryError(); err != nil {
 			t.Errorf("after a day: %v", err)
 		}
 	})
@@ -220,9 +220,9 @@ func TestFirstStartAndUpgrade(t *testing.T) {
 		dir := t.TempDir()
 		c.found.put(t, dir)
 		for range 3 {
-			m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: c.newborn})
-			if m.Doubt() != nil || m.Len() != c.held {
-				t.Errorf("%s: doubt %v, %d held", name, m.Doubt(), m.Len())
+			m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: c.newborn})
+			if m.RecoveryError() != nil || m.Len() != c.held {
+				t.Errorf("%s: doubt %v, %d held", name, m.RecoveryError(), m.Len())
 			}
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
@@ -233,14 +233,14 @@ func TestFirstStartAndUpgrade(t *testing.T) {
 	damaged := bytes.Replace(old, []byte("urn:b"), []byte("urn:c"), 1)
 	dir := t.TempDir()
 	files{journalName: damaged}.put(t, dir)
-	if m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir}); m.Doubt() == nil {
+	if m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir}); m.RecoveryError() == nil {
 		t.Error("a damaged journal of version 1 is believed")
 	}
 }
 
 // BenchmarkRevoke is what a revocation costs with a disk below it.
 func BenchmarkRevoke(b *testing.B) {
-	m := openRevocations(b, accesstoken.RevocationConfig{Dir: b.TempDir(), Newborn: true})
+	m := openRevocations(b, accesstoken.RevocationConfig{Dir: b.TempDir(), NoHistory: true})
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := m.Revoke(b.Context(), accesstoken.Revocation{TokenID: "A" + rand.Text()[:2]}); err != nil {

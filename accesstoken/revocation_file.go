@@ -95,7 +95,7 @@ func CheckRevocations(c RevocationConfig) (doubt, err error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("revocations: %w", err)
 	}
-	_, _, doubt = judge(data, ends, c.Newborn)
+	_, _, doubt = judge(data, ends, c.NoHistory)
 	return doubt, nil
 }
 

@@ -14,7 +14,7 @@ import (
 
 func openStore(tb testing.TB, dir string) *MemoryRevocations {
 	tb.Helper()
-	m, err := OpenRevocations(RevocationConfig{Dir: dir, Newborn: true})
+	m, err := OpenRevocations(RevocationConfig{Dir: dir, NoHistory: true})
 	if err != nil {
 		tb.Fatal(err)
 	}

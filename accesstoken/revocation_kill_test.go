@@ -20,7 +20,7 @@ func TestRevokingProcess(t *testing.T) {
 	if dir == "" {
 		return // only a process that another test starts does this
 	}
-	m, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, Newborn: true})
+	m, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,8 +41,8 @@ func TestKilled(t *testing.T) {
 	var promised []string
 	for range 3 {
 		promised = append(promised, killAfter(t, dir, 20)...)
-		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true})
-		if err := m.Doubt(); err != nil {
+		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+		if err := m.RecoveryError(); err != nil {
 			t.Errorf("doubt: %v", err)
 		}
 		for _, id := range promised {

@@ -26,7 +26,7 @@ type RevocationConfig struct {
 	// accepted after it, because the keys are made only now: see [HaveKeys]. Then a
 	// folder without a journal is taken for that of a first start. Otherwise the
 	// journal is missing, and it is not known which tokens had been revoked.
-	Newborn bool
+	NoHistory bool
 
 	// Limit is the number of revocations at which new ones are refused with
 	// [ErrRevocationsFull]; 0 means [DefaultRevocationLimit].
@@ -48,7 +48,7 @@ type RevocationConfig struct {
 // When the journal is missing, shorter than it was, or not as it was written, nobody
 // knows which revocations it held: then every token that was issued before the
 // start is refused, and clients that ask for a new one notice nothing else.
-// [MemoryRevocations.Doubt] tells of it until these tokens have expired, and the damaged
+// [MemoryRevocations.RecoveryError] tells of it until these tokens have expired, and the damaged
 // file is kept beside the new one for whoever wants to know. The files must not come from
 // a backup: one of them put back is found, but not both together, as they were.
 //
@@ -98,7 +98,7 @@ func openRevocations(c RevocationConfig) (*MemoryRevocations, error) {
 	if m.journal, err = openJournal(c.Dir); err != nil {
 		return nil, err
 	}
-	if err := m.load(c.Newborn); err != nil {
+	if err := m.load(c.NoHistory); err != nil {
 		return nil, errors.Join(err, m.journal.close())
 	}
 	return m, nil
@@ -189,10 +189,10 @@ func (m *MemoryRevocations) revoke(r Revocation) error {
 // Limit.
 func (m *MemoryRevocations) Len() int { return m.current.Load().len() }
 
-// Doubt says why it was not known at a start which tokens had been revoked, so that all
+// RecoveryError says why it was not known at a start which tokens had been revoked, so that all
 // issued before it are refused, in words for the log. It is nil once these have expired,
 // and when it was known.
-func (m *MemoryRevocations) Doubt() error {
+func (m *MemoryRevocations) RecoveryError() error {
 	s := m.current.Load()
 	if s == nil || s.reaches[everyone()].until <= time.Now().Unix() {
 		return nil

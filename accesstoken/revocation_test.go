@@ -39,7 +39,7 @@ func openRevocations(tb testing.TB, c accesstoken.RevocationConfig) *accesstoken
 func TestMemoryConforms(t *testing.T) {
 	t.Run("kept", func(t *testing.T) {
 		revocationtest.Run(t, func(t *testing.T) accesstoken.Revocations {
-			return openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), Newborn: true})
+			return openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), NoHistory: true})
 		})
 	})
 	t.Run("not kept", func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestCheckSeesRevocations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), Newborn: true})
+				store := openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), NoHistory: true})
 				issuer := issuerWith(t, store)
 				token, claims := issueTo(t, issuer)
 				wantCheck(t, issuer, token, nil)
@@ -182,7 +182,7 @@ func reopen(t *testing.T, m *accesstoken.MemoryRevocations, dir string) *accesst
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true})
+	return openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
 }
 
 func revokedIn(t *testing.T, m accesstoken.RevocationChecker, c *accesstoken.Claims) bool {
@@ -200,7 +200,7 @@ func claimsOf(id string, issued time.Time) *accesstoken.Claims {
 
 func TestRevocationsSurviveARestart(t *testing.T) {
 	dir := t.TempDir()
-	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true})
+	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
 	now := time.Now()
 	one, all := claimsOf("ONE", now.Add(time.Hour)), claimsOf("ALL", now.Add(-time.Hour))
 	for _, r := range []accesstoken.Revocation{{TokenID: "ONE", Expires: now.Add(2 * time.Hour)}, {Party: theirs}} {
@@ -210,7 +210,7 @@ func TestRevocationsSurviveARestart(t *testing.T) {
 	}
 	for range 3 {
 		m = reopen(t, m, dir)
-		if err := m.Doubt(); err != nil {
+		if err := m.RecoveryError(); err != nil {
 			t.Errorf("doubt: %v", err)
 		}
 		if !revokedIn(t, m, one) || !revokedIn(t, m, all) || revokedIn(t, m, claimsOf("NEW", now.Add(time.Hour))) {
@@ -224,14 +224,14 @@ func TestRevocationsSurviveARestart(t *testing.T) {
 
 func TestOneProcessAtATime(t *testing.T) {
 	dir := t.TempDir()
-	openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true})
-	if _, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, Newborn: true}); !errors.Is(err, accesstoken.ErrRevocationsInUse) {
+	openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+	if _, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, NoHistory: true}); !errors.Is(err, accesstoken.ErrRevocationsInUse) {
 		t.Errorf("a second store: %v", err)
 	}
 }
 
 func TestClosedStore(t *testing.T) {
-	m := openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), Newborn: true})
+	m := openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), NoHistory: true})
 	if err := m.Revoke(t.Context(), accesstoken.Revocation{TokenID: "A"}); err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestFullStore(t *testing.T) {
 func TestRevocationsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true})
+		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
 		issued := time.Now()
 		for _, r := range []accesstoken.Revocation{{TokenID: "A", Expires: issued.Add(time.Hour)}, {Party: theirs}, {TokenID: "OLD", Expires: issued.Add(-3 * time.Hour)}} {
 			if err := m.Revoke(t.Context(), r); err != nil {
@@ -349,13 +349,13 @@ func TestRevocationsThatCannotOpen(t *testing.T) {
 	if err := os.Mkdir(revocationsPath(dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, Newborn: true}); err == nil {
+	if _, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, NoHistory: true}); err == nil {
 		t.Error("a folder in the place of the file")
 	}
 	if err := os.Remove(revocationsPath(dir)); err != nil {
 		t.Fatal(err)
 	}
-	openRevocations(t, accesstoken.RevocationConfig{Dir: dir, Newborn: true}) // the failed try has let go of the lock
+	openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true}) // the failed try has let go of the lock
 }
 
 // BenchmarkRevoked is what each check of a token pays.

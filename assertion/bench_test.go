@@ -15,6 +15,7 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -36,7 +37,7 @@ func (f *fresh) Use(ctx context.Context, p replay.Pair) (bool, error) {
 // without the cache.
 func BenchmarkVerify(b *testing.B) {
 	w := newWorld(b)
-	w.config.Revocation = trust.NoRevocation{}
+	w.config.Revocation = revocation.Off{}
 	w.config.Replay = &fresh{store: w.memory.store}
 	key, parts := w.seal.Key.Public().(*rsa.PublicKey), []string(nil) //nolint:forcetypeassert // made as RSA
 	// An assertion lives half a minute, and a benchmark may take longer.

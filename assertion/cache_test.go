@@ -9,6 +9,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Whatever may change after a header was judged counts for the next assertion with
@@ -17,27 +18,27 @@ func TestCachedHeaderBypassesNothing(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(t *testing.T, w *world)
-		rule   *ishare.Rule
+		rule   *rule.Rule
 	}{
 		{"anchors changed", func(t *testing.T, w *world) {
 			w.config.Trust.SetAnchors(anchors(newCA(t).Authority(testca.Root).Certificate()))
-		}, ishare.ChainUntrusted},
-		{"anchors taken away", func(_ *testing.T, w *world) { w.config.Trust.SetAnchors(nil) }, ishare.ChainUntrusted},
+		}, rule.ChainUntrusted},
+		{"anchors taken away", func(_ *testing.T, w *world) { w.config.Trust.SetAnchors(nil) }, rule.ChainUntrusted},
 		{"seal expired", func(_ *testing.T, w *world) {
 			time.Sleep(time.Until(w.seal.Certificate().NotAfter) + 1)
-		}, ishare.CertificateValidity},
-		{"party gone", func(_ *testing.T, w *world) { delete(w.registry.records, client) }, ishare.PartyUnknown},
+		}, rule.CertificateValidity},
+		{"party gone", func(_ *testing.T, w *world) { delete(w.registry.records, client) }, rule.PartyUnknown},
 		{"party suspended", func(_ *testing.T, w *world) {
 			w.claim(ishare.ClaimFrameworkCompliance).Status = "suspended"
-		}, ishare.PartyNotActive},
+		}, rule.PartyNotActive},
 		{"compliance ended", func(_ *testing.T, w *world) {
 			w.claim(ishare.ClaimFrameworkCompliance).End = time.Now().Add(-1)
-		}, ishare.PartyNotActive},
+		}, rule.PartyNotActive},
 		{"certificate withdrawn from the record", func(_ *testing.T, w *world) {
 			w.claim(ishare.ClaimX509Certificate).Status = "revoked"
-		}, ishare.PartyCertificate},
-		{"role lost", func(_ *testing.T, w *world) { w.claim(ishare.ClaimFrameworkRole).Status = "inactive" }, ishare.PartyPolicy},
-		{"certificate revoked", func(_ *testing.T, w *world) { w.revocation.err = ishare.CertificateRevoked.Reject() }, ishare.CertificateRevoked},
+		}, rule.PartyCertificate},
+		{"role lost", func(_ *testing.T, w *world) { w.claim(ishare.ClaimFrameworkRole).Status = "inactive" }, rule.PartyPolicy},
+		{"certificate revoked", func(_ *testing.T, w *world) { w.revocation.err = rule.CertificateRevoked.Reject() }, rule.CertificateRevoked},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			within(t, func(t *testing.T, w *world) {
@@ -68,12 +69,12 @@ func TestCachedHeaderIsNoSignature(t *testing.T) {
 		if parts[0] != other[0] {
 			t.Fatal("the headers differ")
 		}
-		checkRefused(t, v, strings.Join([]string{parts[0], other[1], parts[2]}, "."), ishare.JWTSignature)
-		checkRefused(t, v, strings.Join([]string{parts[0], parts[1], other[2]}, "."), ishare.JWTSignature)
+		checkRefused(t, v, strings.Join([]string{parts[0], other[1], parts[2]}, "."), rule.JWTSignature)
+		checkRefused(t, v, strings.Join([]string{parts[0], parts[1], other[2]}, "."), rule.JWTSignature)
 
 		stranger := newDraft()
 		stranger.header["x5c"], stranger.signer = encodeChain(w.seal.Chain), w.newSeal(t, testca.SealRequest{}).Key
-		checkRefused(t, v, stranger.compact(t, w), ishare.JWTSignature)
+		checkRefused(t, v, stranger.compact(t, w), rule.JWTSignature)
 		checkAccepted(t, v, strings.Join(other, "."))
 	})
 }
@@ -90,7 +91,7 @@ func TestCacheAfterRenewal(t *testing.T) {
 		w.register(w.seal)
 		checkAccepted(t, v, newDraft().compact(t, w))
 		w.seal = old
-		checkRefused(t, v, newDraft().compact(t, w), ishare.CertificateValidity)
+		checkRefused(t, v, newDraft().compact(t, w), rule.CertificateValidity)
 	})
 }
 
@@ -108,9 +109,9 @@ func TestStrangersAreNotRemembered(t *testing.T) {
 			d.header["typ"] = []string{"JWT", "jwt", "jWT", "Jwt"}[i%4]
 			d.header["x5c"] = encodeChain(seal.Chain)
 			d.signer = seal.Key
-			checkRefused(t, v, d.compact(t, w), ishare.ChainUntrusted)
+			checkRefused(t, v, d.compact(t, w), rule.ChainUntrusted)
 			d.header["x5c"] = encodeChain(w.seal.Chain)
-			checkRefused(t, v, d.compact(t, w), ishare.JWTSignature)
+			checkRefused(t, v, d.compact(t, w), rule.JWTSignature)
 		}
 		if n := v.Remembered(); n != 0 {
 			t.Errorf("%d headers are remembered", n)
@@ -145,14 +146,14 @@ func TestSpellingsOfOneHeader(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v := w.verifier(t)
 		checkAccepted(t, v, newDraft().compact(t, w))
-		for spelling, rule := range map[string]*ishare.Rule{
-			`{"alg":"none",`:   ishare.JWTHeader, // alg twice
-			`{"alg2":"RS256",`: ishare.JWTHeaderParameter,
-			`{"crit":["alg"],`: ishare.JWTHeaderParameter,
+		for spelling, reason := range map[string]*rule.Rule{
+			`{"alg":"none",`:   rule.JWTHeader, // alg twice
+			`{"alg2":"RS256",`: rule.JWTHeaderParameter,
+			`{"crit":["alg"],`: rule.JWTHeaderParameter,
 		} {
 			d := newDraft()
 			d.editHeader = []func(string) string{func(s string) string { return strings.Replace(s, "{", spelling, 1) }}
-			checkRefused(t, v, d.compact(t, w), rule)
+			checkRefused(t, v, d.compact(t, w), reason)
 		}
 		d := newDraft()
 		d.editHeader = []func(string) string{add(" ")}

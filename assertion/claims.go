@@ -12,6 +12,7 @@ import (
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // maxJTI is the longest jti in bytes. The framework names no limit.
@@ -36,7 +37,7 @@ type claimSet struct {
 func decodeClaims(token *jws.Token) (*claimSet, error) {
 	var c claimSet
 	if err := jws.UnmarshalObject(token.Payload(), &c); err != nil {
-		return nil, ishare.JWTPayload.Because("the payload %v", err).From(err)
+		return nil, rule.JWTPayload.Because("the payload %v", err).From(err)
 	}
 	return &c, nil
 }
@@ -81,20 +82,20 @@ type hearing struct {
 	leeway   time.Duration
 }
 
-var claimTests = []ishare.Test[hearing]{
-	{Rule: ishare.ClaimIss, Check: issIsClient},
-	{Rule: ishare.ClaimSub, Check: subIsIss},
-	{Rule: ishare.ClaimAud, Check: audIsThisServer},
-	{Rule: ishare.ClaimJTI, Check: jtiIsPresent},
-	{Rule: ishare.ClaimIat, Check: iatHasCome},
-	{Rule: ishare.ClaimExp, Check: expHasNotCome},
-	{Rule: ishare.ClaimLifetime, Check: lifeIsThirtySeconds},
-	{Rule: ishare.ClaimNbf, Check: nbfHasCome},
+var claimTests = []rule.Check[hearing]{
+	{Rule: rule.ClaimIss, Apply: issIsClient},
+	{Rule: rule.ClaimSub, Apply: subIsIss},
+	{Rule: rule.ClaimAud, Apply: audIsThisServer},
+	{Rule: rule.ClaimJTI, Apply: jtiIsPresent},
+	{Rule: rule.ClaimIat, Apply: iatHasCome},
+	{Rule: rule.ClaimExp, Apply: expHasNotCome},
+	{Rule: rule.ClaimLifetime, Apply: lifeIsThirtySeconds},
+	{Rule: rule.ClaimNbf, Apply: nbfHasCome},
 }
 
-func (v *Verifier) judgeClaims(c *claimSet, clientID ishare.PartyID, at time.Time, trail *ishare.Trail) (*stated, error) {
+func (v *Verifier) judgeClaims(c *claimSet, clientID ishare.PartyID, at time.Time, trail *rule.Trace) (*stated, error) {
 	h := hearing{claimSet: c, clientID: clientID, audience: v.config.Audience, at: at, leeway: v.config.Leeway}
-	if err := ishare.Judge(trail, h, claimTests); err != nil {
+	if err := rule.Evaluate(trail, h, claimTests); err != nil {
 		return nil, err
 	}
 	jti, _ := text(c.JTI)
@@ -103,35 +104,35 @@ func (v *Verifier) judgeClaims(c *claimSet, clientID ishare.PartyID, at time.Tim
 	return &stated{issuer: clientID, jti: jti, issuedAt: instant(iat), expires: instant(exp)}, nil
 }
 
-func issIsClient(h hearing) *ishare.Rejection {
-	iss, rejection := textOf(ishare.ClaimIss, "iss", h.Iss)
+func issIsClient(h hearing) *rule.Rejection {
+	iss, rejection := textOf(rule.ClaimIss, "iss", h.Iss)
 	switch {
 	case rejection != nil:
 		return rejection
 	case h.clientID == "": // nobody but an explanation comes without one: it takes iss for it
-		return ishare.ClaimIss.Because("iss is %s, which is not a party identifier", ishare.Quote(iss))
+		return rule.ClaimIss.Because("iss is %s, which is not a party identifier", rule.Quote(iss))
 	case iss != string(h.clientID):
-		return ishare.ClaimIss.Because("iss is %s, and client_id is %s", ishare.Quote(iss), ishare.Quote(string(h.clientID)))
+		return rule.ClaimIss.Because("iss is %s, and client_id is %s", rule.Quote(iss), rule.Quote(string(h.clientID)))
 	}
 	return nil
 }
 
-func subIsIss(h hearing) *ishare.Rejection {
+func subIsIss(h hearing) *rule.Rejection {
 	iss, _ := text(h.Iss)
-	sub, rejection := textOf(ishare.ClaimSub, "sub", h.Sub)
+	sub, rejection := textOf(rule.ClaimSub, "sub", h.Sub)
 	if rejection == nil && sub != iss {
-		return ishare.ClaimSub.Because("sub is %s, and iss is %s", ishare.Quote(sub), ishare.Quote(iss))
+		return rule.ClaimSub.Because("sub is %s, and iss is %s", rule.Quote(sub), rule.Quote(iss))
 	}
 	return rejection
 }
 
-func audIsThisServer(h hearing) *ishare.Rejection {
+func audIsThisServer(h hearing) *rule.Rejection {
 	mend := "Set aud to " + string(h.audience[0]) + ", the party identifier of this server, as one string."
 	if h.Aud.Kind() == '[' {
-		return ishare.ClaimAud.Because("aud is an array, %s; it must be one string, because an assertion for several servers lets each pass as the client at the others",
+		return rule.ClaimAud.Because("aud is an array, %s; it must be one string, because an assertion for several servers lets each pass as the client at the others",
 			quoteArray(h.Aud)).WithHint("%s", mend+" Some libraries make an array even of one value: give them the text.")
 	}
-	aud, rejection := textOf(ishare.ClaimAud, "aud", h.Aud)
+	aud, rejection := textOf(rule.ClaimAud, "aud", h.Aud)
 	switch {
 	case rejection != nil:
 		return rejection.WithHint("%s", mend)
@@ -140,28 +141,28 @@ func audIsThisServer(h hearing) *ishare.Rejection {
 	case strings.Contains(aud, "://"):
 		mend += " iSHARE names a server by its party identifier, and never by a URL."
 	}
-	return ishare.ClaimAud.Because("aud is %s; this server is %s", ishare.Quote(aud), h.audience[0]).WithHint("%s", mend)
+	return rule.ClaimAud.Because("aud is %s; this server is %s", rule.Quote(aud), h.audience[0]).WithHint("%s", mend)
 }
 
-func jtiIsPresent(h hearing) *ishare.Rejection {
-	jti, rejection := textOf(ishare.ClaimJTI, "jti", h.JTI)
+func jtiIsPresent(h hearing) *rule.Rejection {
+	jti, rejection := textOf(rule.ClaimJTI, "jti", h.JTI)
 	if rejection == nil && len(jti) > maxJTI {
-		return ishare.ClaimJTI.Because("jti has %d bytes, more than %d", len(jti), maxJTI).
+		return rule.ClaimJTI.Because("jti has %d bytes, more than %d", len(jti), maxJTI).
 			WithHint("Set jti to a short random value, such as a UUID: it has 36 bytes.")
 	}
 	return rejection
 }
 
 // textOf refuses a claim that is missing, empty or not a string.
-func textOf(rule *ishare.Rule, name string, v jsontext.Value) (string, *ishare.Rejection) {
+func textOf(reason *rule.Rule, name string, v jsontext.Value) (string, *rule.Rejection) {
 	s, ok := text(v)
 	switch {
 	case v == nil:
-		return "", rule.Because("%s is missing", name)
+		return "", reason.Because("%s is missing", name)
 	case !ok:
-		return "", rule.Because("%s is %s, not a string", name, quoteJSON(v))
+		return "", reason.Because("%s is %s, not a string", name, quoteJSON(v))
 	case s == "":
-		return "", rule.Because("%s is empty", name)
+		return "", reason.Because("%s is empty", name)
 	}
 	return s, nil
 }
@@ -169,10 +170,10 @@ func textOf(rule *ishare.Rule, name string, v jsontext.Value) (string, *ishare.R
 // quoteJSON shows a value of any kind, in few bytes.
 func quoteJSON(v jsontext.Value) string {
 	if s, ok := text(v); ok {
-		return "the string " + ishare.Quote(s)
+		return "the string " + rule.Quote(s)
 	}
 	if v.Kind() == '0' {
-		return "the number " + strings.Trim(ishare.Quote(string(v)), "'")
+		return "the number " + strings.Trim(rule.Quote(string(v)), "'")
 	}
 	if v.Kind() == '[' {
 		return "an array"
@@ -200,7 +201,7 @@ func quoteArray(v jsontext.Value) string {
 			break
 		}
 		if s, ok := text(entry); ok {
-			shown = append(shown, ishare.Quote(s))
+			shown = append(shown, rule.Quote(s))
 		} else {
 			shown = append(shown, quoteJSON(entry))
 		}
@@ -209,31 +210,31 @@ func quoteArray(v jsontext.Value) string {
 }
 
 // numberOf refuses a time that is no number, or that is in milliseconds.
-func numberOf(rule *ishare.Rule, name string, v jsontext.Value) (time.Time, *ishare.Rejection) {
+func numberOf(reason *rule.Rule, name string, v jsontext.Value) (time.Time, *rule.Rejection) {
 	f, ok := seconds(v)
 	switch {
 	case v == nil:
-		return time.Time{}, rule.Because("%s is missing", name).
+		return time.Time{}, reason.Because("%s is missing", name).
 			WithHint("Set %s to a time in seconds since 1970, as a JSON number.", name)
 	case !ok:
-		return time.Time{}, rule.Because("%s is %s, not a number of seconds", name, quoteJSON(v)).
+		return time.Time{}, reason.Because("%s is %s, not a number of seconds", name, quoteJSON(v)).
 			WithHint("Set %s to a time in seconds since 1970, as a JSON number: without quotes.", name)
 	case f < 0:
-		return time.Time{}, rule.Because("%s is negative: %.15g", name, f)
+		return time.Time{}, reason.Because("%s is negative: %.15g", name, f)
 	case f >= maxSeconds:
-		return time.Time{}, rule.Because("%s is in milliseconds (%.15g); it must be in seconds", name, f).
+		return time.Time{}, reason.Because("%s is in milliseconds (%.15g); it must be in seconds", name, f).
 			WithHint("Divide by 1000 and drop the fraction, in iat, exp and nbf alike.")
 	}
 	return instant(f), nil
 }
 
 // ahead refuses a time that has not come.
-func (h *hearing) ahead(rule *ishare.Rule, name string, then time.Time) *ishare.Rejection {
+func (h *hearing) ahead(reason *rule.Rule, name string, then time.Time) *rule.Rejection {
 	early := then.Sub(h.at)
 	if early <= h.leeway {
 		return nil
 	}
-	rejection := rule.Because("%s is %s in the future: it says %s, and here it is %s", name, span(early), stamp(then), stamp(h.at))
+	rejection := reason.Because("%s is %s in the future: it says %s, and here it is %s", name, span(early), stamp(then), stamp(h.at))
 	if zone := early.Round(time.Hour); zone > 0 && zone <= 14*time.Hour && (early-zone).Abs() < time.Minute {
 		return rejection.WithHint("Take the time in UTC: local time seems to have been taken for it. Unless the clock is wrong by %d hours.", zone/time.Hour)
 	}
@@ -250,44 +251,44 @@ func span(d time.Duration) time.Duration {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func iatHasCome(h hearing) *ishare.Rejection {
-	iat, rejection := numberOf(ishare.ClaimIat, "iat", h.Iat)
+func iatHasCome(h hearing) *rule.Rejection {
+	iat, rejection := numberOf(rule.ClaimIat, "iat", h.Iat)
 	if rejection != nil {
 		return rejection
 	}
-	return h.ahead(ishare.ClaimIat, "iat", iat)
+	return h.ahead(rule.ClaimIat, "iat", iat)
 }
 
-func expHasNotCome(h hearing) *ishare.Rejection {
-	exp, rejection := numberOf(ishare.ClaimExp, "exp", h.Exp)
+func expHasNotCome(h hearing) *rule.Rejection {
+	exp, rejection := numberOf(rule.ClaimExp, "exp", h.Exp)
 	if rejection == nil && !h.at.Before(exp.Add(h.leeway)) {
-		return ishare.ClaimExp.Because("the assertion expired %s ago: exp says %s, and here it is %s", span(h.at.Sub(exp)), stamp(exp), stamp(h.at))
+		return rule.ClaimExp.Because("the assertion expired %s ago: exp says %s, and here it is %s", span(h.at.Sub(exp)), stamp(exp), stamp(h.at))
 	}
 	return rejection
 }
 
 // lifeIsThirtySeconds compares to the millisecond, because clients in some
 // languages send fractions of seconds.
-func lifeIsThirtySeconds(h hearing) *ishare.Rejection {
+func lifeIsThirtySeconds(h hearing) *rule.Rejection {
 	iat, okIat := seconds(h.Iat)
 	exp, okExp := seconds(h.Exp)
 	switch life := math.Round((exp-iat)*1000) / 1000; {
 	case !okIat || !okExp:
-		return ishare.ClaimLifetime.Because("iat or exp is missing or not a number")
+		return rule.ClaimLifetime.Because("iat or exp is missing or not a number")
 	case life != Lifetime.Seconds():
-		return ishare.ClaimLifetime.Because("exp is iat + %.15g seconds, and must be iat + %d", life, Lifetime/time.Second).
+		return rule.ClaimLifetime.Because("exp is iat + %.15g seconds, and must be iat + %d", life, Lifetime/time.Second).
 			WithHint("Set exp to exactly iat + 30, whatever the library's default is, and both from one reading of the clock.")
 	}
 	return nil
 }
 
-func nbfHasCome(h hearing) *ishare.Rejection {
+func nbfHasCome(h hearing) *rule.Rejection {
 	if h.Nbf == nil {
 		return nil
 	}
-	nbf, rejection := numberOf(ishare.ClaimNbf, "nbf", h.Nbf)
+	nbf, rejection := numberOf(rule.ClaimNbf, "nbf", h.Nbf)
 	if rejection != nil {
-		return rejection.WithHint("%s", ishare.ClaimNbf.Hint)
+		return rejection.WithHint("%s", rule.ClaimNbf.Hint)
 	}
-	return h.ahead(ishare.ClaimNbf, "nbf", nbf)
+	return h.ahead(rule.ClaimNbf, "nbf", nbf)
 }

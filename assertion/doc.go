@@ -3,7 +3,7 @@
 // client assertion; RFC 7523).
 //
 // A [Maker] makes them. A [Verifier] judges them, by every rule of the catalogue
-// in [ishare.Rules] from jwt.compact on and in that order. The walk is a row of
+// in [rule.All] from jwt.compact on and in that order. The walk is a row of
 // stages, and each stage takes a value that only the stages before it can make,
 // so that leaving one out does not compile. Nothing leaves the process before
 // signature and chain hold, and nothing is remembered before everything else does.

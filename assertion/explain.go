@@ -8,6 +8,8 @@ import (
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -23,9 +25,9 @@ const (
 
 // A Finding is the outcome of one rule.
 type Finding struct {
-	Rule      *ishare.Rule
+	Rule      *rule.Rule
 	Outcome   Outcome
-	Rejection *ishare.Rejection // set when Outcome is Fail
+	Rejection *rule.Rejection // set when Outcome is Fail
 }
 
 // A Report tells what became of an assertion, rule by rule. It admits nobody.
@@ -35,13 +37,13 @@ type Report struct {
 	Accepted bool
 	// Rejection is by the first rule that failed in the order of the
 	// catalogue, the one that a server would have answered with; or nil.
-	Rejection *ishare.Rejection
+	Rejection *rule.Rejection
 	// Outage says that no decision was possible, and why; or nil.
 	Outage error
 	// Findings holds every rule of the catalogue in its order.
 	Findings []Finding
 	// What could be read of the assertion, true or not.
-	Sighting     Sighting
+	Sighting     UnverifiedInfo
 	Certificates []*x509.Certificate
 	Party        *ishare.Party
 	// Chain is set when the certificates are trusted and the signature holds.
@@ -54,7 +56,7 @@ type Report struct {
 //
 // Participants and revocation are asked about only when signature and chain hold.
 func (v *Verifier) Explain(ctx context.Context, compact string, at time.Time) *Report {
-	e := explanation{v: v, at: at, trail: &ishare.Trail{}}
+	e := explanation{v: v, at: at, trail: &rule.Trace{}}
 	e.walk(ctx, compact)
 	return e.report()
 }
@@ -62,7 +64,7 @@ func (v *Verifier) Explain(ctx context.Context, compact string, at time.Time) *R
 type explanation struct {
 	v     *Verifier
 	at    time.Time
-	trail *ishare.Trail
+	trail *rule.Trace
 	seen  Report
 	done  bool // the walk came to its end
 }
@@ -70,7 +72,7 @@ type explanation struct {
 // walk goes through the stages of verify as far as each has what it needs.
 func (e *explanation) walk(ctx context.Context, compact string) {
 	token, err := split(compact)
-	e.note(ishare.JWTCompact, err)
+	e.note(rule.JWTCompact, err)
 	if err != nil {
 		return
 	}
@@ -91,7 +93,7 @@ func (e *explanation) walk(ctx context.Context, compact string) {
 // hear judges the claims and returns iss when it is a party identifier.
 func (e *explanation) hear(token *jws.Token) ishare.PartyID {
 	claimed, err := decodeClaims(token)
-	e.note(ishare.JWTPayload, err)
+	e.note(rule.JWTPayload, err)
 	if err != nil {
 		return ""
 	}
@@ -106,12 +108,12 @@ func (e *explanation) hear(token *jws.Token) ishare.PartyID {
 // trusted, as long as the key is safe to verify with.
 func (e *explanation) prove(token *jws.Token, o *opened) *proof {
 	chain, err := e.v.config.Trust.Validate(o.certificates, e.at, e.trail)
-	if rejection, reached := e.trail.Outcome(ishare.CertificateKey); !reached || rejection != nil {
+	if rejection, reached := e.trail.Outcome(rule.CertificateKey); !reached || rejection != nil {
 		return nil
 	}
 	key, _ := o.certificates[0].PublicKey.(*rsa.PublicKey)
 	signed := leafSigned(signing{token: token, algorithm: o.algorithm, key: key})
-	e.trail.Note(ishare.JWTSignature, signed)
+	e.trail.Record(rule.JWTSignature, signed)
 	if err != nil || signed != nil {
 		return nil
 	}
@@ -130,23 +132,23 @@ func (e *explanation) meet(ctx context.Context, id ishare.PartyID, p *proof) {
 		_, _ = e.v.admit(party, p, e.at, e.trail) // the trail has it
 	}
 	e.done = true
-	if _, off := e.v.config.Revocation.(trust.NoRevocation); off {
+	if _, off := e.v.config.Revocation.(revocation.Off); off {
 		return
 	}
 	if err := e.v.askRevocation(ctx, p.chain); !e.outage(err) {
-		e.note(ishare.CertificateRevoked, err)
+		e.note(rule.CertificateRevoked, err)
 	}
 }
 
 // note remembers the outcome of a stage that is one rule.
-func (e *explanation) note(rule *ishare.Rule, err error) {
-	rejection, _ := ishare.Classify(err)
-	e.trail.Note(rule, rejection)
+func (e *explanation) note(reason *rule.Rule, err error) {
+	rejection, _ := rule.Classify(err)
+	e.trail.Record(reason, rejection)
 }
 
 // outage keeps an error that is no rejection.
 func (e *explanation) outage(err error) bool {
-	if rejection, _ := ishare.Classify(err); err == nil || rejection != nil {
+	if rejection, _ := rule.Classify(err); err == nil || rejection != nil {
 		return false
 	}
 	e.seen.Outage = err
@@ -155,9 +157,9 @@ func (e *explanation) outage(err error) bool {
 
 func (e *explanation) report() *Report {
 	r := e.seen
-	for _, rule := range ishare.Rules() {
-		rejection, reached := e.trail.Outcome(rule)
-		f := Finding{Rule: rule, Outcome: Skipped, Rejection: rejection}
+	for _, reason := range rule.All() {
+		rejection, reached := e.trail.Outcome(reason)
+		f := Finding{Rule: reason, Outcome: Skipped, Rejection: rejection}
 		switch {
 		case rejection != nil:
 			f.Outcome = Fail

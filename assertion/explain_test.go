@@ -16,25 +16,26 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
-	"github.com/waybill-token/waybill/trust"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // outcomes names the rules that did not pass: "fail" and "skipped". The rules about
 // the request, and replay, are always skipped and left out.
 func outcomes(t *testing.T, r *assertion.Report) map[string]string {
 	t.Helper()
-	if len(r.Findings) != len(ishare.Rules()) {
+	if len(r.Findings) != len(rule.All()) {
 		t.Fatalf("%d findings", len(r.Findings))
 	}
 	got := map[string]string{}
 	for i, f := range r.Findings {
-		if f.Rule != ishare.Rules()[i] {
+		if f.Rule != rule.All()[i] {
 			t.Errorf("finding %d is about %s", i, f.Rule.ID)
 		}
 		if (f.Outcome == assertion.Fail) != (f.Rejection != nil) || f.Rejection != nil && f.Rejection.Rule != f.Rule {
 			t.Errorf("%s: %s with %v", f.Rule.ID, f.Outcome, f.Rejection)
 		}
-		if always := strings.HasPrefix(f.Rule.ID, "request.") || f.Rule == ishare.JTIReplayed; always {
+		if always := strings.HasPrefix(f.Rule.ID, "request.") || f.Rule == rule.JTIReplayed; always {
 			if f.Outcome != assertion.Skipped {
 				t.Errorf("%s: %s", f.Rule.ID, f.Outcome)
 			}
@@ -54,15 +55,15 @@ func merge(sets ...map[string]string) map[string]string {
 }
 
 // skipped are the rules from one to another, both included.
-func skipped(from, to *ishare.Rule) map[string]string {
+func skipped(from, to *rule.Rule) map[string]string {
 	set := map[string]string{}
-	for _, rule := range ishare.Rules()[order(from) : order(to)+1] {
-		set[rule.ID] = "skipped"
+	for _, reason := range rule.All()[order(from) : order(to)+1] {
+		set[reason.ID] = "skipped"
 	}
 	return set
 }
 
-func fail(rules ...*ishare.Rule) map[string]string {
+func fail(rules ...*rule.Rule) map[string]string {
 	set := map[string]string{}
 	for _, rule := range rules {
 		set[rule.ID] = "fail"
@@ -74,41 +75,41 @@ func fail(rules ...*ishare.Rule) map[string]string {
 // says of the rest that it was not reached.
 func TestExplainOutcomes(t *testing.T) {
 	var (
-		chain   = skipped(ishare.CertificateKey, ishare.ChainUntrusted)
-		signed  = skipped(ishare.JWTSignature, ishare.JWTSignature)
-		party   = skipped(ishare.PartyUnknown, ishare.CertificateRevoked)
-		members = skipped(ishare.JWTAlg, ishare.JWTX5C)
-		claims  = skipped(ishare.ClaimIss, ishare.ClaimNbf)
+		chain   = skipped(rule.CertificateKey, rule.ChainUntrusted)
+		signed  = skipped(rule.JWTSignature, rule.JWTSignature)
+		party   = skipped(rule.PartyUnknown, rule.CertificateRevoked)
+		members = skipped(rule.JWTAlg, rule.JWTX5C)
+		claims  = skipped(rule.ClaimIss, rule.ClaimNbf)
 	)
-	wants := map[*ishare.Rule]map[string]string{
-		ishare.JWTCompact:          merge(skipped(ishare.JWTHeader, ishare.CertificateRevoked), fail(ishare.JWTCompact)),
-		ishare.JWTHeader:           merge(members, chain, signed, party, fail(ishare.JWTHeader)),
-		ishare.JWTAlg:              merge(chain, signed, party, fail(ishare.JWTAlg)),
-		ishare.JWTTyp:              merge(chain, signed, party, fail(ishare.JWTTyp)),
-		ishare.JWTHeaderParameter:  merge(chain, signed, party, fail(ishare.JWTHeaderParameter)),
-		ishare.JWTX5C:              merge(chain, signed, party, fail(ishare.JWTX5C)),
-		ishare.JWTPayload:          merge(claims, party, fail(ishare.JWTPayload)),
-		ishare.ClaimIss:            merge(party, fail(ishare.ClaimIss, ishare.ClaimSub)), // sub is compared with iss
-		ishare.ClaimSub:            fail(ishare.ClaimSub),
-		ishare.ClaimAud:            fail(ishare.ClaimAud),
-		ishare.ClaimJTI:            fail(ishare.ClaimJTI),
-		ishare.ClaimIat:            fail(ishare.ClaimIat, ishare.ClaimLifetime), // exp is compared with iat
-		ishare.ClaimExp:            fail(ishare.ClaimExp),
-		ishare.ClaimLifetime:       fail(ishare.ClaimLifetime),
-		ishare.ClaimNbf:            fail(ishare.ClaimNbf),
-		ishare.CertificateKey:      merge(skipped(ishare.CertificateValidity, ishare.ChainUntrusted), signed, party, fail(ishare.CertificateKey)),
-		ishare.CertificateValidity: merge(party, fail(ishare.CertificateValidity)),
-		ishare.CertificateUsage:    merge(party, fail(ishare.CertificateUsage)),
-		ishare.ChainOrder:          merge(party, fail(ishare.ChainOrder)),
-		ishare.ChainIssuer:         merge(party, fail(ishare.ChainIssuer)),
-		ishare.ChainUntrusted:      merge(party, fail(ishare.ChainUntrusted)),
-		ishare.JWTSignature:        merge(party, fail(ishare.JWTSignature)),
-		ishare.PartyUnknown:        merge(skipped(ishare.PartyNotActive, ishare.PartyPolicy), fail(ishare.PartyUnknown)),
-		ishare.PartyNotActive:      fail(ishare.PartyNotActive),
-		ishare.PartyCertificate:    fail(ishare.PartyCertificate),
-		ishare.PartyPolicy:         fail(ishare.PartyPolicy),
-		ishare.CertificateRevoked:  fail(ishare.CertificateRevoked),
-		ishare.JTIReplayed:         {},
+	wants := map[*rule.Rule]map[string]string{
+		rule.JWTCompact:          merge(skipped(rule.JWTHeader, rule.CertificateRevoked), fail(rule.JWTCompact)),
+		rule.JWTHeader:           merge(members, chain, signed, party, fail(rule.JWTHeader)),
+		rule.JWTAlg:              merge(chain, signed, party, fail(rule.JWTAlg)),
+		rule.JWTTyp:              merge(chain, signed, party, fail(rule.JWTTyp)),
+		rule.JWTHeaderParameter:  merge(chain, signed, party, fail(rule.JWTHeaderParameter)),
+		rule.JWTX5C:              merge(chain, signed, party, fail(rule.JWTX5C)),
+		rule.JWTPayload:          merge(claims, party, fail(rule.JWTPayload)),
+		rule.ClaimIss:            merge(party, fail(rule.ClaimIss, rule.ClaimSub)), // sub is compared with iss
+		rule.ClaimSub:            fail(rule.ClaimSub),
+		rule.ClaimAud:            fail(rule.ClaimAud),
+		rule.ClaimJTI:            fail(rule.ClaimJTI),
+		rule.ClaimIat:            fail(rule.ClaimIat, rule.ClaimLifetime), // exp is compared with iat
+		rule.ClaimExp:            fail(rule.ClaimExp),
+		rule.ClaimLifetime:       fail(rule.ClaimLifetime),
+		rule.ClaimNbf:            fail(rule.ClaimNbf),
+		rule.CertificateKey:      merge(skipped(rule.CertificateValidity, rule.ChainUntrusted), signed, party, fail(rule.CertificateKey)),
+		rule.CertificateValidity: merge(party, fail(rule.CertificateValidity)),
+		rule.CertificateUsage:    merge(party, fail(rule.CertificateUsage)),
+		rule.ChainOrder:          merge(party, fail(rule.ChainOrder)),
+		rule.ChainIssuer:         merge(party, fail(rule.ChainIssuer)),
+		rule.ChainUntrusted:      merge(party, fail(rule.ChainUntrusted)),
+		rule.JWTSignature:        merge(party, fail(rule.JWTSignature)),
+		rule.PartyUnknown:        merge(skipped(rule.PartyNotActive, rule.PartyPolicy), fail(rule.PartyUnknown)),
+		rule.PartyNotActive:      fail(rule.PartyNotActive),
+		rule.PartyCertificate:    fail(rule.PartyCertificate),
+		rule.PartyPolicy:         fail(rule.PartyPolicy),
+		rule.CertificateRevoked:  fail(rule.CertificateRevoked),
+		rule.JTIReplayed:         {},
 	}
 	for _, b := range breaches() {
 		within(t, func(t *testing.T, w *world) {
@@ -119,7 +120,7 @@ func TestExplainOutcomes(t *testing.T) {
 			if diff := cmp.Diff(wants[b.rule], outcomes(t, r)); diff != "" {
 				t.Errorf("%s: rules that did not pass (-want +got):\n%s", b.rule.ID, diff)
 			}
-			if r.Accepted != (b.rule == ishare.JTIReplayed) {
+			if r.Accepted != (b.rule == rule.JTIReplayed) {
 				t.Errorf("%s: accepted is %t", b.rule.ID, r.Accepted)
 			}
 			// Nobody is asked unless signature and chain hold, and the memory never.
@@ -170,12 +171,12 @@ func TestExplainAtAnotherTime(t *testing.T) {
 			t.Errorf("at its own time: %v", r.Rejection)
 		}
 		r := v.Explain(t.Context(), compact, time.Now())
-		want := merge(skipped(ishare.PartyUnknown, ishare.CertificateRevoked), fail(ishare.ClaimExp, ishare.CertificateValidity))
+		want := merge(skipped(rule.PartyUnknown, rule.CertificateRevoked), fail(rule.ClaimExp, rule.CertificateValidity))
 		if diff := cmp.Diff(want, outcomes(t, r)); diff != "" {
 			t.Errorf("years later (-want +got):\n%s", diff)
 		}
 		r = v.Explain(t.Context(), compact, begin.AddDate(-1, 0, 0))
-		want = merge(skipped(ishare.PartyUnknown, ishare.CertificateRevoked), fail(ishare.ClaimIat, ishare.CertificateValidity))
+		want = merge(skipped(rule.PartyUnknown, rule.CertificateRevoked), fail(rule.ClaimIat, rule.CertificateValidity))
 		if diff := cmp.Diff(want, outcomes(t, r)); diff != "" {
 			t.Errorf("a year before (-want +got):\n%s", diff)
 		}
@@ -184,9 +185,9 @@ func TestExplainAtAnotherTime(t *testing.T) {
 
 func TestExplainWithoutRevocation(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
-		w.config.Revocation = trust.NoRevocation{}
+		w.config.Revocation = revocation.Off{}
 		r := w.verifier(t).Explain(t.Context(), newDraft().compact(t, w), time.Now())
-		if diff := cmp.Diff(skipped(ishare.CertificateRevoked, ishare.CertificateRevoked), outcomes(t, r)); diff != "" || !r.Accepted {
+		if diff := cmp.Diff(skipped(rule.CertificateRevoked, rule.CertificateRevoked), outcomes(t, r)); diff != "" || !r.Accepted {
 			t.Errorf("accepted %t, did not pass (-want +got):\n%s", r.Accepted, diff)
 		}
 		checkAccepted(t, w.verifier(t), newDraft().compact(t, w))
@@ -198,13 +199,13 @@ func TestExplainThroughAnOutage(t *testing.T) {
 		compact := newDraft().compact(t, w)
 		w.registry.err = errGone
 		r := w.verifier(t).Explain(t.Context(), compact, time.Now())
-		if diff := cmp.Diff(skipped(ishare.PartyUnknown, ishare.CertificateRevoked), outcomes(t, r)); diff != "" || r.Accepted {
+		if diff := cmp.Diff(skipped(rule.PartyUnknown, rule.CertificateRevoked), outcomes(t, r)); diff != "" || r.Accepted {
 			t.Errorf("accepted %t, did not pass (-want +got):\n%s", r.Accepted, diff)
 		}
 		w.registry.err, w.revocation.err = nil, errGone
 		w.claim(ishare.ClaimFrameworkCompliance).Status = "revoked"
 		r = w.verifier(t).Explain(t.Context(), compact, time.Now())
-		if r.Rejection == nil || r.Rejection.Rule != ishare.PartyNotActive || r.Outage == nil || r.Accepted {
+		if r.Rejection == nil || r.Rejection.Rule != rule.PartyNotActive || r.Outage == nil || r.Accepted {
 			t.Errorf("accepted %t, %v, %v", r.Accepted, r.Rejection, r.Outage)
 		}
 	})

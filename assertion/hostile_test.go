@@ -17,6 +17,8 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -59,8 +61,8 @@ func TestEveryChangeIsRefused(t *testing.T) {
 func checkChange(t *testing.T, v *assertion.Verifier, changed, what string, explained bool) {
 	t.Helper()
 	c, _, err := v.Verify(t.Context(), client, changed)
-	rule := ruleOf(err)
-	if c != nil || rule == nil {
+	reason := ruleOf(err)
+	if c != nil || reason == nil {
 		t.Errorf("%s: client %v, %v", what, c, err)
 		return
 	}
@@ -71,8 +73,8 @@ func checkChange(t *testing.T, v *assertion.Verifier, changed, what string, expl
 	switch {
 	case r.Accepted || r.Rejection == nil:
 		t.Errorf("%s: explained as accepted", what)
-	case r.Rejection.Rule != rule && rule != ishare.ClaimIss: // an explanation has no client_id to compare iss with
-		t.Errorf("%s: %s, explained as %s", what, rule.ID, r.Rejection.Rule.ID)
+	case r.Rejection.Rule != reason && reason != rule.ClaimIss: // an explanation has no client_id to compare iss with
+		t.Errorf("%s: %s, explained as %s", what, reason.ID, r.Rejection.Rule.ID)
 	}
 }
 
@@ -166,11 +168,11 @@ func FuzzVerify(f *testing.F) {
 		if (c == nil) != (err != nil) || c != nil && s != good {
 			t.Errorf("client %v, %v", c, err)
 		}
-		if err != nil && ruleOf(err) == nil && !errors.As(err, new(*ishare.Outage)) {
+		if err != nil && ruleOf(err) == nil && !errors.As(err, new(*rule.Outage)) {
 			t.Errorf("%v is neither a rejection nor an outage", err)
 		}
 		r := v.Explain(t.Context(), s, at)
-		if r.Accepted != (s == good) || len(r.Findings) != len(ishare.Rules()) {
+		if r.Accepted != (s == good) || len(r.Findings) != len(rule.All()) {
 			t.Errorf("accepted %t, %d findings", r.Accepted, len(r.Findings))
 		}
 	})
@@ -251,18 +253,18 @@ func TestPublishedAssertions(t *testing.T) {
 		token, at string
 		audience  ishare.PartyID
 		anchor    string
-		rule      *ishare.Rule // nil: accepted
+		rule      *rule.Rule // nil: accepted
 	}{
 		{"v3.0-openapi-capabilities-token", "2025-02-27T17:00:55Z", "did:ishare:EU.NL.NTRNL-10000001", root, nil},
 		{"v3.0-openapi-capabilities-token", "2025-02-27T17:00:55Z", "did:ishare:EU.NL.NTRNL-10000001", "eIDASeSEALOID_IssCAG4", nil},
-		{"v3.0-openapi-capabilities-token", "2025-02-27T17:00:55Z", "did:ishare:EU.NL.NTRNL-10000001", "TEST_iSHARE_Foundation_eIDAS", ishare.ChainUntrusted},
-		{"v3.0-openapi-capabilities-token", "2025-02-27T17:05:00Z", "did:ishare:EU.NL.NTRNL-10000001", root, ishare.ClaimExp},
-		{"v3.0-openapi-connect-token-client-assertion", "2025-02-27T16:54:50Z", "did:ishare:EU.NL.NTRNL-10000000", root, ishare.PartyCertificate},
-		{"v3.0-openapi-delegation-token", "2024-03-26T15:29:50Z", "did:ishare:EU.NL.NTRNL-10000001", root, ishare.CertificateValidity},
-		{"v3.0-openapi-dataspaces-token", "2025-02-27T17:00:00Z", "did:ishare:EU.NL.NTRNL-10000001", root, ishare.ClaimIss},
-		{"v3.0-openapi-placeholder-jwt-no-x5c", "2018-01-18T01:30:23Z", "did:ishare:EU.NL.NTRNL-10000001", root, ishare.JWTX5C},
-		{"v1.x-postman-client-assertion-aud-array", "2018-10-29T15:37:20Z", "EU.EORI.NL000000004", "iSHARETestCA", ishare.ClaimAud},
-		{"v2.0-docs-delegation-token-pem-in-x5c", "2020-06-12T12:50:30Z", "EU.EORI.NL000000001", "iSHARETestCA", ishare.JWTX5C},
+		{"v3.0-openapi-capabilities-token", "2025-02-27T17:00:55Z", "did:ishare:EU.NL.NTRNL-10000001", "TEST_iSHARE_Foundation_eIDAS", rule.ChainUntrusted},
+		{"v3.0-openapi-capabilities-token", "2025-02-27T17:05:00Z", "did:ishare:EU.NL.NTRNL-10000001", root, rule.ClaimExp},
+		{"v3.0-openapi-connect-token-client-assertion", "2025-02-27T16:54:50Z", "did:ishare:EU.NL.NTRNL-10000000", root, rule.PartyCertificate},
+		{"v3.0-openapi-delegation-token", "2024-03-26T15:29:50Z", "did:ishare:EU.NL.NTRNL-10000001", root, rule.CertificateValidity},
+		{"v3.0-openapi-dataspaces-token", "2025-02-27T17:00:00Z", "did:ishare:EU.NL.NTRNL-10000001", root, rule.ClaimIss},
+		{"v3.0-openapi-placeholder-jwt-no-x5c", "2018-01-18T01:30:23Z", "did:ishare:EU.NL.NTRNL-10000001", root, rule.JWTX5C},
+		{"v1.x-postman-client-assertion-aud-array", "2018-10-29T15:37:20Z", "EU.EORI.NL000000004", "iSHARETestCA", rule.ClaimAud},
+		{"v2.0-docs-delegation-token-pem-in-x5c", "2020-06-12T12:50:30Z", "EU.EORI.NL000000001", "iSHARETestCA", rule.JWTX5C},
 		{"v2.0-swagger-trusted-list-token", "2024-03-26T14:43:10Z", "EU.EORI.NL000000001", "TEST_iSHARE_Foundation_eIDAS", nil},
 	} {
 		at, err := time.Parse(time.RFC3339, test.at)
@@ -271,7 +273,7 @@ func TestPublishedAssertions(t *testing.T) {
 		}
 		e, err := assertion.NewExplainer(assertion.Config{
 			Audience: []ishare.PartyID{test.audience}, Trust: publishedTrust(t, test.anchor),
-			Parties: source, Revocation: trust.NoRevocation{}, Leeway: leeway,
+			Parties: source, Revocation: revocation.Off{}, Leeway: leeway,
 		})
 		if err != nil {
 			t.Fatal(err)

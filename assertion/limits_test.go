@@ -9,7 +9,7 @@ import (
 	"github.com/waybill-token/waybill/internal/bucket"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/internal/work"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // oneGate has one place, for which nobody waits, and tells how often it was taken.
@@ -37,13 +37,13 @@ func TestWorkIsBounded(t *testing.T) {
 		w.config.Work = gate
 		v, compact := w.verifier(t), newDraft().compact(t, w)
 		_, _, err := v.Verify(t.Context(), client, compact)
-		if outage := checkOutage(t, err, ishare.UnavailableOverload); outage.RetryAfter != time.Second || w.asked() != (asked{}) {
+		if outage := checkOutage(t, err, rule.UnavailableOverload); outage.RetryAfter != time.Second || w.asked() != (asked{}) {
 			t.Errorf("again after %s, asked %+v", outage.RetryAfter, w.asked())
 		}
 		gate.taken = false
 		forged := newDraft()
 		forged.signer = w.newSeal(t, testca.SealRequest{}).Key
-		checkRefused(t, v, forged.compact(t, w), ishare.JWTSignature)
+		checkRefused(t, v, forged.compact(t, w), rule.JWTSignature)
 		if gate.taken || gate.times != 1 {
 			t.Errorf("after a refusal: %+v", gate)
 		}
@@ -82,9 +82,9 @@ func TestFirstWorkIsBoundedApart(t *testing.T) {
 		}
 		other := newDraft()
 		other.own, other.unregistered = true, true
-		checkOutage(t, verify(other), ishare.UnavailableOverload)
+		checkOutage(t, verify(other), rule.UnavailableOverload)
 		first.taken, known.taken = false, true
-		checkOutage(t, verify(newDraft()), ishare.UnavailableOverload)
+		checkOutage(t, verify(newDraft()), rule.UnavailableOverload)
 		if first.times != 1 || first.taken {
 			t.Errorf("at the end: %+v", first)
 		}
@@ -106,18 +106,18 @@ func TestSealsAreLimited(t *testing.T) {
 		for range 9 {
 			forged := newDraft()
 			forged.signer = w.newSeal(t, testca.SealRequest{}).Key
-			checkRefused(t, v, forged.compact(t, w), ishare.JWTSignature)
+			checkRefused(t, v, forged.compact(t, w), rule.JWTSignature)
 		}
-		checkRefused(t, v, stranger, ishare.PartyCertificate)
-		checkRefused(t, v, stranger, ishare.PartyCertificate)
+		checkRefused(t, v, stranger, rule.PartyCertificate)
+		checkRefused(t, v, stranger, rule.PartyCertificate)
 		before := w.registry.asked()
 		_, _, err = v.Verify(t.Context(), client, stranger)
-		if outage := checkOutage(t, err, ishare.Limited); outage.RetryAfter != time.Minute || w.registry.asked() != before {
+		if outage := checkOutage(t, err, rule.Limited); outage.RetryAfter != time.Minute || w.registry.asked() != before {
 			t.Errorf("again after %s; the registry was asked %d times more", outage.RetryAfter, w.registry.asked()-before)
 		}
 		checkAccepted(t, v, newDraft().compact(t, w))
 		checkAccepted(t, v, newDraft().compact(t, w))
-		checkRefused(t, v, newDraft().compact(t, w), ishare.Limited)
+		checkRefused(t, v, newDraft().compact(t, w), rule.Limited)
 		time.Sleep(time.Minute)
 		checkAccepted(t, v, newDraft().compact(t, w))
 	})

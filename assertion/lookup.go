@@ -8,6 +8,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/bucket"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Each seal has a share of the lookups, so that whoever holds one cannot flood a Participant Registry
@@ -49,11 +50,11 @@ func (v *Verifier) lookUp(ctx context.Context, id ishare.PartyID, p *proof, at t
 }
 
 // lookUpUnmetered is lookUp at nobody's cost.
-func (v *Verifier) lookUpUnmetered(ctx context.Context, id ishare.PartyID, _ *proof, trail *ishare.Trail) (*ishare.Party, error) {
+func (v *Verifier) lookUpUnmetered(ctx context.Context, id ishare.PartyID, _ *proof, trail *rule.Trace) (*ishare.Party, error) {
 	party, err := v.config.Parties.Party(ctx, id)
 	party, err = known(id, party, err)
-	if rejection, _ := ishare.Classify(err); err == nil || rejection != nil {
-		trail.Note(ishare.PartyUnknown, rejection)
+	if rejection, _ := rule.Classify(err); err == nil || rejection != nil {
+		trail.Record(rule.PartyUnknown, rejection)
 	}
 	return party, err
 }
@@ -63,8 +64,8 @@ func (v *Verifier) atShare(p *proof, at time.Time, look func(may func() error) (
 	seal, paid := p.chain.Thumbprint(), false
 	party, err := look(func() error {
 		if wait := v.shares.Take(seal); wait > 0 {
-			return &ishare.Outage{
-				Rule: ishare.Limited, RetryAfter: max(wait, time.Second),
+			return &rule.Outage{
+				Rule: rule.Limited, RetryAfter: max(wait, time.Second),
 				Cause: fmt.Errorf("the certificate has had too many unknown clients looked up (SHA-256 %s)", seal),
 			}
 		}
@@ -81,12 +82,12 @@ func (v *Verifier) atShare(p *proof, at time.Time, look func(may func() error) (
 // an outage.
 func known(id ishare.PartyID, party *ishare.Party, err error) (*ishare.Party, error) {
 	switch {
-	case ishare.IsUnknownParty(err):
-		return nil, ishare.PartyUnknown.Because("the client %s is not known to this server's Participant Registry", ishare.Quote(string(id))).From(err)
+	case rule.IsUnknownParty(err):
+		return nil, rule.PartyUnknown.Because("the client %s is not known to this server's Participant Registry", rule.Quote(string(id))).From(err)
 	case err != nil:
-		return nil, outage(ishare.UnavailableRegistry, err)
+		return nil, outage(rule.UnavailableRegistry, err)
 	case party == nil:
-		return nil, outage(ishare.UnavailableRegistry, errNoRecord)
+		return nil, outage(rule.UnavailableRegistry, errNoRecord)
 	}
 	return party, nil
 }

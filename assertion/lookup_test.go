@@ -11,6 +11,7 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // metered is a registry behind a memory that holds some parties.
@@ -53,7 +54,7 @@ func invented(i int) ishare.PartyID {
 	return ishare.PartyID(fmt.Sprintf("did:ishare:EU.NL.NTRNL-5%07d", i))
 }
 
-func ruleFor(t *testing.T, w *world, v *assertion.Verifier, seal *testca.Identity, id ishare.PartyID) *ishare.Rule {
+func ruleFor(t *testing.T, w *world, v *assertion.Verifier, seal *testca.Identity, id ishare.PartyID) *rule.Rule {
 	t.Helper()
 	_, _, err := v.Verify(t.Context(), id, naming(t, w, seal, id))
 	return ruleOf(err)
@@ -67,26 +68,26 @@ func TestShareOfASeal(t *testing.T) {
 		v, other := w.verifier(t), w.newSeal(t, testca.SealRequest{})
 		const flood = 1500
 		var callers sync.WaitGroup
-		rules := make([]*ishare.Rule, flood)
+		rules := make([]*rule.Rule, flood)
 		for i := range flood {
 			compact := naming(t, w, other, invented(i))
 			callers.Go(func() {
 				_, _, err := v.Verify(t.Context(), invented(i), compact)
 				rules[i] = ruleOf(err)
-				if rules[i] == ishare.Limited {
-					if outage := checkOutage(t, err, ishare.Limited); outage.RetryAfter != assertion.LookupInterval {
+				if rules[i] == rule.Limited {
+					if outage := checkOutage(t, err, rule.Limited); outage.RetryAfter != assertion.LookupInterval {
 						t.Errorf("retry after %s", outage.RetryAfter)
 					}
 				}
 			})
 		}
 		callers.Wait()
-		count := map[*ishare.Rule]int{}
+		count := map[*rule.Rule]int{}
 		for _, rule := range rules {
 			count[rule]++
 		}
-		if count[ishare.PartyUnknown] != assertion.LookupBurst || count[ishare.Limited] != flood-assertion.LookupBurst || m.asked() != assertion.LookupBurst {
-			t.Errorf("%d unknown, %d limited, the registry was asked %d times", count[ishare.PartyUnknown], count[ishare.Limited], m.asked())
+		if count[rule.PartyUnknown] != assertion.LookupBurst || count[rule.Limited] != flood-assertion.LookupBurst || m.asked() != assertion.LookupBurst {
+			t.Errorf("%d unknown, %d limited, the registry was asked %d times", count[rule.PartyUnknown], count[rule.Limited], m.asked())
 		}
 		if rule := ruleFor(t, w, v, w.seal, client); rule != nil {
 			t.Errorf("a new client with its own seal: %s", rule.ID)
@@ -113,21 +114,21 @@ func TestWhatCostsAShare(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil   func(w *world, m *metered)
 		id      ishare.PartyID
-		want    *ishare.Rule
+		want    *rule.Rule
 		charged bool
 	}{
 		"the client itself":     {nil, client, nil, false},
-		"the client, suspended": {func(w *world, _ *metered) { w.claim(ishare.ClaimFrameworkCompliance).Status = "suspended" }, client, ishare.PartyNotActive, false},
+		"the client, suspended": {func(w *world, _ *metered) { w.claim(ishare.ClaimFrameworkCompliance).Status = "suspended" }, client, rule.PartyNotActive, false},
 		"another client, who exists": {func(w *world, _ *metered) {
 			w.claim(ishare.ClaimX509Certificate).X5T = "another"
-		}, client, ishare.PartyCertificate, true},
+		}, client, rule.PartyCertificate, true},
 		"another client, who is in memory": {func(w *world, m *metered) {
 			w.claim(ishare.ClaimX509Certificate).X5T = "another"
 			m.remembered[client] = w.registry.records[client]
-		}, client, ishare.PartyCertificate, true}, // for the fresh record
-		"nobody":            {nil, nobody, ishare.PartyUnknown, true},
-		"out of reach":      {func(w *world, _ *metered) { w.registry.err = errGone }, client, ishare.UnavailableRegistry, true},
-		"without an answer": {func(w *world, _ *metered) { w.registry.empty, w.registry.records = true, nil }, client, ishare.UnavailableRegistry, true},
+		}, client, rule.PartyCertificate, true}, // for the fresh record
+		"nobody":            {nil, nobody, rule.PartyUnknown, true},
+		"out of reach":      {func(w *world, _ *metered) { w.registry.err = errGone }, client, rule.UnavailableRegistry, true},
+		"without an answer": {func(w *world, _ *metered) { w.registry.empty, w.registry.records = true, nil }, client, rule.UnavailableRegistry, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, func(t *testing.T, w *world) {
@@ -137,10 +138,10 @@ func TestWhatCostsAShare(t *testing.T) {
 					c.spoil(w, m)
 				}
 				for i := range 3 * assertion.LookupBurst {
-					switch rule := ruleFor(t, w, v, w.seal, c.id); {
-					case rule == c.want:
-					case rule != ishare.Limited:
-						t.Fatalf("assertion %d: %v", i, rule)
+					switch reason := ruleFor(t, w, v, w.seal, c.id); {
+					case reason == c.want:
+					case reason != rule.Limited:
+						t.Fatalf("assertion %d: %v", i, reason)
 					case !c.charged:
 						t.Fatalf("assertion %d is limited", i)
 					case i < assertion.LookupBurst/2:
@@ -164,13 +165,13 @@ func TestExplainCostsNoShare(t *testing.T) {
 		m := metering(w)
 		v := w.verifier(t)
 		for i := range 2 * assertion.LookupBurst {
-			if r := v.Explain(t.Context(), naming(t, w, w.seal, invented(i)), time.Now()); ruleOf(r.Rejection) != ishare.PartyUnknown {
+			if r := v.Explain(t.Context(), naming(t, w, w.seal, invented(i)), time.Now()); ruleOf(r.Rejection) != rule.PartyUnknown {
 				t.Fatalf("%v, %v", r.Rejection, r.Outage)
 			}
 		}
 		for i := range assertion.LookupBurst {
-			if rule := ruleFor(t, w, v, w.seal, invented(i)); rule != ishare.PartyUnknown {
-				t.Errorf("afterwards: %v", rule)
+			if reason := ruleFor(t, w, v, w.seal, invented(i)); reason != rule.PartyUnknown {
+				t.Errorf("afterwards: %v", reason)
 			}
 		}
 		m.remembered = nil

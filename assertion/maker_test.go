@@ -13,6 +13,7 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 )
 
 func (w *world) maker() assertion.Maker {
@@ -32,7 +33,7 @@ func TestMakerAndVerifierAgree(t *testing.T) {
 					t.Fatal(err)
 				}
 				checkAccepted(t, v, compact)
-				checkRefused(t, v, compact, ishare.JTIReplayed)
+				checkRefused(t, v, compact, rule.JTIReplayed)
 			}
 		}
 	})

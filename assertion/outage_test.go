@@ -11,6 +11,7 @@ import (
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/rule"
 )
 
 var errGone = errors.New("connection refused")
@@ -21,23 +22,23 @@ func TestOutages(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		spoil func(w *world)
-		rule  *ishare.Rule
+		rule  *rule.Rule
 		asked asked
 	}{
-		{"registry", func(w *world) { w.registry.err = errGone }, ishare.UnavailableRegistry, asked{1, 0, 0}},
-		{"registry without an answer", func(w *world) { w.registry.empty, w.registry.records = true, nil }, ishare.UnavailableRegistry, asked{1, 0, 0}},
-		{"registry that was itself refused", func(w *world) { w.registry.err = fmt.Errorf("registry: %w", ishare.ClaimExp.Reject()) }, ishare.UnavailableRegistry, asked{1, 0, 0}},
+		{"registry", func(w *world) { w.registry.err = errGone }, rule.UnavailableRegistry, asked{1, 0, 0}},
+		{"registry without an answer", func(w *world) { w.registry.empty, w.registry.records = true, nil }, rule.UnavailableRegistry, asked{1, 0, 0}},
+		{"registry that was itself refused", func(w *world) { w.registry.err = fmt.Errorf("registry: %w", rule.ClaimExp.Reject()) }, rule.UnavailableRegistry, asked{1, 0, 0}},
 		{"registry that does not know, through an outage", func(w *world) {
-			w.registry.err = errors.Join(ishare.ErrUnknownParty, &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: time.Second, Cause: errGone})
-		}, ishare.UnavailableRegistry, asked{1, 0, 0}},
-		{"revocation by another rule", func(w *world) { w.revocation.err = fmt.Errorf("OCSP: %w", ishare.ChainUntrusted.Reject()) }, ishare.UnavailableRevocation, asked{1, 1, 0}},
+			w.registry.err = errors.Join(ishare.ErrUnknownParty, &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: time.Second, Cause: errGone})
+		}, rule.UnavailableRegistry, asked{1, 0, 0}},
+		{"revocation by another rule", func(w *world) { w.revocation.err = fmt.Errorf("OCSP: %w", rule.ChainUntrusted.Reject()) }, rule.UnavailableRevocation, asked{1, 1, 0}},
 		{"revocation, half of it", func(w *world) {
-			w.revocation.err = errors.Join(ishare.CertificateRevoked.Reject(), &ishare.Outage{Rule: ishare.UnavailableRevocation, RetryAfter: time.Second, Cause: errGone})
-		}, ishare.UnavailableRevocation, asked{1, 1, 0}},
-		{"replay that was itself refused", func(w *world) { w.memory.err = fmt.Errorf("store: %w", ishare.ClaimExp.Reject()) }, ishare.UnavailableState, asked{1, 1, 1}},
-		{"revocation", func(w *world) { w.revocation.err = errGone }, ishare.UnavailableRevocation, asked{1, 1, 0}},
-		{"replay", func(w *world) { w.memory.err = errGone }, ishare.UnavailableState, asked{1, 1, 1}},
-		{"replay is full", func(w *world) { w.memory.err = replay.ErrFull }, ishare.UnavailableState, asked{1, 1, 1}},
+			w.revocation.err = errors.Join(rule.CertificateRevoked.Reject(), &rule.Outage{Rule: rule.UnavailableRevocation, RetryAfter: time.Second, Cause: errGone})
+		}, rule.UnavailableRevocation, asked{1, 1, 0}},
+		{"replay that was itself refused", func(w *world) { w.memory.err = fmt.Errorf("store: %w", rule.ClaimExp.Reject()) }, rule.UnavailableState, asked{1, 1, 1}},
+		{"revocation", func(w *world) { w.revocation.err = errGone }, rule.UnavailableRevocation, asked{1, 1, 0}},
+		{"replay", func(w *world) { w.memory.err = errGone }, rule.UnavailableState, asked{1, 1, 1}},
+		{"replay is full", func(w *world) { w.memory.err = replay.ErrFull }, rule.UnavailableState, asked{1, 1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			within(t, func(t *testing.T, w *world) {
@@ -59,7 +60,7 @@ func TestOutages(t *testing.T) {
 					t.Errorf("%q shows the cause to the caller", outage.Description())
 				}
 				r := v.Explain(t.Context(), compact, time.Now())
-				if test.rule != ishare.UnavailableState {
+				if test.rule != rule.UnavailableState {
 					if r.Accepted || r.Rejection != nil {
 						t.Errorf("explained as accepted %t, %v", r.Accepted, r.Rejection)
 					}
@@ -80,8 +81,8 @@ func TestFreshRecord(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		spoil func(old *world, fresh *registry)
-		rule  *ishare.Rule // nil: accepted
-		fresh int          // how often a fresh record is asked for
+		rule  *rule.Rule // nil: accepted
+		fresh int        // how often a fresh record is asked for
 	}{
 		{"good as it is", func(_ *world, fresh *registry) { fresh.err = errGone }, nil, 0},
 		{"renewed", func(old *world, _ *registry) { old.claim(ishare.ClaimX509Certificate).Status = "inactive" }, nil, 1},
@@ -89,20 +90,20 @@ func TestFreshRecord(t *testing.T) {
 			old.claim(ishare.ClaimX509Certificate).Status = "inactive"
 			*fresh = registry{records: old.registry.records}
 			old.claim(ishare.ClaimFrameworkCompliance).Status = "revoked"
-		}, ishare.PartyNotActive, 1},
+		}, rule.PartyNotActive, 1},
 		{"gone", func(old *world, fresh *registry) {
 			old.claim(ishare.ClaimX509Certificate).Status, fresh.records = "inactive", nil
-		}, ishare.PartyUnknown, 1},
+		}, rule.PartyUnknown, 1},
 		{"out of reach", func(old *world, fresh *registry) {
 			old.claim(ishare.ClaimX509Certificate).Status, fresh.err = "inactive", errGone
-		}, ishare.UnavailableRegistry, 1},
+		}, rule.UnavailableRegistry, 1},
 		{"out of reach, and refused itself", func(old *world, fresh *registry) {
-			old.claim(ishare.ClaimFrameworkCompliance).Status, fresh.err = "revoked", ishare.PartyNotActive.Reject()
-		}, ishare.UnavailableRegistry, 1},
+			old.claim(ishare.ClaimFrameworkCompliance).Status, fresh.err = "revoked", rule.PartyNotActive.Reject()
+		}, rule.UnavailableRegistry, 1},
 		{"without an answer", func(old *world, fresh *registry) {
 			old.claim(ishare.ClaimX509Certificate).Status, fresh.empty, fresh.records = "inactive", true, nil
-		}, ishare.UnavailableRegistry, 1},
-		{"unknown before", func(old *world, _ *registry) { old.registry.records = nil }, ishare.PartyUnknown, 0},
+		}, rule.UnavailableRegistry, 1},
+		{"unknown before", func(old *world, _ *registry) { old.registry.records = nil }, rule.PartyUnknown, 0},
 	} {
 		within(t, func(t *testing.T, w *world) {
 			source := &remembering{registry: w.registry}
@@ -128,16 +129,16 @@ func TestFreshRecord(t *testing.T) {
 func TestOutageOfTheSourceIsKept(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v := w.verifier(t)
-		own := &ishare.Outage{Rule: ishare.Limited, RetryAfter: 42 * time.Second, Cause: errGone}
+		own := &rule.Outage{Rule: rule.Limited, RetryAfter: 42 * time.Second, Cause: errGone}
 		w.registry.err = fmt.Errorf("registry: %w", own)
 		_, _, err := v.Verify(t.Context(), client, newDraft().compact(t, w))
-		if got := checkOutage(t, err, ishare.Limited); got != own {
+		if got := checkOutage(t, err, rule.Limited); got != own {
 			t.Errorf("%v", err)
 		}
 		w.registry.err = nil
-		w.memory.err = fmt.Errorf("replay: %w", &replay.UnsureError{RetryAfter: 7 * time.Second})
+		w.memory.err = fmt.Errorf("replay: %w", &replay.UndecidedError{RetryAfter: 7 * time.Second})
 		_, _, err = v.Verify(t.Context(), client, newDraft().compact(t, w))
-		if got := checkOutage(t, err, ishare.UnavailableState); got.RetryAfter != 7*time.Second {
+		if got := checkOutage(t, err, rule.UnavailableState); got.RetryAfter != 7*time.Second {
 			t.Errorf("retry after %s, want 7 s", got.RetryAfter)
 		}
 	})
@@ -148,10 +149,10 @@ func TestDefiniteAnswersAreNoOutages(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v := w.verifier(t)
 		w.registry.err = fmt.Errorf("registry: HTTP 404: %w", ishare.ErrUnknownParty)
-		checkRefused(t, v, newDraft().compact(t, w), ishare.PartyUnknown)
+		checkRefused(t, v, newDraft().compact(t, w), rule.PartyUnknown)
 		w.registry.err = nil
-		w.revocation.err = fmt.Errorf("OCSP: %w", ishare.CertificateRevoked.Because("x5c[1] is revoked"))
-		checkRefused(t, v, newDraft().compact(t, w), ishare.CertificateRevoked)
+		w.revocation.err = fmt.Errorf("OCSP: %w", rule.CertificateRevoked.Because("x5c[1] is revoked"))
+		checkRefused(t, v, newDraft().compact(t, w), rule.CertificateRevoked)
 	})
 }
 
@@ -163,20 +164,20 @@ func TestEndedWhileWaiting(t *testing.T) {
 		name  string
 		spoil func(w *world)
 		delay time.Duration
-		rule  *ishare.Rule // nil: accepted
+		rule  *rule.Rule // nil: accepted
 		asked asked
 	}{
-		{"registry out of reach, in time", func(w *world) { w.registry.err = errGone }, life - 1, ishare.UnavailableRegistry, asked{1, 0, 0}},
-		{"registry out of reach, too late", func(w *world) { w.registry.err = errGone }, life, ishare.ClaimExp, asked{1, 0, 0}},
-		{"revocation out of reach, in time", func(w *world) { w.revocation.err = errGone }, life - 1, ishare.UnavailableRevocation, asked{1, 1, 0}},
-		{"revocation out of reach, too late", func(w *world) { w.revocation.err = errGone }, life, ishare.ClaimExp, asked{1, 1, 0}},
-		{"store out of reach, in time", func(w *world) { w.memory.err = errGone }, life - 1, ishare.UnavailableState, asked{1, 1, 1}},
-		{"store out of reach, too late", func(w *world) { w.memory.err = errGone }, life, ishare.ClaimExp, asked{1, 1, 1}},
+		{"registry out of reach, in time", func(w *world) { w.registry.err = errGone }, life - 1, rule.UnavailableRegistry, asked{1, 0, 0}},
+		{"registry out of reach, too late", func(w *world) { w.registry.err = errGone }, life, rule.ClaimExp, asked{1, 0, 0}},
+		{"revocation out of reach, in time", func(w *world) { w.revocation.err = errGone }, life - 1, rule.UnavailableRevocation, asked{1, 1, 0}},
+		{"revocation out of reach, too late", func(w *world) { w.revocation.err = errGone }, life, rule.ClaimExp, asked{1, 1, 0}},
+		{"store out of reach, in time", func(w *world) { w.memory.err = errGone }, life - 1, rule.UnavailableState, asked{1, 1, 1}},
+		{"store out of reach, too late", func(w *world) { w.memory.err = errGone }, life, rule.ClaimExp, asked{1, 1, 1}},
 		{"all in reach, in time", func(*world) {}, life - 1, nil, asked{1, 1, 1}},
-		{"all in reach, too late", func(*world) {}, life, ishare.ClaimExp, asked{1, 1, 1}},
-		{"a store that says yes to what is over", func(w *world) { w.config.Replay = yes{} }, life, ishare.ClaimExp, asked{1, 1, 0}},
-		{"unknown, too late", func(w *world) { w.registry.records = nil }, life, ishare.PartyUnknown, asked{1, 0, 0}},
-		{"revoked, too late", func(w *world) { w.revocation.err = ishare.CertificateRevoked.Reject() }, life, ishare.CertificateRevoked, asked{1, 1, 0}},
+		{"all in reach, too late", func(*world) {}, life, rule.ClaimExp, asked{1, 1, 1}},
+		{"a store that says yes to what is over", func(w *world) { w.config.Replay = yes{} }, life, rule.ClaimExp, asked{1, 1, 0}},
+		{"unknown, too late", func(w *world) { w.registry.records = nil }, life, rule.PartyUnknown, asked{1, 0, 0}},
+		{"revoked, too late", func(w *world) { w.revocation.err = rule.CertificateRevoked.Reject() }, life, rule.CertificateRevoked, asked{1, 1, 0}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			within(t, func(t *testing.T, w *world) {
@@ -186,7 +187,7 @@ func TestEndedWhileWaiting(t *testing.T) {
 				if ruleOf(err) != test.rule || (c == nil) != (test.rule != nil) {
 					t.Errorf("%v, %v", c, err)
 				}
-				if rejection, outage := ishare.Classify(err); test.rule == ishare.ClaimExp && (rejection == nil || outage != nil) {
+				if rejection, outage := rule.Classify(err); test.rule == rule.ClaimExp && (rejection == nil || outage != nil) {
 					t.Errorf("%v is no rejection", err)
 				}
 				if got := w.asked(); got != test.asked {
@@ -208,7 +209,7 @@ func TestCallerWhoGaveUp(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, _, err := v.Verify(ctx, client, compact)
-		if outage := checkOutage(t, err, ishare.UnavailableRegistry); !errors.Is(outage.Cause, context.Canceled) {
+		if outage := checkOutage(t, err, rule.UnavailableRegistry); !errors.Is(outage.Cause, context.Canceled) {
 			t.Errorf("%v does not tell that the caller gave up", err)
 		}
 		checkAccepted(t, v, compact)
@@ -227,7 +228,7 @@ func TestAfterACrash(t *testing.T) {
 		w.memory.store = store
 		v := w.verifier(t)
 		_, _, err = v.Verify(t.Context(), client, newDraft().compact(t, w))
-		outage := checkOutage(t, err, ishare.UnavailableState)
+		outage := checkOutage(t, err, rule.UnavailableState)
 		time.Sleep(outage.RetryAfter)
 		checkAccepted(t, v, newDraft().compact(t, w))
 	})

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
-// ReaderConfig is what a [Reader] judges by. Every field that is not marked
+// ResponseVerifierConfig is what a [ResponseVerifier] judges by. Every field that is not marked
 // optional must be set.
-type ReaderConfig struct {
+type ResponseVerifierConfig struct {
 	// Issuer is the party that answers: the iss of its tokens.
 	Issuer ishare.PartyID
 	// Certificates are [ishare.Thumbprint]s of the seals by which the issuer may
@@ -30,18 +31,18 @@ type ReaderConfig struct {
 	Leeway time.Duration
 }
 
-// A Reader judges the iSHARE JWTs with which a party answers our requests: a
+// A ResponseVerifier judges the iSHARE JWTs with which a party answers our requests: a
 // Participant Registry's party records and trusted list. The rules are those of
 // client assertions, apart from what needs a registry or a memory. It is safe for
 // concurrent use.
-type Reader struct {
+type ResponseVerifier struct {
 	verifier     *Verifier
 	issuer       ishare.PartyID
 	certificates []string
 }
 
-// NewReader checks the configuration and returns a reader for it.
-func NewReader(c ReaderConfig) (*Reader, error) {
+// NewResponseVerifier checks the configuration and returns a reader for it.
+func NewResponseVerifier(c ResponseVerifierConfig) (*ResponseVerifier, error) {
 	switch {
 	case isNoPartyID(c.Issuer):
 		return nil, errors.New("assertion: the issuer is not a party identifier")
@@ -56,7 +57,7 @@ func NewReader(c ReaderConfig) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{verifier: v, issuer: c.Issuer, certificates: slices.Clone(c.Certificates)}, nil
+	return &ResponseVerifier{verifier: v, issuer: c.Issuer, certificates: slices.Clone(c.Certificates)}, nil
 }
 
 // errNotIssuer says that a participant signed who is not the one we asked.
@@ -64,10 +65,10 @@ var errNotIssuer = errors.New("assertion: the certificate is not the issuer's")
 
 // Read returns the payload of a token that the issuer signed for us.
 //
-// The error is an [*ishare.Rejection] by the rule that the token breaks, an
-// [*ishare.Outage] when revocation could not be found out, or another error when
+// The error is an [*rule.Rejection] by the rule that the token breaks, an
+// [*rule.Outage] when revocation could not be found out, or another error when
 // the seal is not the issuer's.
-func (r *Reader) Read(ctx context.Context, compact string) ([]byte, error) {
+func (r *ResponseVerifier) Read(ctx context.Context, compact string) ([]byte, error) {
 	stated, err := r.read(ctx, compact, time.Now())
 	if err != nil {
 		return nil, err
@@ -75,10 +76,10 @@ func (r *Reader) Read(ctx context.Context, compact string) ([]byte, error) {
 	return stated.payload, nil
 }
 
-// ReadKept is [Reader.Read] for a token that was kept since it was received: its claims are judged as of
+// ReadKept is [ResponseVerifier.Read] for a token that was kept since it was received: its claims are judged as of
 // the time when it was issued, which is returned too, and which must have come; the seal is judged as of
 // then and as of now, by the present anchors and the present revocations.
-func (r *Reader) ReadKept(ctx context.Context, compact string) (payload []byte, issued time.Time, err error) {
+func (r *ResponseVerifier) ReadKept(ctx context.Context, compact string) (payload []byte, issued time.Time, err error) {
 	token, err := split(compact)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -87,10 +88,10 @@ func (r *Reader) ReadKept(ctx context.Context, compact string) (payload []byte, 
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	iat, rejection := numberOf(ishare.ClaimIat, "iat", claimed.Iat)
+	iat, rejection := numberOf(rule.ClaimIat, "iat", claimed.Iat)
 	now := hearing{at: time.Now(), leeway: r.verifier.config.Leeway}
 	if rejection == nil {
-		rejection = now.ahead(ishare.ClaimIat, "iat", iat)
+		rejection = now.ahead(rule.ClaimIat, "iat", iat)
 	}
 	if rejection != nil {
 		return nil, time.Time{}, rejection
@@ -105,8 +106,8 @@ func (r *Reader) ReadKept(ctx context.Context, compact string) (payload []byte, 
 var errNoLonger = errors.New("assertion: the issuer's certificates are not trusted any more")
 
 // read judges a token as of a time, and its seal as of now besides.
-func (r *Reader) read(ctx context.Context, compact string, at time.Time) (*stated, error) {
-	var seen Sighting
+func (r *ResponseVerifier) read(ctx context.Context, compact string, at time.Time) (*stated, error) {
+	var seen UnverifiedInfo
 	stated, proof, err := r.verifier.authenticate(compact, r.issuer, at, &seen)
 	if err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func (r *Reader) read(ctx context.Context, compact string, at time.Time) (*state
 
 // isIssuer holds the seal against the party: any participant has a seal of a
 // trusted CA, and could otherwise speak as the registry.
-func (r *Reader) isIssuer(chain *trust.Chain) bool {
+func (r *ResponseVerifier) isIssuer(chain *trust.Chain) bool {
 	if len(r.certificates) > 0 {
 		return slices.Contains(r.certificates, chain.Thumbprint())
 	}

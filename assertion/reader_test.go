@@ -7,18 +7,19 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // answering is a reader of what the world's client answers to the server.
-func (w *world) answering() assertion.ReaderConfig {
-	return assertion.ReaderConfig{
+func (w *world) answering() assertion.ResponseVerifierConfig {
+	return assertion.ResponseVerifierConfig{
 		Issuer: client, Audience: []ishare.PartyID{server, serverAlias}, Trust: w.config.Trust, Revocation: w.revocation, Leeway: leeway,
 	}
 }
 
-func newReader(t *testing.T, c assertion.ReaderConfig) *assertion.Reader {
+func newReader(t *testing.T, c assertion.ResponseVerifierConfig) *assertion.ResponseVerifier {
 	t.Helper()
-	r, err := assertion.NewReader(c)
+	r, err := assertion.NewResponseVerifier(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func TestReader(t *testing.T) {
 // Every rule counts that needs neither a party record nor a memory.
 func TestReaderKeepsTheRules(t *testing.T) {
 	for _, b := range breaches() {
-		if group, _, _ := strings.Cut(b.rule.ID, "."); group == "party" || b.rule == ishare.JTIReplayed {
+		if group, _, _ := strings.Cut(b.rule.ID, "."); group == "party" || b.rule == rule.JTIReplayed {
 			continue
 		}
 		within(t, func(t *testing.T, w *world) {
@@ -80,7 +81,7 @@ func TestReaderKnowsTheIssuer(t *testing.T) {
 		pinned.Certificates = []string{ishare.Thumbprint(other.Certificate().Raw)}
 		for _, test := range []struct {
 			name   string
-			config assertion.ReaderConfig
+			config assertion.ResponseVerifierConfig
 			by     *testca.Identity
 			right  bool
 		}{
@@ -111,7 +112,7 @@ func TestReaderWithoutAnAnswerAboutRevocation(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		w.revocation.err = errGone
 		payload, err := newReader(t, w.answering()).Read(t.Context(), newDraft().compact(t, w))
-		checkOutage(t, err, ishare.UnavailableRevocation)
+		checkOutage(t, err, rule.UnavailableRevocation)
 		if payload != nil {
 			t.Error("the payload is told")
 		}
@@ -120,19 +121,19 @@ func TestReaderWithoutAnAnswerAboutRevocation(t *testing.T) {
 
 func TestNewReaderRefuses(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
-		for name, spoil := range map[string]func(c *assertion.ReaderConfig){
-			"no issuer":               func(c *assertion.ReaderConfig) { c.Issuer = "" },
-			"a URL as issuer":         func(c *assertion.ReaderConfig) { c.Issuer = "https://example.com" },
-			"no audience":             func(c *assertion.ReaderConfig) { c.Audience = nil },
-			"empty audience":          func(c *assertion.ReaderConfig) { c.Audience = []ishare.PartyID{server, ""} },
-			"no trust":                func(c *assertion.ReaderConfig) { c.Trust = nil },
-			"no revocation":           func(c *assertion.ReaderConfig) { c.Revocation = nil },
-			"negative leeway":         func(c *assertion.ReaderConfig) { c.Leeway = -1 },
-			"leeway over the maximum": func(c *assertion.ReaderConfig) { c.Leeway = assertion.MaxLeeway + 1 },
+		for name, spoil := range map[string]func(c *assertion.ResponseVerifierConfig){
+			"no issuer":               func(c *assertion.ResponseVerifierConfig) { c.Issuer = "" },
+			"a URL as issuer":         func(c *assertion.ResponseVerifierConfig) { c.Issuer = "https://example.com" },
+			"no audience":             func(c *assertion.ResponseVerifierConfig) { c.Audience = nil },
+			"empty audience":          func(c *assertion.ResponseVerifierConfig) { c.Audience = []ishare.PartyID{server, ""} },
+			"no trust":                func(c *assertion.ResponseVerifierConfig) { c.Trust = nil },
+			"no revocation":           func(c *assertion.ResponseVerifierConfig) { c.Revocation = nil },
+			"negative leeway":         func(c *assertion.ResponseVerifierConfig) { c.Leeway = -1 },
+			"leeway over the maximum": func(c *assertion.ResponseVerifierConfig) { c.Leeway = assertion.MaxLeeway + 1 },
 		} {
 			c := w.answering()
 			spoil(&c)
-			if r, err := assertion.NewReader(c); err == nil || r != nil {
+			if r, err := assertion.NewResponseVerifier(c); err == nil || r != nil {
 				t.Errorf("%s: accepted", name)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // newYear is when every world begins, in seconds.
@@ -147,7 +148,7 @@ func TestSentencesAndHints(t *testing.T) {
 			test.change(d)
 			compact := d.compact(t, w)
 			_, _, err := w.verifier(t).Verify(t.Context(), client, compact)
-			rejection, ok := errors.AsType[*ishare.Rejection](err)
+			rejection, ok := errors.AsType[*rule.Rejection](err)
 			if !ok || !strings.HasPrefix(rejection.Sentence, test.sentence) || !strings.Contains(rejection.Hint, test.hint) {
 				t.Errorf("%s: %v\n  hint %q\n  want %q\n  hint %q", test.name, err, rejection.Hint, test.sentence, test.hint)
 				return
@@ -179,7 +180,7 @@ func TestSentencesOfTheCompactForm(t *testing.T) {
 			{good[:at+1] + "AAAA", "the signature has 3 bytes, and one with the key of the first certificate of x5c has 256", "another key"},
 		} {
 			_, _, err := v.Verify(t.Context(), client, test.compact)
-			rejection, ok := errors.AsType[*ishare.Rejection](err)
+			rejection, ok := errors.AsType[*rule.Rejection](err)
 			if !ok || !strings.HasPrefix(rejection.Sentence, test.sentence) || !strings.Contains(rejection.Hint, test.hint) {
 				t.Errorf("%v\n  want %q\n  hint %q", err, test.sentence, test.hint)
 			}
@@ -206,7 +207,7 @@ func TestSentencesOfTheParty(t *testing.T) {
 		within(t, func(t *testing.T, w *world) {
 			test.change(w)
 			_, _, err := w.verifier(t).Verify(t.Context(), client, newDraft().compact(t, w))
-			rejection, ok := errors.AsType[*ishare.Rejection](err)
+			rejection, ok := errors.AsType[*rule.Rejection](err)
 			if !ok || !strings.HasPrefix(rejection.Sentence, test.sentence) || !strings.Contains(rejection.Hint, test.hint) {
 				t.Errorf("%s: %v\n  hint %q", test.name, err, rejection.Hint)
 			}
@@ -235,7 +236,7 @@ func TestSentencesQuoteLittle(t *testing.T) {
 					d.payload[name] = value
 				}
 				_, _, err := w.verifier(t).Verify(t.Context(), client, d.compact(t, w))
-				rejection, ok := errors.AsType[*ishare.Rejection](err)
+				rejection, ok := errors.AsType[*rule.Rejection](err)
 				if !ok {
 					if name != "jti" { // most texts will do
 						t.Errorf("%s, value %d: %v", name, i, err)
@@ -254,7 +255,7 @@ func TestSentencesQuoteLittle(t *testing.T) {
 			d := newDraft()
 			d.header[name] = 1
 			_, _, err := w.verifier(t).Verify(t.Context(), client, d.compact(t, w))
-			rejection, ok := errors.AsType[*ishare.Rejection](err)
+			rejection, ok := errors.AsType[*rule.Rejection](err)
 			if !ok || len(rejection.Description()) > 500 || strings.Contains(fmt.Sprint(rejection), "eyJhbGci") || strings.ContainsFunc(rejection.Description(), notErrorRune) {
 				t.Errorf("%.20q: %v", name, err)
 			}

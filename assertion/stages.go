@@ -13,6 +13,7 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -25,18 +26,18 @@ import (
 func split(compact string) (*jws.Token, error) {
 	token, err := jws.Split(compact)
 	if err != nil {
-		return nil, flawed(ishare.JWTCompact, "client_assertion is not a compact JWT: ", err)
+		return nil, flawed(rule.JWTCompact, "client_assertion is not a compact JWT: ", err)
 	}
 	return token, nil
 }
 
 // flawed refuses in the words of package jws.
-func flawed(rule *ishare.Rule, about string, err error) *ishare.Rejection {
+func flawed(reason *rule.Rule, about string, err error) *rule.Rejection {
 	flaw, ok := errors.AsType[*jws.FlawError](err)
 	if !ok {
-		return rule.Reject().From(err)
+		return reason.Reject().From(err)
 	}
-	rejection := rule.Because("%s%s", about, flaw.Sentence)
+	rejection := reason.Because("%s%s", about, flaw.Sentence)
 	if flaw.Hint != "" {
 		rejection.Hint = flaw.Hint
 	}
@@ -57,49 +58,49 @@ type opening struct {
 	found      *opened
 }
 
-var headerTests = []ishare.Test[opening]{
-	{Rule: ishare.JWTAlg, Check: algIsRSA},
-	{Rule: ishare.JWTTyp, Check: typIsJWT},
-	{Rule: ishare.JWTHeaderParameter, Check: headerHoldsNothingElse},
-	{Rule: ishare.JWTX5C, Check: x5cHoldsCertificates},
+var headerTests = []rule.Check[opening]{
+	{Rule: rule.JWTAlg, Apply: algIsRSA},
+	{Rule: rule.JWTTyp, Apply: typIsJWT},
+	{Rule: rule.JWTHeaderParameter, Apply: headerHoldsNothingElse},
+	{Rule: rule.JWTX5C, Apply: x5cHoldsCertificates},
 }
 
-func (v *Verifier) open(token *jws.Token, trail *ishare.Trail) (*opened, error) {
+func (v *Verifier) open(token *jws.Token, trail *rule.Trace) (*opened, error) {
 	header, err := openHeader(token, trail)
 	if err != nil {
 		return nil, err
 	}
 	o := opening{header: header, allowExtra: v.config.AllowExtraHeader, found: &opened{}}
-	if err := ishare.Judge(trail, o, headerTests); err != nil {
+	if err := rule.Evaluate(trail, o, headerTests); err != nil {
 		return nil, err
 	}
 	return o.found, nil
 }
 
-func openHeader(token *jws.Token, trail *ishare.Trail) (*jws.Header, error) {
+func openHeader(token *jws.Token, trail *rule.Trace) (*jws.Header, error) {
 	header, err := token.Header()
 	if errors.Is(err, jws.ErrCompact) {
-		rejection := flawed(ishare.JWTCompact, "client_assertion is not a compact JWT: ", err)
-		trail.Note(ishare.JWTCompact, rejection)
+		rejection := flawed(rule.JWTCompact, "client_assertion is not a compact JWT: ", err)
+		trail.Record(rule.JWTCompact, rejection)
 		return nil, rejection
 	}
 	if err != nil {
-		rejection := flawed(ishare.JWTHeader, "", err)
-		trail.Note(ishare.JWTHeader, rejection)
+		rejection := flawed(rule.JWTHeader, "", err)
+		trail.Record(rule.JWTHeader, rejection)
 		return nil, rejection
 	}
-	trail.Note(ishare.JWTHeader, nil)
+	trail.Record(rule.JWTHeader, nil)
 	return header, nil
 }
 
-func algIsRSA(o opening) *ishare.Rejection {
-	name, rejection := o.textOf(ishare.JWTAlg, "alg")
+func algIsRSA(o opening) *rule.Rejection {
+	name, rejection := o.textOf(rule.JWTAlg, "alg")
 	if rejection != nil {
 		return rejection
 	}
 	alg, err := jws.ParseAlgorithm(name)
 	if err != nil {
-		return ishare.JWTAlg.Because("alg is %s, not RS256, RS384 or RS512", ishare.Quote(name)).WithHint("%s", algHint(name))
+		return rule.JWTAlg.Because("alg is %s, not RS256, RS384 or RS512", rule.Quote(name)).WithHint("%s", algHint(name))
 	}
 	o.found.algorithm = alg
 	return nil
@@ -124,42 +125,42 @@ func algHint(name string) string {
 }
 
 // textOf refuses a parameter that is missing or not a string.
-func (o *opening) textOf(rule *ishare.Rule, name string) (string, *ishare.Rejection) {
+func (o *opening) textOf(reason *rule.Rule, name string) (string, *rule.Rejection) {
 	text, ok := o.header.Text(name)
 	switch {
 	case ok:
 		return text, nil
 	case o.header.Has(name):
-		return "", rule.Because("%s is not a string", name)
+		return "", reason.Because("%s is not a string", name)
 	}
 	for _, other := range o.header.Others() {
 		if strings.EqualFold(other, name) {
-			return "", rule.Because("%s is missing; the header holds %s, which is another name", name, ishare.Quote(other)).
+			return "", reason.Because("%s is missing; the header holds %s, which is another name", name, rule.Quote(other)).
 				WithHint("Write the name %s in small letters.", name)
 		}
 	}
-	return "", rule.Because("%s is missing", name)
+	return "", reason.Because("%s is missing", name)
 }
 
-func typIsJWT(o opening) *ishare.Rejection {
-	typ, rejection := o.textOf(ishare.JWTTyp, "typ")
+func typIsJWT(o opening) *rule.Rejection {
+	typ, rejection := o.textOf(rule.JWTTyp, "typ")
 	switch {
 	case rejection != nil:
 		return rejection
 	case strings.EqualFold(typ, "JWT"):
 		return nil
 	case strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), "at+jwt"):
-		return ishare.JWTTyp.Because("typ is %s, not JWT", ishare.Quote(typ)).
+		return rule.JWTTyp.Because("typ is %s, not JWT", rule.Quote(typ)).
 			WithHint("Set typ to JWT. This is the type of an access token (RFC 9068): make sure that client_assertion is your own assertion, and not a token.")
 	}
-	return ishare.JWTTyp.Because("typ is %s, not JWT", ishare.Quote(typ)).WithHint("Set typ to JWT in the header.")
+	return rule.JWTTyp.Because("typ is %s, not JWT", rule.Quote(typ)).WithHint("Set typ to JWT in the header.")
 }
 
 // dangerous header parameters change what is verified or name another key. No
 // setting lets them pass.
 var dangerous = []string{"crit", "jwk", "jku", "x5u", "b64"}
 
-func headerHoldsNothingElse(o opening) *ishare.Rejection {
+func headerHoldsNothingElse(o opening) *rule.Rejection {
 	others := slices.DeleteFunc(o.header.Others("alg", "typ", "x5c"), func(name string) bool {
 		return o.allowExtra && !slices.Contains(dangerous, name)
 	})
@@ -172,9 +173,9 @@ func headerHoldsNothingElse(o opening) *ishare.Rejection {
 			shown = append(shown, fmt.Sprintf("%d more", len(others)-maxShown))
 			break
 		}
-		shown = append(shown, strings.Trim(ishare.Quote(name), "'"))
+		shown = append(shown, strings.Trim(rule.Quote(name), "'"))
 	}
-	return ishare.JWTHeaderParameter.Because("the header holds %s besides alg, typ and x5c", strings.Join(shown, " and ")).
+	return rule.JWTHeaderParameter.Because("the header holds %s besides alg, typ and x5c", strings.Join(shown, " and ")).
 		WithHint("%s", extraHint(others[0]))
 }
 
@@ -192,10 +193,10 @@ func extraHint(name string) string {
 	return "Remove the parameter: the header holds alg, typ and x5c and nothing else."
 }
 
-func x5cHoldsCertificates(o opening) *ishare.Rejection {
+func x5cHoldsCertificates(o opening) *rule.Rejection {
 	certificates, err := o.header.Certificates()
 	if err != nil {
-		return flawed(ishare.JWTX5C, "", err)
+		return flawed(rule.JWTX5C, "", err)
 	}
 	o.found.certificates = certificates
 	o.found.thumbprint = ishare.Thumbprint(certificates[0].Raw)
@@ -224,8 +225,8 @@ type proof struct {
 	chain *trust.Chain
 }
 
-var signatureTests = []ishare.Test[signing]{
-	{Rule: ishare.JWTSignature, Check: leafSigned},
+var signatureTests = []rule.Check[signing]{
+	{Rule: rule.JWTSignature, Apply: leafSigned},
 }
 
 // signing is what the signature's rule looks at. The key is of a safe size.
@@ -239,15 +240,15 @@ type signing struct {
 // certificate of x5c.
 func prove(token *jws.Token, o *opened, chain *trust.Chain) (*proof, error) {
 	s := signing{token: token, algorithm: o.algorithm, key: chain.Key()}
-	if err := ishare.Judge(nil, s, signatureTests); err != nil {
+	if err := rule.Evaluate(nil, s, signatureTests); err != nil {
 		return nil, err
 	}
 	return &proof{chain: chain}, nil
 }
 
-func leafSigned(s signing) *ishare.Rejection {
+func leafSigned(s signing) *rule.Rejection {
 	if err := s.token.Verify(s.algorithm, s.key); err != nil {
-		return flawed(ishare.JWTSignature, "", err)
+		return flawed(rule.JWTSignature, "", err)
 	}
 	return nil
 }
@@ -266,45 +267,45 @@ type applicant struct {
 	at         time.Time
 }
 
-var partyTests = []ishare.Test[applicant]{
-	{Rule: ishare.PartyNotActive, Check: partyComplies},
-	{Rule: ishare.PartyCertificate, Check: certificateIsRegistered},
-	{Rule: ishare.PartyPolicy, Check: partyHasWhatIsDemanded},
+var partyTests = []rule.Check[applicant]{
+	{Rule: rule.PartyNotActive, Apply: partyComplies},
+	{Rule: rule.PartyCertificate, Apply: certificateIsRegistered},
+	{Rule: rule.PartyPolicy, Apply: partyHasWhatIsDemanded},
 }
 
 // admit judges the standing of the party that made the proof.
-func (v *Verifier) admit(party *ishare.Party, p *proof, at time.Time, trail *ishare.Trail) (*admitted, error) {
+func (v *Verifier) admit(party *ishare.Party, p *proof, at time.Time, trail *rule.Trace) (*admitted, error) {
 	a := applicant{party: party, thumbprint: p.chain.Thumbprint(), config: &v.config, at: at}
-	if err := ishare.Judge(trail, a, partyTests); err != nil {
+	if err := rule.Evaluate(trail, a, partyTests); err != nil {
 		return nil, err
 	}
 	return &admitted{party: party, proof: p}, nil
 }
 
-func partyComplies(a applicant) *ishare.Rejection {
+func partyComplies(a applicant) *rule.Rejection {
 	if err := a.party.Compliant(a.at); err != nil {
-		return ishare.PartyNotActive.Because("%v", err)
+		return rule.PartyNotActive.Because("%v", err)
 	}
 	return nil
 }
 
-func certificateIsRegistered(a applicant) *ishare.Rejection {
+func certificateIsRegistered(a applicant) *rule.Rejection {
 	if err := a.party.CheckCertificate(a.thumbprint, a.at); err != nil {
-		return ishare.PartyCertificate.Because("%v", err)
+		return rule.PartyCertificate.Because("%v", err)
 	}
 	return nil
 }
 
-func partyHasWhatIsDemanded(a applicant) *ishare.Rejection {
+func partyHasWhatIsDemanded(a applicant) *rule.Rejection {
 	for _, role := range a.config.Roles {
 		if !a.party.HasRole(role, a.at) {
-			return ishare.PartyPolicy.Because("the client lacks the role %s, which this server demands", role).
+			return rule.PartyPolicy.Because("the client lacks the role %s, which this server demands", role).
 				WithHint("Ask your registrar to add the role %s to your record, active today.", role)
 		}
 	}
 	for _, dataspace := range a.config.Dataspaces {
 		if !a.party.MemberOf(dataspace, a.at) {
-			return ishare.PartyPolicy.Because("the client is not a member of %s, which this server demands", dataspace).
+			return rule.PartyPolicy.Because("the client is not a member of %s, which this server demands", dataspace).
 				WithHint("Ask your registrar to add the membership of %s to your record, active today.", dataspace)
 		}
 	}
@@ -328,10 +329,10 @@ func (v *Verifier) askRevocation(ctx context.Context, chain *trust.Chain) error 
 	if err == nil {
 		return nil
 	}
-	if rejection, _ := ishare.Classify(err); rejection != nil && rejection.Rule == ishare.CertificateRevoked {
+	if rejection, _ := rule.Classify(err); rejection != nil && rejection.Rule == rule.CertificateRevoked {
 		return rejection
 	}
-	return outage(ishare.UnavailableRevocation, err)
+	return outage(rule.UnavailableRevocation, err)
 }
 
 // use marks the assertion used: the last stage, because whatever is remembered
@@ -344,10 +345,10 @@ func (v *Verifier) use(ctx context.Context, s *stated, u *unrevoked) (*Client, e
 		Until:    s.expires.Add(v.config.Leeway),
 	})
 	if err != nil {
-		return nil, outage(ishare.UnavailableState, err)
+		return nil, outage(rule.UnavailableState, err)
 	}
 	if !first {
-		return nil, ishare.JTIReplayed.Reject()
+		return nil, rule.JTIReplayed.Reject()
 	}
 	return &Client{party: u.party, id: s.issuer, chain: u.proof.chain}, nil
 }
@@ -357,7 +358,7 @@ func (v *Verifier) use(ctx context.Context, s *stated, u *unrevoked) (*Client, e
 // to come again; and a store that may forget a pair at its end could say yes twice
 // to copies that were slow to reach it.
 func (v *Verifier) unlessEnded(s *stated, c *Client, err error) (*Client, error) {
-	rejection, _ := ishare.Classify(err)
+	rejection, _ := rule.Classify(err)
 	if rejection != nil {
 		return nil, err
 	}
@@ -365,7 +366,7 @@ func (v *Verifier) unlessEnded(s *stated, c *Client, err error) (*Client, error)
 	if late < v.config.Leeway {
 		return c, err
 	}
-	ended := ishare.ClaimExp.Because("the assertion expired %s ago, while the server waited for what it depends on", late.Round(time.Second))
+	ended := rule.ClaimExp.Because("the assertion expired %s ago, while the server waited for what it depends on", late.Round(time.Second))
 	if err != nil {
 		ended.Cause = errors.New(err.Error()) // an outage that can be found would be the answer
 	}
@@ -377,13 +378,13 @@ const defaultRetry = 5 * time.Second
 
 // outage turns an error of something that we depend on into the answer that is
 // neither yes nor no.
-func outage(rule *ishare.Rule, err error) error {
-	if _, o := ishare.Classify(err); o != nil {
+func outage(reason *rule.Rule, err error) error {
+	if _, o := rule.Classify(err); o != nil {
 		return o
 	}
 	wait := defaultRetry
-	if unsure := (*replay.UnsureError)(nil); errors.As(err, &unsure) {
+	if unsure := (*replay.UndecidedError)(nil); errors.As(err, &unsure) {
 		wait = unsure.RetryAfter
 	}
-	return &ishare.Outage{Rule: rule, RetryAfter: wait, Cause: err}
+	return &rule.Outage{Rule: reason, RetryAfter: wait, Cause: err}
 }

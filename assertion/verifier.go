@@ -12,6 +12,7 @@ import (
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -52,7 +53,7 @@ type Limiter interface {
 }
 
 // A RevocationChecker answers whether a trusted chain has been revoked: nil, an
-// [*ishare.Rejection] by certificate.revoked, or another error when it cannot tell.
+// [*rule.Rejection] by certificate.revoked, or another error when it cannot tell.
 type RevocationChecker interface {
 	Check(ctx context.Context, chain *trust.Chain) error
 }
@@ -168,17 +169,17 @@ func (c *Client) Thumbprint() string { return c.chain.Thumbprint() }
 // clientID is the client_id of the request. A client is returned only when every
 // rule holds and the assertion is now used up.
 //
-// The error is an [*ishare.Rejection] when the caller is at fault, an
-// [*ishare.Outage] when something that the server depends on is out of reach, and
+// The error is an [*rule.Rejection] when the caller is at fault, an
+// [*rule.Outage] when something that the server depends on is out of reach, and
 // another error otherwise. The sighting is for the log, whatever the outcome:
 // what could be read of the assertion, true or not.
-func (v *Verifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*Client, Sighting, error) {
-	var seen Sighting
+func (v *Verifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*Client, UnverifiedInfo, error) {
+	var seen UnverifiedInfo
 	client, err := v.verify(ctx, clientID, compact, &seen)
 	return client, seen, err
 }
 
-func (v *Verifier) verify(ctx context.Context, clientID ishare.PartyID, compact string, seen *Sighting) (*Client, error) {
+func (v *Verifier) verify(ctx context.Context, clientID ishare.PartyID, compact string, seen *UnverifiedInfo) (*Client, error) {
 	at := time.Now()
 	stated, proof, err := v.authenticateInTurn(ctx, compact, clientID, at, seen)
 	if err != nil {
@@ -209,14 +210,14 @@ func (v *Verifier) admitOnce(ctx context.Context, s *stated, p *proof, at time.T
 }
 
 // authenticateInTurn is authenticate, within the bounds on work and on what one seal may ask for.
-func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issuer ishare.PartyID, at time.Time, seen *Sighting) (*stated, *proof, error) {
+func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issuer ishare.PartyID, at time.Time, seen *UnverifiedInfo) (*stated, *proof, error) {
 	gate := v.config.Work
 	if header, _, _ := strings.Cut(compact, "."); v.config.FirstWork != nil && v.knownSigner(header, at) == nil {
 		gate = v.config.FirstWork
 	}
 	if gate != nil {
 		if err := gate.Enter(ctx); err != nil {
-			return nil, nil, &ishare.Outage{Rule: ishare.UnavailableOverload, RetryAfter: time.Second, Cause: err}
+			return nil, nil, &rule.Outage{Rule: rule.UnavailableOverload, RetryAfter: time.Second, Cause: err}
 		}
 		defer gate.Leave()
 	}
@@ -225,7 +226,7 @@ func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issue
 		return stated, proof, err
 	}
 	if wait := v.config.Seals.Take(proof.chain.Thumbprint()); wait > 0 {
-		return nil, nil, &ishare.Outage{Rule: ishare.Limited, RetryAfter: wait, Cause: errTooOften}
+		return nil, nil, &rule.Outage{Rule: rule.Limited, RetryAfter: wait, Cause: errTooOften}
 	}
 	return stated, proof, nil
 }
@@ -234,7 +235,7 @@ var errTooOften = errors.New("the certificate has signed for too many tokens")
 
 // authenticate applies the rules jwt.compact to jwt.signature: what the token says,
 // and the proof that whoever holds the key of a trusted certificate says it.
-func (v *Verifier) authenticate(compact string, issuer ishare.PartyID, at time.Time, seen *Sighting) (*stated, *proof, error) {
+func (v *Verifier) authenticate(compact string, issuer ishare.PartyID, at time.Time, seen *UnverifiedInfo) (*stated, *proof, error) {
 	token, err := split(compact)
 	if err != nil {
 		return nil, nil, err

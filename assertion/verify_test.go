@@ -22,6 +22,7 @@ import (
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/rule"
 )
 
 func TestVerifyAccepts(t *testing.T) {
@@ -50,7 +51,7 @@ func TestVerifyAccepts(t *testing.T) {
 		if diff := gocmp.Diff(want, w.memory.last); diff != "" {
 			t.Errorf("pair (-want +got):\n%s", diff)
 		}
-		checkRefused(t, v, compact, ishare.JTIReplayed)
+		checkRefused(t, v, compact, rule.JTIReplayed)
 	})
 }
 
@@ -79,11 +80,11 @@ func TestAliases(t *testing.T) {
 		if w.memory.last.Issuer != clientAlias {
 			t.Errorf("replay is remembered for %q", w.memory.last.Issuer)
 		}
-		checkRefused(t, v, d.compact(t, w), ishare.ClaimIss) // client_id is the canonical one here
+		checkRefused(t, v, d.compact(t, w), rule.ClaimIss) // client_id is the canonical one here
 
 		d = newDraft()
 		d.payload["sub"] = clientAlias
-		checkRefused(t, v, d.compact(t, w), ishare.ClaimSub)
+		checkRefused(t, v, d.compact(t, w), rule.ClaimSub)
 	})
 }
 
@@ -93,7 +94,7 @@ func TestEmptyClientID(t *testing.T) {
 		w.registry.records[""] = w.registry.records[client]
 		d := newDraft()
 		d.payload["iss"], d.payload["sub"] = "", ""
-		if c, _, err := w.verifier(t).Verify(t.Context(), "", d.compact(t, w)); ruleOf(err) != ishare.ClaimIss || c != nil {
+		if c, _, err := w.verifier(t).Verify(t.Context(), "", d.compact(t, w)); ruleOf(err) != rule.ClaimIss || c != nil {
 			t.Errorf("%v, want claim.iss", err)
 		}
 	})
@@ -105,76 +106,76 @@ func TestRolesAndDataspaces(t *testing.T) {
 		w.config.Roles, w.config.Dataspaces = []string{"ServiceConsumer"}, []string{dataspace}
 		checkAccepted(t, w.verifier(t), newDraft().compact(t, w))
 		w.config.Roles = []string{"ServiceConsumer", "ServiceProvider"}
-		checkRefused(t, w.verifier(t), newDraft().compact(t, w), ishare.PartyPolicy)
+		checkRefused(t, w.verifier(t), newDraft().compact(t, w), rule.PartyPolicy)
 		w.config.Roles, w.config.Dataspaces = nil, []string{dataspace, "did:ishare:EU.NL.NTRNL-20000001"}
-		checkRefused(t, w.verifier(t), newDraft().compact(t, w), ishare.PartyPolicy)
+		checkRefused(t, w.verifier(t), newDraft().compact(t, w), rule.PartyPolicy)
 		w.config.Dataspaces = []string{dataspace}
 		w.claim(ishare.ClaimDataspaceMembership).Status = "revoked"
-		checkRefused(t, w.verifier(t), newDraft().compact(t, w), ishare.PartyPolicy)
+		checkRefused(t, w.verifier(t), newDraft().compact(t, w), rule.PartyPolicy)
 	})
 }
 
 // A breach breaks one rule, and can be put together with breaches of others.
 type breach struct {
-	rule  *ishare.Rule
+	rule  *rule.Rule
 	apply func(t *testing.T, w *world, d *draft)
 }
 
 func breaches() []breach {
 	return []breach{
-		{ishare.JWTCompact, func(_ *testing.T, _ *world, d *draft) { d.editCompact = append(d.editCompact, add("=")) }},
-		{ishare.JWTHeader, func(_ *testing.T, _ *world, d *draft) { d.editHeader = append(d.editHeader, add("{}")) }},
-		{ishare.JWTAlg, set("header", "alg", "PS256")},
-		{ishare.JWTTyp, set("header", "typ", "JOSE")},
-		{ishare.JWTHeaderParameter, set("header", "kid", "1")},
-		{ishare.JWTX5C, set("header", "x5c", "not an array")},
-		{ishare.JWTPayload, func(_ *testing.T, _ *world, d *draft) { d.editPayload = append(d.editPayload, add("{}")) }},
-		{ishare.ClaimIss, set("payload", "iss", nil)},
-		{ishare.ClaimSub, set("payload", "sub", "did:ishare:EU.NL.NTRNL-10000002")},
-		{ishare.ClaimAud, set("payload", "aud", []ishare.PartyID{server})},
-		{ishare.ClaimJTI, set("payload", "jti", "")},
-		{ishare.ClaimIat, set("payload", "iat", "now")},
-		{ishare.ClaimExp, func(_ *testing.T, _ *world, d *draft) {
+		{rule.JWTCompact, func(_ *testing.T, _ *world, d *draft) { d.editCompact = append(d.editCompact, add("=")) }},
+		{rule.JWTHeader, func(_ *testing.T, _ *world, d *draft) { d.editHeader = append(d.editHeader, add("{}")) }},
+		{rule.JWTAlg, set("header", "alg", "PS256")},
+		{rule.JWTTyp, set("header", "typ", "JOSE")},
+		{rule.JWTHeaderParameter, set("header", "kid", "1")},
+		{rule.JWTX5C, set("header", "x5c", "not an array")},
+		{rule.JWTPayload, func(_ *testing.T, _ *world, d *draft) { d.editPayload = append(d.editPayload, add("{}")) }},
+		{rule.ClaimIss, set("payload", "iss", nil)},
+		{rule.ClaimSub, set("payload", "sub", "did:ishare:EU.NL.NTRNL-10000002")},
+		{rule.ClaimAud, set("payload", "aud", []ishare.PartyID{server})},
+		{rule.ClaimJTI, set("payload", "jti", "")},
+		{rule.ClaimIat, set("payload", "iat", "now")},
+		{rule.ClaimExp, func(_ *testing.T, _ *world, d *draft) {
 			d.payload["exp"] = time.Now().Unix() - 100
 			if _, ok := d.payload["iat"].(int64); ok {
 				d.payload["iat"] = time.Now().Unix() - 130
 			}
 		}},
-		{ishare.ClaimLifetime, func(_ *testing.T, _ *world, d *draft) {
+		{rule.ClaimLifetime, func(_ *testing.T, _ *world, d *draft) {
 			exp, _ := d.payload["exp"].(int64)
 			d.payload["exp"] = exp + 1
 		}},
-		{ishare.ClaimNbf, set("payload", "nbf", "now")},
-		{ishare.CertificateKey, func(t *testing.T, _ *world, d *draft) {
+		{rule.ClaimNbf, set("payload", "nbf", "now")},
+		{rule.CertificateKey, func(t *testing.T, _ *world, d *draft) {
 			key, err := testca.NewOddKey(1024, 65537)
 			if err != nil {
 				t.Fatal(err)
 			}
 			d.own, d.seal.Key = true, key
 		}},
-		{ishare.CertificateValidity, onSeal(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) })},
-		{ishare.CertificateUsage, onSeal(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })},
-		{ishare.ChainOrder, func(_ *testing.T, _ *world, d *draft) {
+		{rule.CertificateValidity, onSeal(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) })},
+		{rule.CertificateUsage, onSeal(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })},
+		{rule.ChainOrder, func(_ *testing.T, _ *world, d *draft) {
 			d.editChain = append(d.editChain, func(chain []*x509.Certificate) []*x509.Certificate { return slices.Delete(chain, 1, 2) })
 		}},
-		{ishare.ChainIssuer, onSeal(func(c *x509.Certificate) {
+		{rule.ChainIssuer, onSeal(func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}})
 		})},
-		{ishare.ChainUntrusted, func(t *testing.T, w *world, _ *draft) {
+		{rule.ChainUntrusted, func(t *testing.T, w *world, _ *draft) {
 			w.config.Trust = w.trusting(t, newCA(t).Authority(testca.Root).Certificate())
 		}},
-		{ishare.JWTSignature, func(_ *testing.T, w *world, d *draft) { d.signer = w.ca.Authority(testca.Issuing).Key }},
-		{ishare.PartyUnknown, func(_ *testing.T, w *world, _ *draft) {
+		{rule.JWTSignature, func(_ *testing.T, w *world, d *draft) { d.signer = w.ca.Authority(testca.Issuing).Key }},
+		{rule.PartyUnknown, func(_ *testing.T, w *world, _ *draft) {
 			w.registry.empty, w.registry.err = false, ishare.ErrUnknownParty
 		}},
-		{ishare.PartyNotActive, func(_ *testing.T, w *world, _ *draft) { w.claim(ishare.ClaimFrameworkCompliance).Status = "suspended" }},
-		{ishare.PartyCertificate, func(_ *testing.T, w *world, d *draft) {
+		{rule.PartyNotActive, func(_ *testing.T, w *world, _ *draft) { w.claim(ishare.ClaimFrameworkCompliance).Status = "suspended" }},
+		{rule.PartyCertificate, func(_ *testing.T, w *world, d *draft) {
 			d.unregistered = true
 			w.claim(ishare.ClaimX509Certificate).X5T = strings.Repeat("0", 64)
 		}},
-		{ishare.PartyPolicy, func(_ *testing.T, w *world, _ *draft) { w.config.Roles = []string{"ServiceProvider"} }},
-		{ishare.CertificateRevoked, func(_ *testing.T, w *world, _ *draft) { w.revocation.err = ishare.CertificateRevoked.Reject() }},
-		{ishare.JTIReplayed, func(t *testing.T, w *world, d *draft) {
+		{rule.PartyPolicy, func(_ *testing.T, w *world, _ *draft) { w.config.Roles = []string{"ServiceProvider"} }},
+		{rule.CertificateRevoked, func(_ *testing.T, w *world, _ *draft) { w.revocation.err = rule.CertificateRevoked.Reject() }},
+		{rule.JTIReplayed, func(t *testing.T, w *world, d *draft) {
 			jti, _ := d.payload["jti"].(string)
 			if jti == "" {
 				return
@@ -209,7 +210,7 @@ func onSeal(f func(*x509.Certificate)) func(*testing.T, *world, *draft) {
 	return func(_ *testing.T, _ *world, d *draft) { d.onSeal(f) }
 }
 
-func order(rule *ishare.Rule) int { return slices.Index(ishare.Rules(), rule) }
+func order(reason *rule.Rule) int { return slices.Index(rule.All(), reason) }
 
 // Each breach but no other, in the cold and with the header of a good assertion in
 // the cache: the right rule, nothing asked too early, and no jti burnt.
@@ -227,10 +228,10 @@ func TestEachRule(t *testing.T) {
 				d.payload["jti"] = good.payload["jti"]
 				b.apply(t, w, d)
 				compact := d.compact(t, w)
-				if b.rule != ishare.ChainUntrusted && b.rule != ishare.PartyPolicy { // those are of the configuration
+				if b.rule != rule.ChainUntrusted && b.rule != rule.PartyPolicy { // those are of the configuration
 					checkRefused(t, before, compact, b.rule)
 					checkAsked(t, w, counted, b.rule)
-					if order(b.rule) <= order(ishare.JWTSignature) && before.Remembered() != headers {
+					if order(b.rule) <= order(rule.JWTSignature) && before.Remembered() != headers {
 						t.Error("a header is remembered whose signer proved nothing")
 					}
 				}
@@ -240,7 +241,7 @@ func TestEachRule(t *testing.T) {
 				checkAsked(t, w, counted, b.rule)
 				checkExplained(t, cold, compact, b.rule)
 
-				if b.rule == ishare.JTIReplayed {
+				if b.rule == rule.JTIReplayed {
 					return
 				}
 				// All is well again: the jti is good.
@@ -254,14 +255,14 @@ func TestEachRule(t *testing.T) {
 }
 
 // checkAsked asserts that nobody was asked whose rule comes after the one that failed.
-func checkAsked(t *testing.T, w *world, before asked, failed *ishare.Rule) {
+func checkAsked(t *testing.T, w *world, before asked, failed *rule.Rule) {
 	t.Helper()
-	upTo := func(rule *ishare.Rule) int { return max(0, min(1, 1+cmp.Compare(order(failed), order(rule)))) }
+	upTo := func(reason *rule.Rule) int { return max(0, min(1, 1+cmp.Compare(order(failed), order(reason)))) }
 	got := w.asked()
 	want := asked{
-		registry:   before.registry + upTo(ishare.PartyUnknown),
-		revocation: before.revocation + upTo(ishare.CertificateRevoked),
-		memory:     before.memory + upTo(ishare.JTIReplayed),
+		registry:   before.registry + upTo(rule.PartyUnknown),
+		revocation: before.revocation + upTo(rule.CertificateRevoked),
+		memory:     before.memory + upTo(rule.JTIReplayed),
 	}
 	if got != want {
 		t.Errorf("asked %+v, want %+v", got, want)
@@ -269,17 +270,17 @@ func checkAsked(t *testing.T, w *world, before asked, failed *ishare.Rule) {
 }
 
 // checkExplained asserts that an explanation names the same rule, apart from replay.
-func checkExplained(t *testing.T, v *assertion.Verifier, compact string, rule *ishare.Rule) {
+func checkExplained(t *testing.T, v *assertion.Verifier, compact string, reason *rule.Rule) {
 	t.Helper()
 	r := v.Explain(t.Context(), compact, time.Now())
-	if rule == ishare.JTIReplayed {
+	if reason == rule.JTIReplayed {
 		if !r.Accepted || r.Rejection != nil {
 			t.Errorf("explained as %v, and replay is not judged", r.Rejection)
 		}
 		return
 	}
-	if r.Accepted || r.Rejection == nil || r.Rejection.Rule != rule {
-		t.Errorf("explained as %v, want %s", r.Rejection, rule.ID)
+	if r.Accepted || r.Rejection == nil || r.Rejection.Rule != reason {
+		t.Errorf("explained as %v, want %s", r.Rejection, reason.ID)
 	}
 }
 
@@ -316,13 +317,13 @@ func TestEarlierRuleWins(t *testing.T) {
 
 // Every rule that judges an assertion has its breach.
 func TestBreachesCoverTheCatalogue(t *testing.T) {
-	covered := map[*ishare.Rule]bool{}
+	covered := map[*rule.Rule]bool{}
 	for _, b := range breaches() {
 		covered[b.rule] = true
 	}
-	for _, rule := range ishare.Rules() {
-		if covered[rule] == strings.HasPrefix(rule.ID, "request.") {
-			t.Errorf("%s: covered is %t", rule.ID, covered[rule])
+	for _, reason := range rule.All() {
+		if covered[reason] == strings.HasPrefix(reason.ID, "request.") {
+			t.Errorf("%s: covered is %t", reason.ID, covered[reason])
 		}
 	}
 }
@@ -340,17 +341,17 @@ func TestHeaderRules(t *testing.T) {
 		for _, typ := range []any{nil, "", "JOSE", "at+jwt", "application/jwt", "JWT ", []string{"JWT"}, 1} {
 			d := newDraft()
 			d.header["typ"] = typ
-			checkRefused(t, lenient, d.compact(t, w), ishare.JWTTyp)
+			checkRefused(t, lenient, d.compact(t, w), rule.JWTTyp)
 		}
 		for _, alg := range []any{nil, "", "none", "rs256", "HS256", "PS256", "ES256", []string{"RS256"}, 256} {
 			d := newDraft()
 			d.header["alg"] = alg
-			checkRefused(t, lenient, d.compact(t, w), ishare.JWTAlg)
+			checkRefused(t, lenient, d.compact(t, w), rule.JWTAlg)
 		}
 		for _, name := range []string{"kid", "x5t", "x5t#S256", "cty", "iss", "ALG", "X5C", "Crit", "", "\u212aid"} {
 			d := newDraft()
 			d.header[name] = "1"
-			checkRefused(t, strict, d.compact(t, w), ishare.JWTHeaderParameter)
+			checkRefused(t, strict, d.compact(t, w), rule.JWTHeaderParameter)
 			checkAccepted(t, lenient, d.compact(t, w))
 		}
 		for name, value := range map[string]any{
@@ -360,7 +361,7 @@ func TestHeaderRules(t *testing.T) {
 				d := newDraft()
 				d.header[name] = value
 				d.header["a"], d.header["zzz"] = "before and after it", "in the alphabet"
-				checkRefused(t, lenient, d.compact(t, w), ishare.JWTHeaderParameter)
+				checkRefused(t, lenient, d.compact(t, w), rule.JWTHeaderParameter)
 			}
 		}
 	})
@@ -395,7 +396,7 @@ func TestPayloadIsStrict(t *testing.T) {
 			d := newDraft()
 			d.editPayload = []func(string) string{edit}
 			c, _, err := v.Verify(t.Context(), client, d.compact(t, w))
-			if ruleOf(err) != ishare.JWTPayload || c != nil {
+			if ruleOf(err) != rule.JWTPayload || c != nil {
 				t.Errorf("%s: %v, want jwt.payload", name, err)
 			}
 			if err != nil && len(err.Error()) > 500 {
@@ -427,60 +428,60 @@ func TestClaimForms(t *testing.T) {
 	for _, test := range []struct {
 		claim string
 		value any
-		rule  *ishare.Rule // nil: accepted
+		rule  *rule.Rule // nil: accepted
 	}{
-		{"iss", nil, ishare.ClaimIss},
-		{"iss", "", ishare.ClaimIss},
-		{"iss", 1, ishare.ClaimIss},
-		{"iss", []ishare.PartyID{client}, ishare.ClaimIss},
-		{"iss", nobody, ishare.ClaimIss},
-		{"iss", client + " ", ishare.ClaimIss},
-		{"iss", client + "\x00", ishare.ClaimIss},
-		{"iss", strings.ToLower(string(client)), ishare.ClaimIss},
-		{"iss", map[string]any{}, ishare.ClaimIss},
-		{"sub", nil, ishare.ClaimSub},
-		{"sub", "", ishare.ClaimSub},
-		{"sub", true, ishare.ClaimSub},
-		{"sub", server, ishare.ClaimSub},
-		{"sub", []ishare.PartyID{client}, ishare.ClaimSub},
-		{"sub", strings.ToUpper(string(client)), ishare.ClaimSub},
+		{"iss", nil, rule.ClaimIss},
+		{"iss", "", rule.ClaimIss},
+		{"iss", 1, rule.ClaimIss},
+		{"iss", []ishare.PartyID{client}, rule.ClaimIss},
+		{"iss", nobody, rule.ClaimIss},
+		{"iss", client + " ", rule.ClaimIss},
+		{"iss", client + "\x00", rule.ClaimIss},
+		{"iss", strings.ToLower(string(client)), rule.ClaimIss},
+		{"iss", map[string]any{}, rule.ClaimIss},
+		{"sub", nil, rule.ClaimSub},
+		{"sub", "", rule.ClaimSub},
+		{"sub", true, rule.ClaimSub},
+		{"sub", server, rule.ClaimSub},
+		{"sub", []ishare.PartyID{client}, rule.ClaimSub},
+		{"sub", strings.ToUpper(string(client)), rule.ClaimSub},
 		{"aud", server, nil},
 		{"aud", serverAlias, nil},
-		{"aud", nil, ishare.ClaimAud},
-		{"aud", "", ishare.ClaimAud},
-		{"aud", 0, ishare.ClaimAud},
-		{"aud", []ishare.PartyID{}, ishare.ClaimAud},
-		{"aud", []ishare.PartyID{server}, ishare.ClaimAud},
-		{"aud", []ishare.PartyID{server, serverAlias}, ishare.ClaimAud},
-		{"aud", map[string]any{"id": server}, ishare.ClaimAud},
-		{"aud", server + " " + serverAlias, ishare.ClaimAud},
-		{"aud", server + "\n", ishare.ClaimAud},
-		{"aud", strings.ToLower(string(server)), ishare.ClaimAud},
-		{"aud", "https://server.example/connect/token", ishare.ClaimAud},
-		{"aud", client, ishare.ClaimAud},
-		{"aud", string(server)[:len(server)-1], ishare.ClaimAud},
-		{"aud", strings.Repeat("x", 10000), ishare.ClaimAud},
+		{"aud", nil, rule.ClaimAud},
+		{"aud", "", rule.ClaimAud},
+		{"aud", 0, rule.ClaimAud},
+		{"aud", []ishare.PartyID{}, rule.ClaimAud},
+		{"aud", []ishare.PartyID{server}, rule.ClaimAud},
+		{"aud", []ishare.PartyID{server, serverAlias}, rule.ClaimAud},
+		{"aud", map[string]any{"id": server}, rule.ClaimAud},
+		{"aud", server + " " + serverAlias, rule.ClaimAud},
+		{"aud", server + "\n", rule.ClaimAud},
+		{"aud", strings.ToLower(string(server)), rule.ClaimAud},
+		{"aud", "https://server.example/connect/token", rule.ClaimAud},
+		{"aud", client, rule.ClaimAud},
+		{"aud", string(server)[:len(server)-1], rule.ClaimAud},
+		{"aud", strings.Repeat("x", 10000), rule.ClaimAud},
 		{"jti", long, nil},
 		{"jti", " ", nil},
 		{"jti", "not a UUID", nil},
 		{"jti", "\x00", nil},
 		{"jti", strings.Repeat("é", 127) + "x", nil},
-		{"jti", strings.Repeat("é", 128), ishare.ClaimJTI},
-		{"jti", long + "x", ishare.ClaimJTI},
-		{"jti", nil, ishare.ClaimJTI},
-		{"jti", "", ishare.ClaimJTI},
-		{"jti", 1234, ishare.ClaimJTI},
-		{"jti", []string{"a"}, ishare.ClaimJTI},
-		{"nbf", nil, ishare.ClaimNbf},
-		{"nbf", "0", ishare.ClaimNbf},
-		{"nbf", true, ishare.ClaimNbf},
+		{"jti", strings.Repeat("é", 128), rule.ClaimJTI},
+		{"jti", long + "x", rule.ClaimJTI},
+		{"jti", nil, rule.ClaimJTI},
+		{"jti", "", rule.ClaimJTI},
+		{"jti", 1234, rule.ClaimJTI},
+		{"jti", []string{"a"}, rule.ClaimJTI},
+		{"nbf", nil, rule.ClaimNbf},
+		{"nbf", "0", rule.ClaimNbf},
+		{"nbf", true, rule.ClaimNbf},
 		{"nbf", 0, nil},
 		{"nbf", json.RawMessage("-0.0"), nil},
-		{"nbf", -1, ishare.ClaimNbf},
-		{"nbf", json.RawMessage("1e400"), ishare.ClaimNbf},
-		{"nbf", json.RawMessage("946684800000"), ishare.ClaimNbf},
-		{"iat", nil, ishare.ClaimIat},
-		{"exp", nil, ishare.ClaimExp},
+		{"nbf", -1, rule.ClaimNbf},
+		{"nbf", json.RawMessage("1e400"), rule.ClaimNbf},
+		{"nbf", json.RawMessage("946684800000"), rule.ClaimNbf},
+		{"iat", nil, rule.ClaimIat},
+		{"exp", nil, rule.ClaimExp},
 	} {
 		within(t, func(t *testing.T, w *world) {
 			d := newDraft()
@@ -499,17 +500,17 @@ func TestClaimForms(t *testing.T) {
 func TestClaimsThatAreMissing(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v := w.verifier(t)
-		for claim, rule := range map[string]*ishare.Rule{
-			"iss": ishare.ClaimIss, "sub": ishare.ClaimSub, "aud": ishare.ClaimAud,
-			"jti": ishare.ClaimJTI, "iat": ishare.ClaimIat, "exp": ishare.ClaimExp,
+		for claim, reason := range map[string]*rule.Rule{
+			"iss": rule.ClaimIss, "sub": rule.ClaimSub, "aud": rule.ClaimAud,
+			"jti": rule.ClaimJTI, "iat": rule.ClaimIat, "exp": rule.ClaimExp,
 		} {
 			d := newDraft()
 			delete(d.payload, claim)
-			checkRefused(t, v, d.compact(t, w), rule)
+			checkRefused(t, v, d.compact(t, w), reason)
 		}
 		d := newDraft()
 		d.payload = map[string]any{}
-		checkRefused(t, v, d.compact(t, w), ishare.ClaimIss)
+		checkRefused(t, v, d.compact(t, w), rule.ClaimIss)
 	})
 }
 
@@ -517,7 +518,7 @@ func TestClaimsThatAreMissing(t *testing.T) {
 func TestTimesInEveryForm(t *testing.T) {
 	for _, test := range []struct {
 		iat, exp string
-		rule     *ishare.Rule // nil: accepted
+		rule     *rule.Rule // nil: accepted
 	}{
 		{"946684800", "946684830", nil},
 		{"946684800.0", "946684830.0", nil},
@@ -530,47 +531,47 @@ func TestTimesInEveryForm(t *testing.T) {
 		{"946684800." + strings.Repeat("0", 5000), "946684830", nil},
 		{"0.9466848e9", "946684830", nil},
 		{"946684800", "946684829.9996", nil}, // rounded
-		{"946684800", "946684830.0006", ishare.ClaimLifetime},
-		{"946684800", "100000000000", ishare.ClaimExp}, // milliseconds
+		{"946684800", "946684830.0006", rule.ClaimLifetime},
+		{"946684800", "100000000000", rule.ClaimExp}, // milliseconds
 		{"946684810", "946684840", nil},
-		{"946684810.001", "946684840.001", ishare.ClaimIat},
+		{"946684810.001", "946684840.001", rule.ClaimIat},
 		{"946684810.0004", "946684840.0004", nil}, // rounded to the millisecond
 		{"946684760.001", "946684790.001", nil},
-		{"946684760", "946684790", ishare.ClaimExp},
-		{"946684760.0004", "946684790.0004", ishare.ClaimExp},
-		{"946684800", "946684830.001", ishare.ClaimLifetime},
-		{"946684800", "946684829.999", ishare.ClaimLifetime},
-		{"946684800", "946684831", ishare.ClaimLifetime},
-		{"946684800", "946684829", ishare.ClaimLifetime},
-		{"946684800", "946684800", ishare.ClaimLifetime},
-		{"946684800", "946684799", ishare.ClaimLifetime},
-		{"946684800", "946684860", ishare.ClaimLifetime},
-		{"946684800", "99999999999", ishare.ClaimLifetime},
-		{"0", "30", ishare.ClaimExp},
-		{"-0", "30", ishare.ClaimExp},
-		{"0e999", "946684830", ishare.ClaimLifetime},
-		{"1e-999999999", "946684830", ishare.ClaimLifetime},
-		{"-1", "29", ishare.ClaimIat},
-		{"-946684800", "946684830", ishare.ClaimIat},
-		{"946684800000", "946684830000", ishare.ClaimIat},
-		{"946684800", "946684830000", ishare.ClaimExp},
-		{"100000000000", "100000000030", ishare.ClaimIat},
-		{"1e400", "1e400", ishare.ClaimIat},
-		{"946684800", "1e400", ishare.ClaimExp},
-		{"-1e400", "946684830", ishare.ClaimIat},
-		{"946684800", "1e308", ishare.ClaimExp},
-		{"946684800", "9223372036854775808", ishare.ClaimExp},
-		{"946684800", "-9223372036854775809", ishare.ClaimExp},
-		{strings.Repeat("9", 10000), "946684830", ishare.ClaimIat},
-		{`"946684800"`, "946684830", ishare.ClaimIat},
-		{"946684800", `"946684830"`, ishare.ClaimExp},
-		{`"2000-01-01T00:00:00Z"`, "946684830", ishare.ClaimIat},
-		{"true", "946684830", ishare.ClaimIat},
-		{"[946684800]", "946684830", ishare.ClaimIat},
-		{"{}", "946684830", ishare.ClaimIat},
-		{"null", "946684830", ishare.ClaimIat},
-		{"946684800", "null", ishare.ClaimExp},
-		{"946684800", "{}", ishare.ClaimExp},
+		{"946684760", "946684790", rule.ClaimExp},
+		{"946684760.0004", "946684790.0004", rule.ClaimExp},
+		{"946684800", "946684830.001", rule.ClaimLifetime},
+		{"946684800", "946684829.999", rule.ClaimLifetime},
+		{"946684800", "946684831", rule.ClaimLifetime},
+		{"946684800", "946684829", rule.ClaimLifetime},
+		{"946684800", "946684800", rule.ClaimLifetime},
+		{"946684800", "946684799", rule.ClaimLifetime},
+		{"946684800", "946684860", rule.ClaimLifetime},
+		{"946684800", "99999999999", rule.ClaimLifetime},
+		{"0", "30", rule.ClaimExp},
+		{"-0", "30", rule.ClaimExp},
+		{"0e999", "946684830", rule.ClaimLifetime},
+		{"1e-999999999", "946684830", rule.ClaimLifetime},
+		{"-1", "29", rule.ClaimIat},
+		{"-946684800", "946684830", rule.ClaimIat},
+		{"946684800000", "946684830000", rule.ClaimIat},
+		{"946684800", "946684830000", rule.ClaimExp},
+		{"100000000000", "100000000030", rule.ClaimIat},
+		{"1e400", "1e400", rule.ClaimIat},
+		{"946684800", "1e400", rule.ClaimExp},
+		{"-1e400", "946684830", rule.ClaimIat},
+		{"946684800", "1e308", rule.ClaimExp},
+		{"946684800", "9223372036854775808", rule.ClaimExp},
+		{"946684800", "-9223372036854775809", rule.ClaimExp},
+		{strings.Repeat("9", 10000), "946684830", rule.ClaimIat},
+		{`"946684800"`, "946684830", rule.ClaimIat},
+		{"946684800", `"946684830"`, rule.ClaimExp},
+		{`"2000-01-01T00:00:00Z"`, "946684830", rule.ClaimIat},
+		{"true", "946684830", rule.ClaimIat},
+		{"[946684800]", "946684830", rule.ClaimIat},
+		{"{}", "946684830", rule.ClaimIat},
+		{"null", "946684830", rule.ClaimIat},
+		{"946684800", "null", rule.ClaimExp},
+		{"946684800", "{}", rule.ClaimExp},
 	} {
 		within(t, func(t *testing.T, w *world) {
 			d := newDraft()
@@ -595,18 +596,18 @@ func TestLeeway(t *testing.T) {
 			name     string
 			iat, nbf time.Duration // from now
 			life     time.Duration
-			rule     *ishare.Rule // nil: accepted
+			rule     *rule.Rule // nil: accepted
 		}{
 			{name: "now"},
 			{name: "iat at the bound", iat: leeway},
-			{name: "iat over the bound", iat: leeway + time.Millisecond, rule: ishare.ClaimIat},
+			{name: "iat over the bound", iat: leeway + time.Millisecond, rule: rule.ClaimIat},
 			{name: "exp before the bound", iat: -leeway - 30*time.Second + time.Millisecond},
-			{name: "exp at the bound", iat: -leeway - 30*time.Second, rule: ishare.ClaimExp},
+			{name: "exp at the bound", iat: -leeway - 30*time.Second, rule: rule.ClaimExp},
 			{name: "nbf at the bound", nbf: leeway},
-			{name: "nbf over the bound", nbf: leeway + time.Millisecond, rule: ishare.ClaimNbf},
-			{name: "a shorter life", life: -time.Millisecond, rule: ishare.ClaimLifetime},
-			{name: "a longer life", life: time.Millisecond, rule: ishare.ClaimLifetime},
-			{name: "a life with the leeway", life: max(leeway, time.Second), rule: ishare.ClaimLifetime},
+			{name: "nbf over the bound", nbf: leeway + time.Millisecond, rule: rule.ClaimNbf},
+			{name: "a shorter life", life: -time.Millisecond, rule: rule.ClaimLifetime},
+			{name: "a longer life", life: time.Millisecond, rule: rule.ClaimLifetime},
+			{name: "a life with the leeway", life: max(leeway, time.Second), rule: rule.ClaimLifetime},
 		} {
 			within(t, func(t *testing.T, w *world) {
 				w.config.Leeway = leeway
@@ -635,14 +636,14 @@ func TestOnceInItsWholeLife(t *testing.T) {
 		compact := newDraft().compact(t, w)
 		checkAccepted(t, v, compact)
 		for range 39 {
-			checkRefused(t, v, compact, ishare.JTIReplayed)
+			checkRefused(t, v, compact, rule.JTIReplayed)
 			time.Sleep(time.Second)
 		}
 		time.Sleep(time.Second - time.Nanosecond)
-		checkRefused(t, v, compact, ishare.JTIReplayed)
+		checkRefused(t, v, compact, rule.JTIReplayed)
 		time.Sleep(time.Nanosecond)
 		for range 100 {
-			checkRefused(t, v, compact, ishare.ClaimExp)
+			checkRefused(t, v, compact, rule.ClaimExp)
 			time.Sleep(time.Second)
 		}
 	})
@@ -659,7 +660,7 @@ func TestReplayKey(t *testing.T) {
 		}
 		checkAccepted(t, v, spelt(`"abc/\u00e9"`))
 		for _, same := range []string{`"abc/é"`, `"\u0061bc\/é"`, `"abc/\u00E9"`} {
-			checkRefused(t, v, spelt(same), ishare.JTIReplayed)
+			checkRefused(t, v, spelt(same), rule.JTIReplayed)
 		}
 		for _, other := range []string{`"ABC/é"`, `"abc/é "`, `"abc/e\u0301"`} {
 			checkAccepted(t, v, spelt(other))
@@ -683,7 +684,7 @@ func TestSlowRegistryOpensNoWindow(t *testing.T) {
 		for i := range 5 {
 			wait.Go(func() {
 				time.Sleep(time.Duration(i) * time.Second)
-				checkRefused(t, v, compact, ishare.ClaimExp)
+				checkRefused(t, v, compact, rule.ClaimExp)
 			})
 		}
 		wait.Wait()
@@ -725,7 +726,7 @@ func TestManyAtOnce(t *testing.T) {
 				_, _, err := v.Verify(t.Context(), client, compacts[i])
 				if err == nil {
 					wins[i].Add(1)
-				} else if ruleOf(err) != ishare.JTIReplayed {
+				} else if ruleOf(err) != rule.JTIReplayed {
 					t.Error(err)
 				}
 			})
@@ -779,7 +780,7 @@ func TestSighting(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v := w.verifier(t)
 		thumbprint := ishare.Thumbprint(w.seal.Certificate().Raw)
-		see := func(d *draft) assertion.Sighting {
+		see := func(d *draft) assertion.UnverifiedInfo {
 			_, seen, err := v.Verify(t.Context(), client, d.compact(t, w))
 			if err == nil {
 				t.Error("accepted")
@@ -789,22 +790,22 @@ func TestSighting(t *testing.T) {
 		d := newDraft()
 		d.payload["jti"], d.payload["aud"] = "1", nobody
 		sum := sha256.Sum256([]byte(string(client) + "\x00" + "1"))
-		if got, want := see(d), (assertion.Sighting{Issuer: string(client), Thumbprint: thumbprint, JTIHash: hex.EncodeToString(sum[:8])}); got != want {
+		if got, want := see(d), (assertion.UnverifiedInfo{Issuer: string(client), Thumbprint: thumbprint, JTIHash: hex.EncodeToString(sum[:8])}); got != want {
 			t.Errorf("a token for somebody else: %+v, want %+v", got, want)
 		}
 		d = newDraft()
 		d.header["alg"] = "none"
-		if got := see(d); got != (assertion.Sighting{}) {
+		if got := see(d); got != (assertion.UnverifiedInfo{}) {
 			t.Errorf("a header that is refused: %+v", got)
 		}
 		d = newDraft()
 		d.editPayload = []func(string) string{add("x")}
-		if got := see(d); got != (assertion.Sighting{Thumbprint: thumbprint}) {
+		if got := see(d); got != (assertion.UnverifiedInfo{Thumbprint: thumbprint}) {
 			t.Errorf("a payload that is refused: %+v", got)
 		}
 		d = newDraft()
 		d.payload["iss"], d.payload["jti"] = strings.Repeat("x", 10_000), 1
-		if got := see(d); got != (assertion.Sighting{Issuer: strings.Repeat("x", 255), Thumbprint: thumbprint}) {
+		if got := see(d); got != (assertion.UnverifiedInfo{Issuer: strings.Repeat("x", 255), Thumbprint: thumbprint}) {
 			t.Errorf("claims of odd forms: %+v", got)
 		}
 	})

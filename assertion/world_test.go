@@ -18,6 +18,7 @@ import (
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -37,7 +38,7 @@ type world struct {
 	ca         *testca.CA
 	seal       *testca.Identity
 	registry   *registry
-	revocation *revocation
+	revocation *revocationAnswers
 	memory     *memory
 	config     assertion.Config
 }
@@ -55,7 +56,7 @@ func newWorld(tb testing.TB) *world {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	store, err := replay.Open(replay.Config{Leeway: replay.MaxLeeway, Newborn: true})
+	store, err := replay.Open(replay.Config{Leeway: replay.MaxLeeway, NoHistory: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func newWorld(tb testing.TB) *world {
 	w := &world{
 		ca:         ca,
 		registry:   &registry{records: map[ishare.PartyID]*ishare.Party{}},
-		revocation: &revocation{},
+		revocation: &revocationAnswers{},
 		memory:     &memory{store: store},
 	}
 	w.seal = w.newSeal(tb, testca.SealRequest{})
@@ -198,14 +199,14 @@ func (r *remembering) Fresh(ctx context.Context, id ishare.PartyID) (*ishare.Par
 }
 
 // revocation answers what it was told.
-type revocation struct {
+type revocationAnswers struct {
 	counter
 
 	err  error
 	seen *trust.Chain
 }
 
-func (r *revocation) Check(_ context.Context, chain *trust.Chain) error {
+func (r *revocationAnswers) Check(_ context.Context, chain *trust.Chain) error {
 	r.count()
 	if r.err == nil {
 		r.mu.Lock()
@@ -340,17 +341,17 @@ func checkAccepted(t *testing.T, v *assertion.Verifier, compact string) *asserti
 }
 
 // checkRefused asserts that an assertion is refused by a rule.
-func checkRefused(t *testing.T, v *assertion.Verifier, compact string, rule *ishare.Rule) {
+func checkRefused(t *testing.T, v *assertion.Verifier, compact string, reason *rule.Rule) {
 	t.Helper()
 	c, _, err := v.Verify(t.Context(), client, compact)
-	if got := ruleOf(err); got != rule || c != nil {
-		t.Errorf("client %v, %v, want %s", c, err, rule.ID)
+	if got := ruleOf(err); got != reason || c != nil {
+		t.Errorf("client %v, %v, want %s", c, err, reason.ID)
 	}
 }
 
 // ruleOf is the rule of a rejection or of an outage, or nil.
-func ruleOf(err error) *ishare.Rule {
-	switch rejection, outage := ishare.Classify(err); {
+func ruleOf(err error) *rule.Rule {
+	switch rejection, outage := rule.Classify(err); {
 	case rejection != nil:
 		return rejection.Rule
 	case outage != nil:
@@ -360,12 +361,12 @@ func ruleOf(err error) *ishare.Rule {
 }
 
 // checkOutage asserts that no decision was possible, and returns why.
-func checkOutage(t *testing.T, err error, rule *ishare.Rule) *ishare.Outage {
+func checkOutage(t *testing.T, err error, reason *rule.Rule) *rule.Outage {
 	t.Helper()
-	outage := (*ishare.Outage)(nil)
-	if !errors.As(err, &outage) || outage.Rule != rule || errors.As(err, new(*ishare.Rejection)) {
-		t.Errorf("%v, want an outage by %s", err, rule.ID)
-		return &ishare.Outage{}
+	outage := (*rule.Outage)(nil)
+	if !errors.As(err, &outage) || outage.Rule != reason || errors.As(err, new(*rule.Rejection)) {
+		t.Errorf("%v, want an outage by %s", err, reason.ID)
+		return &rule.Outage{}
 	}
 	return outage
 }

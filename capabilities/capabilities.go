@@ -26,6 +26,7 @@ import (
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Path is where iSHARE puts the endpoint.
@@ -63,7 +64,7 @@ type Config struct {
 }
 
 // A PartySource finds the record of a party: [*registry.Cache], [*registry.File]. A definite "no such
-// participant" is an error for which [ishare.IsUnknownParty] holds.
+// participant" is an error for which [rule.IsUnknownParty] holds.
 //
 // [*registry.Cache]: https://pkg.go.dev/github.com/waybill-token/waybill/registry#Cache
 // [*registry.File]: https://pkg.go.dev/github.com/waybill-token/waybill/registry#File
@@ -110,7 +111,7 @@ func newHandler(c Config) (http.Handler, error) {
 	h.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			respond.JSON(w, http.StatusMethodNotAllowed, refusal{ishare.CodeInvalidRequest, "capabilities are asked for with GET"})
+			respond.JSON(w, http.StatusMethodNotAllowed, refusal{rule.CodeInvalidRequest, "capabilities are asked for with GET"})
 			return
 		}
 		guarded.ServeHTTP(w, r)
@@ -149,7 +150,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 			h.log.Lasting(ctx, slog.LevelError, "capabilities could not be told", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 		}
 		w.Header().Set("Retry-After", "1")
-		respond.JSON(w, http.StatusServiceUnavailable, refusal{ishare.CodeTemporarilyUnavailable, "the capabilities cannot be told at this time"})
+		respond.JSON(w, http.StatusServiceUnavailable, refusal{rule.CodeTemporarilyUnavailable, "the capabilities cannot be told at this time"})
 		return
 	}
 	respond.JSON(w, http.StatusOK, body{token, token})

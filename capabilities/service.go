@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // A Service is one of the services that a party offers. Only Identifier and EndpointURL must be
@@ -106,7 +107,7 @@ func (o offer) visibleTo(ctx context.Context, id ishare.PartyID, parties PartySo
 		return o.restricted, nil
 	}
 	party, err := parties.Party(ctx, id)
-	unknown := ishare.IsUnknownParty(err)
+	unknown := rule.IsUnknownParty(err)
 	switch {
 	case err != nil && !unknown:
 		return nil, fmt.Errorf("the record of the caller: %w", err)

@@ -59,7 +59,7 @@ type grant struct {
 	notes []string // in what the answer differs from section 5.1, and was taken all the same
 }
 
-// tokenBody and errorBody take members of any kind, so that one of the wrong kind
+// tokenBody and ErrorBody take members of any kind, so that one of the wrong kind
 // can be named. Others are ignored.
 type tokenBody struct {
 	AccessToken jsontext.Value `json:"access_token"`

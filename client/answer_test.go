@@ -19,6 +19,7 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 var jsonHeader = http.Header{"Content-Type": {"application/json"}}
@@ -204,16 +205,16 @@ func TestForeignErrorsAreTold(t *testing.T) {
 }
 
 func TestTypedErrors(t *testing.T) {
-	for _, rule := range append(ishare.Rules(), ishare.Faults()...) {
-		body := fmt.Sprintf(`{"error":%q,"error_description":%q}`, rule.Code, rule.Reject().Description())
-		err := refused(rule.Status, jsonHeader, body, "")
+	for _, reason := range append(rule.All(), rule.Outages()...) {
+		body := fmt.Sprintf(`{"error":%q,"error_description":%q}`, reason.Code, reason.Reject().Description())
+		err := refused(reason.Status, jsonHeader, body, "")
 		want := &client.Error{
-			Status: rule.Status, Code: rule.Code, Description: rule.ID + ": " + rule.Sentence, RuleID: rule.ID, Hint: rule.Hint,
+			Status: reason.Status, Code: reason.Code, Description: reason.ID + ": " + reason.Sentence, RuleID: reason.ID, Hint: reason.Hint,
 		}
 		if diff := cmp.Diff(error(want), err); diff != "" {
-			t.Errorf("%s: %s", rule.ID, diff)
+			t.Errorf("%s: %s", reason.ID, diff)
 		}
-		text := fmt.Sprintf("client: the token endpoint answered %d %s: %s: %s", rule.Status, rule.Code, rule.ID, rule.Sentence)
+		text := fmt.Sprintf("client: the token endpoint answered %d %s: %s: %s", reason.Status, reason.Code, reason.ID, reason.Sentence)
 		if err.Error() != text {
 			t.Errorf("%q, want %q", err, text)
 		}
@@ -319,8 +320,8 @@ func parts(compact string) (header, payload, signature string) {
 
 func TestHideKeepsHonestWords(t *testing.T) {
 	compact := makeAssertion(t)
-	for _, rule := range ishare.Rules() {
-		s := rule.Reject().Description() + " " + rule.Hint + " " + string(consumer) + " " + ishare.Thumbprint([]byte("x"))
+	for _, reason := range rule.All() {
+		s := reason.Reject().Description() + " " + reason.Hint + " " + string(consumer) + " " + ishare.Thumbprint([]byte("x"))
 		if got := client.Hide(s, compact); got != s {
 			t.Errorf("%q became %q", s, got)
 		}
@@ -392,8 +393,8 @@ func TestClockOffset(t *testing.T) {
 		{4 * time.Second, "4s behind"},
 	}
 	answers := map[string]http.HandlerFunc{
-		"claim.iat": refusal(ishare.ClaimIat),
-		"claim.exp": refusal(ishare.ClaimExp),
+		"claim.iat": refusal(rule.ClaimIat),
+		"claim.exp": refusal(rule.ClaimExp),
 		"foreign":   jsonAnswer(400, `{"error":"invalid_client"}`),
 		"a proxy":   jsonAnswer(403, `<html>`),
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // An Error is an answer that holds no token. None of its fields quotes a token or
@@ -25,7 +25,7 @@ type Error struct {
 	// HTML or a JSON of its own, cut at 500 characters. It is empty when Code is not.
 	Said string
 	// RuleID is the rule that failed, when the server names one as Waybill does:
-	// see [ishare.Rules].
+	// see [rule.All].
 	RuleID string
 	// Hint says how to mend it, as far as is known.
 	Hint string
@@ -81,9 +81,9 @@ func isRuleWord(s string) bool {
 	return s != "" && len(s) <= 40 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-0123456789") == ""
 }
 
-func knownRule(id string) *ishare.Rule {
-	catalogue := append(ishare.Rules(), ishare.Faults()...)
-	i := slices.IndexFunc(catalogue, func(r *ishare.Rule) bool { return r.ID == id })
+func knownRule(id string) *rule.Rule {
+	catalogue := append(rule.All(), rule.Outages()...)
+	i := slices.IndexFunc(catalogue, func(r *rule.Rule) bool { return r.ID == id })
 	if i < 0 {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // The real token endpoint, guard and all, in front of every kind of client.
@@ -26,18 +27,18 @@ func TestAgainstRealProvider(t *testing.T) {
 		name   string
 		party  *isharetest.Party
 		change func(*client.Config)
-		rule   *ishare.Rule // nil: a token
+		rule   *rule.Rule // nil: a token
 	}{
 		{"good", good, nil, nil},
 		{"RS384", good, func(c *client.Config) { c.Algorithm = jws.RS384 }, nil},
 		{"RS512", good, func(c *client.Config) { c.Algorithm = jws.RS512 }, nil},
-		{"wrong audience", good, func(c *client.Config) { c.Audience = "did:ishare:EU.NL.NTRNL-99999999" }, ishare.ClaimAud},
-		{"unknown scope", good, func(c *client.Config) { c.Scope = ishare.Scope{"iSHARE", "moon"} }, ishare.RequestScope},
-		{"chain cut short", good, func(c *client.Config) { c.Certificates = c.Certificates[:1] }, ishare.ChainUntrusted},
-		{"suspended", suspended, nil, ishare.PartyNotActive},
-		{"another seal registered", replaced, nil, ishare.PartyCertificate},
-		{"unknown", unknown, nil, ishare.PartyUnknown},
-		{"untrusted CA", stranger, nil, ishare.ChainUntrusted},
+		{"wrong audience", good, func(c *client.Config) { c.Audience = "did:ishare:EU.NL.NTRNL-99999999" }, rule.ClaimAud},
+		{"unknown scope", good, func(c *client.Config) { c.Scope = ishare.Scope{"iSHARE", "moon"} }, rule.RequestScope},
+		{"chain cut short", good, func(c *client.Config) { c.Certificates = c.Certificates[:1] }, rule.ChainUntrusted},
+		{"suspended", suspended, nil, rule.PartyNotActive},
+		{"another seal registered", replaced, nil, rule.PartyCertificate},
+		{"unknown", unknown, nil, rule.PartyUnknown},
+		{"untrusted CA", stranger, nil, rule.ChainUntrusted},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/client"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Every test with a tokenServer also shows that no assertion is sent twice: the
@@ -33,15 +33,15 @@ func TestWhatIsRepeated(t *testing.T) {
 		answer http.HandlerFunc
 		again  bool
 	}{
-		{"429", refusal(ishare.Limited), true},
+		{"429", refusal(rule.Limited), true},
 		{"502 of a proxy", page(http.StatusBadGateway), true},
-		{"503", refusal(ishare.UnavailableRegistry), true},
+		{"503", refusal(rule.UnavailableRegistry), true},
 		{"503 of a proxy", page(http.StatusServiceUnavailable), true},
 		{"504 of a proxy", page(http.StatusGatewayTimeout), true},
 		{"no answer", silence, true},
-		{"400", refusal(ishare.PartyUnknown), false},
+		{"400", refusal(rule.PartyUnknown), false},
 		{"404 of another server", page(http.StatusNotFound), false},
-		{"500", refusal(ishare.Internal), false},
+		{"500", refusal(rule.Internal), false},
 		{"200 that is no token", page(http.StatusOK), false},
 		{"redirect", redirect("https://elsewhere.example/connect/token"), false},
 	}
@@ -73,7 +73,7 @@ func redirect(to string) http.HandlerFunc {
 func TestRepetitionIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTokenServer(t)
-		server.next(slices.Repeat([]http.HandlerFunc{refusal(ishare.UnavailableRegistry)}, 20)...)
+		server.next(slices.Repeat([]http.HandlerFunc{refusal(rule.UnavailableRegistry)}, 20)...)
 		c := newClient(t, config(&inMemory{handler: server}))
 		begin := time.Now()
 		_, err := c.Token(t.Context())

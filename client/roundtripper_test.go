@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/client"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // An api accepts the tokens that it is told to, and remembers what came.
@@ -158,7 +158,7 @@ func TestRefusedRenewalIsTold(t *testing.T) {
 	server := newTokenServer(t)
 	c := newClient(t, config(world(t, server, &api{accept: func(string) bool { return false }})))
 	mustToken(t, c)
-	server.next(refusal(ishare.PartyNotActive))
+	server.next(refusal(rule.PartyNotActive))
 	_, err := get(t, c.HTTPClient(), ordersURL)
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.RuleID != "party.not-active" {
 		t.Errorf("got %v", err)
@@ -221,7 +221,7 @@ func (b *body) Close() error {
 
 // A RoundTripper closes the body whatever happens.
 func TestBodyIsClosed(t *testing.T) {
-	server := newTokenServer(t, refusal(ishare.PartyUnknown))
+	server := newTokenServer(t, refusal(rule.PartyUnknown))
 	c := newClient(t, config(world(t, server, http.NotFoundHandler())))
 	for _, url := range []string{"http://api.example/", ordersURL} {
 		b := &body{Reader: strings.NewReader("x")}

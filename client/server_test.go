@@ -25,6 +25,7 @@ import (
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 )
 
 const (
@@ -155,15 +156,15 @@ func jsonAnswer(status int, body string) http.HandlerFunc {
 }
 
 // refusal is an answer by a rule, as Waybill's own token endpoint gives it.
-func refusal(rule *ishare.Rule) http.HandlerFunc {
-	return jsonAnswer(rule.Status, fmt.Sprintf(`{"error":%q,"error_description":%q}`, rule.Code, rule.Reject().Description()))
+func refusal(reason *rule.Rule) http.HandlerFunc {
+	return jsonAnswer(reason.Status, fmt.Sprintf(`{"error":%q,"error_description":%q}`, reason.Code, reason.Reject().Description()))
 }
 
 // unavailable is a 503 with Retry-After.
 func unavailable(retryAfter string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", retryAfter)
-		refusal(ishare.UnavailableState)(w, r)
+		refusal(rule.UnavailableState)(w, r)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/waybill-token/waybill/client"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // crowd calls a thousand times at once and returns how often each token was given.
@@ -295,7 +295,7 @@ func TestInvalidateStorm(t *testing.T) {
 
 func TestRefusalIsRememberedBriefly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := newTokenServer(t, slices.Repeat([]http.HandlerFunc{refusal(ishare.PartyNotActive)}, 2)...)
+		server := newTokenServer(t, slices.Repeat([]http.HandlerFunc{refusal(rule.PartyNotActive)}, 2)...)
 		c := newClient(t, config(&inMemory{handler: server}))
 		for range 1000 {
 			_, err := c.Token(t.Context())
@@ -405,7 +405,7 @@ func TestShortLives(t *testing.T) {
 // One cause is told once. A token ends the row of failures: the next failure is the first again.
 func TestTokenEndsTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bad := refusal(ishare.PartyUnknown)
+		bad := refusal(rule.PartyUnknown)
 		server := newTokenServer(t, bad)
 		server.next(bad)
 		server.next(token("token-1", time.Hour), bad)

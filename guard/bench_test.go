@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 )
 
 // BenchmarkGuards compares, in one run, each way to check a token with what it cannot do without:
@@ -28,7 +29,7 @@ import (
 func BenchmarkGuards(b *testing.B) {
 	h := newHouse(b)
 	token := h.token(b, "iSHARE")
-	auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h, Log: quiet})
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: quiet})
 	check(b, err)
 	empty := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	works := map[string]func(){

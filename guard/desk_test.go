@@ -18,9 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/tokenadmin"
 	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Two desks with one secret, or none.
@@ -33,12 +34,12 @@ type desks struct {
 func newDesks(tb testing.TB, secret string) *desks {
 	tb.Helper()
 	d := &desks{house: newHouse(tb)}
-	c := guard.DeskConfig{Checker: d, Secret: secret}
+	c := tokenadmin.Config{Checker: d, Secret: secret}
 	c.Log, d.log = newLog()
 	var err error
-	d.introspection, err = guard.NewIntrospection(c)
+	d.introspection, err = tokenadmin.NewIntrospection(c)
 	check(tb, err)
-	d.revocation, err = guard.NewRevocation(c, d.revocations)
+	d.revocation, err = tokenadmin.NewRevocation(c, d.revocations)
 	check(tb, err)
 	return d
 }
@@ -193,7 +194,7 @@ func TestRevocationOfAPartyUnderAllItsNames(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t)
 			log, told := newLog()
-			revocation, err := guard.NewRevocation(guard.DeskConfig{Checker: h, Log: log, Canonical: c.canonical}, h.revocations)
+			revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Canonical: c.canonical}, h.revocations)
 			check(t, err)
 			tokens := map[ishare.PartyID]string{}
 			for _, id := range []ishare.PartyID{alias, consumer} {
@@ -245,19 +246,19 @@ func TestDesksRefuse(t *testing.T) {
 		desk   http.Handler
 		body   string
 		status int
-		rule   *ishare.Rule
+		rule   *rule.Rule
 	}{
-		{"introspect nothing", d.introspection, "", 400, ishare.RequestMissingParameter},
-		{"introspect an empty token", d.introspection, "token=", 400, ishare.RequestMissingParameter},
-		{"introspect twice", d.introspection, form("token", token, "token", token), 400, ishare.RequestDuplicateParameter},
-		{"introspect too much", d.introspection, "token=" + strings.Repeat("a", 64<<10), 413, ishare.RequestSize},
-		{"introspect broken", d.introspection, "token=%zz", 400, ishare.RequestMalformed},
-		{"revoke nothing", d.revocation, "token_type_hint=access_token", 400, ishare.RequestMissingParameter},
-		{"revoke two", d.revocation, form("token", token, "party_id", "urn:a"), 400, ishare.RequestMalformed},
-		{"revoke twice", d.revocation, form("party_id", "urn:a", "party_id", "urn:b"), 400, ishare.RequestDuplicateParameter},
-		{"revoke no party", d.revocation, form("party_id", "no party"), 400, ishare.RequestMalformed},
-		{"revoke no certificate", d.revocation, form("certificate", "abc"), 400, ishare.RequestMalformed},
-		{"revoke no token id", d.revocation, form("token_id", "a b"), 400, ishare.RequestMalformed},
+		{"introspect nothing", d.introspection, "", 400, rule.RequestMissingParameter},
+		{"introspect an empty token", d.introspection, "token=", 400, rule.RequestMissingParameter},
+		{"introspect twice", d.introspection, form("token", token, "token", token), 400, rule.RequestDuplicateParameter},
+		{"introspect too much", d.introspection, "token=" + strings.Repeat("a", 64<<10), 413, rule.RequestSize},
+		{"introspect broken", d.introspection, "token=%zz", 400, rule.RequestMalformed},
+		{"revoke nothing", d.revocation, "token_type_hint=access_token", 400, rule.RequestMissingParameter},
+		{"revoke two", d.revocation, form("token", token, "party_id", "urn:a"), 400, rule.RequestMalformed},
+		{"revoke twice", d.revocation, form("party_id", "urn:a", "party_id", "urn:b"), 400, rule.RequestDuplicateParameter},
+		{"revoke no party", d.revocation, form("party_id", "no party"), 400, rule.RequestMalformed},
+		{"revoke no certificate", d.revocation, form("certificate", "abc"), 400, rule.RequestMalformed},
+		{"revoke no token id", d.revocation, form("token_id", "a b"), 400, rule.RequestMalformed},
 	} {
 		w := post(c.desk, c.body)
 		body := decode(t, w)
@@ -323,10 +324,10 @@ func basic(name, secret string) string {
 func TestDesksWithCallers(t *testing.T) {
 	h := newHouse(t)
 	log, told := newLog()
-	c := guard.DeskConfig{Checker: h, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
-	introspection, err := guard.NewIntrospection(c)
+	c := tokenadmin.Config{Checker: h, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
+	introspection, err := tokenadmin.NewIntrospection(c)
 	check(t, err)
-	revocation, err := guard.NewRevocation(c, h.revocations)
+	revocation, err := tokenadmin.NewRevocation(c, h.revocations)
 	check(t, err)
 	token := h.token(t, "iSHARE")
 	encoded := url.QueryEscape(kongSecret)
@@ -406,7 +407,7 @@ func TestDesksWithCallers(t *testing.T) {
 // A map that names nobody lets nobody in, whoever reaches the desk.
 func TestDesksWithoutCallers(t *testing.T) {
 	h := newHouse(t)
-	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: h, Log: quiet, Callers: map[string]string{}})
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: h, Log: quiet, Callers: map[string]string{}})
 	check(t, err)
 	for _, fields := range [][]string{nil, {"Authorization", "Bearer "}, {"Authorization", basic("", "")}} {
 		for _, more := range [][]string{nil, {"client_id", "", "client_secret", ""}} {
@@ -418,7 +419,7 @@ func TestDesksWithoutCallers(t *testing.T) {
 }
 
 func TestBadCallers(t *testing.T) {
-	for name, c := range map[string]guard.DeskConfig{
+	for name, c := range map[string]tokenadmin.Config{
 		"no name":           {Callers: map[string]string{"": apisixSecret}},
 		"a name to encode":  {Callers: map[string]string{"a b": apisixSecret}},
 		"a colon":           {Callers: map[string]string{"a:b": apisixSecret}},
@@ -428,7 +429,7 @@ func TestBadCallers(t *testing.T) {
 		"that of the house": {Secret: houseSecret, Callers: map[string]string{"a": houseSecret}},
 	} {
 		c.Checker, c.Log = newHouse(t), quiet
-		if _, err := guard.NewIntrospection(c); err == nil || strings.Contains(err.Error(), apisixSecret) {
+		if _, err := tokenadmin.NewIntrospection(c); err == nil || strings.Contains(err.Error(), apisixSecret) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -437,7 +438,7 @@ func TestBadCallers(t *testing.T) {
 // FuzzCredentials finds nobody in without a secret.
 func FuzzCredentials(f *testing.F) {
 	h := newHouse(f)
-	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: h, Log: quiet, Callers: map[string]string{"kong": kongSecret}})
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: h, Log: quiet, Callers: map[string]string{"kong": kongSecret}})
 	check(f, err)
 	for _, seed := range []string{"Bearer " + kongSecret, basic("kong", kongSecret), basic("%6bong", url.QueryEscape(kongSecret)), "Basic ===", "Basic", "Bearer", "", "Basic Og=="} {
 		f.Add(seed, "client_secret=")
@@ -481,12 +482,12 @@ type fullStore struct{ silent }
 // When nobody knows, the answer is neither yes nor no.
 func TestDesksThatCannotKnow(t *testing.T) {
 	log, told := newLog()
-	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: undecided{}, Log: log})
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: undecided{}, Log: log})
 	check(t, err)
-	unknowing, err := guard.NewRevocation(guard.DeskConfig{Checker: undecided{}, Log: log}, fullStore{})
+	unknowing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: undecided{}, Log: log}, fullStore{})
 	check(t, err)
 	h := newHouse(t)
-	failing, err := guard.NewRevocation(guard.DeskConfig{Checker: h, Log: log}, fullStore{})
+	failing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log}, fullStore{})
 	check(t, err)
 	token := h.token(t, "iSHARE")
 	for _, c := range []struct {
@@ -521,7 +522,7 @@ func FuzzDesks(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		store := &remembering{}
-		revocation, err := guard.NewRevocation(guard.DeskConfig{Checker: d, Log: quiet}, store)
+		revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: d, Log: quiet}, store)
 		check(t, err)
 		w := post(revocation, body)
 		if w.Code >= 500 || len(store.got) > 1 || len(store.got) == 1 && w.Code != http.StatusOK {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
+	"github.com/waybill-token/waybill/guard/tokenadmin"
 )
 
 // ordersHandler is what was there before.
@@ -39,15 +41,15 @@ func ExampleRequire() {
 }
 
 // A program that cannot be changed is guarded by a proxy, which tells it who calls.
-func ExampleNewProxy() {
+func Example_proxy() {
 	tokens := exampleIssuer()
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%s for %s", r.URL.Path, r.Header.Get(guard.HeaderPartyID))
+		fmt.Fprintf(w, "%s for %s", r.URL.Path, r.Header.Get(proxy.HeaderPartyID))
 	}))
 	defer program.Close()
 
-	proxy, err := guard.NewProxy(guard.ProxyConfig{
-		Routes:  []guard.Route{{Path: "/api/", Upstream: exampleURL(program.URL), Scope: []string{"iSHARE"}}},
+	reverse, err := proxy.New(proxy.Config{
+		Routes:  []proxy.Route{{Path: "/api/", Upstream: exampleURL(program.URL), Scope: []string{"iSHARE"}}},
 		Checker: tokens,
 		Log:     slog.New(slog.DiscardHandler),
 	})
@@ -55,7 +57,7 @@ func ExampleNewProxy() {
 		panic(err)
 	}
 
-	server := httptest.NewServer(proxy)
+	server := httptest.NewServer(reverse)
 	defer server.Close()
 	token := exampleToken(tokens)
 	fmt.Println(ask(server.URL+"/api/orders", token))
@@ -66,7 +68,7 @@ func ExampleNewProxy() {
 }
 
 // Whoever runs the server can withdraw the tokens of a party.
-func ExampleNewRevocation() {
+func Example_revocation() {
 	revocations, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{}) // with Dir, they outlive the process
 	if err != nil {
 		panic(err)
@@ -74,7 +76,7 @@ func ExampleNewRevocation() {
 	defer revocations.Close()
 	tokens := exampleIssuer(revocations)
 
-	handler, err := guard.NewRevocation(guard.DeskConfig{Checker: tokens, Log: slog.New(slog.DiscardHandler)}, revocations)
+	handler, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: tokens, Log: slog.New(slog.DiscardHandler)}, revocations)
 	if err != nil {
 		panic(err)
 	}

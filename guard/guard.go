@@ -3,10 +3,10 @@
 //
 //   - in the program itself, as a net/http middleware: [Require], [Optional];
 //   - in a reverse proxy that asks us about each request: [NewForwardAuth];
-//   - in front of the program, as its reverse proxy: [NewProxy];
+//   - in front of the program, as its reverse proxy: [New];
 //   - anywhere else, by asking about a token: [NewIntrospection].
 //
-// [NewRevocation] withdraws tokens.
+// [New] withdraws tokens.
 //
 // # In a program
 //
@@ -28,12 +28,11 @@ package guard
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/internal/listen"
+	"github.com/waybill-token/waybill/internal/bearer"
 	"github.com/waybill-token/waybill/internal/logsum"
 )
 
@@ -43,18 +42,9 @@ type Checker interface {
 	Check(ctx context.Context, token string) (*accesstoken.Claims, error)
 }
 
-// ask is [Checker.Check]. A checker that says nothing, not even an error, cannot tell.
-func ask(ctx context.Context, checker Checker, token string) (*accesstoken.Claims, error) {
-	claims, err := checker.Check(ctx, token)
-	if claims == nil && err == nil {
-		err = errors.New("guard: the checker tells nothing about a token")
-	}
-	return claims, err
-}
-
 // LogOutages returns the checker as one that writes to a log, as an error, why it could not check a
 // token: once for each cause while it lasts, and how often when it has ended. What is wrong with a token is not logged, nor is
-// that a client left before its token was checked. [NewForwardAuth] and [NewProxy] do this
+// that a client left before its token was checked. [NewForwardAuth] and [New] do this
 // with their own, unless that does it already; for [Require] and [Optional], which have no log, it is yours to do:
 //
 //	protect := guard.Require(guard.LogOutages(tokens, log), "iSHARE")
@@ -74,8 +64,8 @@ type talkative struct {
 
 // Check implements [Checker].
 func (t *talkative) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
-	claims, err := ask(ctx, t.checker, token)
-	if err != nil && !isBad(err) && ctx.Err() == nil {
+	claims, err := bearer.Check(ctx, t.checker, token)
+	if err != nil && !bearer.IsInvalid(err) && ctx.Err() == nil {
 		t.log.Lasting(ctx, slog.LevelError, "an access token could not be checked", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 	}
 	return claims, err
@@ -87,20 +77,10 @@ func (t *talkative) Close() error {
 	return nil
 }
 
-type contextKey struct{}
-
 // Caller returns what the token of the request says. It reports false outside
 // of a handler that [Require] guards, and for a request without a token where
 // [Optional] lets it in.
-func Caller(ctx context.Context) (*accesstoken.Claims, bool) {
-	c, ok := ctx.Value(contextKey{}).(*accesstoken.Claims)
-	return c, ok
-}
-
-func withCaller(r *http.Request, c *accesstoken.Claims) *http.Request {
-	listen.Keep(r.Context())
-	return r.WithContext(context.WithValue(r.Context(), contextKey{}, c))
-}
+func Caller(ctx context.Context) (*accesstoken.Claims, bool) { return bearer.Caller(ctx) }
 
 // Require returns a middleware that admits requests whose bearer token is
 // genuine, has not expired, was not revoked and carries every one of the scope values.
@@ -114,12 +94,12 @@ func withCaller(r *http.Request, c *accesstoken.Claims) *http.Request {
 func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			claims, refusal := admit(r, checker, scopes)
+			claims, refusal := bearer.Admit(r, checker, scopes)
 			if refusal != nil {
-				refusal.write(w)
+				refusal.Write(w)
 				return
 			}
-			next.ServeHTTP(w, withCaller(r, claims))
+			next.ServeHTTP(w, bearer.WithCaller(r, claims))
 		})
 	}
 }
@@ -131,36 +111,11 @@ func Optional(checker Checker, scopes ...string) func(http.Handler) http.Handler
 	return func(next http.Handler) http.Handler {
 		guarded := Require(checker, scopes...)(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if unauthenticated(r.Header) {
+			if bearer.IsMissing(r.Header) {
 				next.ServeHTTP(w, r)
 				return
 			}
 			guarded.ServeHTTP(w, r)
 		})
 	}
-}
-
-// admit is the one place where requests are judged, whichever way they came.
-func admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Claims, *refusal) {
-	token, refusal := bearer(r.Header)
-	if refusal != nil {
-		return nil, refusal
-	}
-	claims, err := ask(r.Context(), checker, token)
-	switch {
-	case errors.Is(err, accesstoken.ErrExpired):
-		return nil, invalidToken("the token has expired")
-	case errors.Is(err, accesstoken.ErrRevoked):
-		return nil, invalidToken("the token was revoked")
-	case errors.Is(err, accesstoken.ErrInvalid):
-		return nil, invalidToken("the token is not one of this server's")
-	case err != nil:
-		return nil, unchecked()
-	}
-	for _, scope := range scopes {
-		if !claims.Scope.Has(scope) {
-			return nil, insufficientScope(scopes)
-		}
-	}
-	return claims, nil
 }

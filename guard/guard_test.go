@@ -14,6 +14,8 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
+	"github.com/waybill-token/waybill/guard/tokenadmin"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -73,9 +75,9 @@ func TestVoicelessIsUnavailable(t *testing.T) {
 			t.Errorf("%s: %d %s", way.name, w.Code, w.Body)
 		}
 	}
-	introspection, err := guard.NewIntrospection(guard.DeskConfig{Checker: voiceless{}, Log: quiet})
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: voiceless{}, Log: quiet})
 	check(t, err)
-	revocation, err := guard.NewRevocation(guard.DeskConfig{Checker: voiceless{}, Log: quiet}, newHouse(t).revocations)
+	revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: voiceless{}, Log: quiet}, newHouse(t).revocations)
 	check(t, err)
 	for _, desk := range []http.Handler{introspection, revocation} {
 		if w := post(desk, form("token", "x")); w.Code != http.StatusServiceUnavailable {
@@ -98,12 +100,12 @@ func TestOutagesAreLogged(t *testing.T) {
 			return guard.Optional(guard.LogOutages(c, log))(http.HandlerFunc(caller))
 		}},
 		{"forward-auth", func(c guard.Checker, log *slog.Logger) http.Handler {
-			auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: c, Log: log})
+			auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: c, Log: log})
 			check(t, err)
 			return auth
 		}},
 		{"proxy", func(c guard.Checker, log *slog.Logger) http.Handler {
-			return newProxy(t, nil, guard.ProxyConfig{Checker: c, Log: log, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
+			return newProxy(t, nil, proxy.Config{Checker: c, Log: log, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
 		}},
 	} {
 		log, told := newLog()
@@ -198,16 +200,16 @@ func TestOptional(t *testing.T) {
 // A guard is never made without somebody who checks.
 func TestConfigurationsThatGuardNothing(t *testing.T) {
 	h := newHouse(t)
-	route := []guard.Route{routeTo(t, "/", "http://127.0.0.1:1")}
-	_, noChecker := guard.NewForwardAuth(guard.ForwardAuthConfig{Log: quiet})
-	_, noLog := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h})
-	_, introspection := guard.NewIntrospection(guard.DeskConfig{Log: quiet})
-	_, revocation := guard.NewRevocation(guard.DeskConfig{Log: quiet}, h.revocations)
-	_, nowhere := guard.NewRevocation(guard.DeskConfig{Checker: h, Log: quiet}, nil)
-	_, proxy := guard.NewProxy(guard.ProxyConfig{Routes: route, Log: quiet})
-	_, noRoutes := guard.NewProxy(guard.ProxyConfig{Checker: h, Log: quiet})
-	_, negative := guard.NewProxy(guard.ProxyConfig{Routes: route, Checker: h, Log: quiet, MaxBody: -1})
-	for i, err := range []error{noChecker, noLog, introspection, revocation, nowhere, proxy, noRoutes, negative} {
+	route := []proxy.Route{routeTo(t, "/", "http://127.0.0.1:1")}
+	_, noChecker := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Log: quiet})
+	_, noLog := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h})
+	_, introspection := tokenadmin.NewIntrospection(tokenadmin.Config{Log: quiet})
+	_, revocation := tokenadmin.NewRevocation(tokenadmin.Config{Log: quiet}, h.revocations)
+	_, nowhere := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: quiet}, nil)
+	_, reverse := proxy.New(proxy.Config{Routes: route, Log: quiet})
+	_, noRoutes := proxy.New(proxy.Config{Checker: h, Log: quiet})
+	_, negative := proxy.New(proxy.Config{Routes: route, Checker: h, Log: quiet, MaxBody: -1})
+	for i, err := range []error{noChecker, noLog, introspection, revocation, nowhere, reverse, noRoutes, negative} {
 		if err == nil {
 			t.Errorf("case %d is accepted", i)
 		}

@@ -15,7 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
+	"github.com/waybill-token/waybill/guard/tokenadmin"
 )
 
 // What goes wrong for every request that comes is told once while it lasts.
@@ -33,16 +34,16 @@ func TestWhatLastsIsSummedUp(t *testing.T) {
 		ask     func(http.Handler)
 	}{
 		"an upstream is down": {"an upstream is out of reach", func(log *slog.Logger) (http.Handler, error) {
-			return guard.NewProxy(guard.ProxyConfig{
+			return proxy.New(proxy.Config{
 				Checker: h, Log: log, Transport: &ports{},
-				Routes: []guard.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}}},
+				Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}}},
 			})
 		}, func(handler http.Handler) { get(handler, "/", token) }},
 		"a proxy asks wrongly": {"forward-auth is asked wrongly", func(log *slog.Logger) (http.Handler, error) {
-			return guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h, Log: log})
+			return proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: log})
 		}, func(handler http.Handler) { get(handler, "/auth?scop=orders", "") }},
 		"tokens cannot be checked": {"a request about access tokens failed", func(log *slog.Logger) (http.Handler, error) {
-			return guard.NewIntrospection(guard.DeskConfig{Checker: undecided{}, Log: log})
+			return tokenadmin.NewIntrospection(tokenadmin.Config{Checker: undecided{}, Log: log})
 		}, introspect},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/logtest"
 )
 
@@ -38,11 +38,11 @@ func newHallTo(t *testing.T, http2 bool, transport http.RoundTripper) *hall {
 	h := &hall{house: newHouse(t)}
 	var log *slog.Logger
 	log, h.log = newLog()
-	proxy, err := guard.NewProxy(guard.ProxyConfig{
-		Checker: h, Log: log, Transport: transport, Routes: []guard.Route{routeTo(t, "/", "http://upstream")},
+	reverse, err := proxy.New(proxy.Config{
+		Checker: h, Log: log, Transport: transport, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")},
 	})
 	check(t, err)
-	server := &http.Server{Handler: proxy, ReadTimeout: 15 * time.Second, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	server := &http.Server{Handler: reverse, ReadTimeout: 15 * time.Second, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)
 	server.Protocols = protocols(http2)
 	h.front = serve(t, server)
@@ -304,9 +304,9 @@ func TestSlowUpstream(t *testing.T) {
 				io.WriteString(w, "answered")
 			})})
 			transport := transportTo(t, behind)
-			transport.ResponseHeaderTimeout = guard.DefaultAnswerTimeout
-			proxy := newProxy(t, nil, guard.ProxyConfig{Checker: h, Transport: transport, Routes: []guard.Route{routeTo(t, "/", "http://upstream")}})
-			if w := get(proxy, "/", h.token(t, "iSHARE")); w.Code != c.status {
+			transport.ResponseHeaderTimeout = proxy.DefaultAnswerTimeout
+			reverse := newProxy(t, nil, proxy.Config{Checker: h, Transport: transport, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")}})
+			if w := get(reverse, "/", h.token(t, "iSHARE")); w.Code != c.status {
 				t.Errorf("%v: %d %s", c.takes, w.Code, w.Body)
 			}
 		})
@@ -381,7 +381,7 @@ func TestDeadlineBetweenReads(t *testing.T) {
 	h := newHouse(t)
 	for major, want := range map[int]bool{1: true, 2: false} {
 		w := &timed{ResponseRecorder: httptest.NewRecorder()}
-		proxy := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			before := !w.deadline.IsZero()
 			io.ReadFull(r.Body, make([]byte, 1))
 			if between := !w.deadline.IsZero(); before != want || between != want {
@@ -391,11 +391,11 @@ func TestDeadlineBetweenReads(t *testing.T) {
 			if !w.deadline.IsZero() {
 				t.Errorf("HTTP/%d: a deadline after the end", major)
 			}
-		}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{routeTo(t, "/", "http://upstream")}})
+		}), proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")}})
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body"))
 		r.ProtoMajor = major
 		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
-		proxy.ServeHTTP(w, r)
+		reverse.ServeHTTP(w, r)
 		if w.Code != http.StatusOK {
 			t.Errorf("HTTP/%d: %d", major, w.Code)
 		}

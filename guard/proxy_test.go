@@ -17,7 +17,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 )
 
 // seen is a request as the upstream got it.
@@ -35,7 +35,7 @@ type stage struct {
 }
 
 // newStage serves the proxy, over HTTP/2 if asked to.
-func newStage(t *testing.T, http2 bool, change func(*guard.ProxyConfig)) *stage {
+func newStage(t *testing.T, http2 bool, change func(*proxy.Config)) *stage {
 	t.Helper()
 	s := &stage{house: newHouse(t), got: make(chan seen, 1)}
 	s.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,13 +45,13 @@ func newStage(t *testing.T, http2 bool, change func(*guard.ProxyConfig)) *stage 
 		io.WriteString(w, "answered")
 	}))
 	t.Cleanup(s.upstream.Close)
-	c := guard.ProxyConfig{Checker: s, Log: quiet, Routes: []guard.Route{routeTo(t, "/", s.upstream.URL, "iSHARE")}}
+	c := proxy.Config{Checker: s, Log: quiet, Routes: []proxy.Route{routeTo(t, "/", s.upstream.URL, "iSHARE")}}
 	if change != nil {
 		change(&c)
 	}
-	proxy, err := guard.NewProxy(c)
+	reverse, err := proxy.New(c)
 	check(t, err)
-	s.proxy = httptest.NewUnstartedServer(proxy)
+	s.proxy = httptest.NewUnstartedServer(reverse)
 	s.proxy.EnableHTTP2 = http2
 	if http2 {
 		s.proxy.StartTLS()
@@ -105,8 +105,8 @@ func (s *stage) bearer(t *testing.T) string {
 func wantCaller(t *testing.T, h http.Header) {
 	t.Helper()
 	for name, want := range map[string]string{
-		guard.HeaderClientID: string(alias), guard.HeaderPartyID: string(consumer),
-		guard.HeaderScope: "iSHARE", guard.HeaderThumbprint: certificate,
+		proxy.HeaderClientID: string(alias), proxy.HeaderPartyID: string(consumer),
+		proxy.HeaderScope: "iSHARE", proxy.HeaderThumbprint: certificate,
 	} {
 		if got := h.Values(name); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -117,7 +117,7 @@ func wantCaller(t *testing.T, h http.Header) {
 			t.Errorf("%s: %q reaches the upstream", name, values)
 		}
 		folded := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-		if strings.HasPrefix(folded, "x-ishare-") && !slices.Contains([]string{guard.HeaderClientID, guard.HeaderPartyID, guard.HeaderScope, guard.HeaderThumbprint}, name) {
+		if strings.HasPrefix(folded, "x-ishare-") && !slices.Contains([]string{proxy.HeaderClientID, proxy.HeaderPartyID, proxy.HeaderScope, proxy.HeaderThumbprint}, name) {
 			t.Errorf("%s reaches the upstream", name)
 		}
 	}
@@ -219,7 +219,7 @@ func TestUpstreamCannotSwitchUnasked(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n"+fields+"\r\n")
 		}))
 		t.Cleanup(upstream.Close)
-		s := newStage(t, false, func(c *guard.ProxyConfig) { c.Routes = []guard.Route{routeTo(t, "/", upstream.URL)} })
+		s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 		if status := s.raw(t, "GET / HTTP/1.1", "Host: x", s.bearer(t), "", ""); status != http.StatusBadGateway {
 			t.Errorf("%q: %d", fields, status)
 		}
@@ -228,8 +228,8 @@ func TestUpstreamCannotSwitchUnasked(t *testing.T) {
 
 // The traversal table, through the whole proxy: the upstream is never asked.
 func TestSuspiciousRequestsAreRefused(t *testing.T) {
-	s := newStage(t, false, func(c *guard.ProxyConfig) {
-		c.Routes = []guard.Route{{Path: "/", Upstream: c.Routes[0].Upstream}, {Path: "/admin", Upstream: c.Routes[0].Upstream, Scope: []string{"admin"}}}
+	s := newStage(t, false, func(c *proxy.Config) {
+		c.Routes = []proxy.Route{{Path: "/", Upstream: c.Routes[0].Upstream}, {Path: "/admin", Upstream: c.Routes[0].Upstream, Scope: []string{"admin"}}}
 	})
 	for _, path := range []string{
 		"/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "//admin", "/public//admin", "/%2fadmin", "/public/..;/admin", "/;x/admin",
@@ -257,9 +257,9 @@ func TestSuspiciousRequestsAreRefused(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	h := newHouse(t)
 	var asked string
-	proxy := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r.URL.String() }), guard.ProxyConfig{
+	reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r.URL.String() }), proxy.Config{
 		Checker: h,
-		Routes: []guard.Route{
+		Routes: []proxy.Route{
 			routeTo(t, "/api/", "http://one"), routeTo(t, "/api/v2", "https://two/base/", "orders"), routeTo(t, "/x", "http://three/base"), routeTo(t, "/connect", "http://four"),
 		},
 		Own:      http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "own") }),
@@ -282,38 +282,38 @@ func TestRoutes(t *testing.T) {
 		{"/connect//token", "", "", 400},
 	} {
 		asked = ""
-		w := get(proxy, c.path, h.token(t, "iSHARE", "orders"))
+		w := get(reverse, c.path, h.token(t, "iSHARE", "orders"))
 		if w.Code != c.status || asked != c.asked || c.body != "" && w.Body.String() != c.body {
 			t.Errorf("%s: %d %s, the upstream was asked for %q", c.path, w.Code, w.Body, asked)
 		}
 	}
 	asked = ""
-	if w := get(proxy, "/api/v2", h.token(t, "iSHARE")); w.Code != http.StatusForbidden || asked != "" {
+	if w := get(reverse, "/api/v2", h.token(t, "iSHARE")); w.Code != http.StatusForbidden || asked != "" {
 		t.Errorf("without the scope: %d", w.Code)
 	}
-	if w := get(proxy, "/connect/token", ""); w.Body.String() != "own" {
+	if w := get(reverse, "/connect/token", ""); w.Body.String() != "own" {
 		t.Errorf("our own path wants a token: %d", w.Code)
 	}
 }
 
 func TestRoutesThatCollide(t *testing.T) {
-	for name, change := range map[string]func(*guard.ProxyConfig){
-		"twice":        func(c *guard.ProxyConfig) { c.Routes = append(c.Routes, routeTo(t, "/api/", "http://x")) },
-		"by case":      func(c *guard.ProxyConfig) { c.Routes = append(c.Routes, routeTo(t, "/API", "http://x")) },
-		"with our own": func(c *guard.ProxyConfig) { c.OwnPaths = []string{"/api"} },
-		"bad path":     func(c *guard.ProxyConfig) { c.Routes = append(c.Routes, routeTo(t, "x", "http://x")) },
+	for name, change := range map[string]func(*proxy.Config){
+		"twice":        func(c *proxy.Config) { c.Routes = append(c.Routes, routeTo(t, "/api/", "http://x")) },
+		"by case":      func(c *proxy.Config) { c.Routes = append(c.Routes, routeTo(t, "/API", "http://x")) },
+		"with our own": func(c *proxy.Config) { c.OwnPaths = []string{"/api"} },
+		"bad path":     func(c *proxy.Config) { c.Routes = append(c.Routes, routeTo(t, "x", "http://x")) },
 	} {
-		c := guard.ProxyConfig{Checker: newHouse(t), Log: quiet, Routes: []guard.Route{routeTo(t, "/api", "http://x")}}
+		c := proxy.Config{Checker: newHouse(t), Log: quiet, Routes: []proxy.Route{routeTo(t, "/api", "http://x")}}
 		change(&c)
-		if _, err := guard.NewProxy(c); err == nil {
+		if _, err := proxy.New(c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 }
 
 func TestNothingAtThisPath(t *testing.T) {
-	proxy := newProxy(t, nil, guard.ProxyConfig{Checker: newHouse(t), Routes: []guard.Route{routeTo(t, "/api", "http://x")}})
-	if w := get(proxy, "/other", ""); w.Code != http.StatusNotFound || !jsontext.Value(w.Body.Bytes()).IsValid() {
+	reverse := newProxy(t, nil, proxy.Config{Checker: newHouse(t), Routes: []proxy.Route{routeTo(t, "/api", "http://x")}})
+	if w := get(reverse, "/other", ""); w.Code != http.StatusNotFound || !jsontext.Value(w.Body.Bytes()).IsValid() {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
@@ -321,8 +321,8 @@ func TestNothingAtThisPath(t *testing.T) {
 func TestUpstreamDown(t *testing.T) {
 	const address = "127.0.0.1:1" // nobody listens there, and no system gives it to others
 	log, told := newLog()
-	s := newStage(t, false, func(c *guard.ProxyConfig) {
-		c.Routes = []guard.Route{routeTo(t, "/api", "http://"+address)}
+	s := newStage(t, false, func(c *proxy.Config) {
+		c.Routes = []proxy.Route{routeTo(t, "/api", "http://"+address)}
 		c.Log = log
 	})
 	answer, err := s.proxy.Client().Do(s.request(t, http.MethodGet, "/api/secret-path?secret=1", nil))
@@ -353,7 +353,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}))
 	defer upstream.Close()
-	s := newStage(t, false, func(c *guard.ProxyConfig) { c.Routes = []guard.Route{routeTo(t, "/", upstream.URL)} })
+	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	answer, err := s.proxy.Client().Do(s.request(t, http.MethodGet, "/", nil))
 	check(t, err)
 	defer answer.Body.Close()
@@ -363,7 +363,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 }
 
 func TestBodyLimit(t *testing.T) {
-	s := newStage(t, false, func(c *guard.ProxyConfig) { c.MaxBody = 10 })
+	s := newStage(t, false, func(c *proxy.Config) { c.MaxBody = 10 })
 	got := s.send(t, s.request(t, http.MethodPost, "/", strings.NewReader("0123456789")))
 	if got.body != "0123456789" {
 		t.Errorf("body %q", got.body)
@@ -395,7 +395,7 @@ func TestNoBodyLimitByDefault(t *testing.T) {
 // A body that breaks off is the client's fault, and no news about the upstream.
 func TestBodyThatBreaksOff(t *testing.T) {
 	log, told := newLog()
-	s := newStage(t, false, func(c *guard.ProxyConfig) { c.Log = log })
+	s := newStage(t, false, func(c *proxy.Config) { c.Log = log })
 	status := s.raw(t, "POST / HTTP/1.1", "Host: x", s.bearer(t), "Transfer-Encoding: chunked", "", "no length", "")
 	if status != http.StatusBadRequest {
 		t.Errorf("status %d", status)
@@ -418,15 +418,15 @@ func TestCaching(t *testing.T) {
 		{404, nil, []string{"no-store"}},
 		{304, nil, nil},
 	} {
-		proxy := newProxy(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reverse := newProxy(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header()["Cache-Control"] = c.says
 			w.Header().Set("Alt-Svc", `h3=":8443"`)
 			w.WriteHeader(c.status)
-		}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
+		}), proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
 		w := get(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("Pragma", "no-cache")
-			proxy.ServeHTTP(w, r)
+			reverse.ServeHTTP(w, r)
 		}), "/", h.token(t, "iSHARE"))
 		if got := w.Header().Values("Cache-Control"); w.Code != c.status || !slices.Equal(got, c.want) {
 			t.Errorf("%d %q: %d %q, want %q", c.status, c.says, w.Code, got, c.want)
@@ -454,7 +454,7 @@ func TestEncodingIsLeftAlone(t *testing.T) {
 // echo is a WebSocket server as far as the proxy can tell: it switches, and gives back what
 // it gets.
 var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header.Get("Sec-Websocket-Key") == "" || r.Header.Get(guard.HeaderPartyID) != string(consumer) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header.Get("Sec-Websocket-Key") == "" || r.Header.Get(proxy.HeaderPartyID) != string(consumer) {
 		http.Error(w, fmt.Sprint(r.Header), http.StatusBadRequest)
 		return
 	}
@@ -506,7 +506,7 @@ func (w *webSocket) wantEcho(t *testing.T, text string) {
 func TestWebSocket(t *testing.T) {
 	upstream := httptest.NewServer(echo)
 	defer upstream.Close()
-	s := newStage(t, false, func(c *guard.ProxyConfig) { c.Routes = []guard.Route{routeTo(t, "/", upstream.URL)} })
+	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
 	check(t, err)
 	defer conn.Close()
@@ -535,7 +535,7 @@ func TestWebSocketThatEndsOnOneSide(t *testing.T) {
 		got <- string(last)
 	}))
 	defer upstream.Close()
-	s := newStage(t, false, func(c *guard.ProxyConfig) { c.Routes = []guard.Route{routeTo(t, "/", upstream.URL)} })
+	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
 	check(t, err)
 	defer conn.Close()
@@ -559,8 +559,8 @@ func TestFailingTransport(t *testing.T) {
 		&net.OpError{Op: "dial", Err: timeout{}}: http.StatusBadGateway,
 		&net.OpError{Op: "read", Err: timeout{}}: http.StatusGatewayTimeout,
 	} {
-		proxy := newProxy(t, nil, guard.ProxyConfig{Checker: h, Transport: failing{err}, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
-		if w := get(proxy, "/", h.token(t, "iSHARE")); w.Code != status || !jsontext.Value(w.Body.Bytes()).IsValid() {
+		reverse := newProxy(t, nil, proxy.Config{Checker: h, Transport: failing{err}, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
+		if w := get(reverse, "/", h.token(t, "iSHARE")); w.Code != status || !jsontext.Value(w.Body.Bytes()).IsValid() {
 			t.Errorf("%v: %d %s", err, w.Code, w.Body)
 		}
 	}
@@ -580,8 +580,8 @@ func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, 
 func FuzzProxyHeaders(f *testing.F) {
 	h := newHouse(f)
 	var got http.Header
-	proxy := newProxy(f, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
-		guard.ProxyConfig{Checker: h, Routes: []guard.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}}}})
+	reverse := newProxy(f, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
+		proxy.Config{Checker: h, Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}}}})
 	token := h.token(f, "iSHARE")
 	for _, name := range []string{"X-Ishare-Party-Id", "x_ishare_party_id", "Connection", "X-Ishare-", "Upgrade", "Trailer", "Te"} {
 		f.Add(name, "evil")
@@ -593,11 +593,11 @@ func FuzzProxyHeaders(f *testing.F) {
 		r.Header["Authorization"] = []string{"Bearer " + token}
 		got = nil
 		w := httptest.NewRecorder()
-		proxy.ServeHTTP(w, r)
+		reverse.ServeHTTP(w, r)
 		if w.Code != http.StatusOK {
 			return
 		}
-		for name, want := range map[string]string{guard.HeaderPartyID: string(consumer), guard.HeaderClientID: string(alias)} {
+		for name, want := range map[string]string{proxy.HeaderPartyID: string(consumer), proxy.HeaderClientID: string(alias)} {
 			if values := got[name]; !slices.Equal(values, []string{want}) {
 				t.Errorf("%s: %q", name, values)
 			}
@@ -616,10 +616,10 @@ func FuzzProxyHeaders(f *testing.F) {
 
 // All routes that cannot be used are named at once, and a good one beside them is not.
 func TestRouteErrors(t *testing.T) {
-	_, err := guard.NewProxy(guard.ProxyConfig{Checker: newHouse(t), Log: quiet, OwnPaths: []string{"/own"}, Routes: []guard.Route{
+	_, err := proxy.New(proxy.Config{Checker: newHouse(t), Log: quiet, OwnPaths: []string{"/own"}, Routes: []proxy.Route{
 		routeTo(t, "/api", "http://x"), routeTo(t, "/API/", "http://x"), routeTo(t, "x", "http://x"), routeTo(t, "/own/x", "http://x"), routeTo(t, "/good", "http://x"),
 	}})
-	refused, _ := errors.AsType[guard.RouteErrors](err)
+	refused, _ := errors.AsType[proxy.RouteErrors](err)
 	var indexes []int
 	for _, e := range refused {
 		indexes = append(indexes, e.Index)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 )
 
 // What would break the upstream's request line, or make a tunnel, does not get there; and is
@@ -37,13 +37,13 @@ func TestRequestLine(t *testing.T) {
 		h := newHouse(t)
 		log, told := newLog()
 		asked := false
-		proxy := newProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }),
-			guard.ProxyConfig{Checker: h, Log: log, Routes: []guard.Route{routeTo(t, "/", "http://upstream")}})
+		reverse := newProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }),
+			proxy.Config{Checker: h, Log: log, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")}})
 		r := httptest.NewRequest(http.MethodGet, "/api/x", nil)
 		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
 		r.Method, r.URL.RawQuery = c.method, c.query
 		w := httptest.NewRecorder()
-		proxy.ServeHTTP(w, r)
+		reverse.ServeHTTP(w, r)
 		if w.Code != c.status || asked != (c.status == http.StatusOK) || (w.Header().Get("Allow") != "") != (c.status == http.StatusMethodNotAllowed) {
 			t.Errorf("%q ?%q: %d %v, upstream asked: %v", c.method, c.query, w.Code, w.Header(), asked)
 		}
@@ -79,7 +79,7 @@ func TestConnect(t *testing.T) {
 // To judge a path costs more than to send it.
 func TestLongPaths(t *testing.T) {
 	h := newHouse(t)
-	proxy := newProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
+	reverse := newProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
 	token := h.token(t, "iSHARE")
 	for text, want := range map[string]int{
 		"/" + strings.Repeat("a", 8191):       http.StatusOK,
@@ -89,7 +89,7 @@ func TestLongPaths(t *testing.T) {
 		"/" + strings.Repeat("%2F", 8192/3+1): http.StatusRequestURITooLong,
 		"/a?" + strings.Repeat("a", 16<<10):   http.StatusOK,
 	} {
-		if got := get(proxy, text, token).Code; got != want {
+		if got := get(reverse, text, token).Code; got != want {
 			t.Errorf("%.10s... of %d bytes: %d", text, len(text), got)
 		}
 	}

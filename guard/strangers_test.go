@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 )
 
 // What a client says of itself, of the way that it came, or of what it asks for, other than by the
@@ -20,8 +20,8 @@ import (
 func TestHeadersOfStrangers(t *testing.T) {
 	h := newHouse(t)
 	var got http.Header
-	proxy := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
-		guard.ProxyConfig{Checker: h, Routes: []guard.Route{routeTo(t, "/", "http://x")}})
+	reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
+		proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
 	token := h.token(t, "iSHARE")
 	for name, passes := range map[string]bool{
 		// Certificates.
@@ -51,7 +51,7 @@ func TestHeadersOfStrangers(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header.Set("Authorization", "Bearer "+token)
 			r.Header[spelling] = []string{"evil"}
-			proxy.ServeHTTP(httptest.NewRecorder(), r)
+			reverse.ServeHTTP(httptest.NewRecorder(), r)
 			if passed := slices.Equal(got[spelling], []string{"evil"}); passed != passes {
 				t.Errorf("%s passes: %t", spelling, passed)
 			}
@@ -65,24 +65,24 @@ func TestDestination(t *testing.T) {
 	admin := routeTo(t, "/admin", "http://x")
 	admin.Scope = []string{"admin"}
 	exact := routeTo(t, "/", "http://x")
-	exact.Paths = guard.PathsExact
+	exact.Paths = proxy.PathsExact
 	for name, c := range map[string]struct {
-		routes []guard.Route
+		routes []proxy.Route
 		passes bool
 	}{
-		"the whole upstream": {[]guard.Route{routeTo(t, "/", "http://x")}, true},
-		"another demand":     {[]guard.Route{routeTo(t, "/", "http://x"), admin}, false},
-		"exact":              {[]guard.Route{exact}, false},
-		"below a path":       {[]guard.Route{routeTo(t, "/files", "http://x")}, false},
-		"a part of it":       {[]guard.Route{routeTo(t, "/", "http://x/base")}, false},
+		"the whole upstream": {[]proxy.Route{routeTo(t, "/", "http://x")}, true},
+		"another demand":     {[]proxy.Route{routeTo(t, "/", "http://x"), admin}, false},
+		"exact":              {[]proxy.Route{exact}, false},
+		"below a path":       {[]proxy.Route{routeTo(t, "/files", "http://x")}, false},
+		"a part of it":       {[]proxy.Route{routeTo(t, "/", "http://x/base")}, false},
 	} {
 		var got http.Header
-		proxy := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }), guard.ProxyConfig{Checker: h, Routes: c.routes})
+		reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }), proxy.Config{Checker: h, Routes: c.routes})
 		r := httptest.NewRequest("COPY", "/files/a", nil)
 		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
 		r.Header.Set("Destination", "http://example.com/admin/a")
 		r.Header.Set("Depth", "0")
-		proxy.ServeHTTP(httptest.NewRecorder(), r)
+		reverse.ServeHTTP(httptest.NewRecorder(), r)
 		if got.Get("Depth") == "" || got.Get("Destination") != "" != c.passes {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -97,14 +97,14 @@ func TestAnswersThatFetchFiles(t *testing.T) {
 	others := []string{"X-Accel-Buffering", "X-Accel-Expires", "Location", "Access-Control-Allow-Origin", "X-Ratelimit-Limit"}
 	route := routeTo(t, "/", "http://x")
 	route.Preflight = true
-	proxy := newProxy(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	reverse := newProxy(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for _, name := range slices.Concat(fetch, others) {
 			w.Header()[name] = []string{"/internal"}
 		}
-	}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{route}})
+	}), proxy.Config{Checker: h, Routes: []proxy.Route{route}})
 	preflight := httptest.NewRecorder()
-	proxy.ServeHTTP(preflight, preflightRequest("/"))
-	answer := get(proxy, "/", h.token(t, "iSHARE"))
+	reverse.ServeHTTP(preflight, preflightRequest("/"))
+	answer := get(reverse, "/", h.token(t, "iSHARE"))
 	for _, name := range slices.Concat(fetch, others) {
 		if answer.Header().Get(name) != "/internal" {
 			t.Errorf("%s does not pass", name)
@@ -121,18 +121,18 @@ func TestPassToken(t *testing.T) {
 	var got http.Header
 	route := routeTo(t, "/passes", "http://x")
 	route.PassToken, route.Preflight = true, true
-	proxy := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
-		guard.ProxyConfig{Checker: h, Routes: []guard.Route{route, routeTo(t, "/", "http://x")}})
+	reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
+		proxy.Config{Checker: h, Routes: []proxy.Route{route, routeTo(t, "/", "http://x")}})
 	value := "bEARER " + h.token(t, "iSHARE")
 	for path, passes := range map[string]bool{"/passes/x": true, "/other": false} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		r.Header = http.Header{"Authorization": {value}, "authorization_": {"evil"}, "Connection": {"Authorization"}, "X-Ishare-Party-Id": {"evil"}}
 		got = nil
-		proxy.ServeHTTP(httptest.NewRecorder(), r)
+		reverse.ServeHTTP(httptest.NewRecorder(), r)
 		if values := got["Authorization"]; passes != slices.Equal(values, []string{value}) || !passes && values != nil {
 			t.Errorf("%s: %q", path, values)
 		}
-		if got.Get(guard.HeaderPartyID) != string(consumer) {
+		if got.Get(proxy.HeaderPartyID) != string(consumer) {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
@@ -141,7 +141,7 @@ func TestPassToken(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/passes", nil)
 		r.Header.Set("Authorization", value)
 		w := httptest.NewRecorder()
-		proxy.ServeHTTP(w, r)
+		reverse.ServeHTTP(w, r)
 		if got != nil || w.Code == http.StatusOK {
 			t.Errorf("%q: %d, the upstream got %v", value, w.Code, got)
 		}
@@ -165,13 +165,13 @@ func TestPreflight(t *testing.T) {
 	var got *http.Request
 	open := routeTo(t, "/open", "http://x")
 	open.Preflight = true
-	proxy := newProxy(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	reverse := newProxy(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		w.Header().Set("Access-Control-Allow-Origin", "https://app.example")
 		w.Header().Set("Content-Type", "text/plain")
 		w.Header().Set("X-Accel-Redirect", "/x")
 		io.WriteString(w, "secret data")
-	}), guard.ProxyConfig{Checker: h, Routes: []guard.Route{open, routeTo(t, "/closed", "http://x")}})
+	}), proxy.Config{Checker: h, Routes: []proxy.Route{open, routeTo(t, "/closed", "http://x")}})
 	for _, c := range []struct {
 		name   string
 		target string
@@ -198,7 +198,7 @@ func TestPreflight(t *testing.T) {
 			r := preflightRequest(c.target)
 			c.change(r)
 			w := httptest.NewRecorder()
-			proxy.ServeHTTP(w, r)
+			reverse.ServeHTTP(w, r)
 			if w.Code != c.status || (got != nil) != c.passes || strings.Contains(w.Body.String(), "secret") {
 				t.Fatalf("%d %s, passes %t", w.Code, w.Body, got != nil)
 			}
@@ -226,8 +226,8 @@ func TestPreflight(t *testing.T) {
 	r := preflightRequest("/open")
 	r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
 	w := httptest.NewRecorder()
-	proxy.ServeHTTP(w, r)
-	if w.Code != http.StatusOK || w.Body.String() != "secret data" || got.Header.Get(guard.HeaderPartyID) != string(consumer) {
+	reverse.ServeHTTP(w, r)
+	if w.Code != http.StatusOK || w.Body.String() != "secret data" || got.Header.Get(proxy.HeaderPartyID) != string(consumer) {
 		t.Errorf("with a token: %d %s", w.Code, w.Body)
 	}
 }
@@ -243,8 +243,8 @@ func TestPreflightMakesNoWebSocket(t *testing.T) {
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	}))
 	t.Cleanup(upstream.Close)
-	s := newStage(t, false, func(c *guard.ProxyConfig) {
-		c.Routes = []guard.Route{{Path: "/", Upstream: parseURL(t, upstream.URL), Preflight: true}}
+	s := newStage(t, false, func(c *proxy.Config) {
+		c.Routes = []proxy.Route{{Path: "/", Upstream: parseURL(t, upstream.URL), Preflight: true}}
 	})
 	if status := s.raw(t, "OPTIONS / HTTP/1.1", "Host: x", "Origin: https://app.example", "Access-Control-Request-Method: PUT", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "", ""); status != http.StatusBadGateway {
 		t.Errorf("status %d", status)
@@ -254,12 +254,12 @@ func TestPreflightMakesNoWebSocket(t *testing.T) {
 // An upstream that is down is told of by those who may use it, not by every stranger.
 func TestPreflightOfAnUpstreamThatIsDown(t *testing.T) {
 	log, told := newLog()
-	proxy := newProxy(t, nil, guard.ProxyConfig{
+	reverse := newProxy(t, nil, proxy.Config{
 		Checker: newHouse(t), Log: log, Transport: failing{io.ErrUnexpectedEOF},
-		Routes: []guard.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}, Preflight: true}},
+		Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}, Preflight: true}},
 	})
 	w := httptest.NewRecorder()
-	proxy.ServeHTTP(w, preflightRequest("/"))
+	reverse.ServeHTTP(w, preflightRequest("/"))
 	if text := told.String(); w.Code != http.StatusBadGateway || strings.Contains(text, `"WARN"`) || !strings.Contains(text, "out of reach") {
 		t.Errorf("%d, log: %s", w.Code, text)
 	}
@@ -279,15 +279,15 @@ func TestPreflightsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, told := newLog()
 		transport := slowTransport{make(chan struct{})}
-		proxy := newProxy(t, nil, guard.ProxyConfig{
+		reverse := newProxy(t, nil, proxy.Config{
 			Checker: newHouse(t), Log: log, Transport: transport,
-			Routes: []guard.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}, Preflight: true}},
+			Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}, Preflight: true}},
 		})
 		codes := make(chan int)
 		start := time.Now()
 		ask := func() {
 			w := httptest.NewRecorder()
-			proxy.ServeHTTP(w, preflightRequest("/"))
+			reverse.ServeHTTP(w, preflightRequest("/"))
 			codes <- w.Code
 		}
 		for range 64 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -34,14 +35,14 @@ func ways() []way {
 		}},
 		{"forward-auth", func(tb testing.TB, checker guard.Checker, scopes []string) http.Handler {
 			tb.Helper()
-			auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: checker, Log: quiet})
+			auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: checker, Log: quiet})
 			check(tb, err)
 			return &gateway{auth: auth, upstream: orders(), query: url.Values{"scope": scopes, "status": {"exact"}}}
 		}},
 		{"proxy", func(tb testing.TB, checker guard.Checker, scopes []string) http.Handler {
 			tb.Helper()
-			return newProxy(tb, orders(), guard.ProxyConfig{
-				Checker: checker, Routes: []guard.Route{routeTo(tb, "/", "http://upstream.example", scopes...)},
+			return newProxy(tb, orders(), proxy.Config{
+				Checker: checker, Routes: []proxy.Route{routeTo(tb, "/", "http://upstream.example", scopes...)},
 			})
 		}},
 	}
@@ -62,7 +63,7 @@ func orders() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, r *http.Request) {
 		var values []string
-		for _, name := range []string{guard.HeaderClientID, guard.HeaderPartyID, guard.HeaderScope, guard.HeaderThumbprint} {
+		for _, name := range []string{proxy.HeaderClientID, proxy.HeaderPartyID, proxy.HeaderScope, proxy.HeaderThumbprint} {
 			values = append(values, r.Header.Values(name)...)
 		}
 		io.WriteString(w, strings.Join(values, " "))
@@ -87,7 +88,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Write(answer.Body.Bytes())
 		return
 	}
-	for _, name := range []string{guard.HeaderClientID, guard.HeaderPartyID, guard.HeaderScope, guard.HeaderThumbprint} {
+	for _, name := range []string{proxy.HeaderClientID, proxy.HeaderPartyID, proxy.HeaderScope, proxy.HeaderThumbprint} {
 		r.Header[name] = answer.Header()[name]
 	}
 	g.upstream.ServeHTTP(w, r)
@@ -208,7 +209,7 @@ func TestEveryWay(t *testing.T) {
 
 // spoof adds what a client might send to pass as somebody else.
 func spoof(h http.Header) {
-	for _, name := range []string{guard.HeaderClientID, guard.HeaderPartyID, guard.HeaderScope, guard.HeaderThumbprint} {
+	for _, name := range []string{proxy.HeaderClientID, proxy.HeaderPartyID, proxy.HeaderScope, proxy.HeaderThumbprint} {
 		h[name] = []string{"did:ishare:EU.NL.NTRNL-66666666"}
 	}
 }
@@ -261,7 +262,7 @@ func wantRefusal(t *testing.T, answer *httptest.ResponseRecorder, code string, s
 // nginx knows 401 and 403 only.
 func TestForwardAuthForNginx(t *testing.T) {
 	h := newHouse(t)
-	auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h, Log: quiet})
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: quiet})
 	check(t, err)
 	for _, c := range []struct {
 		name, value, query string
@@ -298,13 +299,13 @@ func TestForwardAuthForNginx(t *testing.T) {
 func TestForwardAuthAskedWrongly(t *testing.T) {
 	h := newHouse(t)
 	log, told := newLog()
-	auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h, Log: log})
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: log})
 	check(t, err)
 	token := h.token(t, "iSHARE")
 	for _, query := range []string{
 		"?scopes=orders", "?Scope=orders", "?scope=", "?scope=%22", "?scope=a++b", "?scope=%zz", "?status=", "?status=200", "?status=exact&status=exact", "?x=1", "?scope=iSHARE;x", "?=",
 	} {
-		if w := get(auth, "/auth"+query, token); w.Code != http.StatusInternalServerError || w.Header().Get(guard.HeaderPartyID) != "" {
+		if w := get(auth, "/auth"+query, token); w.Code != http.StatusInternalServerError || w.Header().Get(proxy.HeaderPartyID) != "" {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
 		}
 	}
@@ -316,9 +317,9 @@ func TestForwardAuthAskedWrongly(t *testing.T) {
 // Envoy puts the client's path and query behind ours.
 func TestForwardAuthVerbatim(t *testing.T) {
 	h := newHouse(t)
-	auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h, Log: quiet, Verbatim: true})
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: quiet, Verbatim: true})
 	check(t, err)
-	if w := get(auth, "/auth/orders?scope=nonsense&x=%zz", h.token(t, "iSHARE")); w.Code != http.StatusOK || w.Header().Get(guard.HeaderPartyID) != string(consumer) {
+	if w := get(auth, "/auth/orders?scope=nonsense&x=%zz", h.token(t, "iSHARE")); w.Code != http.StatusOK || w.Header().Get(proxy.HeaderPartyID) != string(consumer) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	r := httptest.NewRequest(http.MethodPost, "/auth/orders", strings.NewReader("body"))
@@ -332,7 +333,7 @@ func TestForwardAuthVerbatim(t *testing.T) {
 
 func FuzzForwardAuth(f *testing.F) {
 	h := newHouse(f)
-	auth, err := guard.NewForwardAuth(guard.ForwardAuthConfig{Checker: h, Log: quiet})
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: quiet})
 	check(f, err)
 	token := h.token(f, "iSHARE", "orders")
 	for _, seed := range []string{"", "scope=orders", "scope=orders%20iSHARE&status=exact", "scope=&scope=x", "%zz", "scope=a;b", "status=exact"} {
@@ -348,8 +349,8 @@ func FuzzForwardAuth(f *testing.F) {
 			return
 		}
 		_, got, _ := strings.Cut(authorization, " ")
-		if got != token || w.Header().Get(guard.HeaderPartyID) != string(consumer) {
-			t.Fatalf("%q is let in as %q", authorization, w.Header().Get(guard.HeaderPartyID))
+		if got != token || w.Header().Get(proxy.HeaderPartyID) != string(consumer) {
+			t.Fatalf("%q is let in as %q", authorization, w.Header().Get(proxy.HeaderPartyID))
 		}
 		asked, err := url.ParseQuery(query)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -85,7 +85,7 @@ func parseURL(tb testing.TB, text string) *url.URL {
 }
 
 // newProxy makes a proxy whose upstreams are all this handler, unless there is a transport.
-func newProxy(tb testing.TB, upstream http.Handler, c guard.ProxyConfig) *guard.Proxy {
+func newProxy(tb testing.TB, upstream http.Handler, c proxy.Config) *proxy.Proxy {
 	tb.Helper()
 	if c.Transport == nil {
 		c.Transport = handlerTransport{upstream}
@@ -93,14 +93,14 @@ func newProxy(tb testing.TB, upstream http.Handler, c guard.ProxyConfig) *guard.
 	if c.Log == nil {
 		c.Log = quiet
 	}
-	p, err := guard.NewProxy(c)
+	p, err := proxy.New(c)
 	check(tb, err)
 	return p
 }
 
-func routeTo(tb testing.TB, path, upstream string, scope ...string) guard.Route {
+func routeTo(tb testing.TB, path, upstream string, scope ...string) proxy.Route {
 	tb.Helper()
-	return guard.Route{Path: path, Upstream: parseURL(tb, upstream), Scope: scope}
+	return proxy.Route{Path: path, Upstream: parseURL(tb, upstream), Scope: scope}
 }
 
 // get asks a handler, with the token if it is not empty.

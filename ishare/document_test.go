@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 var update = flag.Bool("update", false, "write docs/rules.md instead of comparing it")
@@ -41,41 +41,41 @@ func TestRulesDocument(t *testing.T) {
 // before, through the last one named here.
 type stage struct {
 	title   string
-	through *ishare.Rule
+	through *rule.Rule
 	intro   string
 }
 
 var stages = []stage{
 	{
-		"The request", ishare.RequestClientAuthentication,
+		"The request", rule.RequestClientAuthentication,
 		"What can be seen without looking at the assertion. Parameters that the server does not know are ignored.",
 	},
 	{
-		"The assertion as a signed object", ishare.JWTPayload,
+		"The assertion as a signed object", rule.JWTPayload,
 		"Whether `client_assertion` can be read at all. JSON is read strictly: exact member names, each once, valid UTF-8, nothing behind the value.",
 	},
 	{
-		"What the assertion claims", ishare.ClaimNbf,
+		"What the assertion claims", rule.ClaimNbf,
 		"Claims are checked before certificates, as comparing text costs nothing beside cryptography. Nothing is believed yet.",
 	},
 	{
-		"The certificates", ishare.ChainUntrusted,
+		"The certificates", rule.ChainUntrusted,
 		"A chain without a trusted CA is refused before any signature is verified.",
 	},
 	{
-		"The signature", ishare.JWTSignature,
+		"The signature", rule.JWTSignature,
 		"From here on the assertion is known to come from the holder of the certificate. Only now may the server call others.",
 	},
 	{
-		"The party", ishare.PartyPolicy,
+		"The party", rule.PartyPolicy,
 		"What the Participant Registry, or the file of participants, says of the client.",
 	},
 	{
-		"Revocation", ishare.CertificateRevoked,
+		"Revocation", rule.CertificateRevoked,
 		"The addresses of OCSP responders and CRLs stand in the certificates, so they are followed only when the chain is trusted.",
 	},
 	{
-		"Replay", ishare.JTIReplayed,
+		"Replay", rule.JTIReplayed,
 		"The last rule, because it is the only one that leaves a trace: an assertion that fails any other is not remembered, so that nobody can use up the `jti` of somebody else.",
 	},
 }
@@ -122,7 +122,7 @@ try again after that many seconds, with a new assertion.
 func writeRules(t *testing.T) []byte {
 	t.Helper()
 	var page bytes.Buffer
-	example := ishare.ClaimAud
+	example := rule.ClaimAud
 	fmt.Fprintf(&page, code(rulesIntro), example.Status, http.StatusText(example.Status), example.Code, example.Reject().Description())
 	fmt.Fprint(&page, "\n## In the order of evaluation\n\n")
 	groups := group(t)
@@ -131,7 +131,7 @@ func writeRules(t *testing.T) []byte {
 		writeContents(&page, groups[i])
 	}
 	fmt.Fprintf(&page, "\nAnd outside of the order:\n\n- %s\n", link("When the server cannot decide"))
-	writeContents(&page, ishare.Faults())
+	writeContents(&page, rule.Outages())
 	for i, s := range stages {
 		fmt.Fprintf(&page, "\n## %s\n\n%s\n", s.title, s.intro)
 		for _, rule := range groups[i] {
@@ -139,17 +139,17 @@ func writeRules(t *testing.T) []byte {
 		}
 	}
 	fmt.Fprintf(&page, "\n%s", code(faultsIntro))
-	for _, fault := range ishare.Faults() {
+	for _, fault := range rule.Outages() {
 		writeRule(&page, fault)
 	}
 	return page.Bytes()
 }
 
 // group cuts the catalogue into the stages, and fails unless they fit exactly.
-func group(t *testing.T) [][]*ishare.Rule {
+func group(t *testing.T) [][]*rule.Rule {
 	t.Helper()
-	rest := ishare.Rules()
-	var groups [][]*ishare.Rule
+	rest := rule.All()
+	var groups [][]*rule.Rule
 	for _, s := range stages {
 		i := slices.Index(rest, s.through)
 		if i < 0 {
@@ -164,18 +164,18 @@ func group(t *testing.T) [][]*ishare.Rule {
 	return groups
 }
 
-func writeRule(page *bytes.Buffer, rule *ishare.Rule) {
-	fmt.Fprintf(page, "\n### `%s`\n\n%s.\n\n", rule.ID, prose(rule.Title))
-	fmt.Fprintf(page, "- **Source:** %s\n", prose(rule.Spec))
-	fmt.Fprintf(page, "- **Answer:** %d %s, `%s`%s\n", rule.Status, http.StatusText(rule.Status), rule.Code, headers(rule))
-	fmt.Fprintf(page, "- **Sentence:** %s\n", prose(rule.Sentence))
-	fmt.Fprintf(page, "- **To mend it:** %s\n", prose(rule.Hint))
+func writeRule(page *bytes.Buffer, reason *rule.Rule) {
+	fmt.Fprintf(page, "\n### `%s`\n\n%s.\n\n", reason.ID, prose(reason.Title))
+	fmt.Fprintf(page, "- **Source:** %s\n", prose(reason.Spec))
+	fmt.Fprintf(page, "- **Answer:** %d %s, `%s`%s\n", reason.Status, http.StatusText(reason.Status), reason.Code, headers(reason))
+	fmt.Fprintf(page, "- **Sentence:** %s\n", prose(reason.Sentence))
+	fmt.Fprintf(page, "- **To mend it:** %s\n", prose(reason.Hint))
 }
 
 // headers tells of the header fields that an answer carries besides those of every
 // refusal.
-func headers(rule *ishare.Rule) string {
-	switch rule.Status {
+func headers(reason *rule.Rule) string {
+	switch reason.Status {
 	case http.StatusMethodNotAllowed:
 		return ", with `Allow: POST`"
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
@@ -192,7 +192,7 @@ func prose(text string) string {
 	return strings.NewReplacer("*", `\*`, "[", `\[`, "]", `\]`, "<", "&lt;", "`", "\\`").Replace(text)
 }
 
-func writeContents(page *bytes.Buffer, rules []*ishare.Rule) {
+func writeContents(page *bytes.Buffer, rules []*rule.Rule) {
 	for _, rule := range rules {
 		fmt.Fprintf(page, "   - %s: %s\n", link("`"+rule.ID+"`"), prose(rule.Title))
 	}

@@ -15,6 +15,14 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
+// TokenPath is where the token endpoint is, below the base URL of a server (iSHARE 3.0, access
+// token).
+const TokenPath = "/connect/token"
+
+// ErrUnknownParty is wrapped by a source of party records that was asked and
+// knows no such participant: a definite answer, unlike a source out of reach.
+var ErrUnknownParty = errors.New("no such participant")
+
 // Types of the claims that a party record makes and that a token request
 // depends on. Others are carried along and mean nothing here.
 const (

@@ -133,3 +133,40 @@ func continentOf(country string) (string, error) {
 	}
 	return "", fmt.Errorf("%w: no continent is known for %q", errPartyID, country)
 }
+
+// CharacterName names a character in a sentence, also one that cannot be seen.
+func CharacterName(r rune) string {
+	switch r {
+	case '\n':
+		return "a line feed"
+	case '\r':
+		return "a carriage return"
+	case '\t':
+		return "a tab"
+	case ' ':
+		return "a blank"
+	}
+	if r > ' ' && r <= '~' {
+		return "the character " + string(r)
+	}
+	return fmt.Sprintf("the character %U", r)
+}
+
+// StrayCharacter says in a sentence about a value where it holds a character that may not stand in it:
+// "ends with a line feed". It is empty when there is none.
+func StrayCharacter(value string, allowed func(rune) bool) string {
+	stray := func(r rune) bool { return !allowed(r) }
+	at := strings.IndexFunc(value, stray)
+	if at < 0 {
+		return ""
+	}
+	if strings.TrimFunc(value[at:], stray) == "" { // the last is the one to take off first
+		r, _ := utf8.DecodeLastRuneInString(value)
+		return "ends with " + CharacterName(r)
+	}
+	r, _ := utf8.DecodeRuneInString(value[at:])
+	if at == 0 {
+		return "begins with " + CharacterName(r)
+	}
+	return fmt.Sprintf("holds %s at place %d of %d", CharacterName(r), at+1, len(value))
+}

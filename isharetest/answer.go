@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // An Answer is what a server said to a token request (RFC 6749 sections 5.1 and
@@ -59,8 +59,8 @@ func (r *Request) Send(base string) (*Answer, error) {
 // "" when it begins with none: servers other than Waybill name none.
 func (a *Answer) RuleID() string {
 	id, _, _ := strings.Cut(a.Description, ":")
-	known := func(r *ishare.Rule) bool { return r.ID == id }
-	if slices.ContainsFunc(ishare.Rules(), known) || slices.ContainsFunc(ishare.Faults(), known) {
+	known := func(r *rule.Rule) bool { return r.ID == id }
+	if slices.ContainsFunc(rule.All(), known) || slices.ContainsFunc(rule.Outages(), known) {
 		return id
 	}
 	return ""
@@ -69,8 +69,8 @@ func (a *Answer) RuleID() string {
 // Meets returns nil when the answer is the one that a request asks for: a token
 // when rule is nil, and otherwise the status and the error code of the rule, and no
 // other rule's id.
-func (a *Answer) Meets(rule *ishare.Rule) error {
-	if rule == nil {
+func (a *Answer) Meets(reason *rule.Rule) error {
+	if reason == nil {
 		if a.Status != http.StatusOK || a.AccessToken == "" || a.Error != "" {
 			return fmt.Errorf("isharetest: no token, but status %d, error %q: %s", a.Status, a.Error, a.Description)
 		}
@@ -80,14 +80,14 @@ func (a *Answer) Meets(rule *ishare.Rule) error {
 	if a.AccessToken != "" {
 		problems = append(problems, errors.New("isharetest: the server gave a token"))
 	}
-	if a.Status != rule.Status {
-		problems = append(problems, fmt.Errorf("isharetest: status %d, want %d", a.Status, rule.Status))
+	if a.Status != reason.Status {
+		problems = append(problems, fmt.Errorf("isharetest: status %d, want %d", a.Status, reason.Status))
 	}
-	if a.Error != rule.Code {
-		problems = append(problems, fmt.Errorf("isharetest: error %q, want %q", a.Error, rule.Code))
+	if a.Error != reason.Code {
+		problems = append(problems, fmt.Errorf("isharetest: error %q, want %q", a.Error, reason.Code))
 	}
-	if id := a.RuleID(); id != "" && id != rule.ID {
-		problems = append(problems, fmt.Errorf("isharetest: refused by %s, want %s", id, rule.ID))
+	if id := a.RuleID(); id != "" && id != reason.ID {
+		problems = append(problems, fmt.Errorf("isharetest: refused by %s, want %s", id, reason.ID))
 	}
 	return errors.Join(problems...)
 }

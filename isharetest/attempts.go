@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // An Attempt is a token request, or a row of them, at the server that the
@@ -12,7 +13,7 @@ import (
 type Attempt struct {
 	// Rule is the one by which the server must refuse, or nil when it must give a
 	// token.
-	Rule *ishare.Rule
+	Rule *rule.Rule
 	// Name tells attempts at one rule apart.
 	Name string
 	// About says what is wrong, or what is unusual and right, in a sentence.
@@ -91,7 +92,7 @@ func (s *Attempts) Parties() []*Party { return slices.Clone(s.parties) }
 // All lists every attempt, the right ones first and the others in the order of the
 // catalogue.
 func (s *Attempts) All() []Attempt {
-	order := ishare.Rules()
+	order := rule.All()
 	return slices.SortedStableFunc(slices.Values(s.all), func(a, b Attempt) int {
 		return slices.Index(order, a.Rule) - slices.Index(order, b.Rule)
 	})
@@ -99,8 +100,8 @@ func (s *Attempts) All() []Attempt {
 
 // Breaking lists the attempts that must be refused by this rule, or for nil those
 // that must get a token.
-func (s *Attempts) Breaking(rule *ishare.Rule) []Attempt {
-	return slices.DeleteFunc(slices.Clone(s.all), func(a Attempt) bool { return a.Rule != rule })
+func (s *Attempts) Breaking(reason *rule.Rule) []Attempt {
+	return slices.DeleteFunc(slices.Clone(s.all), func(a Attempt) bool { return a.Rule != reason })
 }
 
 // A variant is one way of breaking a rule, by editing a right request.
@@ -111,23 +112,23 @@ type variant struct {
 }
 
 // breaking makes attempts of the consumer at a rule.
-func (s *Attempts) breaking(rule *ishare.Rule, variants ...variant) []Attempt {
+func (s *Attempts) breaking(reason *rule.Rule, variants ...variant) []Attempt {
 	attempts := make([]Attempt, len(variants))
 	for i, v := range variants {
-		attempts[i] = s.attempt(rule, s.Consumer, v)
+		attempts[i] = s.attempt(reason, s.Consumer, v)
 	}
 	return attempts
 }
 
 // attempt makes an attempt of a client. What concerns the assertion shows in it,
 // unless [inRequest] says otherwise.
-func (s *Attempts) attempt(rule *ishare.Rule, client *Party, v variant) Attempt {
+func (s *Attempts) attempt(reason *rule.Rule, client *Party, v variant) Attempt {
 	return Attempt{
-		Rule: rule, Name: v.name, About: v.about, Official: v.official,
-		Alone: rule == nil || !strings.HasPrefix(rule.ID, "request."),
+		Rule: reason, Name: v.name, About: v.about, Official: v.official,
+		Alone: reason == nil || !strings.HasPrefix(reason.ID, "request."),
 		steps: func() []*Request {
 			r := client.Request(s.audience[0])
-			r.Expect = rule
+			r.Expect = reason
 			if v.edit != nil {
 				v.edit(r)
 			}
@@ -145,10 +146,10 @@ func inRequest(attempts []Attempt) []Attempt {
 }
 
 // inRow makes an attempt of several requests.
-func inRow(rule *ishare.Rule, name, about string, steps func() []*Request) Attempt {
-	return Attempt{Rule: rule, Name: name, About: about, steps: func() []*Request {
+func inRow(reason *rule.Rule, name, about string, steps func() []*Request) Attempt {
+	return Attempt{Rule: reason, Name: name, About: about, steps: func() []*Request {
 		row := steps()
-		row[len(row)-1].Expect = rule
+		row[len(row)-1].Expect = reason
 		return row
 	}}
 }

@@ -15,13 +15,14 @@ import (
 
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // A forgery is an identity of the consumer with a certificate, or a chain, that
 // breaks a rule, or for nil none. The leaf is registered for the consumer, so that
 // nothing else can be the reason for a refusal.
 type forgery struct {
-	rule        *ishare.Rule
+	rule        *rule.Rule
 	name, about string
 	official    string
 	identity    *testca.Identity
@@ -167,13 +168,13 @@ func (s *Attempts) wrongKeys() []forgery {
 		{name: "Ed25519", about: "The seal's key is Ed25519.", identity: s.keyed(ed)},
 		{name: "issuer of 1024 bits", about: "The issuing CA's key has 1024 bits.", identity: s.below(short)},
 	}
-	return by(ishare.CertificateKey, forgeries)
+	return by(rule.CertificateKey, forgeries)
 }
 
 // by sets the rule that forgeries break.
-func by(rule *ishare.Rule, forgeries []forgery) []forgery {
+func by(reason *rule.Rule, forgeries []forgery) []forgery {
 	for i := range forgeries {
-		forgeries[i].rule = rule
+		forgeries[i].rule = reason
 	}
 	return forgeries
 }
@@ -188,7 +189,7 @@ func (s *Attempts) wrongValidity() []forgery {
 		c.NotBefore, c.NotAfter = time.Now().AddDate(-3, 0, 0), time.Now().Add(-time.Hour)
 	}
 	future := func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }
-	return by(ishare.CertificateValidity, []forgery{
+	return by(rule.CertificateValidity, []forgery{
 		{name: "expired", about: "The seal expired an hour ago.", official: "certificate expired", identity: s.changed(expired)},
 		{name: "not yet valid", about: "The seal is valid from an hour from now.", identity: s.changed(future)},
 		{name: "issuer expired", about: "The issuing CA expired an hour ago.", identity: s.issuing(expired)},
@@ -204,7 +205,7 @@ func (s *Attempts) wrongUsage() []forgery {
 		c.IsCA = true
 		c.KeyUsage |= x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign
 	})
-	return by(ishare.CertificateUsage, []forgery{
+	return by(rule.CertificateUsage, []forgery{
 		{name: "leaf is a CA", about: "The seal is a CA.", identity: ca},
 		{name: "root first", about: "The chain begins with the root.", identity: s.own(3, 2, 1, 0)},
 		{name: "keyEncipherment", about: "The seal's key usage is keyEncipherment.", identity: usage(x509.KeyUsageKeyEncipherment)},
@@ -219,7 +220,7 @@ func (s *Attempts) wrongOrder() []forgery {
 	follows.Chain = append(follows.Chain, strangeRoot())
 	between := s.own(0)
 	between.Chain = append(between.Chain, other, s.Consumer.Certificates[1], s.Consumer.Certificates[2], s.ca.Root())
-	return by(ishare.ChainOrder, []forgery{
+	return by(rule.ChainOrder, []forgery{
 		{name: "issuers from the root down", about: "The issuers stand in the wrong order.", identity: s.own(0, 3, 2, 1)},
 		{name: "two exchanged", about: "The issuing CA and the sub CA are exchanged.", identity: s.own(0, 2, 1, 3)},
 		{name: "link missing", about: "The sub CA is missing.", identity: s.own(0, 1, 3)},
@@ -239,7 +240,7 @@ func strangeRoot() *x509.Certificate {
 // wrongSignatureInChain: the names fit, the signatures do not.
 func (s *Attempts) wrongSignatureInChain() []forgery {
 	sha1 := func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA }
-	return by(ishare.ChainOrder, []forgery{
+	return by(rule.ChainOrder, []forgery{
 		{name: "another key under the same name", about: "An issuing CA with the name of the real one and another key issued the seal, and the real one is shown.", identity: s.swapped(1)},
 		{name: "last link", about: "Another CA with the same names issued the seal, and the trusted root is shown in place of its own.", identity: s.swapped(3)},
 		{name: "altered", about: "The seal's serial number was changed after it was signed.", identity: s.altered()},
@@ -274,7 +275,7 @@ func (s *Attempts) altered() *testca.Identity {
 
 func (s *Attempts) wrongIssuers() []forgery {
 	leaf := &testca.Identity{Key: s.Other.Key, Chain: s.Other.Certificates}
-	return by(ishare.ChainIssuer, []forgery{
+	return by(rule.ChainIssuer, []forgery{
 		{name: "leaf as a CA", about: "Another party's seal issued the seal: every participant could pass as every other.", identity: s.below(leaf)},
 		{name: "CA:FALSE", about: "The issuing CA's basic constraints say that it is none.", identity: s.issuing(func(c *x509.Certificate) {
 			c.IsCA, c.MaxPathLen = false, 0
@@ -303,7 +304,7 @@ func (s *Attempts) wrongPaths() []forgery {
 	constrained := s.authority(testca.Issuing, nil, func(c *x509.Certificate) {
 		c.PermittedDNSDomainsCritical, c.PermittedEmailAddresses = true, []string{"permitted.example.org"}
 	})
-	return by(ishare.ChainIssuer, []forgery{
+	return by(rule.ChainIssuer, []forgery{
 		{name: "path length", about: "The sub CA may have no CA below it, and has one.", identity: s.below(s.authority(testca.Issuing, pathLength, nil))},
 		{name: "name constraints", about: "The issuing CA may issue for other mail domains than the seal's.", identity: s.seal(testca.SealRequest{
 			Issuer: constrained, Template: func(c *x509.Certificate) { c.EmailAddresses = []string{"seal@elsewhere.example.org"} },
@@ -315,7 +316,7 @@ func (s *Attempts) wrongPaths() []forgery {
 
 func (s *Attempts) untrusted() []forgery {
 	selfSigned := must(testca.SelfSign(must(s.ca.ca.SealTemplate(s.sealRequest(testca.SealRequest{}))), s.Consumer.Key))
-	return by(ishare.ChainUntrusted, []forgery{
+	return by(rule.ChainUntrusted, []forgery{
 		{name: "another CA", about: "A CA that is not trusted issued the seal.", official: "certificate untrusted", identity: s.stranded()},
 		{name: "self-signed", about: "The seal is signed with its own key.", identity: selfSigned},
 		{name: "leaf only", about: "x5c holds the seal alone.", identity: s.own(0)},

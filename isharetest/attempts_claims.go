@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // beyondLeeway is further off than any server lets a clock be.
@@ -16,15 +17,15 @@ const beyondLeeway = 2 * time.Minute
 // claimAttempts break the rules about what the assertion claims.
 func (s *Attempts) claimAttempts() []Attempt {
 	return slices.Concat(
-		s.breaking(ishare.ClaimIss, s.wrongIss()...),
-		inRequest(s.breaking(ishare.ClaimIss, s.wrongIssOfRequest()...)),
-		s.breaking(ishare.ClaimSub, s.wrongSub()...),
-		s.breaking(ishare.ClaimAud, s.wrongAud()...),
-		s.breaking(ishare.ClaimJTI, wrongJTI()...),
-		s.breaking(ishare.ClaimIat, wrongIat()...),
-		s.breaking(ishare.ClaimExp, wrongExp()...),
-		s.breaking(ishare.ClaimLifetime, wrongLifetimes()...),
-		s.breaking(ishare.ClaimNbf, wrongNbf()...),
+		s.breaking(rule.ClaimIss, s.wrongIss()...),
+		inRequest(s.breaking(rule.ClaimIss, s.wrongIssOfRequest()...)),
+		s.breaking(rule.ClaimSub, s.wrongSub()...),
+		s.breaking(rule.ClaimAud, s.wrongAud()...),
+		s.breaking(rule.ClaimJTI, wrongJTI()...),
+		s.breaking(rule.ClaimIat, wrongIat()...),
+		s.breaking(rule.ClaimExp, wrongExp()...),
+		s.breaking(rule.ClaimLifetime, wrongLifetimes()...),
+		s.breaking(rule.ClaimNbf, wrongNbf()...),
 	)
 }
 

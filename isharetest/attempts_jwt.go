@@ -13,21 +13,21 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/internal/testca"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // jwtAttempts break the rules about the assertion as a signed object.
 func (s *Attempts) jwtAttempts() []Attempt {
 	return slices.Concat(
-		s.breaking(ishare.JWTCompact, wrongSpellings()...),
-		s.breaking(ishare.JWTCompact, wrongParts()...),
-		s.breaking(ishare.JWTHeader, s.wrongHeaders()...),
-		s.breaking(ishare.JWTAlg, s.wrongAlgs()...),
-		s.breaking(ishare.JWTTyp, wrongTyps()...),
-		s.breaking(ishare.JWTHeaderParameter, s.wrongHeaderParameters()...),
-		s.breaking(ishare.JWTX5C, s.wrongX5Cs()...),
-		s.breaking(ishare.JWTX5C, s.wrongX5CEntries()...),
-		s.breaking(ishare.JWTPayload, s.wrongPayloads()...),
+		s.breaking(rule.JWTCompact, wrongSpellings()...),
+		s.breaking(rule.JWTCompact, wrongParts()...),
+		s.breaking(rule.JWTHeader, s.wrongHeaders()...),
+		s.breaking(rule.JWTAlg, s.wrongAlgs()...),
+		s.breaking(rule.JWTTyp, wrongTyps()...),
+		s.breaking(rule.JWTHeaderParameter, s.wrongHeaderParameters()...),
+		s.breaking(rule.JWTX5C, s.wrongX5Cs()...),
+		s.breaking(rule.JWTX5C, s.wrongX5CEntries()...),
+		s.breaking(rule.JWTPayload, s.wrongPayloads()...),
 	)
 }
 

@@ -4,18 +4,19 @@ import (
 	"fmt"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // partyAttempts break the rules about the party. The parties are right in
 // everything but what the server's records say of them.
 func (s *Attempts) partyAttempts() []Attempt {
 	attempts := []Attempt{
-		s.attempt(ishare.PartyUnknown, s.stranger, variant{name: "not a participant", about: "The client has a seal of a trusted CA and is in no record.", official: "unknown client"}),
-		s.attempt(ishare.PartyCertificate, s.Consumer, variant{
+		s.attempt(rule.PartyUnknown, s.stranger, variant{name: "not a participant", about: "The client has a seal of a trusted CA and is in no record.", official: "unknown client"}),
+		s.attempt(rule.PartyCertificate, s.Consumer, variant{
 			name: "of another party", about: "The client signs with the seal of another party in good standing.",
 			official: "certificate of another party", edit: s.signedBy(s.Other),
 		}),
-		s.attempt(ishare.PartyCertificate, s.Consumer, variant{
+		s.attempt(rule.PartyCertificate, s.Consumer, variant{
 			name: "not registered yet", about: "The client signs with a new seal that has the same subject as the registered one, and another key.",
 			edit: s.signedBy(s.Consumer.Resealed(nil)),
 		}),
@@ -31,27 +32,27 @@ func (s *Attempts) partyAttempts() []Attempt {
 
 // A badStanding is a standing for which a rule refuses.
 type badStanding struct {
-	rule     *ishare.Rule
+	rule     *rule.Rule
 	standing Standing
 	variant
 }
 
 func badStandings() []badStanding {
 	return []badStanding{
-		{ishare.PartyNotActive, Inactive, variant{name: "inactive", about: "The client's compliance is inactive.", official: "client not active"}},
-		{ishare.PartyNotActive, Suspended, variant{name: "suspended", about: "The client's compliance is suspended."}},
-		{ishare.PartyNotActive, Revoked, variant{name: "revoked", about: "The client's compliance is revoked."}},
-		{ishare.PartyNotActive, Ended, variant{name: "ended", about: "The client's compliance is active, and ended yesterday."}},
-		{ishare.PartyNotActive, NotYetBegun, variant{name: "not yet begun", about: "The client's compliance is active, and begins tomorrow."}},
-		{ishare.PartyNotActive, WithoutDates, variant{name: "without dates", about: "The client's compliance is active, and states no dates."}},
-		{ishare.PartyNotActive, WithoutCompliance, variant{name: "no compliance", about: "The client's record does not speak of compliance."}},
-		{ishare.PartyNotActive, OtherFramework, variant{name: "another framework", about: "The client complies with another framework."}},
-		{ishare.PartyCertificate, WithoutCertificate, variant{name: "none registered", about: "No certificate is registered for the client."}},
-		{ishare.PartyCertificate, OtherCertificate, variant{name: "another registered", about: "Another seal with the same subject is registered for the client."}},
-		{ishare.PartyCertificate, InactiveCertificate, variant{name: "inactive", about: "The client's certificate is registered as inactive."}},
-		{ishare.PartyCertificate, EndedCertificate, variant{name: "registration ended", about: "The registration of the client's certificate ended yesterday."}},
-		{ishare.PartyPolicy, WithoutRole, variant{name: "no role", about: "The client does not hold the role that the server demands."}},
-		{ishare.PartyPolicy, InactiveRole, variant{name: "inactive role", about: "The client's role is inactive."}},
+		{rule.PartyNotActive, Inactive, variant{name: "inactive", about: "The client's compliance is inactive.", official: "client not active"}},
+		{rule.PartyNotActive, Suspended, variant{name: "suspended", about: "The client's compliance is suspended."}},
+		{rule.PartyNotActive, Revoked, variant{name: "revoked", about: "The client's compliance is revoked."}},
+		{rule.PartyNotActive, Ended, variant{name: "ended", about: "The client's compliance is active, and ended yesterday."}},
+		{rule.PartyNotActive, NotYetBegun, variant{name: "not yet begun", about: "The client's compliance is active, and begins tomorrow."}},
+		{rule.PartyNotActive, WithoutDates, variant{name: "without dates", about: "The client's compliance is active, and states no dates."}},
+		{rule.PartyNotActive, WithoutCompliance, variant{name: "no compliance", about: "The client's record does not speak of compliance."}},
+		{rule.PartyNotActive, OtherFramework, variant{name: "another framework", about: "The client complies with another framework."}},
+		{rule.PartyCertificate, WithoutCertificate, variant{name: "none registered", about: "No certificate is registered for the client."}},
+		{rule.PartyCertificate, OtherCertificate, variant{name: "another registered", about: "Another seal with the same subject is registered for the client."}},
+		{rule.PartyCertificate, InactiveCertificate, variant{name: "inactive", about: "The client's certificate is registered as inactive."}},
+		{rule.PartyCertificate, EndedCertificate, variant{name: "registration ended", about: "The registration of the client's certificate ended yesterday."}},
+		{rule.PartyPolicy, WithoutRole, variant{name: "no role", about: "The client does not hold the role that the server demands."}},
+		{rule.PartyPolicy, InactiveRole, variant{name: "inactive role", about: "The client's role is inactive."}},
 	}
 }
 
@@ -66,11 +67,11 @@ func (s *Attempts) replayAttempts() []Attempt {
 		}
 	}
 	return []Attempt{
-		inRow(ishare.JTIReplayed, "same assertion", "The same assertion is sent twice.", again(func(*Request) {})),
-		inRow(ishare.JTIReplayed, "same jti", "A new assertion has the jti of the one before.", again(func(r *Request) {
+		inRow(rule.JTIReplayed, "same assertion", "The same assertion is sent twice.", again(func(*Request) {})),
+		inRow(rule.JTIReplayed, "same jti", "A new assertion has the jti of the one before.", again(func(r *Request) {
 			r.Assertion.Payload.Set("note", "another payload")
 		})),
-		inRow(ishare.JTIReplayed, "same jti, another algorithm", "A new assertion has the jti of the one before and is signed with RS512.", again(setHeader("alg", "RS512"))),
-		inRow(ishare.JTIReplayed, "same jti, another seal", "A new assertion has the jti of the one before and is signed with another registered seal of the party.", again(s.signedBy(s.second))),
+		inRow(rule.JTIReplayed, "same jti, another algorithm", "A new assertion has the jti of the one before and is signed with RS512.", again(setHeader("alg", "RS512"))),
+		inRow(rule.JTIReplayed, "same jti, another seal", "A new assertion has the jti of the one before and is signed with another registered seal of the party.", again(s.signedBy(s.second))),
 	}
 }

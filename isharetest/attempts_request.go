@@ -6,22 +6,23 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // requestAttempts break the rules about the HTTP request.
 func (s *Attempts) requestAttempts() []Attempt {
 	return slices.Concat(
-		s.breaking(ishare.RequestMethod, wrongMethods()...),
-		s.breaking(ishare.RequestMediaType, wrongMediaTypes()...),
-		s.breaking(ishare.RequestSize, wrongSizes()...),
-		s.breaking(ishare.RequestMalformed, malformedForms()...),
-		s.breaking(ishare.RequestDuplicateParameter, duplicateParameters()...),
-		s.breaking(ishare.RequestMissingParameter, missingParameters()...),
-		s.breaking(ishare.RequestGrantType, wrongGrantTypes()...),
-		s.breaking(ishare.RequestScope, wrongScopes()...),
-		s.breaking(ishare.RequestClientID, wrongClientIDs()...),
-		s.breaking(ishare.RequestAssertionType, wrongAssertionTypes()...),
-		s.breaking(ishare.RequestClientAuthentication, s.secondAuthentications()...),
+		s.breaking(rule.RequestMethod, wrongMethods()...),
+		s.breaking(rule.RequestMediaType, wrongMediaTypes()...),
+		s.breaking(rule.RequestSize, wrongSizes()...),
+		s.breaking(rule.RequestMalformed, malformedForms()...),
+		s.breaking(rule.RequestDuplicateParameter, duplicateParameters()...),
+		s.breaking(rule.RequestMissingParameter, missingParameters()...),
+		s.breaking(rule.RequestGrantType, wrongGrantTypes()...),
+		s.breaking(rule.RequestScope, wrongScopes()...),
+		s.breaking(rule.RequestClientID, wrongClientIDs()...),
+		s.breaking(rule.RequestAssertionType, wrongAssertionTypes()...),
+		s.breaking(rule.RequestClientAuthentication, s.secondAuthentications()...),
 	)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // maxBody is the size of the largest body that must be read.
@@ -128,13 +129,13 @@ func (s *Attempts) rightRows() []Attempt {
 		return []*Request{first, second}
 	})}
 	spoils := map[string]struct {
-		rule  *ishare.Rule
+		rule  *rule.Rule
 		spoil func(*Request)
 	}{
-		"signature": {ishare.JWTSignature, func(r *Request) { r.Assertion.Key = s.stranger.Key }},
-		"chain":     {ishare.ChainUntrusted, setHeader("x5c", X5C(s.Consumer.Certificates[0]))},
-		"audience":  {ishare.ClaimAud, set("aud", s.Other.ID())},
-		"standing":  {ishare.PartyCertificate, s.signedBy(s.Other)},
+		"signature": {rule.JWTSignature, func(r *Request) { r.Assertion.Key = s.stranger.Key }},
+		"chain":     {rule.ChainUntrusted, setHeader("x5c", X5C(s.Consumer.Certificates[0]))},
+		"audience":  {rule.ClaimAud, set("aud", s.Other.ID())},
+		"standing":  {rule.PartyCertificate, s.signedBy(s.Other)},
 	}
 	for _, what := range slices.Sorted(maps.Keys(spoils)) {
 		attempts = append(attempts, inRow(nil, "jti of a refused assertion, "+what,

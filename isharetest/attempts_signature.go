@@ -8,12 +8,12 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/internal/testca"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // signatureAttempts break the rule jwt.signature.
 func (s *Attempts) signatureAttempts() []Attempt {
-	return s.breaking(ishare.JWTSignature, append(s.wrongSigners(), s.wrongSignatures()...)...)
+	return s.breaking(rule.JWTSignature, append(s.wrongSigners(), s.wrongSignatures()...)...)
 }
 
 func signWith(key crypto.Signer) func(*Request) {

@@ -15,6 +15,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -24,7 +26,7 @@ const (
 )
 
 // needNetwork are the rules that no attempt can break without a network.
-func needNetwork() []*ishare.Rule { return []*ishare.Rule{ishare.CertificateRevoked} }
+func needNetwork() []*rule.Rule { return []*rule.Rule{rule.CertificateRevoked} }
 
 // A fixture is shared by the tests, because attempts take a second to make. Nothing
 // changes it.
@@ -44,14 +46,14 @@ func newVerifier(t *testing.T, ca *isharetest.CA, parties ...*isharetest.Party) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, Newborn: true})
+	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, NoHistory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
 	v, err := assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{server, alias}, Trust: validator, Parties: isharetest.NewList(parties...),
-		Revocation: trust.NoRevocation{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
 		Roles: []string{isharetest.RoleServiceConsumer},
 	})
 	if err != nil {
@@ -62,19 +64,19 @@ func newVerifier(t *testing.T, ca *isharetest.CA, parties ...*isharetest.Party) 
 
 func TestEveryRuleHasAttempts(t *testing.T) {
 	attempts := shared().attempts
-	for _, rule := range ishare.Rules() {
-		if n := len(attempts.Breaking(rule)); (n == 0) != slices.Contains(needNetwork(), rule) {
-			t.Errorf("%d attempts break %s", n, rule.ID)
+	for _, reason := range rule.All() {
+		if n := len(attempts.Breaking(reason)); (n == 0) != slices.Contains(needNetwork(), reason) {
+			t.Errorf("%d attempts break %s", n, reason.ID)
 		}
 	}
 	if len(attempts.Breaking(nil)) == 0 {
 		t.Error("no attempt is right")
 	}
-	for _, rule := range ishare.Rules() {
-		aboutRequest := strings.HasPrefix(rule.ID, "request.") || rule == ishare.JTIReplayed || slices.Contains(needNetwork(), rule)
-		alone := slices.ContainsFunc(attempts.Breaking(rule), func(a isharetest.Attempt) bool { return a.Alone })
+	for _, reason := range rule.All() {
+		aboutRequest := strings.HasPrefix(reason.ID, "request.") || reason == rule.JTIReplayed || slices.Contains(needNetwork(), reason)
+		alone := slices.ContainsFunc(attempts.Breaking(reason), func(a isharetest.Attempt) bool { return a.Alone })
 		if alone == aboutRequest {
-			t.Errorf("an assertion alone breaks %s: %t", rule.ID, alone)
+			t.Errorf("an assertion alone breaks %s: %t", reason.ID, alone)
 		}
 	}
 }
@@ -95,7 +97,7 @@ func TestAttemptsAreNamedAndExplained(t *testing.T) {
 
 func TestAllIsInTheOrderOfTheCatalogue(t *testing.T) {
 	attempts := shared().attempts
-	var rules []*ishare.Rule
+	var rules []*rule.Rule
 	count := 0
 	for _, a := range attempts.All() {
 		count++
@@ -103,13 +105,13 @@ func TestAllIsInTheOrderOfTheCatalogue(t *testing.T) {
 			rules = append(rules, a.Rule)
 		}
 	}
-	want := slices.DeleteFunc(ishare.Rules(), func(r *ishare.Rule) bool { return slices.Contains(needNetwork(), r) })
-	if !slices.Equal(rules, append([]*ishare.Rule{nil}, want...)) {
+	want := slices.DeleteFunc(rule.All(), func(r *rule.Rule) bool { return slices.Contains(needNetwork(), r) })
+	if !slices.Equal(rules, append([]*rule.Rule{nil}, want...)) {
 		t.Error("the rules stand in another order, or twice")
 	}
 	total := len(attempts.Breaking(nil))
-	for _, rule := range ishare.Rules() {
-		total += len(attempts.Breaking(rule))
+	for _, reason := range rule.All() {
+		total += len(attempts.Breaking(reason))
 	}
 	if count != total {
 		t.Errorf("All has %d attempts, Breaking %d", count, total)
@@ -173,30 +175,30 @@ func TestVerifyJudgesAttemptsByTheirRule(t *testing.T) {
 
 // ruleOf returns the rule of a rejection, nil for no error, and a rule of its own
 // for any other error.
-func ruleOf(err error) *ishare.Rule {
-	switch rejection := (*ishare.Rejection)(nil); {
+func ruleOf(err error) *rule.Rule {
+	switch rejection := (*rule.Rejection)(nil); {
 	case err == nil:
 		return nil
 	case errors.As(err, &rejection):
 		return rejection.Rule
 	default:
-		return ishare.Internal
+		return rule.Internal
 	}
 }
 
 // inevitable are the rules that a mistake breaks besides its own, because they are
 // about the same thing.
-func inevitable(a isharetest.Attempt) []*ishare.Rule {
+func inevitable(a isharetest.Attempt) []*rule.Rule {
 	switch a.Rule {
-	case ishare.ClaimIss:
-		return []*ishare.Rule{ishare.ClaimSub, ishare.PartyUnknown}
-	case ishare.ClaimIat, ishare.ClaimExp:
-		return []*ishare.Rule{ishare.ClaimLifetime, ishare.ClaimExp}
-	case ishare.ChainOrder:
-		return []*ishare.Rule{ishare.ChainIssuer, ishare.ChainUntrusted}
+	case rule.ClaimIss:
+		return []*rule.Rule{rule.ClaimSub, rule.PartyUnknown}
+	case rule.ClaimIat, rule.ClaimExp:
+		return []*rule.Rule{rule.ClaimLifetime, rule.ClaimExp}
+	case rule.ChainOrder:
+		return []*rule.Rule{rule.ChainIssuer, rule.ChainUntrusted}
 	}
 	if a.Name == "root first" {
-		return []*ishare.Rule{ishare.ChainOrder, ishare.ChainIssuer, ishare.JWTSignature, ishare.ChainUntrusted}
+		return []*rule.Rule{rule.ChainOrder, rule.ChainIssuer, rule.JWTSignature, rule.ChainUntrusted}
 	}
 	return nil
 }

@@ -10,7 +10,7 @@
 // # Wrong on purpose
 //
 // A server is only as good as what it refuses. [Attempts] holds, for every rule of
-// [ishare.Rules] that needs no network, several token requests that break this rule
+// [rule.All] that needs no network, several token requests that break this rule
 // and, as far as that is possible, no other: a server that forgets the rule gives a
 // token. Where one mistake must break several rules, the first of the catalogue's
 // order is the one that is named. Among them are the official conformance cases.

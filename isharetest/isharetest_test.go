@@ -15,6 +15,7 @@ import (
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -250,14 +251,14 @@ func TestWorksInABubble(t *testing.T) {
 		v := newVerifier(t, ca, consumer)
 		old := consumer.Assertion(server)
 		time.Sleep(time.Minute)
-		if _, _, err := v.Verify(t.Context(), consumerID, old); ruleOf(err) != ishare.ClaimExp {
+		if _, _, err := v.Verify(t.Context(), consumerID, old); ruleOf(err) != rule.ClaimExp {
 			t.Errorf("after a minute: %v", err)
 		}
 		if client, _, err := v.Verify(t.Context(), consumerID, consumer.Assertion(server)); err != nil || client.ID() != consumerID {
 			t.Errorf("a new one: %v", err)
 		}
 		time.Sleep(4 * 365 * 24 * time.Hour)
-		if _, _, err := v.Verify(t.Context(), consumerID, consumer.Assertion(server)); ruleOf(err) != ishare.CertificateValidity {
+		if _, _, err := v.Verify(t.Context(), consumerID, consumer.Assertion(server)); ruleOf(err) != rule.CertificateValidity {
 			t.Errorf("after four years: %v", err)
 		}
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -143,7 +144,7 @@ func (p *Provider) verifier(c ProviderConfig) (*assertion.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := replay.Open(replay.Config{Leeway: leeway, Newborn: true})
+	store, err := replay.Open(replay.Config{Leeway: leeway, NoHistory: true})
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +153,7 @@ func (p *Provider) verifier(c ProviderConfig) (*assertion.Verifier, error) {
 		Audience:   append([]ishare.PartyID{c.ID}, c.AlsoKnownAs...),
 		Trust:      validator,
 		Parties:    p.Parties,
-		Revocation: trust.NoRevocation{},
+		Revocation: revocation.Off{},
 		Replay:     store,
 		Leeway:     leeway,
 		Roles:      c.Roles,

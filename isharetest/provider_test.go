@@ -13,6 +13,7 @@ import (
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/rule"
 )
 
 func newProvider(t *testing.T, c isharetest.ProviderConfig) *isharetest.Provider {
@@ -111,15 +112,15 @@ func TestProviderNoticesChangesOfStanding(t *testing.T) {
 	provider := newProvider(t, isharetest.ProviderConfig{CA: ca, Dataspaces: []string{"demo"}})
 	for _, step := range []struct {
 		change func()
-		want   *ishare.Rule
+		want   *rule.Rule
 	}{
-		{func() {}, ishare.PartyUnknown},
-		{func() { provider.Parties.Put(consumer) }, ishare.PartyPolicy},
+		{func() {}, rule.PartyUnknown},
+		{func() { provider.Parties.Put(consumer) }, rule.PartyPolicy},
 		{func() { provider.Parties.Put(consumer.With(isharetest.MemberOf("demo"))) }, nil},
-		{func() { provider.Parties.Put(consumer.With(isharetest.Suspended)) }, ishare.PartyNotActive},
-		{func() { provider.Parties.Fail(errors.New("the line is dead")) }, ishare.UnavailableRegistry},
-		{func() { provider.Parties.Fail(nil) }, ishare.PartyNotActive},
-		{func() { provider.Parties.Remove(consumer.ID()) }, ishare.PartyUnknown},
+		{func() { provider.Parties.Put(consumer.With(isharetest.Suspended)) }, rule.PartyNotActive},
+		{func() { provider.Parties.Fail(errors.New("the line is dead")) }, rule.UnavailableRegistry},
+		{func() { provider.Parties.Fail(nil) }, rule.PartyNotActive},
+		{func() { provider.Parties.Remove(consumer.ID()) }, rule.PartyUnknown},
 	} {
 		step.change()
 		if err := send(t, consumer.Request(provider.Audience), provider.URL).Meets(step.want); err != nil {
@@ -185,7 +186,7 @@ func TestCheckNoticesWrongServers(t *testing.T) {
 	mistaken := answering(t, http.StatusBadRequest, `{"error":"invalid_client","error_description":"claim.sub: sub is missing"}`)
 	both := answering(t, http.StatusBadRequest, `{"error":"invalid_client","access_token":"token"}`)
 	for _, a := range shared().attempts.All() {
-		if len(a.Requests()) > 1 || a.Rule != nil && a.Rule != ishare.ClaimSub && a.Rule != ishare.ClaimAud {
+		if len(a.Requests()) > 1 || a.Rule != nil && a.Rule != rule.ClaimSub && a.Rule != rule.ClaimAud {
 			continue
 		}
 		right := a.Rule == nil
@@ -194,7 +195,7 @@ func TestCheckNoticesWrongServers(t *testing.T) {
 			good bool
 		}{
 			"generous": {generous, right}, "strict": {strict, !right}, "crashing": {crashing, false},
-			"mute": {mute, false}, "mistaken": {mistaken, a.Rule == ishare.ClaimSub}, "both": {both, false},
+			"mute": {mute, false}, "mistaken": {mistaken, a.Rule == rule.ClaimSub}, "both": {both, false},
 		} {
 			if err := a.Check(server.url); (err == nil) != server.good {
 				t.Errorf("%s at a %s server: %v", a, name, err)
@@ -205,7 +206,7 @@ func TestCheckNoticesWrongServers(t *testing.T) {
 
 func TestCheckStopsAtTheFirstWrongAnswer(t *testing.T) {
 	generous := answering(t, http.StatusOK, `{"access_token":"token"}`)
-	for _, a := range shared().attempts.Breaking(ishare.JTIReplayed) {
+	for _, a := range shared().attempts.Breaking(rule.JTIReplayed) {
 		if err := a.Check(generous); err == nil || !strings.Contains(err.Error(), "request 2") {
 			t.Errorf("%s: %v", a, err)
 		}

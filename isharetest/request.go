@@ -16,6 +16,7 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // The values that every token request carries.
@@ -47,7 +48,7 @@ type Request struct {
 
 	// Expect is the rule by which the request must be refused, or nil when it
 	// must get a token. [Attempt] sets it.
-	Expect *ishare.Rule
+	Expect *rule.Rule
 }
 
 // Request makes a right token request to a server. Each has a jti of its own.

@@ -14,6 +14,7 @@ import (
 	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 const (
@@ -76,7 +77,7 @@ type CacheConfig struct {
 // of them have given up.
 //
 // No more than 52 parties are asked for at once, 12 of them parties whose records are in
-// memory, and 40 others. Beyond that the error is an [*ishare.Outage], at once, or a record is used
+// memory, and 40 others. Beyond that the error is an [*rule.Outage], at once, or a record is used
 // that is no longer fresh.
 //
 // That a party is unknown is remembered for 30 seconds, apart from the records: whoever
@@ -214,7 +215,7 @@ func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record memory[*
 	party, err := c.refresh(patient, lookup{id, c.fresh, c.members})
 	now := time.Now()
 	switch {
-	case err == nil, ishare.IsUnknownParty(err), ctx.Err() != nil, !c.mayUse(record.age(now)):
+	case err == nil, rule.IsUnknownParty(err), ctx.Err() != nil, !c.mayUse(record.age(now)):
 		return party, c.conclude(ctx, err)
 	case errors.Is(err, errSlowSource) && wait > 0:
 		c.health.slow(now)

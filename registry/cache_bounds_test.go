@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 func nobody(i int) ishare.PartyID { return ishare.PartyID(fmt.Sprintf("nobody:%d", i)) }
@@ -26,8 +27,8 @@ func occupy(t *testing.T, c *Cache, n int) *atomic.Int64 {
 		go func() {
 			began := time.Now()
 			_, err := c.Party(t.Context(), nobody(i))
-			outage, ok := errors.AsType[*ishare.Outage](err)
-			if ok && outage.Rule == ishare.UnavailableRegistry && outage.RetryAfter == time.Second && time.Since(began) == 0 {
+			outage, ok := errors.AsType[*rule.Outage](err)
+			if ok && outage.Rule == rule.UnavailableRegistry && outage.RetryAfter == time.Second && time.Since(began) == 0 {
 				turnedAway.Add(1)
 			}
 		}()

@@ -10,6 +10,7 @@ import (
 	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 var (
@@ -64,7 +65,7 @@ func (c *Cache) conclude(ctx context.Context, err error) error {
 		shed := c.shed.Add(1)
 		c.trouble.Lasting(ctx, slog.LevelWarn, "too many parties are asked for at once, and more are turned away", nil,
 			func() []slog.Attr { return []slog.Attr{slog.Uint64("turned_away", shed)} })
-		return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: retryAfter, Cause: fmt.Errorf("registry: looking up a party: %w", err)}
+		return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: retryAfter, Cause: fmt.Errorf("registry: looking up a party: %w", err)}
 	}
 	return err
 }
@@ -97,7 +98,7 @@ func (c *Cache) ask(l lookup) func(ctx context.Context) (*ishare.Party, error) {
 		switch {
 		case err == nil && party == nil:
 			err = errNoRecord
-		case ishare.IsUnknownParty(err):
+		case rule.IsUnknownParty(err):
 			err = ErrUnknown // whichever way the source says so
 		}
 		if cause := context.Cause(ctx); err != nil && (errors.Is(cause, flight.ErrAbandoned) || errors.Is(cause, flight.ErrClosed)) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 var _ Source = (*Cache)(nil)
@@ -351,11 +352,11 @@ func TestCacheUsesStaleRecords(t *testing.T) {
 func TestCacheNeverSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, c := cached(t, nil)
-		outage := &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: 3 * time.Second, Cause: errBroken}
+		outage := &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: 3 * time.Second, Cause: errBroken}
 		s.change(func(s *scripted) { s.err = outage })
 		for range 1000 {
 			_, err := c.Party(t.Context(), "a:b")
-			if o, ok := errors.AsType[*ishare.Outage](err); !ok || o != outage {
+			if o, ok := errors.AsType[*rule.Outage](err); !ok || o != outage {
 				t.Fatalf("error %v, want the source's", err)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/problem"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Bounds of what is asked of a registry.
@@ -144,7 +144,7 @@ func callError(ctx context.Context, err error) error {
 // Refusal is what a registry answered to our own token request, when an error of a [Remote]
 // comes of that: our standing there is at fault, or our seal, and not the network. Otherwise it is nil.
 func Refusal(err error) *client.Error {
-	if _, outage := ishare.Classify(err); outage != nil {
+	if _, outage := rule.Classify(err); outage != nil {
 		err = outage.Cause
 	}
 	refused, ok := errors.AsType[*client.Error](err)

@@ -16,6 +16,7 @@ import (
 	"github.com/waybill-token/waybill/internal/certparse"
 	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // A Finding is what is odd about one record in a file: nobody can ever be admitted by it, or a
@@ -24,7 +25,7 @@ type Finding struct {
 	Party   ishare.PartyID
 	Line    int // of the file, at which the record begins
 	Message string
-	Mend    string
+	Hint    string
 }
 
 // Inspect reads the party records in a file and returns what is odd about them at a time, in
@@ -63,7 +64,7 @@ func inspect(data []byte, at time.Time) (found []Finding, err error) {
 	for i, party := range parties {
 		slips := misspelt(written[i])
 		if wrong := slices.Concat(obstacles(party, at), slips); len(wrong) > 0 {
-			f := Finding{Party: party.ID, Line: lines[i], Message: strings.Join(wrong, "; "), Mend: "Correct the record, or remove it."}
+			f := Finding{Party: party.ID, Line: lines[i], Message: strings.Join(wrong, "; "), Hint: "Correct the record, or remove it."}
 			if len(wrong) > len(slips) {
 				f.Message = "nobody can be admitted by this record: " + f.Message
 			}
@@ -98,7 +99,7 @@ func obstacles(p *ishare.Party, at time.Time) []string {
 		why = append(why, err.Error())
 		for _, c := range p.Claims {
 			if c.Type == ishare.ClaimFrameworkCompliance && c.FrameworkID != ishare.FrameworkISHARE {
-				why = append(why, "its compliance has the frameworkId "+ishare.Quote(c.FrameworkID))
+				why = append(why, "its compliance has the frameworkId "+rule.Quote(c.FrameworkID))
 			}
 		}
 	}
@@ -138,7 +139,7 @@ func useless(c *ishare.Claim, at time.Time) string {
 	case c.Status == "":
 		return "its certificate has no status, which must be active"
 	case !strings.EqualFold(c.Status, active):
-		return fmt.Sprintf("the status of its certificate is %s, not active", ishare.Quote(c.Status))
+		return fmt.Sprintf("the status of its certificate is %s, not active", rule.Quote(c.Status))
 	case !c.End.IsZero() && at.After(c.End):
 		return "the registration of its certificate ended on " + c.End.UTC().Format(time.DateOnly)
 	case c.X5C == "":
@@ -181,7 +182,7 @@ func misspelt(record jsontext.Value) []string {
 			continue
 		}
 		if near := spelling.Nearest(name, types); near != "" {
-			slips = append(slips, fmt.Sprintf("%sthe type %s is unknown, did you mean %s?", where, ishare.Quote(name), near))
+			slips = append(slips, fmt.Sprintf("%sthe type %s is unknown, did you mean %s?", where, rule.Quote(name), near))
 		}
 	}
 	return slips
@@ -202,7 +203,7 @@ func slipsIn(members map[string]jsontext.Value, of reflect.Type) []string {
 		}
 		near := spelling.Nearest(name, known)
 		if _, taken := members[near]; len(near) > short && !taken {
-			slips = append(slips, fmt.Sprintf("the member %s is unknown, did you mean %s?", ishare.Quote(name), near))
+			slips = append(slips, fmt.Sprintf("the member %s is unknown, did you mean %s?", rule.Quote(name), near))
 		}
 	}
 	return slips

@@ -76,7 +76,7 @@ func TestInspect(t *testing.T) {
 			}
 			continue
 		}
-		if len(found) != 1 || found[0].Party != "did:ishare:B" || found[0].Line != 4 || found[0].Mend == "" {
+		if len(found) != 1 || found[0].Party != "did:ishare:B" || found[0].Line != 4 || found[0].Hint == "" {
 			t.Errorf("%s: %+v", test.name, found)
 			continue
 		}

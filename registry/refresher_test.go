@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waybill-token/waybill/internal/testca"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -346,8 +346,8 @@ func TestTrustedListOverARegistry(t *testing.T) {
 		if clients.Holds(chain, time.Now()) {
 			t.Error("a chain to a withdrawn authority holds")
 		}
-		var rejection *ishare.Rejection
-		if _, err := clients.Validate(other.consumer.Chain, time.Now(), nil); !errors.As(err, &rejection) || rejection.Rule != ishare.ChainUntrusted {
+		var rejection *rule.Rejection
+		if _, err := clients.Validate(other.consumer.Chain, time.Now(), nil); !errors.As(err, &rejection) || rejection.Rule != rule.ChainUntrusted {
 			t.Errorf("the client of a withdrawn authority: %v", err)
 		}
 		if _, err := clients.Validate(f.pki.consumer.Chain, time.Now(), nil); err != nil {

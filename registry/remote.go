@@ -18,6 +18,7 @@ import (
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -103,7 +104,7 @@ type Remote struct {
 	tokens  *client.Client
 	http    *http.Client
 	own     *http.Transport // of http, when it is not the caller's
-	reader  *assertion.Reader
+	reader  *assertion.ResponseVerifier
 	log     *slog.Logger
 	circuit circuit
 	kept    answers
@@ -127,7 +128,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	reader, err := assertion.NewReader(assertion.ReaderConfig{
+	reader, err := assertion.NewResponseVerifier(assertion.ResponseVerifierConfig{
 		Issuer: c.ID, Certificates: c.Seals, Audience: c.Party,
 		Trust: c.Trust, Revocation: c.Revocation, Leeway: c.Leeway,
 	})
@@ -177,7 +178,7 @@ func (r *Remote) Close() error {
 // caller's own, under the canonical identifier, whichever was asked for.
 //
 // The error is [ErrUnknown] when the registry answers that there is no such party,
-// and an [*ishare.Outage] when it is out of reach. Any other error but the
+// and an [*rule.Outage] when it is out of reach. Any other error but the
 // context's says what is wrong with its answer.
 func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
 	if _, err := ishare.ParsePartyID(string(id)); err != nil {
@@ -341,7 +342,7 @@ func refused(ctx context.Context, err error) error {
 		return callError(ctx, err)
 	}
 	text := fmt.Errorf("the registry's answer is not believed: %s", err.Error())
-	if o, ok := errors.AsType[*ishare.Outage](err); ok {
+	if o, ok := errors.AsType[*rule.Outage](err); ok {
 		return &unreachableError{cause: text, wait: o.RetryAfter}
 	}
 	return text
@@ -361,7 +362,7 @@ func (r *Remote) conclude(ctx context.Context, subject string, err error) error 
 	r.outcome.note(err)
 	r.tellRefusal(err)
 	if e, ok := errors.AsType[*unreachableError](err); ok {
-		return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: max(retryAfter, e.wait), Cause: err}
+		return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: max(retryAfter, e.wait), Cause: err}
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/kept"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -138,7 +139,7 @@ func (r *Remote) recall(ctx context.Context, name string) (payload []byte, asOf 
 	defer cancel()
 	payload, issued, err := r.reader.ReadKept(bounded, string(compact))
 	if err != nil {
-		if _, outage := ishare.Classify(err); outage == nil && bounded.Err() == nil && !errors.Is(err, context.Canceled) {
+		if _, outage := rule.Classify(err); outage == nil && bounded.Err() == nil && !errors.Is(err, context.Canceled) {
 			r.kept.folder.Remove(name)
 		}
 		return nil, time.Time{}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -68,10 +69,10 @@ func TestRestartInAnOutage(t *testing.T) {
 		"damaged files":    {damage: true, refused: true},
 		"another seal":     {config: func(_ *fakeRegistry, c *RemoteConfig) { c.Seals = []string{"another"} }, refused: true},
 		"the seal is revoked": {config: func(_ *fakeRegistry, c *RemoteConfig) {
-			c.Revocation = checker{ishare.CertificateRevoked.Reject()}
+			c.Revocation = checker{rule.CertificateRevoked.Reject()}
 		}, refused: true},
 		"revocation out of reach": {config: func(_ *fakeRegistry, c *RemoteConfig) {
-			c.Revocation = checker{&ishare.Outage{Rule: ishare.UnavailableRevocation}}
+			c.Revocation = checker{&rule.Outage{Rule: rule.UnavailableRevocation}}
 		}, refused: true},
 		"not addressed to us": {config: func(_ *fakeRegistry, c *RemoteConfig) { c.Party = []ishare.PartyID{strangerID} }, refused: true},
 		"of another registry": {config: func(_ *fakeRegistry, c *RemoteConfig) { c.ID = strangerID }, refused: true},
@@ -202,7 +203,7 @@ func TestKeptAnswersOfTheRemoteBefore(t *testing.T) {
 		mustParty(t, before.remote, consumerID)
 		before.end()
 		f.put("", consumerID)
-		if _, err := after.remote.Party(t.Context(), consumerID); !ishare.IsUnknownParty(err) {
+		if _, err := after.remote.Party(t.Context(), consumerID); !rule.IsUnknownParty(err) {
 			t.Fatal(err)
 		}
 		after.end()

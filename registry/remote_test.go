@@ -18,6 +18,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -290,7 +291,7 @@ func TestRemoteCallerGivesUpOnTheConfirmation(t *testing.T) {
 		f.behind(chain(onParties(respond(404, "")), onPath("/trustedList", hang)))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.Party(ctx, consumerID); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*ishare.Outage)) {
+		if _, err := r.Party(ctx, consumerID); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*rule.Outage)) {
 			t.Errorf("error %v", err)
 		}
 		if s := r.Stats(); s.Err != nil {
@@ -692,13 +693,13 @@ func TestRemoteRevocation(t *testing.T) {
 	server := httptest.NewServer(f)
 	defer server.Close()
 	c := f.config(server.URL, nil)
-	c.Revocation = checker{&ishare.Outage{Rule: ishare.UnavailableRevocation, RetryAfter: 7 * time.Second}}
+	c.Revocation = checker{&rule.Outage{Rule: rule.UnavailableRevocation, RetryAfter: 7 * time.Second}}
 	_, err := remote(t, c).Party(t.Context(), consumerID)
 	mustBeUnavailable(t, err, "unavailable.revocation")
-	if o, _ := errors.AsType[*ishare.Outage](err); o.RetryAfter != 7*time.Second {
+	if o, _ := errors.AsType[*rule.Outage](err); o.RetryAfter != 7*time.Second {
 		t.Errorf("RetryAfter %s", o.RetryAfter)
 	}
-	c.Revocation = checker{ishare.CertificateRevoked.Reject()}
+	c.Revocation = checker{rule.CertificateRevoked.Reject()}
 	_, err = remote(t, c).Party(t.Context(), consumerID)
 	mustBeWrong(t, err, "certificate.revoked")
 }
@@ -769,7 +770,7 @@ func TestRemoteCallerGivesUp(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, err := r.Party(ctx, consumerID)
 			cancel()
-			if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*ishare.Outage)) {
+			if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*rule.Outage)) {
 				t.Fatalf("error %v", err)
 			}
 		}
@@ -931,7 +932,7 @@ func TestRemoteBoundsRetryAfter(t *testing.T) {
 			}))
 			for range circuitFailures {
 				_, err := r.Party(t.Context(), consumerID)
-				if o, ok := errors.AsType[*ishare.Outage](err); !ok || o.RetryAfter != time.Second {
+				if o, ok := errors.AsType[*rule.Outage](err); !ok || o.RetryAfter != time.Second {
 					t.Fatalf("error %v", err)
 				}
 			}
@@ -988,7 +989,7 @@ func TestRemoteTellsOfARefusalOnce(t *testing.T) {
 			for range 6 {
 				_, err := r.Party(t.Context(), consumerID)
 				mustBeUnavailable(t, err, "")
-				rejection, _ := ishare.Classify(err)
+				rejection, _ := rule.Classify(err)
 				if rejection != nil {
 					t.Error(rejection)
 				}
@@ -997,7 +998,7 @@ func TestRemoteTellsOfARefusalOnce(t *testing.T) {
 			if n := log.count(line); n != round {
 				t.Errorf("told %d times, want %d", n, round)
 			}
-			if refused := Refusal(r.Stats().Err); refused == nil || refused.RuleID != ishare.PartyNotActive.ID {
+			if refused := Refusal(r.Stats().Err); refused == nil || refused.RuleID != rule.PartyNotActive.ID {
 				t.Errorf("the refusal is %v", refused)
 			}
 			f.behind(nil)

@@ -22,6 +22,8 @@ import (
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -82,7 +84,7 @@ func (p *pki) validator() *trust.Validator {
 type fakeRegistry struct {
 	pki     *pki
 	version Version
-	judge   *assertion.Reader // of client assertions
+	judge   *assertion.ResponseVerifier // of client assertions
 
 	mu       sync.Mutex
 	records  map[ishare.PartyID]string // by every identifier, as JSON
@@ -109,8 +111,8 @@ type answerShape struct {
 func newFakeRegistry(tb testing.TB, version Version) *fakeRegistry {
 	tb.Helper()
 	p := newPKI(tb)
-	judge, err := assertion.NewReader(assertion.ReaderConfig{
-		Issuer: ownID, Audience: []ishare.PartyID{registryID}, Trust: p.validator(), Revocation: trust.NoRevocation{},
+	judge, err := assertion.NewResponseVerifier(assertion.ResponseVerifierConfig{
+		Issuer: ownID, Audience: []ishare.PartyID{registryID}, Trust: p.validator(), Revocation: revocation.Off{},
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -353,7 +355,7 @@ func (f *fakeRegistry) config(url string, transport http.RoundTripper) RemoteCon
 	return RemoteConfig{
 		ID: registryID, URL: url, Party: []ishare.PartyID{ownID},
 		Key: f.pki.own.Key, Certificates: f.pki.own.Chain,
-		Trust: f.pki.validator(), Revocation: trust.NoRevocation{}, Leeway: 10 * time.Second,
+		Trust: f.pki.validator(), Revocation: revocation.Off{}, Leeway: 10 * time.Second,
 		Transport: transport,
 	}
 }
@@ -476,8 +478,8 @@ func mustParty(tb testing.TB, s Source, id ishare.PartyID) *ishare.Party {
 // mustBeUnavailable expects an outage of the registry.
 func mustBeUnavailable(tb testing.TB, err error, text string) {
 	tb.Helper()
-	o, ok := errors.AsType[*ishare.Outage](err)
-	if !ok || o.Rule != ishare.UnavailableRegistry {
+	o, ok := errors.AsType[*rule.Outage](err)
+	if !ok || o.Rule != rule.UnavailableRegistry {
 		tb.Fatalf("error %v, want an outage of the registry", err)
 	}
 	if o.RetryAfter < time.Second || !strings.Contains(err.Error(), text) {
@@ -492,7 +494,7 @@ func mustBeWrong(tb testing.TB, err error, text string) {
 	switch {
 	case err == nil:
 		tb.Fatalf("no error, want %q", text)
-	case errors.Is(err, ishare.ErrUnknownParty), errors.As(err, new(*ishare.Outage)), errors.As(err, new(*ishare.Rejection)):
+	case errors.Is(err, ishare.ErrUnknownParty), errors.As(err, new(*rule.Outage)), errors.As(err, new(*rule.Rejection)):
 		tb.Errorf("error of the wrong kind: %#v", err)
 	case !strings.Contains(err.Error(), text):
 		tb.Errorf("error %q does not say %q", err, text)

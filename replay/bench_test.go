@@ -13,7 +13,7 @@ import (
 // benchmarkStore has room for everything that a benchmark can put into it.
 func benchmarkStore(b *testing.B, dir string) *replay.Memory {
 	b.Helper()
-	m, err := replay.Open(replay.Config{Dir: dir, Leeway: leeway, Newborn: true, Limit: 1 << 30})
+	m, err := replay.Open(replay.Config{Dir: dir, Leeway: leeway, NoHistory: true, Limit: 1 << 30})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func threeLives(t *testing.T) (ended []kept, killed kept) {
 		time.Sleep(beforeDamage)
 		pairs := usedPairs()
 		config := damagedConfig(dir)
-		config.Newborn = true
+		config.NoHistory = true
 		for i := range 3 {
 			m := life(t, config)
 			for _, p := range pairs[7*i : min(7*i+7, len(pairs))] {
@@ -149,7 +149,7 @@ func liveOn(t *testing.T, dir, name string) {
 	t.Helper()
 	time.Sleep(beforeDamage)
 	m := life(t, damagedConfig(dir))
-	if m.Doubt() == nil {
+	if m.RecoveryError() == nil {
 		t.Errorf("%s: no doubt", name)
 	}
 	pairs := usedPairs()

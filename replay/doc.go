@@ -26,7 +26,7 @@
 // what was used before is unknown. But whatever was used before had been issued
 // before, give or take the leeway by which a client's clock may run ahead. So the
 // new store answers a pair that was issued earlier than its own start plus the
-// leeway with [UnsureError], and judges every later one as usual. A crash costs the
+// leeway with [UndecidedError], and judges every later one as usual. A crash costs the
 // leeway in tokens, ten seconds by default, and never a replay. Writing each pair to
 // the disk before saying yes would save these seconds and cost a disk write for
 // every token.
@@ -42,7 +42,7 @@
 //
 // A store that has forgotten the pairs that ended by noon cannot tell, when its clock
 // returns to half past eleven, which of them were used. It refuses with
-// [UnsureError] every pair that ends before noon, in this life and in the next ones.
+// [UndecidedError] every pair that ends before noon, in this life and in the next ones.
 // Setting the clock back by less than the 30 seconds that an assertion lives goes
 // unnoticed; a clock that was wrongly hours ahead costs these hours, unless the
 // operator, who knows that it was wrong, stops the process and removes the files

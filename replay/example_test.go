@@ -18,7 +18,7 @@ func Example() {
 	defer os.RemoveAll(dir)
 
 	const leeway = 10 * time.Second
-	store, err := replay.Open(replay.Config{Dir: dir, Leeway: leeway, Newborn: true})
+	store, err := replay.Open(replay.Config{Dir: dir, Leeway: leeway, NoHistory: true})
 	if err != nil {
 		panic(err)
 	}

@@ -39,7 +39,7 @@ func judge(c Config, now time.Time, p past) beginning {
 	switch {
 	case doubt == nil:
 		return p.resume(now)
-	case c.Newborn && p == past{}:
+	case c.NoHistory && p == past{}:
 		return beginning{}
 	default:
 		return p.afterCrash(c.Leeway, now, doubt)

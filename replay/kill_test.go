@@ -57,7 +57,7 @@ func serve(dir string, in io.Reader, out io.Writer) error {
 }
 
 func childConfig(dir string) replay.Config {
-	return replay.Config{Dir: dir, Leeway: childLeeway, Newborn: true}
+	return replay.Config{Dir: dir, Leeway: childLeeway, NoHistory: true}
 }
 
 func answer(m *replay.Memory, line string) string {
@@ -66,7 +66,7 @@ func answer(m *replay.Memory, line string) string {
 		return "error"
 	}
 	first, err := m.UseAt(time.Now(), p)
-	var unsure *replay.UnsureError
+	var unsure *replay.UndecidedError
 	switch {
 	case errors.As(err, &unsure):
 		return "unsure"

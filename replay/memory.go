@@ -35,7 +35,7 @@ type Config struct {
 	// Newborn says that whoever the assertions are meant for came into being with
 	// this start, so that none can have been used before: a sandbox, a test. It is
 	// ignored when Dir shows a trace of an earlier life.
-	Newborn bool
+	NoHistory bool
 
 	// Limit is the number of living pairs at which new ones are refused with
 	// [ErrFull]; 0 means [DefaultLimit]. A pair takes some 150 bytes.
@@ -177,13 +177,13 @@ func (m *Memory) relieve(now int64) bool {
 	return true
 }
 
-// Doubt says why the store cannot vouch for all that came before its start, in words
-// for the log, and nil when it can. [Memory.VouchesFrom] says for how long.
-func (m *Memory) Doubt() error { return m.doubt }
+// RecoveryError says why the store cannot vouch for all that came before its start, in words
+// for the log, and nil when it can. [Memory.AcceptsIssuedFrom] says for how long.
+func (m *Memory) RecoveryError() error { return m.doubt }
 
-// VouchesFrom is the time of issue from which pairs are judged; earlier ones are
-// answered with [UnsureError]. It is zero when the store vouches for everything.
-func (m *Memory) VouchesFrom() time.Time { return m.vouchFrom }
+// AcceptsIssuedFrom is the time of issue from which pairs are judged; earlier ones are
+// answered with [UndecidedError]. It is zero when the store vouches for everything.
+func (m *Memory) AcceptsIssuedFrom() time.Time { return m.vouchFrom }
 
 // Lost is an error when the folder is not at its path any more, or its lock was removed: nothing can be
 // handed over to the next start then, which is one after a crash unless the folder is put back. Nobody
@@ -196,7 +196,7 @@ func (m *Memory) Lost() error {
 }
 
 // Floor is the time up to which pairs have been forgotten: one that ends by then is answered with
-// [UnsureError]. It is later than now only when the clock has been set back.
+// [UndecidedError]. It is later than now only when the clock has been set back.
 func (m *Memory) Floor() time.Time {
 	return time.Unix(m.common.second.Load(), 0)
 }

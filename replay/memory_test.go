@@ -70,7 +70,7 @@ func wantUnsure(t *testing.T, s replay.Store, p replay.Pair, wait time.Duration)
 
 func checkUnsure(t *testing.T, first bool, err error, wait time.Duration) {
 	t.Helper()
-	var unsure *replay.UnsureError
+	var unsure *replay.UndecidedError
 	if first || !errors.As(err, &unsure) {
 		t.Fatalf("answer %v, %v; want an UnsureError", first, err)
 	}
@@ -85,7 +85,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			replaytest.Run(t, 10_000, func(t *testing.T) replay.Store {
-				c := replay.Config{Leeway: leeway, Newborn: true}
+				c := replay.Config{Leeway: leeway, NoHistory: true}
 				if kept {
 					c.Dir = t.TempDir()
 				}
@@ -98,7 +98,7 @@ func TestConformance(t *testing.T) {
 func TestLifeOfPair(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := open(t, replay.Config{Leeway: leeway, Newborn: true})
+		m := open(t, replay.Config{Leeway: leeway, NoHistory: true})
 		p := fresh("a")
 		wantFirst(t, m, p)
 		time.Sleep(40*time.Second - 1)
@@ -115,7 +115,7 @@ func TestLifeOfPair(t *testing.T) {
 func TestFuturePair(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := open(t, replay.Config{Leeway: leeway, Newborn: true})
+		m := open(t, replay.Config{Leeway: leeway, NoHistory: true})
 		wantFirst(t, m, issued("a", time.Now().Add(leeway)))
 		wantError(t, m, issued("b", time.Now().Add(leeway+1)), replay.ErrPair)
 	})
@@ -126,7 +126,7 @@ func TestFuturePair(t *testing.T) {
 func TestExpiryKeepsUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := open(t, replay.Config{Leeway: leeway, Newborn: true})
+		m := open(t, replay.Config{Leeway: leeway, NoHistory: true})
 		for second := range 600 {
 			for i := range 100 {
 				wantFirst(t, m, fresh(fmt.Sprint(second, "/", i)))
@@ -151,7 +151,7 @@ func TestLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 1000
-		m := open(t, replay.Config{Leeway: leeway, Newborn: true, Limit: limit})
+		m := open(t, replay.Config{Leeway: leeway, NoHistory: true, Limit: limit})
 		for i := range limit {
 			wantFirst(t, m, fresh(fmt.Sprint(i)))
 		}
@@ -173,7 +173,7 @@ func TestLimit(t *testing.T) {
 func TestLimitHoldsForAll(t *testing.T) {
 	t.Parallel()
 	const limit = 500
-	m := open(t, replay.Config{Leeway: leeway, Newborn: true, Limit: limit})
+	m := open(t, replay.Config{Leeway: leeway, NoHistory: true, Limit: limit})
 	var group sync.WaitGroup
 	yes := make(chan string, 4*limit)
 	for g := range 4 {
@@ -214,7 +214,7 @@ func TestZeroConfig(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, replay.Config{})
-		if m.Doubt() == nil {
+		if m.RecoveryError() == nil {
 			t.Error("it vouches for the time before its start")
 		}
 		wantUnsure(t, m, issued("before", time.Now().Add(-1)), time.Second)
@@ -226,7 +226,7 @@ func TestZeroConfig(t *testing.T) {
 func TestCloseEndsUse(t *testing.T) {
 	t.Parallel()
 	for name, dir := range map[string]string{"kept": t.TempDir(), "not kept": ""} {
-		m, err := replay.Open(replay.Config{Dir: dir, Leeway: leeway, Newborn: true})
+		m, err := replay.Open(replay.Config{Dir: dir, Leeway: leeway, NoHistory: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestCloseEndsUse(t *testing.T) {
 func TestClockSetBack(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	m := open(t, replay.Config{Leeway: leeway, Newborn: true})
+	m := open(t, replay.Config{Leeway: leeway, NoHistory: true})
 	use := func(now time.Time, p replay.Pair) (bool, error) { return m.UseAt(now, p) }
 	old := issued("old", noon)
 	if first, err := use(noon, old); !first || err != nil {
@@ -278,7 +278,7 @@ func TestClockSetBack(t *testing.T) {
 
 func TestCancelledContext(t *testing.T) {
 	t.Parallel()
-	m := open(t, replay.Config{Newborn: true})
+	m := open(t, replay.Config{NoHistory: true})
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	if first, err := m.Use(ctx, fresh("a")); first || !errors.Is(err, context.DeadlineExceeded) {

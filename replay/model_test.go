@@ -50,7 +50,7 @@ func (m *model) use(t *rapid.T, a assertionOf) {
 		return
 	}
 	first, err := m.store.Use(t.Context(), p)
-	var unsure *replay.UnsureError
+	var unsure *replay.UndecidedError
 	switch {
 	case errors.As(err, &unsure):
 		if first || !a.iat.Before(m.sure) {
@@ -101,7 +101,7 @@ func later(a, b time.Time) time.Time {
 }
 
 func (m *model) open(t *rapid.T, newborn bool) {
-	store, err := replay.Open(replay.Config{Dir: m.dir, Leeway: m.leeway, Newborn: newborn})
+	store, err := replay.Open(replay.Config{Dir: m.dir, Leeway: m.leeway, NoHistory: newborn})
 	if err != nil {
 		t.Fatal(err)
 	}

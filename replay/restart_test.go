@@ -44,11 +44,11 @@ func crash(t *testing.T, m *replay.Memory) {
 // wantVouches checks that the store knows everything, or why not.
 func wantVouches(t *testing.T, m *replay.Memory, doubt string) {
 	t.Helper()
-	switch why := m.Doubt(); {
-	case doubt == "" && (why != nil || !m.VouchesFrom().IsZero()):
-		t.Fatalf("doubt %v, vouches from %v; want none", why, m.VouchesFrom())
-	case doubt != "" && (why == nil || !contains(why.Error(), doubt) || m.VouchesFrom().IsZero()):
-		t.Fatalf("doubt %v, vouches from %v; want %q", why, m.VouchesFrom(), doubt)
+	switch why := m.RecoveryError(); {
+	case doubt == "" && (why != nil || !m.AcceptsIssuedFrom().IsZero()):
+		t.Fatalf("doubt %v, vouches from %v; want none", why, m.AcceptsIssuedFrom())
+	case doubt != "" && (why == nil || !contains(why.Error(), doubt) || m.AcceptsIssuedFrom().IsZero()):
+		t.Fatalf("doubt %v, vouches from %v; want %q", why, m.AcceptsIssuedFrom(), doubt)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestCleanRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := replay.Config{Dir: dir, Leeway: leeway, Newborn: true}
+		c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
 		m := life(t, c)
 		short := fresh("short")
 		short.Until = time.Now().Add(3 * time.Second)
@@ -89,7 +89,7 @@ func TestHandOverHoldsEveryLife(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := replay.Config{Dir: dir, Leeway: leeway, Newborn: true}
+		c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
 		for _, part := range []time.Duration{0, 1, 500 * time.Millisecond, 499 * time.Millisecond} {
 			time.Sleep(part)
 			m := life(t, c)
@@ -118,7 +118,7 @@ func TestHandOverIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := replay.Config{Dir: dir, Leeway: leeway, Newborn: true}
+		c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
 		stop(t, life(t, c))
 		if _, err := os.Stat(filepath.Join(dir, replay.HandOverFile)); err != nil {
 			t.Fatal(err)
@@ -171,8 +171,8 @@ func TestCrash(t *testing.T) {
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
 			t.Log(name)
-			c := replay.Config{Dir: dir, Leeway: leeway, Newborn: newborn}
-			stop(t, life(t, replay.Config{Dir: dir, Leeway: leeway, Newborn: true}))
+			c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: newborn}
+			stop(t, life(t, replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}))
 			m := life(t, c)
 			wantVouches(t, m, "")
 			past, ahead := fresh("past"), issued("ahead", time.Now().Add(leeway))
@@ -206,12 +206,12 @@ func TestRetryAfterFitsWholeSeconds(t *testing.T) {
 		m := open(t, replay.Config{Leeway: leeway})
 		for _, already := range []time.Duration{0, 1, 300 * time.Millisecond, 999 * time.Millisecond, 5 * time.Second} {
 			time.Sleep(already)
-			var unsure *replay.UnsureError
+			var unsure *replay.UndecidedError
 			if _, err := m.Use(t.Context(), issued("a", time.Now().Truncate(time.Second))); !errors.As(err, &unsure) {
 				t.Fatalf("error %v", err)
 			}
 			back := time.Now().Add(unsure.RetryAfter).Truncate(time.Second)
-			if from := m.VouchesFrom(); back.Before(from) || back.After(from.Add(2*time.Second)) {
+			if from := m.AcceptsIssuedFrom(); back.Before(from) || back.After(from.Add(2*time.Second)) {
 				t.Errorf("comes back with %v, vouched from %v", back, from)
 			}
 		}
@@ -224,7 +224,7 @@ func TestDoubtIsInherited(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		wide := replay.Config{Dir: dir, Leeway: time.Minute, Newborn: true}
+		wide := replay.Config{Dir: dir, Leeway: time.Minute, NoHistory: true}
 		narrow := replay.Config{Dir: dir, Leeway: time.Second}
 		m := life(t, wide)
 		p := issued("a", time.Now().Add(time.Minute))
@@ -233,7 +233,7 @@ func TestDoubtIsInherited(t *testing.T) {
 		for i := range 20 {
 			time.Sleep(2 * time.Second)
 			m = life(t, narrow)
-			if from := m.VouchesFrom(); !from.After(p.IssuedAt) {
+			if from := m.AcceptsIssuedFrom(); !from.After(p.IssuedAt) {
 				t.Fatalf("life %d vouches from %v, and %v was used", i, from, p.IssuedAt)
 			}
 			if i%2 == 0 {
@@ -263,7 +263,7 @@ func TestLeewayChange(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
-			m := life(t, replay.Config{Dir: dir, Leeway: c.before, Newborn: true})
+			m := life(t, replay.Config{Dir: dir, Leeway: c.before, NoHistory: true})
 			used := fresh("used")
 			used.Until = used.IssuedAt.Add(30*time.Second + c.before)
 			wantFirst(t, m, used)
@@ -290,7 +290,7 @@ func TestCrashUnderLargerLeeway(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		m := life(t, replay.Config{Dir: dir, Leeway: time.Minute, Newborn: true})
+		m := life(t, replay.Config{Dir: dir, Leeway: time.Minute, NoHistory: true})
 		p := issued("a", time.Now().Add(time.Minute))
 		wantFirst(t, m, p)
 		crash(t, m)
@@ -404,7 +404,7 @@ func TestStrayHandOver(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := replay.Config{Dir: dir, Leeway: leeway, Newborn: true}
+		c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
 		stop(t, life(t, c))
 		old, err := os.ReadFile(filepath.Join(dir, replay.HandOverFile))
 		if err != nil {
@@ -428,7 +428,7 @@ func TestHandOverWithoutLife(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		m := life(t, replay.Config{Dir: dir, Leeway: 30 * time.Second, Newborn: true})
+		m := life(t, replay.Config{Dir: dir, Leeway: 30 * time.Second, NoHistory: true})
 		stop(t, m)
 		remove(replay.LifeFile)(t, dir)
 		m = life(t, replay.Config{Dir: dir})
@@ -449,7 +449,7 @@ func TestHandOverWithoutLife(t *testing.T) {
 func TestLeftOvers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c := replay.Config{Dir: dir, Leeway: leeway, Newborn: true}
+	c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
 	for _, name := range []string{replay.LifeFile, replay.HandOverFile} {
 		write(name+".new", "half a")(t, dir)
 	}
@@ -471,7 +471,7 @@ func TestClockBehindHandOver(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var p replay.Pair
-	c := replay.Config{Dir: dir, Leeway: leeway, Newborn: true}
+	c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Hour)
 		m := life(t, c)
@@ -483,7 +483,7 @@ func TestClockBehindHandOver(t *testing.T) {
 	// A new bubble begins when the first one did, an hour earlier.
 	synctest.Test(t, func(t *testing.T) {
 		m := life(t, c)
-		if why := m.Doubt(); why == nil || !contains(why.Error(), "clock is behind") || !contains(why.Error(), "1h1m") {
+		if why := m.RecoveryError(); why == nil || !contains(why.Error(), "clock is behind") || !contains(why.Error(), "1h1m") {
 			t.Errorf("doubt %v", why)
 		}
 		wantUnsure(t, m, fresh("b"), time.Hour+20*time.Second)
@@ -504,7 +504,7 @@ func TestClockBehindCrash(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var p replay.Pair
-	c := replay.Config{Dir: dir, Leeway: leeway, Newborn: true}
+	c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Hour)
 		m := life(t, c)
@@ -529,7 +529,7 @@ func TestLimitLowered(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		m := life(t, replay.Config{Dir: dir, Newborn: true})
+		m := life(t, replay.Config{Dir: dir, NoHistory: true})
 		for i := range 100 {
 			wantFirst(t, m, fresh(fmt.Sprint(i)))
 		}
@@ -547,7 +547,7 @@ func TestLimitLowered(t *testing.T) {
 
 func TestFolderInUse(t *testing.T) {
 	t.Parallel()
-	c := replay.Config{Dir: t.TempDir(), Newborn: true}
+	c := replay.Config{Dir: t.TempDir(), NoHistory: true}
 	m := life(t, c)
 	if _, err := replay.Open(c); !errors.Is(err, replay.ErrInUse) || !contains(err.Error(), c.Dir) {
 		t.Errorf("error %v, want ErrInUse with the folder", err)
@@ -582,7 +582,7 @@ func TestFolderCannotBeUsed(t *testing.T) {
 // TestHandOverFails: who cannot hand over says so, and the next life knows nothing.
 func TestHandOverFails(t *testing.T) {
 	t.Parallel()
-	c := replay.Config{Dir: t.TempDir(), Leeway: leeway, Newborn: true}
+	c := replay.Config{Dir: t.TempDir(), Leeway: leeway, NoHistory: true}
 	m := life(t, c)
 	p := fresh("a")
 	wantFirst(t, m, p)
@@ -596,7 +596,7 @@ func TestHandOverFails(t *testing.T) {
 	}
 	wantError(t, m, fresh("b"), replay.ErrClosed)
 	m = life(t, c)
-	if m.Doubt() == nil {
+	if m.RecoveryError() == nil {
 		t.Error("it vouches")
 	}
 	stop(t, m)
@@ -606,7 +606,7 @@ func TestHandOverFails(t *testing.T) {
 // hand-over.
 func TestCloseUnderUse(t *testing.T) {
 	t.Parallel()
-	c := replay.Config{Dir: t.TempDir(), Leeway: leeway, Newborn: true}
+	c := replay.Config{Dir: t.TempDir(), Leeway: leeway, NoHistory: true}
 	issued := time.Now().AddDate(-11, 0, 0)
 	for round := range 10 {
 		issued = issued.AddDate(1, 0, 0)
@@ -657,7 +657,7 @@ func useUntilClosed(t *testing.T, m *replay.Memory, prefix string, issued time.T
 	}
 }
 
-// Doubt lasts as long as its cause, however often the store is opened in between.
+// RecoveryError lasts as long as its cause, however often the store is opened in between.
 func TestDoubtOutlivesAStop(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -665,20 +665,20 @@ func TestDoubtOutlivesAStop(t *testing.T) {
 		c := replay.Config{Dir: dir, Leeway: leeway}
 		m := life(t, c)
 		wantVouches(t, m, "no hand-over")
-		from := m.VouchesFrom()
+		from := m.AcceptsIssuedFrom()
 		for range 2 {
 			stop(t, m)
 			time.Sleep(time.Second)
 			m = life(t, c)
 			wantVouches(t, m, "ended before that was over")
-			if !m.VouchesFrom().Equal(from) {
-				t.Errorf("it vouches from %s, and before the stop from %s", m.VouchesFrom(), from)
+			if !m.AcceptsIssuedFrom().Equal(from) {
+				t.Errorf("it vouches from %s, and before the stop from %s", m.AcceptsIssuedFrom(), from)
 			}
 		}
 		time.Sleep(leeway)
 		stop(t, m)
 		m = life(t, c)
-		if err := m.Doubt(); err != nil {
+		if err := m.RecoveryError(); err != nil {
 			t.Errorf("when it is over: %v", err)
 		}
 		stop(t, m)

@@ -42,7 +42,7 @@ type Store interface {
 	// saving would let simultaneous copies of an assertion pass.
 	//
 	// False with a nil error means that the pair was used before. With an error,
-	// first is false and nobody may be let in: [UnsureError] when the store cannot
+	// first is false and nobody may be let in: [UndecidedError] when the store cannot
 	// tell yet, [ErrPair], [ErrFull], [ErrClosed], the error of ctx, or whatever else
 	// went wrong. A pair that met an error may have been remembered all the same.
 	//
@@ -94,26 +94,26 @@ func (p Pair) Check(at time.Time) error {
 	return nil
 }
 
-// An UnsureError says that the store cannot tell whether the pair was used before,
+// An UndecidedError says that the store cannot tell whether the pair was used before,
 // and nobody may be let in by it. The client has done nothing wrong: a new assertion
 // after RetryAfter is judged as usual.
-type UnsureError struct {
+type UndecidedError struct {
 	RetryAfter time.Duration // whole seconds, at least one
 	Reason     string        // for the log
 }
 
 // Error tells the reason and the wait.
-func (e *UnsureError) Error() string {
+func (e *UndecidedError) Error() string {
 	return fmt.Sprintf("the store cannot tell whether the pair was used before: %s (retry after %v)", e.Reason, e.RetryAfter)
 }
 
 // unsure counts the wait from now in whole seconds, as Retry-After does (RFC 9110
 // section 10.2.3). Times of issue are whole seconds too: a client that comes back
 // within the second in which the doubt ends would be too early again.
-func unsure(reason string, now, until time.Time) *UnsureError {
+func unsure(reason string, now, until time.Time) *UndecidedError {
 	end := time.Unix(ceilSecond(until), 0)
 	wait := max(end.Sub(now), time.Second)
-	return &UnsureError{RetryAfter: (wait + time.Second - 1).Truncate(time.Second), Reason: reason}
+	return &UndecidedError{RetryAfter: (wait + time.Second - 1).Truncate(time.Second), Reason: reason}
 }
 
 // ceilSecond is the first whole second that is not before t.

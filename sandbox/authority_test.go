@@ -6,7 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/sandbox"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -24,7 +25,7 @@ func (s *space) checkRevocation(t *testing.T, p sandbox.Participant) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := trust.NewRevocation(trust.RevocationConfig{AllowPrivate: true})
+	r, err := revocation.New(revocation.Config{AllowPrivate: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,10 +35,10 @@ func (s *space) checkRevocation(t *testing.T, p sandbox.Participant) error {
 
 // ruleBroken is the rule of a rejection or an outage.
 func ruleBroken(err error) string {
-	if rejection, ok := errors.AsType[*ishare.Rejection](err); ok {
+	if rejection, ok := errors.AsType[*rule.Rejection](err); ok {
 		return rejection.Rule.ID
 	}
-	if outage, ok := errors.AsType[*ishare.Outage](err); ok {
+	if outage, ok := errors.AsType[*rule.Outage](err); ok {
 		return outage.Rule.ID
 	}
 	if err != nil {
@@ -52,7 +53,7 @@ func TestRevocation(t *testing.T) {
 	for _, p := range s.Everybody {
 		want := ""
 		if p.Folder == "revoked-consumer" {
-			want = ishare.CertificateRevoked.ID
+			want = rule.CertificateRevoked.ID
 		}
 		if got := ruleBroken(s.checkRevocation(t, p)); got != want {
 			t.Errorf("%s: %q, want %q", p.Folder, got, want)
@@ -62,7 +63,7 @@ func TestRevocation(t *testing.T) {
 		s.set(t, "consumer.certificate", choice)
 		want := ""
 		if choice == "held" || choice == "revoked" {
-			want = ishare.CertificateRevoked.ID
+			want = rule.CertificateRevoked.ID
 		}
 		if got := ruleBroken(s.checkRevocation(t, s.Consumer)); got != want {
 			t.Errorf("%s: %q, want %q", choice, got, want)
@@ -76,11 +77,11 @@ func TestStatusServicesFail(t *testing.T) {
 	s := start(t)
 	revoked := s.somebody(t, "revoked-consumer")
 	for _, c := range []struct{ ocsp, crl, consumer, revoked string }{
-		{"normal", "normal", "", ishare.CertificateRevoked.ID},
-		{"off", "normal", "", ishare.CertificateRevoked.ID}, // by the list
-		{"error", "off", ishare.UnavailableRevocation.ID, ishare.UnavailableRevocation.ID},
-		{"off", "error", ishare.UnavailableRevocation.ID, ishare.UnavailableRevocation.ID},
-		{"normal", "off", "", ishare.CertificateRevoked.ID},
+		{"normal", "normal", "", rule.CertificateRevoked.ID},
+		{"off", "normal", "", rule.CertificateRevoked.ID}, // by the list
+		{"error", "off", rule.UnavailableRevocation.ID, rule.UnavailableRevocation.ID},
+		{"off", "error", rule.UnavailableRevocation.ID, rule.UnavailableRevocation.ID},
+		{"normal", "off", "", rule.CertificateRevoked.ID},
 	} {
 		s.set(t, "ocsp", c.ocsp)
 		s.set(t, "crl", c.crl)

@@ -20,15 +20,15 @@ const maxOrder = 4 << 10
 // A State is what there is in a running sandbox and how its switches stand.
 type State struct {
 	Framework Framework `json:"framework"`
-	Provider  Place     `json:"provider"`
-	Registry  Place     `json:"registry"`
+	Provider  Address   `json:"provider"`
+	Registry  Address   `json:"registry"`
 	Control   string    `json:"control"` // URL
 	Switches  []Switch  `json:"switches"`
-	Asked     Tally     `json:"asked"`
+	Asked     Counters  `json:"asked"`
 }
 
-// A Place is a party that serves.
-type Place struct {
+// An Address is a party that serves.
+type Address struct {
 	ID  ishare.PartyID `json:"id"`
 	URL string         `json:"url"`
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/sandbox"
 )
 
@@ -137,18 +138,18 @@ func TestEveryStanding(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(c *sandbox.Config) { c.Framework = framework })
 			// The list comes soon after the start; until then nobody is called untrusted.
-			s.becomes(t, s.somebody(t, "untrusted-consumer"), ishare.ChainUntrusted.ID)
-			for folder, rule := range map[string]string{
+			s.becomes(t, s.somebody(t, "untrusted-consumer"), rule.ChainUntrusted.ID)
+			for folder, reason := range map[string]string{
 				"consumer":           "",
-				"former-consumer":    ishare.PartyNotActive.ID,
-				"pending-consumer":   ishare.PartyNotActive.ID,
-				"suspended-consumer": ishare.PartyNotActive.ID,
-				"unknown-consumer":   ishare.PartyUnknown.ID,
-				"revoked-consumer":   ishare.CertificateRevoked.ID,
-				"replaced-consumer":  ishare.PartyCertificate.ID,
-				"untrusted-consumer": ishare.ChainUntrusted.ID,
+				"former-consumer":    rule.PartyNotActive.ID,
+				"pending-consumer":   rule.PartyNotActive.ID,
+				"suspended-consumer": rule.PartyNotActive.ID,
+				"unknown-consumer":   rule.PartyUnknown.ID,
+				"revoked-consumer":   rule.CertificateRevoked.ID,
+				"replaced-consumer":  rule.PartyCertificate.ID,
+				"untrusted-consumer": rule.ChainUntrusted.ID,
 			} {
-				s.try(t, s.somebody(t, folder)).wants(t, folder, rule)
+				s.try(t, s.somebody(t, folder)).wants(t, folder, reason)
 			}
 			replaced := s.somebody(t, "replaced-consumer")
 			s.tryWith(t, replaced, replaced.RenewedFile).wants(t, "with the newer certificate", "")
@@ -204,7 +205,7 @@ func TestRegistryMisbehaves(t *testing.T) {
 				folders = folders[:1] // each takes as long as the provider is patient
 			}
 			for _, folder := range folders {
-				s.try(t, s.somebody(t, folder)).wants(t, folder, ishare.UnavailableRegistry.ID)
+				s.try(t, s.somebody(t, folder)).wants(t, folder, rule.UnavailableRegistry.ID)
 			}
 			s.set(t, "registry", "normal")
 			t.Logf("well again after %s", s.becomes(t, s.Consumer, ""))
@@ -217,7 +218,7 @@ func TestRegistrySealIsRevoked(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.set(t, "registry.certificate", "held")
-	s.try(t, s.Consumer).wants(t, "with the registry's seal on hold", ishare.UnavailableRegistry.ID)
+	s.try(t, s.Consumer).wants(t, "with the registry's seal on hold", rule.UnavailableRegistry.ID)
 	s.set(t, "registry.certificate", "registered")
 	t.Logf("well again after %s", s.becomes(t, s.Consumer, ""))
 }
@@ -246,10 +247,10 @@ func TestStatusServicesMisbehave(t *testing.T) {
 		{"error", "normal", ""},
 		{"slow", "normal", ""},
 		{"malformed", "normal", ""},
-		{"off", "off", ishare.UnavailableRevocation.ID},
-		{"error", "error", ishare.UnavailableRevocation.ID},
-		{"slow", "slow", ishare.UnavailableRevocation.ID},
-		{"malformed", "malformed", ishare.UnavailableRevocation.ID},
+		{"off", "off", rule.UnavailableRevocation.ID},
+		{"error", "error", rule.UnavailableRevocation.ID},
+		{"slow", "slow", rule.UnavailableRevocation.ID},
+		{"malformed", "malformed", rule.UnavailableRevocation.ID},
 	} {
 		t.Run("OCSP "+c.ocsp+" CRL "+c.crl, func(t *testing.T) {
 			t.Parallel()
@@ -281,15 +282,15 @@ func TestChangesAreNoticed(t *testing.T) {
 		who         sandbox.Participant
 		rule        string
 	}{
-		{"consumer.standing", "suspended", s.Consumer, ishare.PartyNotActive.ID},
+		{"consumer.standing", "suspended", s.Consumer, rule.PartyNotActive.ID},
 		{"consumer.standing", "active", s.Consumer, ""},
-		{"consumer.certificate", "replaced", s.Consumer, ishare.PartyCertificate.ID},
+		{"consumer.certificate", "replaced", s.Consumer, rule.PartyCertificate.ID},
 		{"consumer.certificate", "registered", s.Consumer, ""},
-		{"consumer.certificate", "held", s.Consumer, ishare.CertificateRevoked.ID},
+		{"consumer.certificate", "held", s.Consumer, rule.CertificateRevoked.ID},
 		{"consumer.certificate", "registered", s.Consumer, ""},
 		{"other-ca", "granted", untrusted, ""},
-		{"other-ca", "withdrawn", untrusted, ishare.ChainUntrusted.ID},
-		{"provider.standing", "suspended", s.somebody(t, "pending-consumer"), ishare.PartyNotActive.ID}, // its token is good
+		{"other-ca", "withdrawn", untrusted, rule.ChainUntrusted.ID},
+		{"provider.standing", "suspended", s.somebody(t, "pending-consumer"), rule.PartyNotActive.ID}, // its token is good
 		{"provider.standing", "active", s.Consumer, ""},
 	} {
 		s.set(t, c.name, c.value)
@@ -302,7 +303,7 @@ func TestRevocationIsNoticed(t *testing.T) {
 	s := start(t, func(c *sandbox.Config) { c.Freshness = time.Second })
 	s.becomes(t, s.Consumer, "")
 	s.set(t, "consumer.certificate", "revoked")
-	t.Logf("after %s", s.becomes(t, s.Consumer, ishare.CertificateRevoked.ID).Round(time.Millisecond))
+	t.Logf("after %s", s.becomes(t, s.Consumer, rule.CertificateRevoked.ID).Round(time.Millisecond))
 }
 
 // TestRegistryGoesAway while parties are known, and comes back.
@@ -312,9 +313,9 @@ func TestRegistryGoesAway(t *testing.T) {
 	s.becomes(t, s.Consumer, "")
 	s.set(t, "registry", "off")
 	s.try(t, s.Consumer).wants(t, "known party", "")
-	s.try(t, s.somebody(t, "unknown-consumer")).wants(t, "party never seen", ishare.UnavailableRegistry.ID)
+	s.try(t, s.somebody(t, "unknown-consumer")).wants(t, "party never seen", rule.UnavailableRegistry.ID)
 	s.try(t, s.Consumer).wants(t, "known party, later", "")
-	t.Logf("the record is not used any more after %s", s.becomes(t, s.Consumer, ishare.UnavailableRegistry.ID).Round(time.Millisecond))
+	t.Logf("the record is not used any more after %s", s.becomes(t, s.Consumer, rule.UnavailableRegistry.ID).Round(time.Millisecond))
 	s.set(t, "registry", "normal")
 	t.Logf("well again after %s", s.becomes(t, s.Consumer, "").Round(time.Millisecond))
 }
@@ -340,7 +341,7 @@ func TestManyFirstRequests(t *testing.T) {
 	for i := range tickets {
 		group.Go(func() {
 			outcomes[i] = s.present(t.Context(), client, tickets[i])
-			for outcomes[i].rule == ishare.UnavailableOverload.ID { // so slow is this machine; nothing was remembered
+			for outcomes[i].rule == rule.UnavailableOverload.ID { // so slow is this machine; nothing was remembered
 				<-time.After(100 * time.Millisecond)
 				outcomes[i] = s.present(t.Context(), client, tickets[i])
 			}

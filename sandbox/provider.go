@@ -14,7 +14,7 @@ import (
 
 // providerConfig keeps the internal listener on this machine, wherever the public
 // one is.
-func providerConfig(c Config, provider Participant, registry Place) []byte {
+func providerConfig(c Config, provider Participant, registry Address) []byte {
 	return fmt.Appendf(nil, `# Written at each start of the sandbox.
 party:
   id: %q

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/waybill-token/waybill/internal/testca"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // The manual of FIWARE's satellite makes a root whose extensions are
@@ -36,12 +36,12 @@ func TestAuthorityOfFIWAREsManual(t *testing.T) {
 		t.Fatalf("the root has the key usage %v", root.KeyUsage)
 	}
 	s.becomes(t, s.Consumer, "")
-	for folder, rule := range map[string]string{
-		"former-consumer":  ishare.PartyNotActive.ID,
-		"unknown-consumer": ishare.PartyUnknown.ID,
-		"revoked-consumer": ishare.CertificateRevoked.ID,
+	for folder, reason := range map[string]string{
+		"former-consumer":  rule.PartyNotActive.ID,
+		"unknown-consumer": rule.PartyUnknown.ID,
+		"revoked-consumer": rule.CertificateRevoked.ID,
 	} {
-		s.try(t, s.somebody(t, folder)).wants(t, folder, rule)
+		s.try(t, s.somebody(t, folder)).wants(t, folder, reason)
 	}
 	if _, err := s.client(t, s.Consumer, s.State().Registry).Token(t.Context()); err != nil {
 		t.Errorf("a token of the registry: %v", err)

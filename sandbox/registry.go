@@ -21,8 +21,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/tokenendpoint"
-	"github.com/waybill-token/waybill/trust"
 )
 
 // Where a registry answers besides its token endpoint. The trusted list is in another
@@ -84,7 +84,7 @@ func openRegistry(c registryConfig) (*registry, error) {
 
 // openTokens opens what the registry's own access tokens need.
 func (g *registry) openTokens(c registryConfig) (err error) {
-	g.store, err = replay.Open(replay.Config{Dir: filepath.Join(c.dir, "replay"), Leeway: leeway, Newborn: c.self.newborn})
+	g.store, err = replay.Open(replay.Config{Dir: filepath.Join(c.dir, "replay"), Leeway: leeway, NoHistory: c.self.newborn})
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (g *registry) tokenEndpoint(c registryConfig) (http.Handler, error) {
 		Audience:   append([]ishare.PartyID{c.self.ID}, c.self.AlsoKnownAs...),
 		Trust:      c.trusted.validator,
 		Parties:    g.register,
-		Revocation: trust.NoRevocation{},
+		Revocation: revocation.Off{},
 		Replay:     g.store,
 		Leeway:     leeway,
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/sandbox"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -40,11 +41,11 @@ func (s *space) validator(t *testing.T) *trust.Validator {
 }
 
 // reader judges what the registry says to the provider.
-func (s *space) reader(t *testing.T) *assertion.Reader {
+func (s *space) reader(t *testing.T) *assertion.ResponseVerifier {
 	t.Helper()
-	r, err := assertion.NewReader(assertion.ReaderConfig{
+	r, err := assertion.NewResponseVerifier(assertion.ResponseVerifierConfig{
 		Issuer: s.State().Registry.ID, Audience: []ishare.PartyID{s.Provider.ID},
-		Trust: s.validator(t), Revocation: trust.NoRevocation{},
+		Trust: s.validator(t), Revocation: revocation.Off{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +258,7 @@ func (s *space) remote(t *testing.T) *registry.Remote {
 	key, chain := seal(t, s.Provider.KeyFile, s.Provider.ChainFile)
 	r, err := registry.NewRemote(registry.RemoteConfig{
 		ID: s.State().Registry.ID, URL: s.State().Registry.URL, Party: identifiers(s.Provider),
-		Key: key, Certificates: chain, Trust: s.validator(t), Revocation: trust.NoRevocation{},
+		Key: key, Certificates: chain, Trust: s.validator(t), Revocation: revocation.Off{},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -214,9 +214,9 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 		return err
 	}
 	s.daemon, err = daemon.Open(ctx, cfg, daemon.Options{
-		Log:     s.config.Log,
-		Secured: map[string]http.Handler{"GET /me": http.HandlerFunc(me)},
-		Newborn: s.member(providerFolder).newborn,
+		Log:       s.config.Log,
+		Secured:   map[string]http.Handler{"GET /me": http.HandlerFunc(me)},
+		NoHistory: s.member(providerFolder).newborn,
 	})
 	if err != nil {
 		return err
@@ -225,8 +225,8 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 	return nil
 }
 
-func (s *Sandbox) registryPlace() Place {
-	return Place{ID: s.registry.self.ID, URL: s.registry.base}
+func (s *Sandbox) registryPlace() Address {
+	return Address{ID: s.registry.self.ID, URL: s.registry.base}
 }
 
 func (s *Sandbox) controlURL() string { return baseURL(s.listeners.control) }
@@ -249,7 +249,7 @@ func (s *Sandbox) Reset() { s.board.reset() }
 func (s *Sandbox) State() State {
 	return State{
 		Framework: s.config.Framework,
-		Provider:  Place{ID: s.Provider.ID, URL: s.URL},
+		Provider:  Address{ID: s.Provider.ID, URL: s.URL},
 		Registry:  s.registryPlace(),
 		Control:   s.controlURL(),
 		Switches:  s.board.switches(),

@@ -125,7 +125,7 @@ func read(t *testing.T, file string) []byte {
 }
 
 // client asks a server for tokens as a participant.
-func (s *space) client(t *testing.T, as sandbox.Participant, server sandbox.Place) *client.Client {
+func (s *space) client(t *testing.T, as sandbox.Participant, server sandbox.Address) *client.Client {
 	t.Helper()
 	key, chain := seal(t, as.KeyFile, as.ChainFile)
 	return newClient(t, client.Config{

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/sandbox"
 )
 
@@ -69,7 +69,7 @@ func TestStartsServeAtOnce(t *testing.T) {
 		t.Errorf("keys (-first +second start):\n%s", diff)
 	}
 	second.try(t, second.Consumer).wants(t, "the first request after a restart", "")
-	second.present(t.Context(), plain(), used).wants(t, "an assertion that was used before", ishare.JTIReplayed.ID)
+	second.present(t.Context(), plain(), used).wants(t, "an assertion that was used before", rule.JTIReplayed.ID)
 	status, body := get(t, plain(), second.URL+"/me", http.Header{"Authorization": {"Bearer " + token.AccessToken}})
 	if status != http.StatusOK || !strings.Contains(string(body), string(second.Consumer.ID)) {
 		t.Errorf("a token of before: %d %s", status, body)
@@ -86,7 +86,7 @@ func TestLostMemoryIsNoNewProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startIn(t, dir)
-	s.try(t, s.Consumer).wants(t, "the first request", ishare.UnavailableState.ID)
+	s.try(t, s.Consumer).wants(t, "the first request", rule.UnavailableState.ID)
 }
 
 // Nobody else on the machine can read what is in the folder.

@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// A Tally is how often the servers were asked since they started, whatever they
+// Counters are how often the servers were asked since they started, whatever they
 // answered.
-type Tally struct {
+type Counters struct {
 	Tokens       uint64 `json:"tokens"`  // of the registry
 	Parties      uint64 `json:"parties"` // one or a search
 	TrustedLists uint64 `json:"trusted_lists"`
@@ -21,8 +21,8 @@ type counters struct {
 	tokens, parties, trustedLists, capabilities, ocsp, crl atomic.Uint64
 }
 
-func (c *counters) tally() Tally {
-	return Tally{
+func (c *counters) tally() Counters {
+	return Counters{
 		Tokens: c.tokens.Load(), Parties: c.parties.Load(), TrustedLists: c.trustedLists.Load(),
 		Capabilities: c.capabilities.Load(), OCSP: c.ocsp.Load(), CRL: c.crl.Load(),
 	}

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
@@ -92,7 +92,7 @@ func send(b *testing.B, target string, bodies []string) time.Duration {
 // BenchmarkScreened measures what it costs to refuse a request before its body, apart from net/http: it must be
 // little beside judging one, as that is all that is left to a server that gets more than it can answer.
 func BenchmarkScreened(b *testing.B) {
-	busy := &ishare.Outage{Rule: ishare.UnavailableOverload, RetryAfter: time.Second, Cause: errors.New("busy")}
+	busy := &rule.Outage{Rule: rule.UnavailableOverload, RetryAfter: time.Second, Cause: errors.New("busy")}
 	handler, err := tokenendpoint.New(tokenendpoint.Config{
 		Verifier: &told{}, Issuer: &told{}, Log: slog.New(slog.DiscardHandler), Screen: func(*http.Request) error { return busy },
 	})

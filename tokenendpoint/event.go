@@ -10,6 +10,7 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // maxCause bounds what a private cause may add to the log.
@@ -26,7 +27,7 @@ type event struct {
 	start       time.Time
 	remote      string
 	clientID    ishare.PartyID
-	seen        assertion.Sighting
+	seen        assertion.UnverifiedInfo
 	granted     *accesstoken.Claims
 	err         error
 	correlation string // of an error of our own
@@ -36,9 +37,9 @@ type event struct {
 // fail is called before the error becomes an answer, which may carry the correlation id.
 func (e *event) fail(err error, log *logsum.Log) {
 	e.err = err
-	if rejection, outage := ishare.Classify(err); rejection == nil && outage == nil {
+	if rejection, outage := rule.Classify(err); rejection == nil && outage == nil {
 		var full bool
-		e.correlation, full = log.Failure(slog.LevelError, message, labels("failed", ishare.Internal))
+		e.correlation, full = log.Failure(slog.LevelError, message, labels("failed", rule.Internal))
 		e.summed = !full
 	}
 }
@@ -46,24 +47,24 @@ func (e *event) fail(err error, log *logsum.Log) {
 // write writes the event, once, or counts it: each token that is given has a line, each error of our own
 // one that its correlation id leads to, and an outage one for each cause while it lasts.
 func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {
-	switch rejection, outage := ishare.Classify(e.err); {
+	switch rejection, outage := rule.Classify(e.err); {
 	case e.err == nil:
 		to.LogAttrs(ctx, slog.LevelInfo, message, append([]slog.Attr{slog.String("outcome", "issued")}, e.attrs()...)...)
 	case rejection != nil:
 		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs)
 	case outage != nil && ctx.Err() != nil && errors.Is(outage.Cause, context.Canceled) && time.Since(e.start) < patience:
 		log.Some(ctx, slog.LevelInfo, message, labels("abandoned", outage.Rule), e.attrs)
-	case outage != nil && outage.Rule == ishare.Limited: // which is up to the client
+	case outage != nil && outage.Rule == rule.Limited: // which is up to the client
 		log.Some(ctx, slog.LevelWarn, message, labels("unavailable", outage.Rule), e.attrs)
 	case outage != nil:
 		log.Lasting(ctx, slog.LevelWarn, message, append(labels("unavailable", outage.Rule), logsum.Reason(outage.Cause)...), e.attrs)
 	case !e.summed:
-		to.LogAttrs(ctx, slog.LevelError, message, append(labels("failed", ishare.Internal), e.attrs()...)...)
+		to.LogAttrs(ctx, slog.LevelError, message, append(labels("failed", rule.Internal), e.attrs()...)...)
 	}
 }
 
-func labels(outcome string, rule *ishare.Rule) []slog.Attr {
-	return []slog.Attr{slog.String("outcome", outcome), slog.String("rule", rule.ID)}
+func labels(outcome string, reason *rule.Rule) []slog.Attr {
+	return []slog.Attr{slog.String("outcome", outcome), slog.String("rule", reason.ID)}
 }
 
 // attrs are what differs between events of a kind.
@@ -77,7 +78,7 @@ func (e *event) attrs() []slog.Attr {
 	if e.err != nil {
 		add("cause", cut(e.err.Error()))
 	}
-	if rejection, outage := ishare.Classify(e.err); rejection != nil && outage == nil {
+	if rejection, outage := rule.Classify(e.err); rejection != nil && outage == nil {
 		add("hint", cut(rejection.Hint))
 	}
 	add("correlation", e.correlation)

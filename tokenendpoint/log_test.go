@@ -17,6 +17,7 @@ import (
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
@@ -26,9 +27,9 @@ type told struct {
 	delay time.Duration
 }
 
-func (f *told) Verify(context.Context, ishare.PartyID, string) (*assertion.Client, assertion.Sighting, error) {
+func (f *told) Verify(context.Context, ishare.PartyID, string) (*assertion.Client, assertion.UnverifiedInfo, error) {
 	time.Sleep(f.delay)
-	return nil, assertion.Sighting{}, f.err
+	return nil, assertion.UnverifiedInfo{}, f.err
 }
 
 func (*told) Issue(context.Context, accesstoken.Claims) (string, accesstoken.Claims, error) {
@@ -115,7 +116,7 @@ func TestAnOutageIsOneLine(t *testing.T) {
 		s := newTranscript(t)
 		outage := func(client int, cause string) error {
 			// Each request meets it with words of its own.
-			return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: time.Second, Cause: fmt.Errorf("asking for %d: %w", client, errors.New(cause))}
+			return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: time.Second, Cause: fmt.Errorf("asking for %d: %w", client, errors.New(cause))}
 		}
 		for i := range 50 {
 			s.send(1, outage(i, "no route to host"))
@@ -154,7 +155,7 @@ func TestAClientThatIsGoneIsNoOutage(t *testing.T) {
 		} {
 			s := newTranscript(t)
 			s.delay = c.delay
-			s.sendAs(c.ctx, &ishare.Outage{Rule: ishare.UnavailableState, RetryAfter: time.Second, Cause: c.cause})
+			s.sendAs(c.ctx, &rule.Outage{Rule: rule.UnavailableState, RetryAfter: time.Second, Cause: c.cause})
 			if lines := s.lines(); len(lines) != 1 || !strings.Contains(lines[0], `"outcome":"`+c.outcome+`","rule":"unavailable.state"`) {
 				t.Errorf("%s: %s", name, lines)
 			}
@@ -162,7 +163,7 @@ func TestAClientThatIsGoneIsNoOutage(t *testing.T) {
 		}
 		s := newTranscript(t)
 		for range 100 {
-			s.sendAs(gone, &ishare.Outage{Rule: ishare.UnavailableState, RetryAfter: time.Second, Cause: canceled})
+			s.sendAs(gone, &rule.Outage{Rule: rule.UnavailableState, RetryAfter: time.Second, Cause: canceled})
 		}
 		if lines := s.lines(); len(lines) != 5 || !strings.Contains(lines[0], `"level":"INFO"`) {
 			t.Errorf("a hundred: %s", lines)
@@ -197,7 +198,7 @@ func TestCorrelationIDsAreFound(t *testing.T) {
 func TestScreen(t *testing.T) {
 	s := &transcript{}
 	handler, err := tokenendpoint.New(tokenendpoint.Config{Verifier: &s.told, Issuer: &s.told, Log: slog.New(slog.NewJSONHandler(&s.Buffer, nil)), Screen: func(r *http.Request) error {
-		return &ishare.Outage{Rule: ishare.Limited, RetryAfter: 1500 * time.Millisecond, Cause: errors.New(r.RemoteAddr)}
+		return &rule.Outage{Rule: rule.Limited, RetryAfter: 1500 * time.Millisecond, Cause: errors.New(r.RemoteAddr)}
 	}})
 	check(t, err)
 	r := httptest.NewRequest(http.MethodPost, tokenendpoint.Path, unread{t})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/form"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // The values that RFC 6749 section 4.4.2 and RFC 7523 section 2.2 fix.
@@ -33,120 +34,120 @@ type asking struct {
 	known         map[string]bool
 }
 
-var parameterTests = []ishare.Test[asking]{
-	{Rule: ishare.RequestMissingParameter, Check: allFiveArePresent},
-	{Rule: ishare.RequestGrantType, Check: grantIsClientCredentials},
-	{Rule: ishare.RequestScope, Check: scopeIsKnown},
-	{Rule: ishare.RequestClientID, Check: clientIDIsPartyID},
-	{Rule: ishare.RequestAssertionType, Check: assertionTypeIsJWTBearer},
-	{Rule: ishare.RequestClientAuthentication, Check: nothingElseAuthenticates},
+var parameterTests = []rule.Check[asking]{
+	{Rule: rule.RequestMissingParameter, Apply: allFiveArePresent},
+	{Rule: rule.RequestGrantType, Apply: grantIsClientCredentials},
+	{Rule: rule.RequestScope, Apply: scopeIsKnown},
+	{Rule: rule.RequestClientID, Apply: clientIDIsPartyID},
+	{Rule: rule.RequestAssertionType, Apply: assertionTypeIsJWTBearer},
+	{Rule: rule.RequestClientAuthentication, Apply: nothingElseAuthenticates},
 }
 
 // judge applies the rules about parameters.
 func (h *Handler) judge(r *http.Request, f form.Form) (*request, error) {
 	a := asking{form: f, query: r.URL.RawQuery, known: h.scopes}
 	a.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
-	if err := ishare.Judge(nil, a, parameterTests); err != nil {
+	if err := rule.Evaluate(nil, a, parameterTests); err != nil {
 		return nil, err
 	}
 	clientID, err := ishare.ParsePartyID(f.Get("client_id"))
 	if err != nil {
-		return nil, ishare.RequestClientID.Reject().From(err)
+		return nil, rule.RequestClientID.Reject().From(err)
 	}
 	scope, err := ishare.ParseScope(f.Get("scope"))
 	if err != nil {
-		return nil, ishare.RequestScope.Reject().From(err)
+		return nil, rule.RequestScope.Reject().From(err)
 	}
 	return &request{clientID: clientID, scope: scope, askedScope: f.Get("scope"), assertion: f.Get("client_assertion")}, nil
 }
 
-func allFiveArePresent(a asking) *ishare.Rejection {
+func allFiveArePresent(a asking) *rule.Rejection {
 	for _, name := range []string{"grant_type", "scope", "client_id", "client_assertion_type", "client_assertion"} {
 		if a.form.Get(name) != "" {
 			continue
 		}
 		if query, _ := url.ParseQuery(a.query); query.Has(name) {
-			return ishare.RequestMissingParameter.Because("the parameter %s is missing in the body; it stands in the URL", name).
+			return rule.RequestMissingParameter.Because("the parameter %s is missing in the body; it stands in the URL", name).
 				WithHint("Move all parameters from the URL into the body: URLs end up in the logs of everybody on the way.")
 		}
-		return ishare.RequestMissingParameter.Because("the parameter %s is missing or empty", name)
+		return rule.RequestMissingParameter.Because("the parameter %s is missing or empty", name)
 	}
 	return nil
 }
 
-func grantIsClientCredentials(a asking) *ishare.Rejection {
+func grantIsClientCredentials(a asking) *rule.Rejection {
 	grant := a.form.Get("grant_type")
 	if grant == grantClientCredentials {
 		return nil
 	}
-	rejection := ishare.RequestGrantType.Because("grant_type is %s, not %s", ishare.Quote(grant), grantClientCredentials)
+	rejection := rule.RequestGrantType.Because("grant_type is %s, not %s", rule.Quote(grant), grantClientCredentials)
 	if strings.Contains(grant, "jwt-bearer") {
 		return rejection.WithHint("Set grant_type=client_credentials. The JWT authenticates the client here, in client_assertion, and is no grant (RFC 7523 section 2.2).")
 	}
 	return rejection
 }
 
-func scopeIsKnown(a asking) *ishare.Rejection {
+func scopeIsKnown(a asking) *rule.Rejection {
 	asked := a.form.Get("scope")
 	scope, err := ishare.ParseScope(asked)
 	if err != nil {
-		return ishare.RequestScope.Because("scope is %s: %v", ishare.Quote(asked), err).
+		return rule.RequestScope.Because("scope is %s: %v", rule.Quote(asked), err).
 			WithHint("Separate the values by one blank each, without line breaks, quotes or other characters.").From(err)
 	}
 	folded := func(value string) bool { return strings.EqualFold(value, ishare.ScopeISHARE) }
 	switch {
 	case scope.Has(ishare.ScopeISHARE):
 	case slices.ContainsFunc(scope, folded):
-		return ishare.RequestScope.Because("scope is %s, which lacks iSHARE: it is written with a small i and capitals", ishare.Quote(asked))
+		return rule.RequestScope.Because("scope is %s, which lacks iSHARE: it is written with a small i and capitals", rule.Quote(asked))
 	case strings.ContainsAny(asked, ",;+"):
-		return ishare.RequestScope.Because("scope is %s, which lacks iSHARE as a value of its own", ishare.Quote(asked)).
+		return rule.RequestScope.Because("scope is %s, which lacks iSHARE as a value of its own", rule.Quote(asked)).
 			WithHint("Separate the values by blanks: scope=iSHARE orders, before it is percent-encoded.")
 	default:
-		return ishare.RequestScope.Because("scope is %s, which lacks iSHARE", ishare.Quote(asked))
+		return rule.RequestScope.Because("scope is %s, which lacks iSHARE", rule.Quote(asked))
 	}
 	for _, value := range scope {
 		if !a.known[value] {
-			return ishare.RequestScope.Because("this server does not know the scope value %s", ishare.Quote(value)).
+			return rule.RequestScope.Because("this server does not know the scope value %s", rule.Quote(value)).
 				WithHint("Ask for iSHARE, and for other values only if scopes_supported of the server's metadata lists them.")
 		}
 	}
 	return nil
 }
 
-func clientIDIsPartyID(a asking) *ishare.Rejection {
+func clientIDIsPartyID(a asking) *rule.Rejection {
 	id := a.form.Get("client_id")
 	_, err := ishare.ParsePartyID(id)
 	if err == nil {
 		return nil
 	}
-	rejection := ishare.RequestClientID.Because("client_id is %s, which is %v", ishare.Quote(id), err).From(err)
+	rejection := rule.RequestClientID.Because("client_id is %s, which is %v", rule.Quote(id), err).From(err)
 	if strings.TrimSpace(id) != id {
 		return rejection.WithHint("Take it off: a value that was read from a file ends with a line feed, which curl --data-urlencode name@file sends and name=$(cat file) does not.")
 	}
 	return rejection
 }
 
-func assertionTypeIsJWTBearer(a asking) *ishare.Rejection {
+func assertionTypeIsJWTBearer(a asking) *rule.Rejection {
 	if kind := a.form.Get("client_assertion_type"); kind != assertionTypeJWTBearer {
-		return ishare.RequestAssertionType.Because("client_assertion_type is %s, not %s", ishare.Quote(kind), assertionTypeJWTBearer)
+		return rule.RequestAssertionType.Because("client_assertion_type is %s, not %s", rule.Quote(kind), assertionTypeJWTBearer)
 	}
 	return nil
 }
 
-func nothingElseAuthenticates(a asking) *ishare.Rejection {
+func nothingElseAuthenticates(a asking) *rule.Rejection {
 	const mend = "Have the client authenticate with the assertion alone: many libraries call that private_key_jwt, "
 	scheme, _, _ := strings.Cut(a.authorization, " ")
 	switch {
 	case strings.EqualFold(scheme, "Basic"):
-		return ishare.RequestClientAuthentication.Because("the request carries HTTP Basic credentials besides the assertion").
+		return rule.RequestClientAuthentication.Because("the request carries HTTP Basic credentials besides the assertion").
 			WithHint("%s", mend+"in place of client_secret_basic.")
 	case strings.EqualFold(scheme, "Bearer"):
-		return ishare.RequestClientAuthentication.Because("the request carries a Bearer token besides the assertion").
+		return rule.RequestClientAuthentication.Because("the request carries a Bearer token besides the assertion").
 			WithHint("Ask for a token without the Authorization header: the client has no token yet.")
 	case a.authorization != "":
-		return ishare.RequestClientAuthentication.Because("the request carries an Authorization header besides the assertion")
+		return rule.RequestClientAuthentication.Because("the request carries an Authorization header besides the assertion")
 	case a.form.Get("client_secret") != "":
-		return ishare.RequestClientAuthentication.Because("the request carries client_secret besides the assertion").
+		return rule.RequestClientAuthentication.Because("the request carries client_secret besides the assertion").
 			WithHint("%s", mend+"in place of client_secret_post.")
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/respond"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // tokenBody is the answer of RFC 6749 section 5.1.
@@ -30,7 +30,7 @@ func writeToken(w http.ResponseWriter, g *grant) {
 	respond.JSON(w, http.StatusOK, body)
 }
 
-// errorBody is the answer of RFC 6749 section 5.2.
+// ErrorBody is the answer of RFC 6749 section 5.2.
 type errorBody struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
@@ -40,9 +40,9 @@ type errorBody struct {
 // rejection nor an outage is our own fault and shows nothing but its
 // correlation id.
 func writeError(w http.ResponseWriter, err error, correlation string) {
-	switch rejection, outage := ishare.Classify(err); {
+	switch rejection, outage := rule.Classify(err); {
 	case rejection != nil:
-		if rejection.Rule == ishare.RequestMethod {
+		if rejection.Rule == rule.RequestMethod {
 			w.Header().Set("Allow", http.MethodPost)
 		}
 		writeRule(w, rejection.Rule, rejection.Description())
@@ -50,7 +50,7 @@ func writeError(w http.ResponseWriter, err error, correlation string) {
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds(outage.RetryAfter)))
 		writeRule(w, outage.Rule, outage.Description())
 	default:
-		internal := ishare.Internal.Because("%s; correlation id %s", ishare.Internal.Sentence, correlation)
+		internal := rule.Internal.Because("%s; correlation id %s", rule.Internal.Sentence, correlation)
 		writeRule(w, internal.Rule, internal.Description())
 	}
 }
@@ -60,6 +60,6 @@ func retrySeconds(d time.Duration) int {
 	return max(1, int(math.Ceil(d.Seconds())))
 }
 
-func writeRule(w http.ResponseWriter, rule *ishare.Rule, description string) {
-	respond.JSON(w, rule.Status, errorBody{Error: rule.Code, Description: description})
+func writeRule(w http.ResponseWriter, reason *rule.Rule, description string) {
+	respond.JSON(w, reason.Status, errorBody{Error: reason.Code, Description: description})
 }

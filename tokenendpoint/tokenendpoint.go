@@ -19,6 +19,7 @@ import (
 	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // MaxBody is the size in bytes of the largest body that is read.
@@ -29,7 +30,7 @@ const Path = ishare.TokenPath
 
 // A Verifier judges client assertions: [*assertion.Verifier].
 type Verifier interface {
-	Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error)
+	Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.UnverifiedInfo, error)
 }
 
 // An Issuer makes access tokens: [*accesstoken.Issuer].
@@ -44,7 +45,7 @@ type Config struct {
 	// Scopes are the values that may be asked for besides iSHARE. Optional.
 	Scopes []string
 	// Screen is asked before the body of a request is read. Its error is the answer, which costs little then:
-	// an [*ishare.Outage] where the server is too busy, or the client too eager. Optional.
+	// an [*rule.Outage] where the server is too busy, or the client too eager. Optional.
 	Screen func(*http.Request) error
 	// Log gets one event for each token that is given. Of refusals by a rule it gets the first few in each ten
 	// seconds, and how many more there were; of outages the first for each cause, and how many more there were when
@@ -125,7 +126,7 @@ func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
 		Scope:      req.scope,
 		Thumbprint: client.Thumbprint(),
 	})
-	rejection, _ := ishare.Classify(err)
+	rejection, _ := rule.Classify(err)
 	if rejection != nil {
 		// The client has kept every rule. It is about what the issuer asked of somebody.
 		err = errors.New("issuing a token: " + err.Error())

@@ -21,6 +21,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -47,12 +49,12 @@ func newEndpoint(tb testing.TB) *endpoint {
 	e.client = ca.Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer", isharetest.AlsoKnownAs("EU.EORI.NL000000001"))
 	validator, err := trust.New(ca.Anchors())
 	check(tb, err)
-	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, Newborn: true})
+	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, NoHistory: true})
 	check(tb, err)
 	tb.Cleanup(func() { check(tb, store.Close()) })
 	e.verifier, err = assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{provider, alias}, Trust: validator, Parties: isharetest.NewList(e.client),
-		Revocation: trust.NoRevocation{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
 	})
 	check(tb, err)
 	keys, err := accesstoken.OpenKeys(tb.TempDir(), slog.New(slog.DiscardHandler))
@@ -153,7 +155,7 @@ func TestScopes(t *testing.T) {
 			w := e.post(e.form(e.client.Assertion(provider), "scope", c.asked).Encode())
 			got := decode(t, w)
 			if c.granted == "" {
-				if w.Code != http.StatusBadRequest || got.Error != ishare.CodeInvalidScope || !strings.HasPrefix(got.Description, "request.scope: ") {
+				if w.Code != http.StatusBadRequest || got.Error != rule.CodeInvalidScope || !strings.HasPrefix(got.Description, "request.scope: ") {
 					t.Fatalf("%d %s", w.Code, w.Body)
 				}
 				return
@@ -272,16 +274,16 @@ func TestHostileRequestsAreCheap(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, body string
-		rule       *ishare.Rule
+		rule       *rule.Rule
 	}{
-		{"one byte too many", strings.Repeat("a", tokenendpoint.MaxBody+1), ishare.RequestSize},
+		{"one byte too many", strings.Repeat("a", tokenendpoint.MaxBody+1), rule.RequestSize},
 		{"10,000 parameters", parameters[:min(len(parameters), tokenendpoint.MaxBody)], nil},
 		{"100 certificates", forged(func(r *isharetest.Request) {
 			r.Assertion.Header.Set("x5c", slicesRepeat("AAAA", 100))
-		}), ishare.JWTX5C},
+		}), rule.JWTX5C},
 		{"nested JSON", forged(func(r *isharetest.Request) {
 			r.Assertion.Payload.Set("deep", isharetest.Raw(strings.Repeat("[", 15000)+strings.Repeat("]", 15000)))
-		}), ishare.JWTPayload},
+		}), rule.JWTPayload},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var w *httptest.ResponseRecorder
@@ -383,9 +385,9 @@ type failing struct {
 	verify, issue error
 }
 
-func (f *failing) Verify(ctx context.Context, id ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error) {
+func (f *failing) Verify(ctx context.Context, id ishare.PartyID, compact string) (*assertion.Client, assertion.UnverifiedInfo, error) {
 	if f.verify != nil {
-		return nil, assertion.Sighting{}, f.verify
+		return nil, assertion.UnverifiedInfo{}, f.verify
 	}
 	return f.Verifier.Verify(ctx, id, compact)
 }
@@ -397,8 +399,8 @@ func (f *failing) Issue(context.Context, accesstoken.Claims) (string, accesstoke
 // An outage is answered as one, whatever stands beside, above or below it; and what
 // somebody said of us when a token was to be issued is not told of the client.
 func TestErrorsBecomeAnswers(t *testing.T) {
-	rejection := ishare.ChainUntrusted.Reject()
-	outage := &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: 3 * time.Second, Cause: rejection}
+	rejection := rule.ChainUntrusted.Reject()
+	outage := &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: 3 * time.Second, Cause: rejection}
 	for name, c := range map[string]struct {
 		verify, issue error
 		status        int
@@ -408,7 +410,7 @@ func TestErrorsBecomeAnswers(t *testing.T) {
 		"rejection":                  {verify: rejection, status: 400, told: "chain.untrusted: ", outcome: "refused"},
 		"outage for a rejection":     {verify: outage, status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
 		"both":                       {verify: errors.Join(rejection, outage), status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
-		"rejection for an outage":    {verify: fmt.Errorf("x: %w", ishare.PartyUnknown.Reject().From(outage)), status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
+		"rejection for an outage":    {verify: fmt.Errorf("x: %w", rule.PartyUnknown.Reject().From(outage)), status: 503, told: "unavailable.registry: ", outcome: "unavailable"},
 		"another":                    {verify: errors.New("x"), status: 500, told: "internal: ", outcome: "failed"},
 		"rejection by the issuer":    {issue: fmt.Errorf("x: %w", rejection), status: 500, told: "internal: ", outcome: "failed"},
 		"outage at the issuer's end": {issue: outage, status: 503, told: "unavailable.registry: ", outcome: "unavailable"},

@@ -100,19 +100,19 @@ func (a Anchors) add(data []byte, name string) error {
 	case len(contents.Faults) > 0:
 		fault := contents.Faults[0]
 		if errors.Is(fault.Cause, keyforms.ErrPassword) { // which there is no way to give
-			fault.Mend = contents.Command("Take the certificates out of it: openssl pkcs12 -in FILE -nokeys -out anchors.pem.")
+			fault.Hint = contents.Command("Take the certificates out of it: openssl pkcs12 -in FILE -nokeys -out anchors.pem.")
 		}
 		return anchorError{fault}
 	case len(contents.Keys) > 0:
-		return anchorError{keyforms.Fault{Message: "it holds a private key", Mend: "Give the certificate of the CA alone."}}
+		return anchorError{keyforms.Fault{Message: "it holds a private key", Hint: "Give the certificate of the CA alone."}}
 	case len(contents.Certificates) == 0:
-		return anchorError{keyforms.Fault{Message: "no certificate found: it holds " + contents.Instead(), Mend: "Give the certificate of the CA, in PEM or DER."}}
+		return anchorError{keyforms.Fault{Message: "no certificate found: it holds " + contents.Instead(), Hint: "Give the certificate of the CA, in PEM or DER."}}
 	}
 	for _, cert := range contents.Certificates {
 		if !cert.IsCA {
 			return anchorError{keyforms.Fault{
 				Message: fmt.Sprintf("certificate %q is not a CA", cert.Subject),
-				Mend:    "Give the certificate of the CA that issues seals, or of one above it.",
+				Hint:    "Give the certificate of the CA that issues seals, or of one above it.",
 			}}
 		}
 	}
@@ -129,4 +129,4 @@ func (e anchorError) Error() string { return e.fault.Message }
 func (e anchorError) Unwrap() error { return e.fault.Cause }
 
 // Hint is how to mend it.
-func (e anchorError) Hint() string { return e.fault.Mend }
+func (e anchorError) Hint() string { return e.fault.Hint }

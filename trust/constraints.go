@@ -11,7 +11,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // maxComparisons bounds how often a name is held against a constraint for one chain:
@@ -56,23 +57,23 @@ type nameConstraint struct{ permitted, excluded []generalName }
 // namesArePermitted: RFC 5280 sections 4.2.1.10, 6.1.3 (b), (c) and 6.1.4 (g). Each CA's
 // constraints are held against every certificate below it, those of an anchor too;
 // certificates that are self-issued are exempt unless they are the leaf.
-func namesArePermitted(c candidate) *ishare.Rejection {
+func namesArePermitted(c candidate) *rule.Rejection {
 	comparisons := 0
 	for i := c.anchor; i > 0; i-- {
-		ext, limited := extension(c.certificates[i], oidNameConstraints)
+		ext, limited := certcheck.Extension(c.certificates[i], certcheck.OIDNameConstraints)
 		if !limited {
 			continue
 		}
 		constraint, err := readNameConstraint(ext.Value)
 		if err != nil {
-			return ishare.ChainIssuer.Because("%s has name constraints that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
+			return rule.ChainIssuer.Because("%s has name constraints that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
 		}
 		for j := i - 1; j >= 0; j-- {
 			if j > 0 && isSelfIssued(c.certificates[j]) {
 				continue
 			}
 			if err := constraint.permits(c.certificates[j], &comparisons); err != nil {
-				return ishare.ChainIssuer.Because("the name constraints of %s do not permit %s: %s", c.label(i), c.label(j), err).
+				return rule.ChainIssuer.Because("the name constraints of %s do not permit %s: %s", c.label(i), c.label(j), err).
 					WithHint("The CA may issue certificates for certain names only. Use a certificate of a CA that may name its subject.")
 			}
 		}
@@ -112,7 +113,7 @@ func (n generalName) quoted() string {
 	if n.text == "" {
 		return ""
 	}
-	return fmt.Sprintf("%q ", shorten(n.text))
+	return fmt.Sprintf("%q ", certcheck.Shorten(n.text))
 }
 
 // within reports whether a name is in the permitted subtree.
@@ -207,7 +208,7 @@ func readNameConstraint(der cryptobyte.String) (*nameConstraint, error) {
 		}
 	}
 	if !ok || !list.Empty() {
-		return nil, fmt.Errorf("the extension %s is malformed", extensionName(oidNameConstraints))
+		return nil, fmt.Errorf("the extension %s is malformed", certcheck.ExtensionName(certcheck.OIDNameConstraints))
 	}
 	return c, nil
 }
@@ -223,7 +224,7 @@ func namesOf(cert *x509.Certificate) ([]generalName, error) {
 	if len(subject) > 0 {
 		names = append(names, generalName{form: formDirectory, directory: subject})
 	}
-	ext, present := extension(cert, oidSubjectAltName)
+	ext, present := certcheck.Extension(cert, certcheck.OIDSubjectAltName)
 	if !present {
 		return append(names, addressesIn(cert)...), nil
 	}
@@ -239,7 +240,7 @@ func namesOf(cert *x509.Certificate) ([]generalName, error) {
 		}
 	}
 	if !ok {
-		return nil, fmt.Errorf("its %s has a name that cannot be read", extensionName(oidSubjectAltName))
+		return nil, fmt.Errorf("its %s has a name that cannot be read", certcheck.ExtensionName(certcheck.OIDSubjectAltName))
 	}
 	return names, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/maypok86/otter/v2"
+
+	"github.com/waybill-token/waybill/internal/certcheck"
 )
 
 // maxLinks bounds how many signatures of issuers are remembered, each in about 200 bytes.
@@ -33,11 +35,7 @@ func newLinks() (links, error) {
 	if err != nil {
 		return links{}, fmt.Errorf("trust: memory of issuers: %w", err)
 	}
-	return links{known: known, check: checkSignature}, nil
-}
-
-func checkSignature(certificate, issuer *x509.Certificate) error {
-	return issuer.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature)
+	return links{known: known, check: certcheck.CheckSignature}, nil
 }
 
 // hold reports why the certificate is not signed with the issuer's key.

@@ -5,6 +5,8 @@ import (
 	"encoding/asn1"
 	"strings"
 	"testing"
+
+	"github.com/waybill-token/waybill/internal/certcheck"
 )
 
 // An attr is an attribute of a name in DER.
@@ -164,20 +166,20 @@ func TestCriticalExtensions(t *testing.T) {
 		want       string
 	}{
 		"none":                     {nil, nil, ""},
-		"one that is processed":    {[]pkix.Extension{{Id: oidKeyUsage, Critical: true}}, []asn1.ObjectIdentifier{oidBasicConstraints, oidKeyUsage}, ""},
+		"one that is processed":    {[]pkix.Extension{{Id: certcheck.OIDKeyUsage, Critical: true}}, []asn1.ObjectIdentifier{certcheck.OIDBasicConstraints, certcheck.OIDKeyUsage}, ""},
 		"one that is not critical": {[]pkix.Extension{{Id: qualified}}, nil, ""},
-		"one with a name":          {[]pkix.Extension{{Id: qualified, Critical: true}}, []asn1.ObjectIdentifier{oidKeyUsage}, "qcStatements (1.3.6.1.5.5.7.1.3)"},
+		"one with a name":          {[]pkix.Extension{{Id: qualified, Critical: true}}, []asn1.ObjectIdentifier{certcheck.OIDKeyUsage}, "qcStatements (1.3.6.1.5.5.7.1.3)"},
 		"one that is processed elsewhere": {
-			[]pkix.Extension{{Id: oidKeyUsage, Critical: true}, {Id: oidPolicyMappings, Critical: true}},
-			[]asn1.ObjectIdentifier{oidKeyUsage},
+			[]pkix.Extension{{Id: certcheck.OIDKeyUsage, Critical: true}, {Id: certcheck.OIDPolicyMappings, Critical: true}},
+			[]asn1.ObjectIdentifier{certcheck.OIDKeyUsage},
 			"policyMappings (2.5.29.33)",
 		},
 		"one of somebody's own": {[]pkix.Extension{{Id: private, Critical: true}}, nil, "1.3.6.1.4.1.99999.1"},
 	} {
-		if got := unprocessedCritical(test.extensions, test.processed...); got != test.want {
+		if got := certcheck.UnprocessedCritical(test.extensions, test.processed...); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
-		if err := knowsCritical(test.extensions, test.processed...); (err != nil) != (test.want != "") ||
+		if err := certcheck.CheckCritical(test.extensions, test.processed...); (err != nil) != (test.want != "") ||
 			err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", name, err)
 		}

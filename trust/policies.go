@@ -8,7 +8,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Object identifiers as they are encoded, by which policies are compared.
@@ -53,7 +54,7 @@ type policyState struct {
 // policiesHold: RFC 5280 sections 6.1.2 to 6.1.5 as far as they are about policies. What
 // an anchor says counts like the word of an issuer (RFC 5937 section 3.2), but an
 // anchor that names no policies does not rule out every one.
-func policiesHold(c candidate) *ishare.Rejection {
+func policiesHold(c candidate) *rule.Rejection {
 	n := int64(c.anchor)
 	s := policyState{expected: map[string]struct{}{}, any: true, explicit: n + 1, mapping: n + 1, inhibitAny: n + 1}
 	demanding := 0 // whose requireExplicitPolicy counts
@@ -61,7 +62,7 @@ func policiesHold(c candidate) *ishare.Rejection {
 		cert := c.certificates[i]
 		p, err := readPolicies(cert)
 		if err != nil {
-			return ishare.ChainIssuer.Because("%s has policies that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
+			return rule.ChainIssuer.Because("%s has policies that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
 		}
 		selfIssued := i > 0 && isSelfIssued(cert)
 		if i < c.anchor || p.present {
@@ -74,7 +75,7 @@ func policiesHold(c candidate) *ishare.Rejection {
 			}
 		}
 		if s.explicit == 0 && s.isNull() {
-			return ishare.ChainIssuer.Because("%s demands a certificate policy that holds for the whole chain (policyConstraints), and none is left at %s", c.label(demanding), c.label(i)).
+			return rule.ChainIssuer.Because("%s demands a certificate policy that holds for the whole chain (policyConstraints), and none is left at %s", c.label(demanding), c.label(i)).
 				WithHint("The CA must issue the certificate under a policy that its own certificate allows; certificates of another product of the same CA may have it.")
 		}
 		if i == 0 {
@@ -84,7 +85,7 @@ func policiesHold(c candidate) *ishare.Rejection {
 			demanding = i
 		}
 		if err := s.prepare(p, !selfIssued && i < c.anchor); err != nil {
-			return ishare.ChainIssuer.Because("%s has policies that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
+			return rule.ChainIssuer.Because("%s has policies that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
 		}
 	}
 	return nil
@@ -158,17 +159,17 @@ func readPolicies(cert *x509.Certificate) (*policies, error) {
 	for _, ext := range cert.Extensions {
 		ok := true
 		switch der := cryptobyte.String(ext.Value); {
-		case ext.Id.Equal(oidCertificatePolicies):
+		case ext.Id.Equal(certcheck.OIDCertificatePolicies):
 			ok = p.readPolicies(der, ext.Critical)
-		case ext.Id.Equal(oidPolicyMappings):
+		case ext.Id.Equal(certcheck.OIDPolicyMappings):
 			ok = p.readMappings(der)
-		case ext.Id.Equal(oidPolicyConstraints):
+		case ext.Id.Equal(certcheck.OIDPolicyConstraints):
 			ok = p.readConstraints(der)
-		case ext.Id.Equal(oidInhibitAnyPolicy):
+		case ext.Id.Equal(certcheck.OIDInhibitAnyPolicy):
 			ok = der.ReadASN1Integer(&p.inhibitAny) && der.Empty() && p.inhibitAny >= 0
 		}
 		if !ok {
-			return nil, fmt.Errorf("the extension %s is malformed or says more than is known here", extensionName(ext.Id))
+			return nil, fmt.Errorf("the extension %s is malformed or says more than is known here", certcheck.ExtensionName(ext.Id))
 		}
 	}
 	return p, nil

@@ -17,7 +17,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/certcheck"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // A Validator judges chains by its anchors, which may be exchanged while it
@@ -78,6 +80,12 @@ func (c *Chain) Thumbprint() string { return c.thumbprint }
 // Certificates lists the chain from the leaf up to the anchor, both included.
 func (c *Chain) Certificates() []*x509.Certificate { return slices.Clone(c.certificates) }
 
+// Len is how many certificates the chain has, the anchor included.
+func (c *Chain) Len() int { return len(c.certificates) }
+
+// At is the certificate at an index; the leaf's is 0, and the anchor's is the last.
+func (c *Chain) At(i int) *x509.Certificate { return c.certificates[i] }
+
 // Holds reports whether a chain that was trusted before still is: the anchors
 // are the same, and every certificate is valid at the time.
 func (v *Validator) Holds(c *Chain, at time.Time) bool {
@@ -85,23 +93,23 @@ func (v *Validator) Holds(c *Chain, at time.Time) bool {
 }
 
 // Validate judges the certificates of a JWS header, leaf first, at a time. The
-// trail is nil except for an explanation; see [ishare.Judge].
+// trail is nil except for an explanation; see [rule.Check].
 //
-// The error is an [*ishare.Rejection] by one of the rules certificate.key,
+// The error is an [*rule.Rejection] by one of the rules certificate.key,
 // certificate.validity, certificate.usage, chain.order, chain.issuer and
 // chain.untrusted.
-func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, trail *ishare.Trail) (*Chain, error) {
+func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, trail *rule.Trace) (*Chain, error) {
 	if len(certificates) == 0 {
-		return nil, ishare.JWTX5C.Reject()
+		return nil, rule.JWTX5C.Reject()
 	}
 	anchors := v.anchors.Load()
 	c := candidate{certificates: certificates, at: at, anchor: anchorIndex(*anchors, certificates), links: v.links}
 	// No signature is verified with a key that is not of a safe size, not even
 	// to explain.
-	if err := ishare.Judge(trail, c, keyTests); err != nil {
+	if err := rule.Evaluate(trail, c, keyTests); err != nil {
 		return nil, err
 	}
-	if err := ishare.Judge(trail, c, chainTests); err != nil {
+	if err := rule.Evaluate(trail, c, chainTests); err != nil {
 		return nil, err
 	}
 	chain := &Chain{
@@ -116,28 +124,28 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 // Check judges a chain as a server would whose trust anchor is the last certificate of
 // it, and returns every rejection in the order of the catalogue, and not the first
 // alone: for whoever makes assertions, who wants to know before the server says so.
-func Check(certificates []*x509.Certificate, at time.Time) []*ishare.Rejection {
+func Check(certificates []*x509.Certificate, at time.Time) []*rule.Rejection {
 	if len(certificates) == 0 {
-		return []*ishare.Rejection{ishare.JWTX5C.Reject()}
+		return []*rule.Rejection{rule.JWTX5C.Reject()}
 	}
-	v := &Validator{links: links{check: checkSignature}} // for one use: nothing to remember
+	v := &Validator{links: links{check: certcheck.CheckSignature}} // for one use: nothing to remember
 	v.SetAnchors(Anchors{FingerprintOf(certificates[len(certificates)-1]): ""})
-	trail := &ishare.Trail{}
+	trail := &rule.Trace{}
 	_, err := v.Validate(certificates, at, trail)
 	if err == nil {
 		return nil
 	}
-	if rejection, _ := trail.Outcome(ishare.CertificateKey); rejection != nil { // no key was used, and these need none
-		_ = ishare.Judge(trail, candidate{certificates: certificates, at: at, anchor: -1}, keylessTests)
+	if rejection, _ := trail.Outcome(rule.CertificateKey); rejection != nil { // no key was used, and these need none
+		_ = rule.Evaluate(trail, candidate{certificates: certificates, at: at, anchor: -1}, keylessTests)
 	}
-	var rejections []*ishare.Rejection
-	for _, rule := range ishare.Rules() {
-		if rejection, _ := trail.Outcome(rule); rejection != nil {
+	var rejections []*rule.Rejection
+	for _, reason := range rule.All() {
+		if rejection, _ := trail.Outcome(reason); rejection != nil {
 			rejections = append(rejections, rejection)
 		}
 	}
-	if first, _ := ishare.Classify(err); len(rejections) == 0 { // a refusal that the trail has not is one all the same
-		return []*ishare.Rejection{first}
+	if first, _ := rule.Classify(err); len(rejections) == 0 { // a refusal that the trail has not is one all the same
+		return []*rule.Rejection{first}
 	}
 	return rejections
 }

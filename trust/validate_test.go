@@ -26,6 +26,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -190,32 +191,32 @@ var labels = regexp.MustCompile(` \("[^"]*"\)`)
 
 // checkRefused asserts that a chain is refused by a rule, with a sentence that
 // says so, both when serving and when explaining.
-func checkRefused(t *testing.T, p presented, rule *ishare.Rule, says string) {
+func checkRefused(t *testing.T, p presented, reason *rule.Rule, says string) {
 	t.Helper()
-	trail := &ishare.Trail{}
-	for mode, trail := range map[string]*ishare.Trail{"serving": nil, "explaining": trail} {
+	trail := &rule.Trace{}
+	for mode, trail := range map[string]*rule.Trace{"serving": nil, "explaining": trail} {
 		got, err := p.v.Validate(p.chain, p.at, trail)
 		if got != nil {
 			t.Errorf("%s: a chain was returned", mode)
 		}
-		rejection := (*ishare.Rejection)(nil)
-		if !errors.As(err, &rejection) || rejection.Rule != rule || !strings.Contains(labels.ReplaceAllString(rejection.Sentence, ""), says) {
-			t.Errorf("%s: %v, want %s: …%s…", mode, err, rule.ID, says)
+		rejection := (*rule.Rejection)(nil)
+		if !errors.As(err, &rejection) || rejection.Rule != reason || !strings.Contains(labels.ReplaceAllString(rejection.Sentence, ""), says) {
+			t.Errorf("%s: %v, want %s: …%s…", mode, err, reason.ID, says)
 		}
 	}
-	if rejection, _ := trail.Outcome(rule); rejection == nil {
-		t.Errorf("the trail does not tell that %s failed", rule.ID)
+	if rejection, _ := trail.Outcome(reason); rejection == nil {
+		t.Errorf("the trail does not tell that %s failed", reason.ID)
 	}
 }
 
 // failures lists the rules that a chain breaks, in the order of the catalogue.
 func failures(v *trust.Validator, chain []*x509.Certificate, at time.Time) []string {
-	trail := &ishare.Trail{}
+	trail := &rule.Trace{}
 	v.Validate(chain, at, trail)
 	var broken []string
-	for _, rule := range ishare.Rules() {
-		if rejection, _ := trail.Outcome(rule); rejection != nil {
-			broken = append(broken, rule.ID)
+	for _, reason := range rule.All() {
+		if rejection, _ := trail.Outcome(reason); rejection != nil {
+			broken = append(broken, reason.ID)
 		}
 	}
 	return broken
@@ -351,7 +352,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 		"Ed25519 issuer":        {under(authority(root, edKey(), nil)), "x5c[1] is not RSA"},
 		"above the anchor":      {append(slices.Clone(honest().Chain), withKey(odd(1024, 65537))[0]), "x5c[4] has 1024 bits"},
 	} {
-		checkRefused(t, presented{validator(t, level(testca.Root)), test.chain, time.Now()}, ishare.CertificateKey, test.says)
+		checkRefused(t, presented{validator(t, level(testca.Root)), test.chain, time.Now()}, rule.CertificateKey, test.says)
 		if broken := failures(validator(t, level(testca.Root)), test.chain, time.Now()); !slices.Equal(broken, []string{"certificate.key"}) {
 			t.Errorf("%s: explained as broken: %q", name, broken)
 		}
@@ -368,7 +369,7 @@ func TestIssuerWithAnEvenModulusVerifiesNothing(t *testing.T) {
 	n := new(big.Int).Sub(honest().Certificate().PublicKey.(*rsa.PublicKey).N, big.NewInt(1)) //nolint:forcetypeassert // made as RSA
 	issuer := authority(ca().Authority(testca.Sub), publicOnly{&rsa.PublicKey{N: n, E: 65537}}, nil)
 	chain := with(honest().Chain, 1, issuer.Certificate())
-	checkRefused(t, presented{validator(t, level(testca.Root)), chain, time.Now()}, ishare.ChainOrder, "x5c[0] is not signed by x5c[1]")
+	checkRefused(t, presented{validator(t, level(testca.Root)), chain, time.Now()}, rule.ChainOrder, "x5c[0] is not signed by x5c[1]")
 }
 
 func TestValidityBounds(t *testing.T) {
@@ -395,8 +396,8 @@ func TestValidityBounds(t *testing.T) {
 				}
 			}
 		}
-		checkRefused(t, presented{v, chain, begin.Add(-1)}, ishare.CertificateValidity, where+" is not valid before "+begin.UTC().Format(time.RFC3339))
-		checkRefused(t, presented{v, chain, end.Add(1)}, ishare.CertificateValidity, where+" expired on "+end.UTC().Format(time.RFC3339))
+		checkRefused(t, presented{v, chain, begin.Add(-1)}, rule.CertificateValidity, where+" is not valid before "+begin.UTC().Format(time.RFC3339))
+		checkRefused(t, presented{v, chain, end.Add(1)}, rule.CertificateValidity, where+" expired on "+end.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -424,7 +425,7 @@ func TestLeavesThatAreRefused(t *testing.T) {
 		}, "neither"},
 	} {
 		chain := change(test.change)
-		checkRefused(t, presented{validator(t, level(testca.Root)), chain, time.Now()}, ishare.CertificateUsage, test.says)
+		checkRefused(t, presented{validator(t, level(testca.Root)), chain, time.Now()}, rule.CertificateUsage, test.says)
 		if broken := failures(validator(t, level(testca.Root)), chain, time.Now()); !slices.Equal(broken, []string{"certificate.usage"}) {
 			t.Errorf("%s: explained as broken: %q", name, broken)
 		}
@@ -459,7 +460,7 @@ func TestOrderThatIsRefused(t *testing.T) {
 		"another hash than was signed":  {with(chain, 0, withAlgorithm(chain[0], 13)), "x5c[0] is not signed by x5c[1]"},
 	} {
 		v := validator(t, level(testca.Root))
-		checkRefused(t, presented{v, test.chain, time.Now()}, ishare.ChainOrder, test.says)
+		checkRefused(t, presented{v, test.chain, time.Now()}, rule.ChainOrder, test.says)
 		if broken := failures(v, test.chain, time.Now()); !slices.Contains(broken, "chain.order") || broken[0] != "chain.order" {
 			t.Errorf("%s: explained as broken: %q", name, broken)
 		}
@@ -501,8 +502,8 @@ func TestCertificateCycle(t *testing.T) {
 	for range 4 {
 		cycle = append(cycle, a.Certificate(), b.Certificate())
 	}
-	checkRefused(t, presented{validator(t, level(testca.Root)), cycle, time.Now()}, ishare.ChainIssuer, "x5c[4] allows 1 CAs below it, and there are 3")
-	checkRefused(t, presented{validator(t, level(testca.Root)), cycle[:3], time.Now()}, ishare.ChainUntrusted, "trusted list")
+	checkRefused(t, presented{validator(t, level(testca.Root)), cycle, time.Now()}, rule.ChainIssuer, "x5c[4] allows 1 CAs below it, and there are 3")
+	checkRefused(t, presented{validator(t, level(testca.Root)), cycle[:3], time.Now()}, rule.ChainUntrusted, "trusted list")
 	if got, err := validator(t, anchorsOf(b.Certificate())).Validate(cycle[:4], time.Now(), nil); err != nil || len(got.Certificates()) != 3 {
 		t.Errorf("a cycle above the anchor: %v", err)
 	}
@@ -546,7 +547,7 @@ func TestIssuersThatAreRefused(t *testing.T) {
 		},
 	} {
 		v := validator(t, level(testca.Root))
-		checkRefused(t, presented{v, test.chain, time.Now()}, ishare.ChainIssuer, test.says)
+		checkRefused(t, presented{v, test.chain, time.Now()}, rule.ChainIssuer, test.says)
 		if broken := failures(v, test.chain, time.Now()); !slices.Equal(broken, []string{"chain.issuer"}) {
 			t.Errorf("%s: explained as broken: %q", name, broken)
 		}
@@ -583,7 +584,7 @@ func TestNameConstraintsAtAnotherTime(t *testing.T) {
 func TestNameConstraintsOfTheAnchor(t *testing.T) {
 	chain := sealUnder(issuing(func(c *x509.Certificate) { c.ExcludedEmailAddresses = []string{"example.org"} }),
 		func(c *x509.Certificate) { c.EmailAddresses = []string{"seal@example.org"} })
-	checkRefused(t, presented{validator(t, anchorsOf(chain[1])), chain, time.Now()}, ishare.ChainIssuer, "name constraints")
+	checkRefused(t, presented{validator(t, anchorsOf(chain[1])), chain, time.Now()}, rule.ChainIssuer, "name constraints")
 }
 
 // What stands above the anchor must be well formed, and nothing depends on whether
@@ -604,13 +605,13 @@ func TestAboveTheAnchor(t *testing.T) {
 			t.Errorf("%s: %q", name, broken)
 		}
 	}
-	for rule, above := range map[*ishare.Rule]*x509.Certificate{
-		ishare.ChainIssuer:         rootWith(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }),
-		ishare.ChainOrder:          rootWith(t, func(c *x509.Certificate) { c.Subject.CommonName = "Another" }),
-		ishare.CertificateValidity: rootWith(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
+	for reason, above := range map[*rule.Rule]*x509.Certificate{
+		rule.ChainIssuer:         rootWith(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }),
+		rule.ChainOrder:          rootWith(t, func(c *x509.Certificate) { c.Subject.CommonName = "Another" }),
+		rule.CertificateValidity: rootWith(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
 	} {
-		if broken := failures(validator(t, level(testca.Sub)), with(chain, 3, above), time.Now()); !slices.Equal(broken, []string{rule.ID}) {
-			t.Errorf("%q, want %s", broken, rule.ID)
+		if broken := failures(validator(t, level(testca.Sub)), with(chain, 3, above), time.Now()); !slices.Equal(broken, []string{reason.ID}) {
+			t.Errorf("%q, want %s", broken, reason.ID)
 		}
 	}
 	for name, f := range map[string]func(*x509.Certificate){
@@ -664,7 +665,7 @@ func TestChainsWithoutAnAnchor(t *testing.T) {
 		"leaf listed, and its signature bad": {anchorsOf(chain[0]), with(chain, 1, withBrokenSignature(chain[1]))},
 	} {
 		v := validator(t, test.anchors)
-		checkRefused(t, presented{v, test.chain, time.Now()}, ishare.ChainUntrusted, "no issuer in x5c is on this server's trusted list")
+		checkRefused(t, presented{v, test.chain, time.Now()}, rule.ChainUntrusted, "no issuer in x5c is on this server's trusted list")
 		if broken := failures(v, test.chain, time.Now()); !slices.Equal(broken, []string{"chain.untrusted"}) {
 			t.Errorf("%s: explained as broken: %q", name, broken)
 		}
@@ -674,7 +675,7 @@ func TestChainsWithoutAnAnchor(t *testing.T) {
 // A seal that was pinned as an anchor still issues nothing.
 func TestAnchorThatIsNoCA(t *testing.T) {
 	chain := under(honest())
-	checkRefused(t, presented{validator(t, anchorsOf(chain[1])), chain, time.Now()}, ishare.ChainIssuer, "x5c[1] is not a CA")
+	checkRefused(t, presented{validator(t, anchorsOf(chain[1])), chain, time.Now()}, rule.ChainIssuer, "x5c[1] is not a CA")
 }
 
 // A chain without an anchor costs no RSA operation: signatures that would be
@@ -699,20 +700,20 @@ func TestAnchorsSignatureIsVerifiedFirst(t *testing.T) {
 	for i := range 3 {
 		chain[i] = withBrokenSignature(chain[i])
 	}
-	checkRefused(t, presented{validator(t, level(testca.Root)), chain, time.Now()}, ishare.ChainOrder, "x5c[2] is not signed by x5c[3]")
+	checkRefused(t, presented{validator(t, level(testca.Root)), chain, time.Now()}, rule.ChainOrder, "x5c[2] is not signed by x5c[3]")
 }
 
 func TestEarlierRuleWins(t *testing.T) {
 	break1 := []struct {
-		rule   *ishare.Rule
+		rule   *rule.Rule
 		change func(r *testca.SealRequest)
 	}{
-		{ishare.CertificateKey, func(r *testca.SealRequest) { r.Key = odd(1024, 65537) }},
-		{ishare.CertificateValidity, onTemplate(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })},
-		{ishare.CertificateUsage, onTemplate(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })},
-		{ishare.ChainOrder, nil},
-		{ishare.ChainIssuer, onTemplate(func(c *x509.Certificate) { c.ExtraExtensions = append(c.ExtraExtensions, unknown(true)) })},
-		{ishare.ChainUntrusted, nil},
+		{rule.CertificateKey, func(r *testca.SealRequest) { r.Key = odd(1024, 65537) }},
+		{rule.CertificateValidity, onTemplate(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })},
+		{rule.CertificateUsage, onTemplate(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })},
+		{rule.ChainOrder, nil},
+		{rule.ChainIssuer, onTemplate(func(c *x509.Certificate) { c.ExtraExtensions = append(c.ExtraExtensions, unknown(true)) })},
+		{rule.ChainUntrusted, nil},
 	}
 	for i, first := range break1 {
 		for _, second := range break1[i+1:] {
@@ -723,15 +724,15 @@ func TestEarlierRuleWins(t *testing.T) {
 				}
 			}
 			chain, anchors := newSeal(request).Chain, level(testca.Root)
-			if first.rule == ishare.ChainOrder || second.rule == ishare.ChainOrder {
+			if first.rule == rule.ChainOrder || second.rule == rule.ChainOrder {
 				chain = pick(chain, 0, 1, 3)
 			}
-			if second.rule == ishare.ChainUntrusted {
+			if second.rule == rule.ChainUntrusted {
 				anchors = anchorsOf(otherCA().Authority(testca.Root).Certificate())
 			}
 			checkRefused(t, presented{validator(t, anchors), chain, time.Now()}, first.rule, "")
 			want := []string{first.rule.ID, second.rule.ID}
-			if first.rule == ishare.CertificateKey {
+			if first.rule == rule.CertificateKey {
 				want = want[:1] // the others are not reached
 			}
 			if diff := cmp.Diff(want, failures(validator(t, anchors), chain, time.Now())); diff != "" {
@@ -755,7 +756,7 @@ func onTemplate(f func(*x509.Certificate)) func(*testca.SealRequest) {
 }
 
 func TestCheckTellsEveryRejection(t *testing.T) {
-	ids := func(rejections []*ishare.Rejection) (list []string) {
+	ids := func(rejections []*rule.Rejection) (list []string) {
 		for _, r := range rejections {
 			list = append(list, r.Rule.ID)
 		}
@@ -780,7 +781,7 @@ func TestCheckTellsEveryRejection(t *testing.T) {
 
 func TestNoCertificates(t *testing.T) {
 	_, err := validator(t, level(testca.Root)).Validate(nil, time.Now(), nil)
-	if rejection := (*ishare.Rejection)(nil); !errors.As(err, &rejection) || rejection.Rule != ishare.JWTX5C {
+	if rejection := (*rule.Rejection)(nil); !errors.As(err, &rejection) || rejection.Rule != rule.JWTX5C {
 		t.Errorf("%v, want jwt.x5c", err)
 	}
 }
@@ -815,7 +816,7 @@ func TestSetAnchorsDropsTrust(t *testing.T) {
 	if v.Holds(chain, now) {
 		t.Error("the chain holds without any anchors")
 	}
-	checkRefused(t, presented{v, honest().Chain, now}, ishare.ChainUntrusted, "")
+	checkRefused(t, presented{v, honest().Chain, now}, rule.ChainUntrusted, "")
 	if validator(t, sub).Holds(chain, now) {
 		t.Error("the chain holds for another validator")
 	}

@@ -25,7 +25,7 @@ func (c *command) check() *cli.Command {
 			if err != nil {
 				return err
 			}
-			found := &daemon.Checkup{}
+			found := &daemon.Preflight{}
 			if cfg.Data != "" { // which has a default: else nothing could be read
 				found = daemon.Check(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 			}

@@ -21,6 +21,8 @@ import (
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -125,7 +127,7 @@ func flagExplainer(cmd *cli.Command, log *slog.Logger) (*assertion.Explainer, er
 	}
 	return assertion.NewExplainer(assertion.Config{
 		Audience: []ishare.PartyID{audience}, Trust: validator, Parties: parties,
-		Revocation: trust.NoRevocation{}, Leeway: defaultLeeway,
+		Revocation: revocation.Off{}, Leeway: defaultLeeway,
 	})
 }
 
@@ -201,7 +203,7 @@ type certificateFact struct {
 
 func verdictOf(r *daemon.Explanation) verdict {
 	v := verdict{Verdict: "rejected", Issuer: r.Sighting.Issuer}
-	_, outage := ishare.Classify(r.Outage)
+	_, outage := rule.Classify(r.Outage)
 	switch {
 	case r.Accepted:
 		v.Verdict = "accepted"
@@ -242,7 +244,7 @@ func verdictOf(r *daemon.Explanation) verdict {
 }
 
 // statusOf is what was said of one certificate, in a line.
-func statusOf(f trust.RevocationFinding) string {
+func statusOf(f revocation.Finding) string {
 	about := fmt.Sprintf("x5c[%d] ", f.Index)
 	switch {
 	case f.Source == "" && f.Err != nil:

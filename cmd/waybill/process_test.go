@@ -22,8 +22,8 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/logtest"
-	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // leeway is short, since the tests wait for it.
@@ -213,7 +213,7 @@ func unsure(a *isharetest.Answer) error {
 	if wait := retryAfter(a); wait < time.Second || wait > leeway+2*time.Second {
 		return errors.New("Retry-After: " + a.Header.Get("Retry-After"))
 	}
-	return a.Meets(ishare.UnavailableState)
+	return a.Meets(rule.UnavailableState)
 }
 
 // refused fails the test if the server gives a token for what was used before. On a machine that
@@ -223,8 +223,8 @@ func (s *server) refused(t *testing.T, used ...*isharetest.Request) {
 	for _, r := range used {
 		a := s.send(t, r)
 		exp, _ := r.Assertion.Payload.Get("exp").(int64)
-		over := a.RuleID() == ishare.ClaimExp.ID && time.Now().Unix() > exp
-		if a.AccessToken != "" || a.RuleID() != ishare.JTIReplayed.ID && !over && unsure(a) != nil {
+		over := a.RuleID() == rule.ClaimExp.ID && time.Now().Unix() > exp
+		if a.AccessToken != "" || a.RuleID() != rule.JTIReplayed.ID && !over && unsure(a) != nil {
 			t.Errorf("an assertion that was used before: %+v", a)
 		}
 	}
@@ -266,7 +266,7 @@ func TestRestart(t *testing.T) {
 		}
 	}
 	for _, r := range []*isharetest.Request{used, usedEarly} {
-		if err := s.send(t, r).Meets(ishare.JTIReplayed); err != nil {
+		if err := s.send(t, r).Meets(rule.JTIReplayed); err != nil {
 			t.Errorf("an assertion that was used before: %v", err)
 		}
 	}
@@ -445,7 +445,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	if s.result != nil {
 		t.Errorf("it ended with %v; the log:\n%s", s.result, s.log)
 	}
-	if err := serve(t, dir).send(t, r).Meets(ishare.JTIReplayed); err != nil {
+	if err := serve(t, dir).send(t, r).Meets(rule.JTIReplayed); err != nil {
 		t.Errorf("the assertion of the request under way, after a restart: %v", err)
 	}
 }
@@ -464,7 +464,7 @@ func TestHangup(t *testing.T) {
 		r.Form.Set("scope", scope)
 		return s.send(t, r).RuleID()
 	}
-	if id := asks("iSHARE orders"); id != ishare.RequestScope.ID {
+	if id := asks("iSHARE orders"); id != rule.RequestScope.ID {
 		t.Errorf("before: %q", id)
 	}
 	hangup := func(content, message string) string {
@@ -499,7 +499,7 @@ func TestHangup(t *testing.T) {
 		}
 	}
 	hangup(configuration, "reloaded")
-	s.await(t, "the first configuration is in use", func() bool { return asks("iSHARE orders") == ishare.RequestScope.ID })
+	s.await(t, "the first configuration is in use", func() bool { return asks("iSHARE orders") == rule.RequestScope.ID })
 	s.stop(t)
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/waybill-token/waybill/client"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Exit statuses.
@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, s strea
 func hintOf(err error) string {
 	var hinted hintedError
 	var answer *client.Error
-	switch rejection, outage := ishare.Classify(err); {
+	switch rejection, outage := rule.Classify(err); {
 	case errors.As(err, &hinted):
 		return hinted.hint
 	case outage != nil:

@@ -56,7 +56,7 @@ func (c *command) serve() *cli.Command {
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets, Newborn: cmd.Bool("first-start")})
+			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets, NoHistory: cmd.Bool("first-start")})
 			if err != nil {
 				return err
 			}

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // underWay begins a request that waits for its own body.
@@ -74,7 +74,7 @@ func TestSecondSignal(t *testing.T) {
 		t.Errorf("it ended with %v; the log:\n%s", s.result, s.log)
 	}
 	s = serve(t, dir)
-	if err := s.send(t, used).Meets(ishare.JTIReplayed); err != nil {
+	if err := s.send(t, used).Meets(rule.JTIReplayed); err != nil {
 		t.Errorf("an assertion that was used before: %v", err)
 	}
 	if err := s.send(t, client.request()).Meets(nil); err != nil {

@@ -10,12 +10,12 @@ import (
 // maxLength is that of a name in DNS, with a port.
 const maxLength = 253 + len(":65535")
 
-// Judge says what is wrong with the host that a request names, by Host, :authority or an absolute
+// Check says what is wrong with the host that a request names, by Host, :authority or an absolute
 // request target, in a sentence for the client; empty when nothing is. Programs build addresses from it,
 // and compare it: with a path or a user name in it, they would build the address of somebody else.
 // RFC 9112 section 3.2 and RFC 9113 section 8.3.1 allow a host with a port; an HTTP/1.0 request need not
 // name one.
-func Judge(r *http.Request) (suspicion string) {
+func Check(r *http.Request) (suspicion string) {
 	switch u := r.URL; {
 	case r.Host != "" && !Valid(r.Host):
 		return "the host that is asked for is not a name or an address, with or without a port"

@@ -41,7 +41,7 @@ func TestJudge(t *testing.T) {
 		{"a", url.URL{Scheme: "http", Host: "b", Path: "/"}, false},
 		{"", url.URL{Scheme: "http", Host: "b", Path: "/"}, false},
 	} {
-		if got := authority.Judge(&http.Request{Host: c.host, URL: &c.url}); (got == "") != c.good {
+		if got := authority.Check(&http.Request{Host: c.host, URL: &c.url}); (got == "") != c.good {
 			t.Errorf("%q %v: %q", c.host, &c.url, got)
 		}
 	}

@@ -61,7 +61,7 @@ func (c *Config) checkSecret() []Problem {
 
 // SecretProblem makes a problem of [Listen.Secret].
 func (c *Config) SecretProblem(message string) Problem {
-	return Problem{File: "$" + envSecret, Key: "listen.internal", Message: message, Mend: MendSecret}
+	return Problem{File: "$" + envSecret, Key: "listen.internal", Message: message, Hint: MendSecret}
 }
 
 // What is said of secrets of the internal listener.

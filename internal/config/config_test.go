@@ -673,7 +673,7 @@ func TestUnsupported(t *testing.T) {
 	var got []string
 	for _, p := range mustParse(t, full).Unsupported() {
 		got = append(got, p.Key)
-		if p.Line == 0 || p.Mend == "" {
+		if p.Line == 0 || p.Hint == "" {
 			t.Errorf("problem without line or mend: %+v", p)
 		}
 	}

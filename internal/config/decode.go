@@ -331,5 +331,5 @@ func (d *decoder) position(n *yaml.Node) Position {
 
 func (d *decoder) refuse(path string, n *yaml.Node, message, mend string) {
 	at := d.position(n)
-	d.problems = append(d.problems, Problem{File: at.File, Line: at.Line, Column: at.Column, Key: path, Message: message, Mend: mend})
+	d.problems = append(d.problems, Problem{File: at.File, Line: at.Line, Column: at.Column, Key: path, Message: message, Hint: mend})
 }

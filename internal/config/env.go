@@ -104,7 +104,7 @@ func (d *decoder) secret(name string) Secret {
 	}
 	text, problems := keyfile.ReadSecret(path)
 	for _, p := range problems {
-		d.refuse("", nil, p.Message, p.Mend)
+		d.refuse("", nil, p.Message, p.Hint)
 	}
 	return Secret{text, path}
 }

@@ -28,7 +28,7 @@ type Problem struct {
 	Line, Column int
 	Key          string // such as trust.anchors[0]; empty when no key is meant
 	Message      string // what is wrong, or what is wanted
-	Mend         string // what to do about it; empty when Message says it
+	Hint         string // what to do about it; empty when Message says it
 }
 
 // String is the problem on one line.
@@ -40,8 +40,8 @@ func (p Problem) String() string {
 			b.WriteString(": " + part)
 		}
 	}
-	if p.Mend != "" {
-		b.WriteString(". " + p.Mend)
+	if p.Hint != "" {
+		b.WriteString(". " + p.Hint)
 	}
 	return b.String()
 }
@@ -84,7 +84,7 @@ func (c *Config) Problem(key, message, mend string) Problem {
 
 func (ps places) problem(key, message, mend string) Problem {
 	p := ps.at(key)
-	return Problem{File: p.File, Line: p.Line, Column: p.Column, Key: key, Message: message, Mend: mend}
+	return Problem{File: p.File, Line: p.Line, Column: p.Column, Key: key, Message: message, Hint: mend}
 }
 
 // sortProblems puts those of the environment first, and then follows the file.

@@ -28,7 +28,7 @@ func TestInternalCallers(t *testing.T) {
 	dir := newHome(t)
 	write(t, filepath.Join(dir, "apisix"), []byte(apisixSecret+"\n"))
 	write(t, filepath.Join(dir, "kong"), []byte(kongSecret+"\n"))
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, "WAYBILL_LISTEN_INTERNAL_CALLERS={apisix: apisix, kong: kong}"))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, "WAYBILL_LISTEN_INTERNAL_CALLERS={apisix: apisix, kong: kong}"))
 	token := s.token(t)
 	basic := func(name, secret string) string {
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+secret))
@@ -166,7 +166,7 @@ func TestPathsOfRoutes(t *testing.T) {
 	}
 	several := parse(t, newHome(t), fmt.Sprintf("WAYBILL_ROUTES=[{path: /ngsi-ld, upstream: %q, paths: opaque, preflight: true, pass_token: true}, {path: /orders, upstream: %q, scope: orders}]", api.URL, shop.URL))
 	for _, cfg := range []*config.Config{protected, several} {
-		s := start(t, daemon.Options{Newborn: true}, cfg)
+		s := start(t, daemon.Options{NoHistory: true}, cfg)
 		authorization := "Bearer " + s.token(t)
 		before := len(api.requests())
 		conn := dial(t, s.PublicAddr())
@@ -193,7 +193,7 @@ func TestPathsOfRoutes(t *testing.T) {
 		}
 	}
 	cfg := parse(t, newHome(t), fmt.Sprintf("WAYBILL_ROUTES=[{path: /ngsi-ld, upstream: %q, paths: opaque}, {path: /orders, upstream: %q, scope: orders}]", api.URL, api.URL))
-	if problems := check(cfg).Problems; len(problems) != 1 || problems[0].Key != "routes[0].paths" || problems[0].Mend == "" {
+	if problems := check(cfg).Problems; len(problems) != 1 || problems[0].Key != "routes[0].paths" || problems[0].Hint == "" {
 		t.Errorf("%v", problems)
 	}
 }

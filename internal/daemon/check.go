@@ -22,12 +22,13 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
-// A Checkup looks at everything that a server with the configuration would need,
+// A Preflight looks at everything that a server with the configuration would need,
 // without starting it or leaving anything behind.
-type Checkup struct {
+type Preflight struct {
 	Config   *config.Config
 	Problems []config.Problem // the server would not start, or not work
 	Warnings []config.Problem // it would, and an operator should know
@@ -37,8 +38,8 @@ type Checkup struct {
 
 // Check looks at everything at once. The configuration may be incomplete: a key
 // that is absent is not looked at.
-func Check(cfg *config.Config) *Checkup {
-	c := &Checkup{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
+func Check(cfg *config.Config) *Preflight {
+	c := &Preflight{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
 	defer c.close()
 	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.clock, c.capabilities, c.internal, c.risks, c.upstreams, c.revocation, c.others} {
 		look()
@@ -47,31 +48,31 @@ func Check(cfg *config.Config) *Checkup {
 }
 
 // close gives up a key in hardware.
-func (c *Checkup) close() {
+func (c *Preflight) close() {
 	if c.pair != nil {
 		c.add("party.key", c.pair.Close(), "")
 	}
 }
 
-func (c *Checkup) add(key string, err error, mend string) {
+func (c *Preflight) add(key string, err error, mend string) {
 	if err != nil {
 		c.Problems = append(c.Problems, c.Config.Problem(key, err.Error(), mend))
 	}
 }
 
-func (c *Checkup) warn(key, message, mend string) {
+func (c *Preflight) warn(key, message, mend string) {
 	c.Warnings = append(c.Warnings, c.Config.Problem(key, message, mend))
 }
 
 // files sorts what is wrong with a key and its certificates, each at the key of the configuration
 // that names the file. Without a key for the certificates, they are in the key's file.
-func (c *Checkup) files(key, certificates string, problems keyfile.Problems) {
+func (c *Preflight) files(key, certificates string, problems keyfile.Problems) {
 	for _, p := range problems {
 		key := key
 		if p.Certificates {
 			key = certificates
 		}
-		found := c.Config.Problem(key, p.File+": "+p.Message, p.Mend)
+		found := c.Config.Problem(key, p.File+": "+p.Message, p.Hint)
 		if p.Warning {
 			c.Warnings = append(c.Warnings, found)
 		} else {
@@ -80,7 +81,7 @@ func (c *Checkup) files(key, certificates string, problems keyfile.Problems) {
 	}
 }
 
-func (c *Checkup) seal() {
+func (c *Preflight) seal() {
 	if c.Config.Party.Key == "" {
 		return
 	}
@@ -89,7 +90,7 @@ func (c *Checkup) seal() {
 	c.files("party.key", "party.certificates", problems)
 }
 
-func (c *Checkup) tls() {
+func (c *Preflight) tls() {
 	if c.Config.Listen.TLS == nil {
 		return
 	}
@@ -97,7 +98,7 @@ func (c *Checkup) tls() {
 	c.files("listen.tls.key", "listen.tls.certificate", problems)
 }
 
-func (c *Checkup) anchors() {
+func (c *Preflight) anchors() {
 	for i, item := range anchorItems(c.Config.Trust.Anchors) {
 		if item == "" {
 			continue
@@ -114,7 +115,7 @@ func (c *Checkup) anchors() {
 	}
 }
 
-func (c *Checkup) participants() {
+func (c *Preflight) participants() {
 	if c.Config.Participants.File == "" {
 		return
 	}
@@ -123,7 +124,7 @@ func (c *Checkup) participants() {
 	c.add("participants.file", err, "It must be a list of iSHARE 3.0 party records, in JSON or YAML.")
 	findings, _ := registry.Inspect(path, time.Now()) // whose error is the same
 	for _, f := range findings {
-		c.warn("participants.file", fmt.Sprintf("%s:%d: %s: %s", path, f.Line, f.Party, f.Message), f.Mend)
+		c.warn("participants.file", fmt.Sprintf("%s:%d: %s: %s", path, f.Line, f.Party, f.Message), f.Hint)
 	}
 }
 
@@ -132,7 +133,7 @@ const patience = 30 * time.Second
 
 // others asks the registry and the status services about ourselves, as the server will ask
 // about clients.
-func (c *Checkup) others() {
+func (c *Preflight) others() {
 	from, err := openSources(c.Config, slog.New(slog.DiscardHandler), newParts())
 	if err != nil {
 		return // its parts were looked at one by one
@@ -148,7 +149,7 @@ func (c *Checkup) others() {
 
 // registry asks the Participant Registry about ourselves: a provider that is not in good
 // standing there gets no answers. One cause is one problem.
-func (c *Checkup) registry(ctx context.Context, from *sources) {
+func (c *Preflight) registry(ctx context.Context, from *sources) {
 	party, err := from.remote.Party(ctx, c.Config.Party.ID)
 	offset := from.remote.Stats().ClockOffset
 	late := offset.Abs() > max(c.Config.Policy.Leeway, time.Second)
@@ -157,14 +158,14 @@ func (c *Checkup) registry(ctx context.Context, from *sources) {
 		if !late || !strings.HasPrefix(refusal.RuleID, "claim.") {
 			c.refused(refusal)
 		}
-	case ishare.IsUnknownParty(err):
+	case rule.IsUnknownParty(err):
 		c.add("party.id", err, "Ask your registrar to add your party, or correct the identifier.")
 	case err != nil:
 		c.add("participants.registry", err, "Check the address and the identifier of the registry, the network, and that trust.anchors holds the CA of its seal.")
 	default:
 		c.standing(party)
 	}
-	if from.clients.list != nil && (err == nil || ishare.IsUnknownParty(err)) {
+	if from.clients.list != nil && (err == nil || rule.IsUnknownParty(err)) {
 		c.add("trust.trusted_list", from.clients.list.Update(ctx), "Ask the registry's operator.")
 	}
 	if late {
@@ -173,11 +174,11 @@ func (c *Checkup) registry(ctx context.Context, from *sources) {
 }
 
 // refused tells what the registry answered to our own token request, at the key that it is about.
-func (c *Checkup) refused(refusal *client.Error) {
+func (c *Preflight) refused(refusal *client.Error) {
 	key := "participants.registry"
 	group, _, _ := strings.Cut(refusal.RuleID, ".")
 	switch {
-	case refusal.RuleID == ishare.PartyCertificate.ID, group == "certificate", group == "chain":
+	case refusal.RuleID == rule.PartyCertificate.ID, group == "certificate", group == "chain":
 		key = "party.certificates"
 	case group == "party":
 		key = "party.id"
@@ -187,7 +188,7 @@ func (c *Checkup) refused(refusal *client.Error) {
 
 // ownSeal asks whether our own seal is revoked, with which nobody would take a token request or
 // capabilities of ours.
-func (c *Checkup) ownSeal(ctx context.Context, from *sources) {
+func (c *Preflight) ownSeal(ctx context.Context, from *sources) {
 	if c.pair == nil || from.revocation == nil {
 		return
 	}
@@ -195,7 +196,7 @@ func (c *Checkup) ownSeal(ctx context.Context, from *sources) {
 	if err != nil {
 		return // of others, who do not have to trust the CA of our seal
 	}
-	switch rejection, outage := ishare.Classify(from.revocation.Check(ctx, chain)); {
+	switch rejection, outage := rule.Classify(from.revocation.Check(ctx, chain)); {
 	case rejection != nil:
 		c.add("party.certificates", fmt.Errorf("our own seal: %s", rejection.Sentence), rejection.Hint)
 	case outage != nil && !slices.ContainsFunc(c.Warnings, func(w config.Problem) bool { return w.Key == "trust.revocation" }):
@@ -204,7 +205,7 @@ func (c *Checkup) ownSeal(ctx context.Context, from *sources) {
 }
 
 // standing is what the registry says of ourselves.
-func (c *Checkup) standing(party *ishare.Party) {
+func (c *Preflight) standing(party *ishare.Party) {
 	if err := party.Compliant(time.Now()); err != nil {
 		c.add("party.id", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
 	}
@@ -215,7 +216,7 @@ func (c *Checkup) standing(party *ishare.Party) {
 
 // addresses takes each address for a moment, unless the server is running: then it has
 // them itself, and what is checked is the configuration that it is to read next.
-func (c *Checkup) addresses() {
+func (c *Preflight) addresses() {
 	if replay.InUse(replayFolder(c.Config)) {
 		c.warn("data", "a server is running with this folder, so its addresses were not tried", "")
 		return
@@ -234,7 +235,7 @@ func (c *Checkup) addresses() {
 
 // data: the folder, or the nearest one above it that exists, can be written, and
 // keys that are there can be used.
-func (c *Checkup) data() {
+func (c *Preflight) data() {
 	dir := string(c.Config.Data)
 	for {
 		info, err := os.Stat(dir)
@@ -261,12 +262,12 @@ func (c *Checkup) data() {
 }
 
 // revocations looks at the journal as a start would, unless a server is writing it.
-func (c *Checkup) revocations() {
+func (c *Preflight) revocations() {
 	served, err := hasServed(c.Config)
 	if err != nil || replay.InUse(replayFolder(c.Config)) {
 		return // the first is told of the keys
 	}
-	doubt, err := accesstoken.CheckRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(c.Config), Newborn: !served})
+	doubt, err := accesstoken.CheckRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(c.Config), NoHistory: !served})
 	c.add("data", err, "Have the folder be readable by the user that runs the server.")
 	if doubt != nil {
 		c.warn("data", fmt.Sprintf("a start would refuse all access tokens that were issued before it, as they may have been revoked: %v", doubt),
@@ -274,7 +275,7 @@ func (c *Checkup) revocations() {
 	}
 }
 
-func (c *Checkup) tokenKeys() {
+func (c *Preflight) tokenKeys() {
 	if slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Key == "tokens.keys" }) {
 		return // others may change them, which it would tell again
 	}
@@ -288,7 +289,7 @@ const clockSlack = time.Minute
 // clock: a file from the future means that the clock is behind, and then every
 // assertion seems to come from the future too. Without asking anybody, no more
 // can be known.
-func (c *Checkup) clock() {
+func (c *Preflight) clock() {
 	for key, path := range map[string]config.Path{
 		"participants.file": c.Config.Participants.File, "party.key": c.Config.Party.Key, "party.certificates": c.Config.Party.Certificates,
 	} {

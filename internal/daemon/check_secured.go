@@ -9,11 +9,12 @@ import (
 
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/trust"
 )
 
 // capabilities signs them for a try.
-func (c *Checkup) capabilities() {
+func (c *Preflight) capabilities() {
 	if c.Config.Listen.URL.Host == "" {
 		c.warn("listen.url", fmt.Sprintf("is absent, so our capabilities and metadata tell clients to come to %s", ownURL(c.Config, string(c.Config.Listen.Public))),
 			"Set it to the address by which clients reach this server.")
@@ -28,7 +29,7 @@ func (c *Checkup) capabilities() {
 }
 
 // internal looks at the secrets of that listener.
-func (c *Checkup) internal() {
+func (c *Preflight) internal() {
 	if text := c.Config.Listen.Secret.Reveal(); text != "" && config.IsWeakSecret(text) {
 		c.Warnings = append(c.Warnings, c.Config.SecretProblem(config.SecretWeak))
 	}
@@ -42,7 +43,7 @@ func (c *Checkup) internal() {
 }
 
 // revocation: clients often have their seals from the CA that ours is from.
-func (c *Checkup) revocation() {
+func (c *Preflight) revocation() {
 	anchors, err := trust.LoadAnchors(anchorItems(c.Config.Trust.Anchors))
 	if c.pair == nil || err != nil || c.Config.Trust.Revocation != config.RevocationRequire {
 		return
@@ -51,7 +52,7 @@ func (c *Checkup) revocation() {
 		if _, anchored := anchors[trust.FingerprintOf(certificate)]; anchored {
 			return
 		}
-		if err := trust.Answerable(certificate); err != nil {
+		if err := revocation.Answerable(certificate); err != nil {
 			c.warn("trust.revocation", fmt.Sprintf("the certificate of %q, which our own chain holds, is one of which nobody can say whether it is revoked, and a client whose chain holds it gets no token: %v", certificate.Subject, err),
 				cmp.Or(RevocationMend(err), "Ask its CA for an OCSP responder."))
 		}

@@ -32,7 +32,7 @@ func told(problems []config.Problem) string {
 }
 
 // check is [daemon.Check] without the risks that the configuration of these tests takes.
-func check(cfg *config.Config) *daemon.Checkup {
+func check(cfg *config.Config) *daemon.Preflight {
 	c := daemon.Check(cfg)
 	c.Warnings = slices.DeleteFunc(c.Warnings, func(w config.Problem) bool {
 		return w.Key == "trust.revocation" && strings.HasPrefix(w.Message, "off: ") || w.Key == "trust.revocation_allow_private"
@@ -98,7 +98,7 @@ func TestCheckReadsTheJournal(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	cfg := parse(t, dir, "WAYBILL_LISTEN_URL=https://provider.example")
-	s := start(t, daemon.Options{Newborn: true}, cfg)
+	s := start(t, daemon.Options{NoHistory: true}, cfg)
 	token := s.token(t)
 	if status, _, body := s.post(t, "/revoke", url.Values{"token": {token}}); status != http.StatusOK {
 		t.Fatalf("status %d, %s", status, body)
@@ -276,7 +276,7 @@ func TestRisks(t *testing.T) {
 	if n := strings.Count(told(c.Warnings), "trust.revocation: off: "); n != 1 {
 		t.Errorf("check tells it %d times: %s", n, told(c.Warnings))
 	}
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	for _, environ := range [][]string{nil, {"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow"}, {"WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow"}} {
 		if err := s.Reload(t.Context(), parse(t, dir, environ...)); err != nil {
 			t.Fatal(err)

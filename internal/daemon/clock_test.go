@@ -90,7 +90,7 @@ func TestReadinessTellsOfTheClock(t *testing.T) {
 	dir := newHome(t)
 	synctest.Test(t, func(t *testing.T) { // a life that ended in another century
 		time.Sleep(200 * 365 * 24 * time.Hour)
-		m, err := replay.Open(replay.Config{Dir: filepath.Join(dir, "data", "replay"), Leeway: 10 * time.Second, Newborn: true})
+		m, err := replay.Open(replay.Config{Dir: filepath.Join(dir, "data", "replay"), Leeway: 10 * time.Second, NoHistory: true})
 		if err == nil {
 			err = m.Close()
 		}

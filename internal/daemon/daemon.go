@@ -23,7 +23,7 @@ import (
 	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/respond"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Bounds on what a connection may cost. A token request takes milliseconds; a
@@ -45,7 +45,7 @@ type Options struct {
 	Secured map[string]http.Handler
 	// Newborn says that the party came into being with this start, so that no
 	// assertion to it can have been used before: see [replay.Config] and [FirstStart].
-	Newborn bool
+	NoHistory bool
 	// Sockets are taken instead of the addresses of the configuration: see [SocketPublic].
 	Sockets map[string]net.Listener
 }
@@ -94,7 +94,7 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
 		return err
 	}
-	if d.memory, err = openMemory(cfg, d.options.Newborn); err != nil {
+	if d.memory, err = openMemory(cfg, d.options.NoHistory); err != nil {
 		return err
 	}
 	d.watches = newWatches(d.memory, d.options.Log)
@@ -218,8 +218,8 @@ func giveBack() {
 
 // answer has the current service answer a request of the public listener.
 func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
-	if suspicion := authority.Judge(r); suspicion != "" {
-		respond.JSON(w, http.StatusBadRequest, fault{ishare.CodeInvalidRequest, suspicion})
+	if suspicion := authority.Check(r); suspicion != "" {
+		respond.JSON(w, http.StatusBadRequest, fault{rule.CodeInvalidRequest, suspicion})
 		return
 	}
 	d.current.Load().public.ServeHTTP(w, r)

@@ -68,7 +68,7 @@ func exposed(cfg *config.Config) (problems, warnings []config.Problem) {
 				continue
 			}
 			told[f] = true
-			p := cfg.Problem(item.key, f.Path+": "+f.Message, f.Mend)
+			p := cfg.Problem(item.key, f.Path+": "+f.Message, f.Hint)
 			if f.Everybody {
 				severe = append(severe, p)
 			} else {
@@ -96,7 +96,7 @@ func refuseExposed(ctx context.Context, cfg *config.Config, log *slog.Logger) er
 	problems, warnings := exposed(cfg)
 	for _, w := range warnings {
 		log.WarnContext(ctx, "others have access to what the server relies on",
-			slog.String("key", w.Key), slog.String("reason", w.Message), slog.String("mend", w.Mend))
+			slog.String("key", w.Key), slog.String("reason", w.Message), slog.String("mend", w.Hint))
 	}
 	if len(problems) > 0 {
 		return &config.Error{Problems: problems}
@@ -105,7 +105,7 @@ func refuseExposed(ctx context.Context, cfg *config.Config, log *slog.Logger) er
 }
 
 // exposure tells what keyfile has not told yet.
-func (c *Checkup) exposure() {
+func (c *Preflight) exposure() {
 	problems, warnings := exposed(c.Config)
 	c.Problems = append(c.Problems, problems...)
 	for _, w := range warnings {

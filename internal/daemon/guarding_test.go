@@ -19,7 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/isharetest"
@@ -63,7 +63,7 @@ func (s *server) admits(t *testing.T, token string) bool {
 func TestRevocation(t *testing.T) {
 	t.Parallel()
 	cfg := parse(t, newHome(t))
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, cfg)
+	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, cfg)
 	revoked, kept := s.token(t), s.token(t)
 	if !s.admits(t, revoked) || !s.admits(t, kept) {
 		t.Fatal("a new token is no good")
@@ -101,7 +101,7 @@ func TestRevocation(t *testing.T) {
 func TestRevocationByAlias(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{string(players().consumer.ID()), "EU.EORI.NL000000001"} {
-		s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, newHome(t)))
+		s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, newHome(t)))
 		token := s.token(t)
 		if status, _, body := s.post(t, "/revoke", url.Values{"party_id": {id}}); status != http.StatusOK {
 			t.Errorf("%s: status %d, %s", id, status, body)
@@ -117,7 +117,7 @@ func TestRevocationWithoutRegistry(t *testing.T) {
 	t.Parallel()
 	registry := newHesitant(t)
 	registry.release()
-	s := start(t, daemon.Options{Newborn: true}, registry.config(t, newHome(t)))
+	s := start(t, daemon.Options{NoHistory: true}, registry.config(t, newHome(t)))
 	if status, _, body := s.post(t, "/revoke", url.Values{"party_id": {"EU.EORI.NL000000001"}}); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d, %s", status, body)
 	}
@@ -140,7 +140,7 @@ func TestLostRevocations(t *testing.T) {
 			if strings.HasSuffix(name, "elsewhere") {
 				cfg = parse(t, dir, "WAYBILL_TOKENS_KEYS="+filepath.Join(t.TempDir(), "keys"))
 			}
-			s := start(t, daemon.Options{Newborn: true, Secured: secured}, cfg)
+			s := start(t, daemon.Options{NoHistory: true, Secured: secured}, cfg)
 			if _, _, body := get(t, plain(t), s.internal+"/readyz"); strings.Contains(string(body), "access tokens") {
 				t.Errorf("at a first start, /readyz says %s", body)
 			}
@@ -283,7 +283,7 @@ func TestRoutes(t *testing.T) {
 	}
 	status, header, _ := get(t, plain(t), s.url+"/x?y", "Authorization", "Bearer "+token, "X-Ishare-Party-Id", "did:ishare:EU.NL.NTRNL-99999999")
 	if came := all.requests(); status != http.StatusOK || len(came) != 1 || came[0].RequestURI != "/x?y" ||
-		came[0].Header.Get(guard.HeaderPartyID) != string(players().consumer.ID()) || came[0].Header.Get("Authorization") != "" {
+		came[0].Header.Get(proxy.HeaderPartyID) != string(players().consumer.ID()) || came[0].Header.Get("Authorization") != "" {
 		t.Errorf("status %d, %v", status, came)
 	}
 	if got := header.Values("Cache-Control"); len(got) != 1 || got[0] != "no-store" {
@@ -319,7 +319,7 @@ func TestProtect(t *testing.T) {
 	if err := cfg.Protect(api.URL); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, daemon.Options{Newborn: true}, cfg)
+	s := start(t, daemon.Options{NoHistory: true}, cfg)
 	if status, _, _ := get(t, plain(t), s.url+"/x"); status != http.StatusUnauthorized {
 		t.Errorf("without a token: status %d", status)
 	}
@@ -375,7 +375,7 @@ func TestRouteOverHTTP2(t *testing.T) {
 	dir := newHome(t)
 	client := secure(t, writeCertificate(t, dir))
 	api := newUpstream(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, append(withTLS, "WAYBILL_LISTEN_HTTP2=true", fmt.Sprintf("WAYBILL_ROUTES=[{path: /, upstream: %q}]", api.URL))...))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, append(withTLS, "WAYBILL_LISTEN_HTTP2=true", fmt.Sprintf("WAYBILL_ROUTES=[{path: /, upstream: %q}]", api.URL))...))
 	s.described = client
 	token := s.token(t)
 	if status, _, _ := get(t, client, s.url+"/x"); status != http.StatusUnauthorized {
@@ -457,7 +457,7 @@ func TestCapabilities(t *testing.T) {
 	const offer = `WAYBILL_CAPABILITIES_PUBLIC=[{identifier: timetable, endpoint_url: /timetable}]`
 	const more = `WAYBILL_CAPABILITIES_RESTRICTED=[{identifier: orders, endpoint_url: https://orders.example/, status: deprecated, methods: [GET]}]`
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, offer, more))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, offer, more))
 	public := []string{"request-oauth-token", "get-capabilities-token", "timetable"}
 	// The address is ours whatever the Host header says.
 	audience, tokens, p, r := s.services(t)

@@ -43,7 +43,7 @@ func (d *Daemon) readiness() readiness {
 		state.Ready, state.From = false, from
 		state.Problems = append(state.Problems, "state: tokens are given from "+from.Format(time.RFC3339)+" on: assertions issued before may have been used")
 	}
-	if err := d.memory.revoked.Doubt(); err != nil {
+	if err := d.memory.revoked.RecoveryError(); err != nil {
 		state.Problems = append(state.Problems, "state: "+err.Error())
 	}
 	if err := current.keys.Problem(); err != nil {

@@ -86,7 +86,7 @@ func TestFirstStart(t *testing.T) {
 	if err := daemon.FirstStart(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := start(t, daemon.Options{Newborn: true}, cfg).stop(); err != nil {
+	if err := start(t, daemon.Options{NoHistory: true}, cfg).stop(); err != nil {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{keys, filepath.Join(dir, "data", "replay"), filepath.Join(dir, "data", "revocations")} {
@@ -110,7 +110,7 @@ func TestFirstStart(t *testing.T) {
 func TestBrokenParticipantsShow(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	write(t, filepath.Join(dir, "parties.json"), []byte(`[{"id": "nobody"}]`))
 	s.eventually(t, "a problem", func() bool {
 		status, r := s.ready(t)
@@ -134,7 +134,7 @@ func TestStopDrains(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	cfg := parse(t, dir)
-	s := start(t, daemon.Options{Newborn: true}, cfg)
+	s := start(t, daemon.Options{NoHistory: true}, cfg)
 	request := players().consumer.Request(providerID)
 	form := request.Body()
 	conn := dial(t, s.PublicAddr())
@@ -198,7 +198,7 @@ func ours(t *testing.T) []string {
 // Not parallel: no other daemon runs meanwhile.
 func TestStopLeavesNoGoroutine(t *testing.T) {
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	s.token(t)
 	if err := s.Reload(t.Context(), parse(t, dir)); err != nil {
 		t.Fatal(err)
@@ -223,7 +223,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		"WAYBILL_LISTEN_INTERNAL=" + s.PublicAddr().String(),
 		"WAYBILL_PARTICIPANTS_FILE=nowhere.json",
 	} {
-		if _, err := daemon.Open(t.Context(), parse(t, dir, environ), daemon.Options{Log: discard, Newborn: true}); err == nil {
+		if _, err := daemon.Open(t.Context(), parse(t, dir, environ), daemon.Options{Log: discard, NoHistory: true}); err == nil {
 			t.Fatalf("%s: it starts", environ)
 		}
 	}
@@ -234,7 +234,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 func TestDataFolderIsForOne(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	_, err := daemon.Open(t.Context(), parse(t, dir), daemon.Options{Log: discard})
 	if err == nil || !strings.Contains(err.Error(), "in use by another process") || !strings.Contains(err.Error(), filepath.Join(dir, "data")) {
 		t.Errorf("a second server in the folder: %v", err)
@@ -250,7 +250,7 @@ func TestServersShareKeys(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
 			environ := []string{"WAYBILL_TOKENS_KEYS=" + filepath.Join(t.TempDir(), "keys"), "WAYBILL_TOKENS_FORMAT=" + format}
-			options := daemon.Options{Newborn: true, Secured: secured}
+			options := daemon.Options{NoHistory: true, Secured: secured}
 			one, two := start(t, options, parse(t, newHome(t), environ...)), start(t, options, parse(t, newHome(t), environ...))
 			stranger := start(t, options, parse(t, newHome(t), environ[1]))
 			for _, issuer := range []*server{one, two} {
@@ -268,7 +268,7 @@ func TestServersShareKeys(t *testing.T) {
 func TestReload(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	invoices := players().consumer.Request(providerID)
 	invoices.Form.Set("scope", "iSHARE invoices")
 	if a := s.send(t, invoices); a.RuleID() != "request.scope" {
@@ -295,7 +295,7 @@ func TestReload(t *testing.T) {
 func TestReloadReadsTheParticipants(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	write(t, filepath.Join(dir, "parties.json"), []byte(`[{"id": "nobody"}]`))
 	if err := s.Reload(t.Context(), parse(t, dir)); err == nil || !strings.Contains(err.Error(), "participants.file") {
 		t.Errorf("bad records: %v", err)
@@ -315,7 +315,7 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	writeCertificate(t, dir)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	changes := map[string][]string{
 		"listen.public":   {"WAYBILL_LISTEN_PUBLIC=127.0.0.1:1"},
 		"listen.internal": {"WAYBILL_LISTEN_INTERNAL=127.0.0.1:2"},

@@ -20,8 +20,8 @@ import (
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
-	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // Whatever a token request breaks, its answer is one that openapi.json describes.
@@ -31,10 +31,10 @@ func TestAnswersAreDescribed(t *testing.T) {
 	attempts := isharetest.NewAttempts(players().ca, providerID, alias)
 	dir := newHome(t)
 	writeParties(t, dir, append(attempts.Parties(), players().provider)...)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, "WAYBILL_POLICY_ROLES="+isharetest.RoleServiceConsumer))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, "WAYBILL_POLICY_ROLES="+isharetest.RoleServiceConsumer))
 	statuses := map[int]bool{}
-	for _, rule := range append(ishare.Rules(), nil) {
-		for _, attempt := range attempts.Breaking(rule)[:min(2, len(attempts.Breaking(rule)))] {
+	for _, reason := range append(rule.All(), nil) {
+		for _, attempt := range attempts.Breaking(reason)[:min(2, len(attempts.Breaking(reason)))] {
 			for _, r := range attempt.Requests() {
 				statuses[s.send(t, r).Status] = true
 			}
@@ -51,7 +51,7 @@ func TestUnsureAnswerIsDescribed(t *testing.T) {
 	t.Parallel()
 	s := start(t, daemon.Options{}, parse(t, newHome(t)))
 	a := s.send(t, players().consumer.Request(providerID))
-	if err := a.Meets(ishare.UnavailableState); err != nil {
+	if err := a.Meets(rule.UnavailableState); err != nil {
 		t.Error(err)
 	}
 	if wait := a.Header.Get("Retry-After"); wait == "" || wait == "0" {
@@ -252,7 +252,7 @@ func TestTokenPathProblems(t *testing.T) {
 		if !found {
 			t.Errorf("%s %s: %v", test.paths, test.routes, check(c).Problems)
 		}
-		if _, err := daemon.Open(t.Context(), parse(t, newHome(t), "WAYBILL_LISTEN_TOKEN_PATHS="+test.paths, "WAYBILL_ROUTES="+test.routes), daemon.Options{Newborn: true, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), test.message) {
+		if _, err := daemon.Open(t.Context(), parse(t, newHome(t), "WAYBILL_LISTEN_TOKEN_PATHS="+test.paths, "WAYBILL_ROUTES="+test.routes), daemon.Options{NoHistory: true, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), test.message) {
 			t.Errorf("%s is served: %v", test.paths, err)
 		}
 	}
@@ -345,7 +345,7 @@ func TestListenersServeTheirOwn(t *testing.T) {
 // A secured handler learns who calls, and is called by nobody without a token.
 func TestSecuredHandler(t *testing.T) {
 	t.Parallel()
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, newHome(t)))
+	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, newHome(t)))
 	if status, header, _ := get(t, plain(t), s.url+"/who"); status != http.StatusUnauthorized || !strings.HasPrefix(header.Get("WWW-Authenticate"), "Bearer") {
 		t.Errorf("without a token: status %d, %v", status, header)
 	}
@@ -362,7 +362,7 @@ func TestSecuredHandler(t *testing.T) {
 // served.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, newHome(t)))
+	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, newHome(t)))
 	token := s.token(t)
 	status, header, body := get(t, plain(t), s.url+"/panic", "Authorization", "Bearer "+token)
 	var answer isharetest.Answer
@@ -370,7 +370,7 @@ func TestPanic(t *testing.T) {
 		t.Fatalf("%q: %v", body, err)
 	}
 	answer.Status = status
-	if err := answer.Meets(ishare.Internal); err != nil {
+	if err := answer.Meets(rule.Internal); err != nil {
 		t.Error(err)
 	}
 	if header.Get("Cache-Control") != "no-store" || strings.Contains(string(body), "secret") || strings.Contains(string(body), ".go") {

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
+	"github.com/waybill-token/waybill/guard/tokenadmin"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 )
@@ -38,24 +39,24 @@ func (d *Daemon) internals() http.Handler {
 
 // openDesks makes what concerns access tokens.
 func (s *service) openDesks() (err error) {
-	auth := guard.ForwardAuthConfig{Checker: s.checker, Log: s.log}
-	forwardAuth, err := guard.NewForwardAuth(auth)
+	auth := proxy.ForwardAuthConfig{Checker: s.checker, Log: s.log}
+	forwardAuth, err := proxy.NewForwardAuth(auth)
 	if err != nil {
 		return err
 	}
 	auth.Verbatim = true
-	if s.verbatim, err = guard.NewForwardAuth(auth); err != nil {
+	if s.verbatim, err = proxy.NewForwardAuth(auth); err != nil {
 		return err
 	}
-	desk := guard.DeskConfig{
+	desk := tokenadmin.Config{
 		Checker: s.issuer, Log: s.log, Canonical: s.from.canonical,
 		Secret: s.config.Listen.Secret.Reveal(), Callers: s.callers,
 	}
-	introspection, err := guard.NewIntrospection(desk)
+	introspection, err := tokenadmin.NewIntrospection(desk)
 	if err != nil {
 		return err
 	}
-	revocation, err := guard.NewRevocation(desk, s.memory.revoked)
+	revocation, err := tokenadmin.NewRevocation(desk, s.memory.revoked)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func callers(cfg *config.Config) (secrets map[string]string, problems []config.P
 		owner, twice := owners[text]
 		switch {
 		case len(unread) > 0:
-			tell(unread[0].File+": "+unread[0].Message, unread[0].Mend)
+			tell(unread[0].File+": "+unread[0].Message, unread[0].Hint)
 		case !config.IsSecret(text):
 			tell(config.SecretWanted, config.MendSecret)
 		case twice:

@@ -11,7 +11,7 @@ import (
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/forwarded"
 	"github.com/waybill-token/waybill/internal/work"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 const (
@@ -60,11 +60,11 @@ func buckets[K comparable](r config.Rate, before *bucket.Set[K]) (*bucket.Set[K]
 func (l *limits) screen(r *http.Request) error {
 	if l.addresses != nil {
 		if wait := l.addresses.Take(origin(r.RemoteAddr)); wait > 0 {
-			return &ishare.Outage{Rule: ishare.Limited, RetryAfter: wait, Cause: errEager}
+			return &rule.Outage{Rule: rule.Limited, RetryAfter: wait, Cause: errEager}
 		}
 	}
 	if l.work.Busy() {
-		return &ishare.Outage{Rule: ishare.UnavailableOverload, RetryAfter: time.Second, Cause: work.ErrBusy}
+		return &rule.Outage{Rule: rule.UnavailableOverload, RetryAfter: time.Second, Cause: work.ErrBusy}
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func TestLimitsOfAddresses(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	const believing = "per_address: 1/h burst 2, trusted_proxies: [127.0.0.1]"
-	s := start(t, daemon.Options{Newborn: true}, limited(t, dir, believing))
+	s := start(t, daemon.Options{NoHistory: true}, limited(t, dir, believing))
 	check := func(address, want string) {
 		t.Helper()
 		if got := s.from(t, address); got != want {
@@ -95,7 +95,7 @@ func TestLimitsOfAddresses(t *testing.T) {
 func TestLimitsOfParties(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, limited(t, dir, "per_party: 1/h burst 2"))
+	s := start(t, daemon.Options{NoHistory: true}, limited(t, dir, "per_party: 1/h burst 2"))
 	for i, want := range []string{"", "", "limited"} {
 		if got := s.from(t, ""); got != want {
 			t.Errorf("request %d: refused by %q, want %q", i, got, want)
@@ -125,7 +125,7 @@ func TestUpstreamsAreToldWhoAsks(t *testing.T) {
 		if err := cfg.Protect(upstream.URL); err != nil {
 			t.Fatal(err)
 		}
-		s := start(t, daemon.Options{Newborn: true}, cfg)
+		s := start(t, daemon.Options{NoHistory: true}, cfg)
 		_, _, body := get(t, plain(t), s.url+"/orders", "Authorization", "Bearer "+s.token(t), "X-Forwarded-For", "203.0.113.1, 198.51.100.7, 192.0.2.3")
 		if string(body) != want {
 			t.Errorf("%s: the upstream gets %s, want %s", limits, body, want)

@@ -64,7 +64,7 @@ func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	pool := writeCertificate(t, dir)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, append([]string{"WAYBILL_LISTEN_HTTP2=true"}, withTLS...)...))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, append([]string{"WAYBILL_LISTEN_HTTP2=true"}, withTLS...)...))
 
 	t.Run("HTTP/2 carries a token request", func(t *testing.T) {
 		answer, err := secure(t, pool).Do(players().consumer.Request(providerID).HTTP(s.url))
@@ -112,7 +112,7 @@ func TestReloadTakesANewCertificate(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	writeCertificate(t, dir)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, withTLS...))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, withTLS...))
 	renewed := writeCertificate(t, dir)
 	if err := s.Reload(t.Context(), parse(t, dir, withTLS...)); err != nil {
 		t.Fatal(err)

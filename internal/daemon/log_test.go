@@ -77,7 +77,7 @@ func jtiHash(r *isharetest.Request) string {
 // not even a part of it.
 func TestLogKeepsSecrets(t *testing.T) {
 	t.Parallel()
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, newHome(t)))
+	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, newHome(t)))
 	var secrets []string
 	ask := func(edit func(*isharetest.Request)) {
 		r := players().consumer.Request(providerID)

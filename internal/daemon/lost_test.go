@@ -51,7 +51,7 @@ func (s *server) problem(t *testing.T, key string) string {
 func TestDataFolderIsGone(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, dir))
 	token := "Bearer " + s.token(t)
 	data := filepath.Join(dir, "data")
 	rename(t, data, data+".moved")
@@ -88,7 +88,7 @@ func TestDataFolderIsGone(t *testing.T) {
 func TestDataFolderOfAnother(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, dir))
 	request := players().consumer.Request(providerID)
 	if a := s.send(t, request); a.AccessToken == "" {
 		t.Fatalf("%+v", a)
@@ -96,7 +96,7 @@ func TestDataFolderOfAnother(t *testing.T) {
 	token := s.token(t)
 	data := filepath.Join(dir, "data")
 	rename(t, data, data+".moved")
-	other := start(t, daemon.Options{Newborn: true}, parse(t, dir))
+	other := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
 	s.Look(t.Context())
 	if p := s.problem(t, "data"); p != "another folder has taken the place of "+data {
 		t.Errorf("data: %q", p)
@@ -133,7 +133,7 @@ func TestDataFolderOfAnother(t *testing.T) {
 func TestRevocationsOfAnother(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true, Secured: secured}, parse(t, dir))
+	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, dir))
 	tokens := []string{s.token(t), s.token(t), s.token(t)}
 	revoke := func(token string, want int) {
 		t.Helper()
@@ -147,7 +147,7 @@ func TestRevocationsOfAnother(t *testing.T) {
 	revoke(tokens[0], http.StatusOK)
 	folder := filepath.Join(dir, "data", "revocations")
 	rename(t, folder, folder+".moved")
-	other := daemon.Must(accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: folder, Newborn: true}))(t)
+	other := daemon.Must(accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: folder, NoHistory: true}))(t)
 	before := tree(t, folder)
 	s.Look(t.Context())
 	if p := s.problem(t, "data"); p != "another folder has taken the place of "+folder {
@@ -185,7 +185,7 @@ func TestLockIsGone(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	log := &transcript{}
-	d := daemon.Must(daemon.Open(t.Context(), parse(t, dir), daemon.Options{Newborn: true, Log: slog.New(slog.NewJSONHandler(log, nil))}))(t)
+	d := daemon.Must(daemon.Open(t.Context(), parse(t, dir), daemon.Options{NoHistory: true, Log: slog.New(slog.NewJSONHandler(log, nil))}))(t)
 	folder := filepath.Join(dir, "data", "replay")
 	if err := os.Remove(filepath.Join(folder, "replay.lock")); err != nil {
 		t.Fatal(err)

@@ -47,9 +47,9 @@ func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
 		return err
 	}
 	m.used, err = replay.Open(replay.Config{
-		Dir:     replayFolder(cfg),
-		Leeway:  cfg.Policy.Leeway,
-		Newborn: newborn,
+		Dir:       replayFolder(cfg),
+		Leeway:    cfg.Policy.Leeway,
+		NoHistory: newborn,
 	})
 	if errors.Is(err, replay.ErrInUse) {
 		return fmt.Errorf("data: %w; stop that one, or name another folder", err)
@@ -57,7 +57,7 @@ func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("replay memory: %w", err)
 	}
-	m.revoked, err = accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(cfg), Newborn: !served})
+	m.revoked, err = accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(cfg), NoHistory: !served})
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}
@@ -90,11 +90,11 @@ func replayFolder(cfg *config.Config) string { return filepath.Join(string(cfg.D
 
 // tellDoubts logs what was lost, and what it costs.
 func (m *memory) tellDoubts(ctx context.Context, log *slog.Logger) {
-	if doubt := m.used.Doubt(); doubt != nil {
+	if doubt := m.used.RecoveryError(); doubt != nil {
 		log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used; until tokens are given, /readyz is 503",
-			slog.Any("reason", doubt), slog.Time("issued_before", m.used.VouchesFrom()), slog.Time("tokens_from", m.tokensFrom()))
+			slog.Any("reason", doubt), slog.Time("issued_before", m.used.AcceptsIssuedFrom()), slog.Time("tokens_from", m.tokensFrom()))
 	}
-	if doubt := m.revoked.Doubt(); doubt != nil {
+	if doubt := m.revoked.RecoveryError(); doubt != nil {
 		log.WarnContext(ctx, "old access tokens are refused, as they may have been revoked", slog.Any("reason", doubt))
 	}
 }
@@ -127,5 +127,5 @@ func (m *memory) close() error {
 // tokensFrom is when an assertion that is issued then gets a token, after a start at which nobody
 // knew what was used. Its iat says the second only.
 func (m *memory) tokensFrom() time.Time {
-	return m.used.VouchesFrom().Add(time.Second - 1).Truncate(time.Second).UTC()
+	return m.used.AcceptsIssuedFrom().Add(time.Second - 1).Truncate(time.Second).UTC()
 }

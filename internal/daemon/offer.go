@@ -14,6 +14,7 @@ import (
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
@@ -62,26 +63,26 @@ func below(path, other string) bool {
 }
 
 // routed is what the configuration says of the programs behind us.
-func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) guard.ProxyConfig {
-	proxy := guard.ProxyConfig{OwnPaths: append(ownPaths(), tokenPaths(cfg)[1:]...), Checker: checker, Log: log}
+func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) proxy.Config {
+	reverse := proxy.Config{OwnPaths: append(ownPaths(), tokenPaths(cfg)[1:]...), Checker: checker, Log: log}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
-		proxy.Routes = append(proxy.Routes, guard.Route{
-			Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope, Paths: guard.Paths(r.Paths), Preflight: r.Preflight, PassToken: r.PassToken,
+		reverse.Routes = append(reverse.Routes, proxy.Route{
+			Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope, Paths: proxy.Paths(r.Paths), Preflight: r.Preflight, PassToken: r.PassToken,
 		})
 	}
-	return proxy
+	return reverse
 }
 
 // routeProblems says which routes the proxy refuses, by themselves or beside those before them.
 func routeProblems(cfg *config.Config) []config.Problem {
-	_, err := guard.NewProxy(routed(cfg, nobody{}, slog.New(slog.DiscardHandler)))
-	refused, _ := errors.AsType[guard.RouteErrors](err)
+	_, err := proxy.New(routed(cfg, nobody{}, slog.New(slog.DiscardHandler)))
+	refused, _ := errors.AsType[proxy.RouteErrors](err)
 	var problems []config.Problem
 	for _, e := range refused {
 		if r := cfg.Routes[e.Index]; r.Path != "" && r.Upstream.Host != "" { // what is absent is told elsewhere
 			key, mend := fmt.Sprintf("routes[%d].path", e.Index), ""
-			if errors.Is(e.Err, guard.ErrPaths) {
+			if errors.Is(e.Err, proxy.ErrPaths) {
 				key, mend = key+"s", "Leave paths out, or give what asks for something else a host or port and a path of its own."
 			}
 			problems = append(problems, cfg.Problem(key, e.Err.Error(), mend))

@@ -15,8 +15,8 @@ import (
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
-	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // nowhere is an address at which nobody answers.
@@ -43,7 +43,7 @@ func TestNoRegistryIsNoRefusal(t *testing.T) {
 	dir := newHome(t)
 	stranger := isharetest.NewCA().Party("did:ishare:EU.NL.NTRNL-10000004", "Stranger")
 	cfg := func() *config.Config { return withRegistry(t, dir, nowhere, "revocation: off, trusted_list: true") }
-	s := start(t, daemon.Options{Newborn: true}, cfg())
+	s := start(t, daemon.Options{NoHistory: true}, cfg())
 	refused := func(when string) {
 		t.Helper()
 		for name, p := range map[string]*isharetest.Party{"consumer": players().consumer, "stranger": stranger} {
@@ -65,10 +65,10 @@ func TestNoRegistryIsNoRefusal(t *testing.T) {
 func TestCheckTellsOurOwnStanding(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, description, key, mend string }{
-		{"suspended", "party.not-active: compliance is suspended", "party.id", ishare.PartyNotActive.Hint},
-		{"unknown", "party.unknown: who is that", "party.id", ishare.PartyUnknown.Hint},
-		{"another certificate", "party.certificate: not this one", "party.certificates", ishare.PartyCertificate.Hint},
-		{"revoked", "certificate.revoked: x5c[0] is revoked", "party.certificates", ishare.CertificateRevoked.Hint},
+		{"suspended", "party.not-active: compliance is suspended", "party.id", rule.PartyNotActive.Hint},
+		{"unknown", "party.unknown: who is that", "party.id", rule.PartyUnknown.Hint},
+		{"another certificate", "party.certificate: not this one", "party.certificates", rule.PartyCertificate.Hint},
+		{"revoked", "certificate.revoked: x5c[0] is revoked", "party.certificates", rule.CertificateRevoked.Hint},
 		{"in its own words", "Unknown client", "participants.registry", "Ask your registrar"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestCheckTellsOurOwnStanding(t *testing.T) {
 				t.Fatalf("asked %d times, problems:\n%s", asked.Load(), told(c.Problems))
 			}
 			p := c.Problems[0]
-			if p.Key != test.key || !strings.Contains(p.Message, "the registry refuses us: ") || !strings.Contains(p.Message, test.description) || !strings.HasPrefix(p.Mend, test.mend) {
+			if p.Key != test.key || !strings.Contains(p.Message, "the registry refuses us: ") || !strings.Contains(p.Message, test.description) || !strings.HasPrefix(p.Hint, test.mend) {
 				t.Errorf("%+v", p)
 			}
 		})
@@ -102,8 +102,8 @@ func TestExplainMakesNoGuess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, outage := ishare.Classify(e.Outage)
-	if e.Accepted || e.Rejection != nil || outage == nil || outage.Rule != ishare.UnavailableRegistry {
+	_, outage := rule.Classify(e.Outage)
+	if e.Accepted || e.Rejection != nil || outage == nil || outage.Rule != rule.UnavailableRegistry {
 		t.Errorf("accepted %t, rejection %v, outage %v", e.Accepted, e.Rejection, e.Outage)
 	}
 }
@@ -129,7 +129,7 @@ func TestCheckFindsOurOwnRevokedSeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "root.pem"), testca.EncodeCertificates(ca.Authority(testca.Root).Certificate()))
-	look := func(environ ...string) *daemon.Checkup {
+	look := func(environ ...string) *daemon.Preflight {
 		return check(parse(t, dir, append(environ, "WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_TRUST_REVOCATION=require")...))
 	}
 	const private = "WAYBILL_TRUST_REVOCATION_ALLOW_PRIVATE=true"
@@ -138,7 +138,7 @@ func TestCheckFindsOurOwnRevokedSeal(t *testing.T) {
 	}
 	service.Revoke(seal.Certificate(), ocsp.KeyCompromise)
 	c := look(private)
-	if len(c.Problems) != 1 || c.Problems[0].Key != "party.certificates" || !strings.Contains(c.Problems[0].Message, "x5c[0] is revoked") || c.Problems[0].Mend == "" {
+	if len(c.Problems) != 1 || c.Problems[0].Key != "party.certificates" || !strings.Contains(c.Problems[0].Message, "x5c[0] is revoked") || c.Problems[0].Hint == "" {
 		t.Errorf("revoked: %s", told(c.Problems))
 	}
 	if c := look(); len(c.Problems) > 0 || len(c.Warnings) == 0 || c.Warnings[0].Key != "trust.revocation" {

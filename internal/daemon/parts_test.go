@@ -17,9 +17,9 @@ import (
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/testca"
-	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/rule"
 )
 
 const asksARegistry = `
@@ -215,7 +215,7 @@ func TestPlaces(t *testing.T) {
 			go func() { _ = first.work.Enter(ctx) }()
 		}
 		synctest.Wait()
-		if _, outage := ishare.Classify(first.screen(request)); outage == nil || outage.Rule != ishare.UnavailableOverload {
+		if _, outage := rule.Classify(first.screen(request)); outage == nil || outage.Rule != rule.UnavailableOverload {
 			t.Errorf("with one more: %v", outage)
 		}
 		leave()

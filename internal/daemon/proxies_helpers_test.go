@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
@@ -393,10 +393,10 @@ func (c caller) token(t *testing.T, s *server, scope string) string {
 // identity is what an API must be told of a caller.
 func (c caller) identity(scope string) http.Header {
 	return http.Header{
-		guard.HeaderClientID:   {string(c.alias)},
-		guard.HeaderPartyID:    {string(c.party.ID())},
-		guard.HeaderScope:      {scope},
-		guard.HeaderThumbprint: {ishare.Thumbprint(c.party.Certificates[0].Raw)},
+		proxy.HeaderClientID:   {string(c.alias)},
+		proxy.HeaderPartyID:    {string(c.party.ID())},
+		proxy.HeaderScope:      {scope},
+		proxy.HeaderThumbprint: {ishare.Thumbprint(c.party.Certificates[0].Raw)},
 	}
 }
 
@@ -421,7 +421,7 @@ func startFor(t *testing.T, all []caller, environ ...string) *server {
 		parties = append(parties, c.party)
 	}
 	writeParties(t, dir, parties...)
-	return start(t, daemon.Options{Newborn: true}, parse(t, dir, environ...))
+	return start(t, daemon.Options{NoHistory: true}, parse(t, dir, environ...))
 }
 
 // claimed are the header fields that a program might take for ours: CGI and its like see

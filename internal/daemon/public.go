@@ -11,10 +11,12 @@ import (
 
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
@@ -59,9 +61,9 @@ func (s *service) newPublic(address net.Addr, secured map[string]http.Handler) (
 	if len(s.config.Routes) == 0 {
 		return mux, nil
 	}
-	proxy := routed(s.config, s.checker, s.log)
-	proxy.Own = mux
-	s.proxy, err = guard.NewProxy(proxy)
+	reverse := routed(s.config, s.checker, s.log)
+	reverse.Own = mux
+	s.proxy, err = proxy.New(reverse)
 	return s.proxy, err
 }
 
@@ -110,7 +112,7 @@ func (s *service) metadata(w http.ResponseWriter, _ *http.Request) {
 
 // slashTooMany tells who is close to the token endpoint.
 func slashTooMany(w http.ResponseWriter, r *http.Request) {
-	respond.JSON(w, http.StatusNotFound, fault{ishare.CodeInvalidRequest, "the token endpoint is " + strings.TrimSuffix(r.URL.Path, "/") + ", without a slash at its end"})
+	respond.JSON(w, http.StatusNotFound, fault{rule.CodeInvalidRequest, "the token endpoint is " + strings.TrimSuffix(r.URL.Path, "/") + ", without a slash at its end"})
 }
 
 // uncached makes the ban on caching explicit in every answer, as iSHARE asks. A
@@ -165,7 +167,7 @@ func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger, sums *logsu
 }
 
 func writeFault(w http.ResponseWriter, correlation string) {
-	internal := ishare.Internal.Because("%s; correlation id %s", ishare.Internal.Sentence, correlation)
+	internal := rule.Internal.Because("%s; correlation id %s", rule.Internal.Sentence, correlation)
 	respond.JSON(w, internal.Rule.Status, fault{internal.Rule.Code, internal.Description()})
 }
 

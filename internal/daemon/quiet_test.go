@@ -71,7 +71,7 @@ data: data
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := start(t, daemon.Options{Newborn: true}, cfg)
+	d := start(t, daemon.Options{NoHistory: true}, cfg)
 
 	const id = ishare.PartyID("did:ishare:EU.NL.NTRNL-10000001")
 	maker := func(i *testca.Identity) *assertion.Maker {

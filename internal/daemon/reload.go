@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/config"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // maxRetiring bounds how many earlier services there are whose requests are still under way.
@@ -179,7 +179,7 @@ func (s *sources) learn(ctx context.Context, old *sources) error {
 	if s.cache == nil || s.cache == old.cache || old.cache != nil && old.cache.Stats().Parties == 0 {
 		return nil
 	}
-	if _, err := s.cache.Party(ctx, s.config.Party.ID); err != nil && !ishare.IsUnknownParty(err) {
+	if _, err := s.cache.Party(ctx, s.config.Party.ID); err != nil && !rule.IsUnknownParty(err) {
 		return fmt.Errorf("participants.registry: %w", err)
 	}
 	return nil

@@ -52,7 +52,7 @@ func startDataSpace(t *testing.T) *dataSpace {
 	s := &dataSpace{Sandbox: space, data: t.TempDir()}
 	s.set(t, "other-ca", "granted")
 	s.known, s.listed = s.party(t, "consumer"), s.party(t, "untrusted-consumer")
-	s.server = start(t, daemon.Options{Newborn: true}, s.configured(t))
+	s.server = start(t, daemon.Options{NoHistory: true}, s.configured(t))
 	s.eventually(t, "the trusted list", func() bool { return s.ask(t, s.listed) == "" })
 	if rule := s.ask(t, s.known); rule != "" {
 		t.Fatal(rule)

@@ -20,7 +20,7 @@ import (
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
-	"github.com/waybill-token/waybill/trust"
+	"github.com/waybill-token/waybill/revocation"
 )
 
 // The configured proxy is asked for what certificates name, and no other; and the log tells
@@ -57,7 +57,7 @@ func TestRevocationThroughAProxy(t *testing.T) {
 			dir := newHome(t)
 			writeParties(t, dir, players().provider, consumer)
 			write(t, filepath.Join(dir, "issuing.pem"), testca.EncodeCertificates(consumer.Certificates[1]))
-			s := start(t, daemon.Options{Newborn: true}, parse(t, dir, append(test.environ,
+			s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, append(test.environ,
 				"WAYBILL_TRUST_REVOCATION=require", "WAYBILL_TRUST_ANCHORS=issuing.pem")...))
 			if a := s.send(t, consumer.Request(providerID)); a.Status != http.StatusServiceUnavailable {
 				t.Errorf("status %d, %+v", a.Status, a)
@@ -123,7 +123,7 @@ func TestRestartWithoutStatusServices(t *testing.T) {
 		t.Errorf("explaining left %s behind: %v", folder, err)
 	}
 	for n := range 3 {
-		s := start(t, daemon.Options{Newborn: n == 0}, cfg())
+		s := start(t, daemon.Options{NoHistory: n == 0}, cfg())
 		if a := s.send(t, known.Request(providerID)); a.Status != http.StatusOK {
 			t.Errorf("start %d: %d %s", n, a.Status, a.Description)
 		}
@@ -146,11 +146,11 @@ func TestCheckTellsWhatCanNeverBeAnswered(t *testing.T) {
 		want   string
 		mend   error
 	}{
-		{"private address", func(c *x509.Certificate) { c.OCSPServer = []string{"http://127.0.0.1:1/"} }, "the address is not on a public network", trust.ErrNotPublic},
-		{"names neither", func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = nil, nil }, "names neither an OCSP responder nor a revocation list", trust.ErrNamesNeither},
+		{"private address", func(c *x509.Certificate) { c.OCSPServer = []string{"http://127.0.0.1:1/"} }, "the address is not on a public network", revocation.ErrNotPublic},
+		{"names neither", func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = nil, nil }, "names neither an OCSP responder nor a revocation list", revocation.ErrNamesNeither},
 		{"LDAP only", func(c *x509.Certificate) {
 			c.OCSPServer, c.CRLDistributionPoints = nil, []string{"ldap:///cn=ca"}
-		}, "it names only addresses that are not http", trust.ErrNamesNeither},
+		}, "it names only addresses that are not http", revocation.ErrNamesNeither},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -167,7 +167,7 @@ func TestCheckTellsWhatCanNeverBeAnswered(t *testing.T) {
 			if len(c.Warnings) != 1 || !strings.Contains(told(c.Warnings), test.want) {
 				t.Fatalf("warnings: %s", told(c.Warnings))
 			}
-			if mend := c.Warnings[0].Mend; mend != daemon.RevocationMend(test.mend) {
+			if mend := c.Warnings[0].Hint; mend != daemon.RevocationMend(test.mend) {
 				t.Errorf("the mend is %q", mend)
 			}
 		})

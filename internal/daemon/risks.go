@@ -95,19 +95,19 @@ func risks(cfg *config.Config) []config.Problem {
 func tellRisks(ctx context.Context, log *slog.Logger, found, told []config.Problem) {
 	for _, r := range found {
 		if !slices.ContainsFunc(told, func(t config.Problem) bool { return t.Key == r.Key && t.Message == r.Message }) {
-			log.WarnContext(ctx, "a setting takes a risk", slog.String("key", r.Key), slog.String("reason", r.Message), slog.String("mend", r.Mend))
+			log.WarnContext(ctx, "a setting takes a risk", slog.String("key", r.Key), slog.String("reason", r.Message), slog.String("mend", r.Hint))
 		}
 	}
 }
 
-func (c *Checkup) risks() { c.Warnings = append(c.Warnings, risks(c.Config)...) }
+func (c *Preflight) risks() { c.Warnings = append(c.Warnings, risks(c.Config)...) }
 
 // upstreamPatience is how long an upstream is waited for.
 const upstreamPatience = 2 * time.Second
 
 // upstreams calls the programs behind routes: without them every request gets 502. They may be
 // started later.
-func (c *Checkup) upstreams() {
+func (c *Preflight) upstreams() {
 	var group errgroup.Group
 	faults := make([]error, len(c.Config.Routes))
 	for i := range c.Config.Routes {

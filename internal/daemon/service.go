@@ -19,12 +19,13 @@ import (
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/tokenendpoint"
-	"github.com/waybill-token/waybill/trust"
 )
 
 // A service is everything that one configuration stands for. It does not change:
@@ -44,7 +45,7 @@ type service struct {
 	desks       http.Handler     // which these are behind
 	verbatim    http.Handler     // forward-auth for a proxy that appends the client's path
 	certificate *tls.Certificate // nil: plain HTTP
-	proxy       *guard.Proxy     // nil: there are no routes
+	proxy       *proxy.Proxy     // nil: there are no routes
 	limits      *limits
 	endpoint    *tokenendpoint.Handler
 	checker     guard.Checker // the issuer, which tells the log why it cannot check
@@ -164,7 +165,7 @@ type Explanation struct {
 	*assertion.Report
 
 	TrustedList *registry.TrustedListStats // nil: not asked for
-	Revocation  []trust.RevocationFinding  // one for each certificate below the anchor, leaf first
+	Revocation  []revocation.Finding       // one for each certificate below the anchor, leaf first
 }
 
 func (e *Explanation) gather(ctx context.Context, from *sources) {

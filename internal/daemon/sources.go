@@ -18,6 +18,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -34,7 +36,7 @@ type sources struct {
 	own     *trust.Validator // of the registry: by these anchors only
 	clients *clientTrust
 
-	revocation *trust.Revocation // nil: nobody is asked
+	revocation *revocation.Checker // nil: nobody is asked
 
 	file   *registry.File  // one of file and
 	remote *askedRemote    // remote is set
@@ -126,22 +128,22 @@ func (s *sources) anchorsKey() anchorsKey { return anchorsKey{fmt.Sprint(s.ancho
 
 // openRevocation: an answer is about a certificate and its issuer, and true whoever is trusted.
 func (s *sources) openRevocation() (err error) {
-	mode := trust.RequireRevocation
+	mode := revocation.Require
 	switch s.config.Trust.Revocation {
 	case config.RevocationOff:
 		return nil
 	case config.RevocationPrefer:
-		mode = trust.PreferRevocation
+		mode = revocation.Prefer
 	case config.RevocationRequire:
 	}
 	var proxy *url.URL
 	if s.config.Trust.RevocationProxy.Host != "" {
 		proxy = &s.config.Trust.RevocationProxy.URL
 	}
-	s.revocation, err = share(s, s.revocationKey(), func() (*trust.Revocation, error) {
-		return trust.NewRevocation(trust.RevocationConfig{
+	s.revocation, err = share(s, s.revocationKey(), func() (*revocation.Checker, error) {
+		return revocation.New(revocation.Config{
 			Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Proxy: proxy, Dir: s.keptFolder("revocation"),
-			Log: s.log, Mend: RevocationMend,
+			Log: s.log, Hint: RevocationMend,
 		})
 	})
 	if err != nil {
@@ -167,9 +169,9 @@ func (s *sources) revocationKey() revocationKey {
 // out, when it stays until somebody does; empty when it may be gone in a moment.
 func RevocationMend(cause error) string {
 	switch {
-	case errors.Is(cause, trust.ErrNotPublic):
+	case errors.Is(cause, revocation.ErrNotPublic):
 		return "If the address is on a network of your own, set trust.revocation_allow_private; otherwise its CA has to name another."
-	case errors.Is(cause, trust.ErrNamesNeither):
+	case errors.Is(cause, revocation.ErrNamesNeither):
 		return "Its CA has to issue another certificate, that names an OCSP responder or a revocation list by http. " +
 			"A CA whose own certificate names neither can be an anchor, which is not asked about (trust.anchors)."
 	}
@@ -266,7 +268,7 @@ func (s *sources) audience() []ishare.PartyID {
 // revocationChecker is the one that the configuration asks for.
 func (s *sources) revocationChecker() assertion.RevocationChecker {
 	if s.revocation == nil {
-		return trust.NoRevocation{}
+		return revocation.Off{}
 	}
 	return s.revocation
 }
@@ -282,7 +284,7 @@ func (s *sources) parties() assertion.PartySource {
 func (s *sources) canonical(ctx context.Context, id ishare.PartyID) (ishare.PartyID, error) {
 	party, err := s.parties().Party(ctx, id)
 	switch {
-	case ishare.IsUnknownParty(err):
+	case rule.IsUnknownParty(err):
 		return id, nil
 	case err != nil:
 		return "", err
@@ -360,10 +362,10 @@ var errNoTrustedList = errors.New("the trusted list is not in force")
 
 // Verify is [assertion.Verifier.Verify], but for the trusted list, which may come or end
 // while the chain is judged.
-func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.Sighting, error) {
+func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.UnverifiedInfo, error) {
 	before := v.list.InForce()
 	client, seen, err := v.Verifier.Verify(ctx, clientID, compact)
-	if rejection, _ := ishare.Classify(err); isGuess(rejection) && (!before || !v.list.InForce()) {
+	if rejection, _ := rule.Classify(err); isGuess(rejection) && (!before || !v.list.InForce()) {
 		return nil, seen, withoutList(rejection)
 	}
 	return client, seen, err
@@ -374,12 +376,12 @@ func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, com
 // is not judged: neither its signatures nor its name constraints and policies. A rejection does
 // not say where in the chain the fault is, so a chain that is bad whatever the list says has to
 // wait for it too, like any chain that reaches no anchor.
-func isGuess(r *ishare.Rejection) bool {
-	return r != nil && slices.Contains([]*ishare.Rule{ishare.ChainOrder, ishare.ChainIssuer, ishare.ChainUntrusted}, r.Rule)
+func isGuess(r *rule.Rejection) bool {
+	return r != nil && slices.Contains([]*rule.Rule{rule.ChainOrder, rule.ChainIssuer, rule.ChainUntrusted}, r.Rule)
 }
 
-func withoutList(guess *ishare.Rejection) *ishare.Outage {
-	return &ishare.Outage{Rule: ishare.UnavailableRegistry, RetryAfter: listRetry, Cause: fmt.Errorf("%w: %w", errNoTrustedList, guess)}
+func withoutList(guess *rule.Rejection) *rule.Outage {
+	return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: listRetry, Cause: fmt.Errorf("%w: %w", errNoTrustedList, guess)}
 }
 
 // listRetry is about how soon a registry that is back will have been asked again.

@@ -19,6 +19,8 @@ import (
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -57,7 +59,7 @@ func TestListedClientMeetsNoGuess(t *testing.T) {
 		told           string // to the stranger
 	}{
 		{"before the first answer", nil, http.StatusOK, http.StatusServiceUnavailable, "unavailable.registry: "},
-		{"out of reach", &grants{err: ishare.ClaimExp.Reject()}, http.StatusOK, http.StatusServiceUnavailable, "unavailable.registry: "},
+		{"out of reach", &grants{err: rule.ClaimExp.Reject()}, http.StatusOK, http.StatusServiceUnavailable, "unavailable.registry: "},
 		{"granted", &grants{anchors: other.Anchors()}, http.StatusOK, http.StatusOK, ""},
 		{"withdrawn", &grants{anchors: trust.Anchors{}}, http.StatusOK, http.StatusBadRequest, "chain.untrusted: "},
 	} {
@@ -146,14 +148,14 @@ func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
 
 func listedEndpoint(t *testing.T, clients *trust.Validator, list *registry.TrustedList, parties assertion.PartySource) http.Handler {
 	t.Helper()
-	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, Newborn: true})
+	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, NoHistory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
 	verifier, err := assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{isharetest.ProviderID}, Trust: clients, Parties: parties,
-		Revocation: trust.NoRevocation{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestLameDuck(t *testing.T) {
 			t.Parallel()
 			dir := newHome(t)
 			pool := writeCertificate(t, dir)
-			s := start(t, daemon.Options{Newborn: true}, parse(t, dir, append(environ, "WAYBILL_LISTEN_SHUTDOWN_DELAY=5m")...))
+			s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, append(environ, "WAYBILL_LISTEN_SHUTDOWN_DELAY=5m")...))
 			ended := make(chan error, 1)
 			t.Cleanup(func() { s.Cut() }) // whatever fails
 			stop := s.stop
@@ -60,7 +60,7 @@ func TestHTTP2IsOff(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	pool := writeCertificate(t, dir)
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, withTLS...))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, withTLS...))
 	answer, err := secure(t, pool).Do(players().consumer.Request(providerID).HTTP(s.url))
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestRapidReset(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t)
 	config := &tls.Config{RootCAs: writeCertificate(t, dir), NextProtos: []string{"h2"}, ServerName: "127.0.0.1"}
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, slices.Concat(withTLS, []string{"WAYBILL_LISTEN_HTTP2=true"})...))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, slices.Concat(withTLS, []string{"WAYBILL_LISTEN_HTTP2=true"})...))
 
 	t.Run("many resets", func(t *testing.T) {
 		f := newFramer(t, s, config)

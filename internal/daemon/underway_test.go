@@ -84,7 +84,7 @@ func TestRequestsUnderWayFinish(t *testing.T) {
 			registry := newHesitant(t)
 			defer registry.release()
 			dir := newHome(t)
-			s := start(t, daemon.Options{Newborn: true}, registry.config(t, dir))
+			s := start(t, daemon.Options{NoHistory: true}, registry.config(t, dir))
 			answer := make(chan string, 1)
 			go func() {
 				r, err := plain(t).Do(players().consumer.Request(providerID).HTTP(s.url))
@@ -147,7 +147,7 @@ func TestRevocationUnderWayFinishes(t *testing.T) {
 	registry := newHesitant(t)
 	defer registry.release()
 	dir := newHome(t)
-	s := start(t, daemon.Options{Newborn: true}, registry.config(t, dir))
+	s := start(t, daemon.Options{NoHistory: true}, registry.config(t, dir))
 	answered := make(chan int, 1)
 	go func() {
 		status, _, _ := s.post(t, "/revoke", url.Values{"party_id": {"EU.EORI.NL000000001"}})
@@ -188,7 +188,7 @@ func TestConnectionsToUpstreamsAreGivenUp(t *testing.T) {
 	program.Start()
 	t.Cleanup(program.Close)
 	dir, routes := newHome(t), "WAYBILL_ROUTES=[{path: /, upstream: '"+program.URL+"'}]"
-	s := start(t, daemon.Options{Newborn: true}, parse(t, dir, routes))
+	s := start(t, daemon.Options{NoHistory: true}, parse(t, dir, routes))
 	visit := func() {
 		if status, _, _ := get(t, plain(t), s.url+"/x", "Authorization", "Bearer "+s.token(t)); status != http.StatusOK {
 			t.Errorf("status %d", status)

@@ -161,7 +161,7 @@ func start(t *testing.T, options daemon.Options, cfg *config.Config) *server {
 // startNewborn runs a daemon that serves at once.
 func startNewborn(t *testing.T, environ ...string) *server {
 	t.Helper()
-	return start(t, daemon.Options{Newborn: true}, parse(t, newHome(t), environ...))
+	return start(t, daemon.Options{NoHistory: true}, parse(t, newHome(t), environ...))
 }
 
 // plain makes a client with connections of its own.

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 // MaxBody is the size in bytes of the largest body that is read.
@@ -42,11 +42,11 @@ func (f Form) Get(name string) string {
 }
 
 // Read takes the form from the body of a POST, and never from the URL. An error is a
-// [*ishare.Rejection] by one of the rules request.method to request.duplicate-parameter,
+// [*rule.Rejection] by one of the rules request.method to request.duplicate-parameter,
 // unless it is our own.
 func Read(r *http.Request) (Form, error) {
 	if r.Method != http.MethodPost {
-		return nil, ishare.RequestMethod.Because("this endpoint answers POST, not %s", ishare.Quote(r.Method))
+		return nil, rule.RequestMethod.Because("this endpoint answers POST, not %s", rule.Quote(r.Method))
 	}
 	if err := checkMediaType(r.Header); err != nil {
 		return nil, err
@@ -62,18 +62,18 @@ func checkMediaType(header http.Header) error {
 	values := header.Values("Content-Type")
 	switch len(values) {
 	case 0:
-		return ishare.RequestMediaType.Because("the request has no content type")
+		return rule.RequestMediaType.Because("the request has no content type")
 	case 1:
 	default:
-		return ishare.RequestMediaType.Because("the request has %d content types", len(values)).
+		return rule.RequestMediaType.Because("the request has %d content types", len(values)).
 			WithHint("Set Content-Type once: a library and the code around it seem to set one each.")
 	}
 	mediaType, _, err := mime.ParseMediaType(values[0])
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return ishare.RequestMediaType.Because("the content type is %s, not application/x-www-form-urlencoded", ishare.Quote(values[0]))
+		return rule.RequestMediaType.Because("the content type is %s, not application/x-www-form-urlencoded", rule.Quote(values[0]))
 	}
 	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return ishare.RequestMediaType.Because("the body is compressed (%s), which is not supported here", ishare.Quote(encoding)).
+		return rule.RequestMediaType.Because("the body is compressed (%s), which is not supported here", rule.Quote(encoding)).
 			WithHint("Send the body as it is, without Content-Encoding.")
 	}
 	return nil
@@ -88,7 +88,7 @@ var (
 
 func readBody(r *http.Request) (string, error) {
 	if r.ContentLength > MaxBody {
-		return "", ishare.RequestSize.Because("the body has %d bytes, more than %d", r.ContentLength, MaxBody)
+		return "", rule.RequestSize.Because("the body has %d bytes, more than %d", r.ContentLength, MaxBody)
 	}
 	begin, ok := small.Get().(*[4 << 10]byte)
 	if !ok {
@@ -115,19 +115,19 @@ var errPool = errors.New("form: the pool holds something else than buffers")
 func judgeBody(r *http.Request, read []byte, err error) (string, error) {
 	switch {
 	case err == nil:
-		return "", ishare.RequestSize.Reject()
+		return "", rule.RequestSize.Reject()
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return "", ishare.RequestMalformed.Because("the body could not be read to its end").
+		return "", rule.RequestMalformed.Because("the body could not be read to its end").
 			WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
 	case r.ContentLength >= 0 && int64(len(read)) != r.ContentLength:
-		return "", ishare.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", len(read), r.ContentLength).
+		return "", rule.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", len(read), r.ContentLength).
 			WithHint("Let the HTTP library count: Content-Length is in bytes, and not in characters.")
 	}
 	return string(read), nil
 }
 
 // Parse takes a form apart in one pass. It is stricter than [url.ParseQuery] in that a
-// name has a value once, but for resource, and everything is UTF-8. An error is a [*ishare.Rejection].
+// name has a value once, but for resource, and everything is UTF-8. An error is a [*rule.Rejection].
 func Parse(body string) (Form, error) {
 	f, count := make(Form, 0, 8), 0
 	for pair := range strings.SplitSeq(body, "&") {
@@ -136,7 +136,7 @@ func Parse(body string) (Form, error) {
 		}
 		count++
 		if count > maxParameters {
-			return nil, ishare.RequestMalformed.Because("the form holds more than %d parameters", maxParameters).
+			return nil, rule.RequestMalformed.Because("the form holds more than %d parameters", maxParameters).
 				WithHint("Send the five parameters of a token request, and no other data.")
 		}
 		name, value, _ := strings.Cut(pair, "=")
@@ -146,7 +146,7 @@ func Parse(body string) (Form, error) {
 			return nil, err
 		case p.value == "":
 		case f.Get(p.name) != "" && p.name != repeatable:
-			return nil, ishare.RequestDuplicateParameter.Because("the parameter %s occurs more than once", ishare.Quote(p.name))
+			return nil, rule.RequestDuplicateParameter.Because("the parameter %s occurs more than once", rule.Quote(p.name))
 		default:
 			f = append(f, p)
 		}
@@ -157,14 +157,14 @@ func Parse(body string) (Form, error) {
 func decode(name, value string) (parameter, error) {
 	n, err := url.QueryUnescape(name)
 	if err != nil {
-		return parameter{}, ishare.RequestMalformed.Because("the parameter name %s is not percent-encoded rightly", ishare.Quote(name))
+		return parameter{}, rule.RequestMalformed.Because("the parameter name %s is not percent-encoded rightly", rule.Quote(name))
 	}
 	v, err := url.QueryUnescape(value)
 	if err != nil {
-		return parameter{}, ishare.RequestMalformed.Because("the value of %s is not percent-encoded rightly", ishare.Quote(n))
+		return parameter{}, rule.RequestMalformed.Because("the value of %s is not percent-encoded rightly", rule.Quote(n))
 	}
 	if !utf8.ValidString(n) || !utf8.ValidString(v) {
-		return parameter{}, ishare.RequestMalformed.Because("the parameter %s is not UTF-8", ishare.Quote(n)).
+		return parameter{}, rule.RequestMalformed.Because("the parameter %s is not UTF-8", rule.Quote(n)).
 			WithHint("Encode names and values in UTF-8, and then percent-encode them.")
 	}
 	return parameter{n, v}, nil

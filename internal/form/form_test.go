@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/waybill-token/waybill/internal/form"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 )
 
 func post(body string) *http.Request {
@@ -50,19 +50,19 @@ func TestParametersThatRepeat(t *testing.T) {
 			t.Errorf("%.60s: %v, %v", body, f, err)
 		}
 	}
-	for body, rule := range map[string]*ishare.Rule{
-		"scope=iSHARE&scope=iSHARE":                 ishare.RequestDuplicateParameter,
-		"scope=iSHARE&scope=&scope=iSHARE":          ishare.RequestDuplicateParameter,
-		"audience=a&audience=b":                     ishare.RequestDuplicateParameter,
-		"Resource=a&Resource=b":                     ishare.RequestDuplicateParameter,
-		strings.Repeat("a=&", 100) + "scope=iSHARE": ishare.RequestMalformed,
-		strings.Repeat("resource=a&", 101):          ishare.RequestMalformed,
-		"scope=iSHARE&%zz=":                         ishare.RequestMalformed,
-		"scope=iSHARE&%ff=":                         ishare.RequestMalformed,
+	for body, reason := range map[string]*rule.Rule{
+		"scope=iSHARE&scope=iSHARE":                 rule.RequestDuplicateParameter,
+		"scope=iSHARE&scope=&scope=iSHARE":          rule.RequestDuplicateParameter,
+		"audience=a&audience=b":                     rule.RequestDuplicateParameter,
+		"Resource=a&Resource=b":                     rule.RequestDuplicateParameter,
+		strings.Repeat("a=&", 100) + "scope=iSHARE": rule.RequestMalformed,
+		strings.Repeat("resource=a&", 101):          rule.RequestMalformed,
+		"scope=iSHARE&%zz=":                         rule.RequestMalformed,
+		"scope=iSHARE&%ff=":                         rule.RequestMalformed,
 	} {
 		f, err := form.Parse(body)
-		if rejection, ok := errors.AsType[*ishare.Rejection](err); !ok || rejection.Rule != rule || f != nil {
-			t.Errorf("%.60s: %v, %v; want %s", body, f, err, rule.ID)
+		if rejection, ok := errors.AsType[*rule.Rejection](err); !ok || rejection.Rule != reason || f != nil {
+			t.Errorf("%.60s: %v, %v; want %s", body, f, err, reason.ID)
 		}
 	}
 }
@@ -79,29 +79,29 @@ func TestReadRefuses(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		r    *http.Request
-		rule *ishare.Rule
+		rule *rule.Rule
 	}{
-		"method":          {with(func(r *http.Request) { r.Method = http.MethodGet }), ishare.RequestMethod},
-		"no media type":   {with(func(r *http.Request) { r.Header.Del("Content-Type") }), ishare.RequestMediaType},
-		"two media types": {with(func(r *http.Request) { r.Header.Add("Content-Type", "text/plain") }), ishare.RequestMediaType},
-		"JSON":            {with(func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }), ishare.RequestMediaType},
-		"compressed":      {with(func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }), ishare.RequestMediaType},
-		"size":            {post("token=" + strings.Repeat("a", form.MaxBody)), ishare.RequestSize},
+		"method":          {with(func(r *http.Request) { r.Method = http.MethodGet }), rule.RequestMethod},
+		"no media type":   {with(func(r *http.Request) { r.Header.Del("Content-Type") }), rule.RequestMediaType},
+		"two media types": {with(func(r *http.Request) { r.Header.Add("Content-Type", "text/plain") }), rule.RequestMediaType},
+		"JSON":            {with(func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }), rule.RequestMediaType},
+		"compressed":      {with(func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }), rule.RequestMediaType},
+		"size":            {post("token=" + strings.Repeat("a", form.MaxBody)), rule.RequestSize},
 		"size, unknown before": {with(func(r *http.Request) {
 			r.Body, r.ContentLength = http.NoBody, -1
 			r.Body = post(strings.Repeat("a", form.MaxBody+1)).Body
-		}), ishare.RequestSize},
-		"shorter than told": {with(func(r *http.Request) { r.ContentLength = 100 }), ishare.RequestMalformed},
-		"duplicate":         {post("token=a&token=a"), ishare.RequestDuplicateParameter},
-		"duplicate, spelt":  {post("token=a&t%6Fken=b"), ishare.RequestDuplicateParameter},
-		"broken name":       {post("%zz=a"), ishare.RequestMalformed},
-		"broken value":      {post("token=%2"), ishare.RequestMalformed},
-		"not UTF-8":         {post("token=%ff"), ishare.RequestMalformed},
-		"too many":          {post(many.String()), ishare.RequestMalformed},
+		}), rule.RequestSize},
+		"shorter than told": {with(func(r *http.Request) { r.ContentLength = 100 }), rule.RequestMalformed},
+		"duplicate":         {post("token=a&token=a"), rule.RequestDuplicateParameter},
+		"duplicate, spelt":  {post("token=a&t%6Fken=b"), rule.RequestDuplicateParameter},
+		"broken name":       {post("%zz=a"), rule.RequestMalformed},
+		"broken value":      {post("token=%2"), rule.RequestMalformed},
+		"not UTF-8":         {post("token=%ff"), rule.RequestMalformed},
+		"too many":          {post(many.String()), rule.RequestMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := form.Read(c.r)
-			var rejection *ishare.Rejection
+			var rejection *rule.Rejection
 			if !errors.As(err, &rejection) || rejection.Rule != c.rule || f != nil {
 				t.Errorf("%v, %v; want %s", f, err, c.rule.ID)
 			}
@@ -116,7 +116,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		parsed, err := form.Parse(body)
 		if err != nil {
-			if rejection := (*ishare.Rejection)(nil); !errors.As(err, &rejection) || parsed != nil {
+			if rejection := (*rule.Rejection)(nil); !errors.As(err, &rejection) || parsed != nil {
 				t.Errorf("%v, %v", parsed, err)
 			}
 			return

@@ -21,6 +21,7 @@ import (
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/rule"
 )
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -321,7 +322,7 @@ func (s *soak) attempt(name string) {
 			wanted := []string{served}
 			switch r.Expect {
 			case nil:
-			case ishare.RequestSize: // whose client may still be sending when the connection is closed
+			case rule.RequestSize: // whose client may still be sending when the connection is closed
 				wanted = []string{r.Expect.ID, unreachable}
 			default:
 				wanted = []string{r.Expect.ID}

@@ -34,7 +34,7 @@ type world struct {
 	Dir      string // of the sandbox
 	Audience ishare.PartyID
 	Consumer seal
-	Registry sandbox.Place
+	Registry sandbox.Address
 	Seals    map[string]seal
 }
 

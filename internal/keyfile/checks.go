@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -85,7 +85,7 @@ func selfIssued(c *x509.Certificate) bool { return trust.SameName(c.RawIssuer, c
 
 // problem is one of the file of the certificates.
 func (s *subject) problem(mend, format string, args ...any) Problem {
-	return Problem{File: s.certFile, Message: fmt.Sprintf(format, args...), Mend: mend, Certificates: !s.shared}
+	return Problem{File: s.certFile, Message: fmt.Sprintf(format, args...), Hint: mend, Certificates: !s.shared}
 }
 
 // seal asks every rule by which a server judges the certificates of an assertion, and what only
@@ -102,7 +102,7 @@ func (s *subject) seal(at time.Time) []Problem {
 	}
 	problems = append(problems, s.complete()...)
 	for _, r := range rejections {
-		if r.Rule != ishare.ChainUntrusted { // a chain of one, which complete tells of
+		if r.Rule != rule.ChainUntrusted { // a chain of one, which complete tells of
 			problems = append(problems, s.translate(r))
 		}
 	}
@@ -110,8 +110,8 @@ func (s *subject) seal(at time.Time) []Problem {
 }
 
 // hidesOrder reports whether the order was refused, or not asked for because of a key.
-func hidesOrder(r *ishare.Rejection) bool {
-	return r.Rule == ishare.ChainOrder || r.Rule == ishare.CertificateKey
+func hidesOrder(r *rule.Rejection) bool {
+	return r.Rule == rule.ChainOrder || r.Rule == rule.CertificateKey
 }
 
 // entry is how a rejection calls a certificate, with its name or without.
@@ -119,7 +119,7 @@ var entry = regexp.MustCompile(`x5c\[(\d+)\](?: \("(?:[^"\\]|\\.)*"\))?`)
 
 // translate says of a file what a rule says of an assertion. The rejection's own mend stays,
 // in which the file takes the place of x5c.
-func (s *subject) translate(r *ishare.Rejection) Problem {
+func (s *subject) translate(r *rule.Rejection) Problem {
 	sentence := entry.ReplaceAllStringFunc(r.Sentence, func(found string) string {
 		i, err := strconv.Atoi(entry.FindStringSubmatch(found)[1])
 		if err != nil || i >= len(s.chain) {

@@ -36,7 +36,7 @@ func (c *contents) close() {
 func (c *contents) faults(part keyforms.Part) []Problem {
 	var problems []Problem
 	for _, f := range c.FaultsOf(part) {
-		problems = append(problems, c.problem(f.Cause, f.Mend, "%s", f.Message))
+		problems = append(problems, c.problem(f.Cause, f.Hint, "%s", f.Message))
 	}
 	return problems
 }
@@ -114,5 +114,5 @@ func (c *contents) chain(unnamed bool) ([]*x509.Certificate, []Problem) {
 }
 
 func (c *contents) problem(cause error, mend, format string, args ...any) Problem {
-	return Problem{File: c.path, Message: fmt.Sprintf(format, args...), Mend: mend, Cause: cause, Certificates: c.certificates}
+	return Problem{File: c.path, Message: fmt.Sprintf(format, args...), Hint: mend, Cause: cause, Certificates: c.certificates}
 }

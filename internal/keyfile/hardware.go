@@ -28,7 +28,7 @@ const (
 func openURI(files Files) *contents {
 	c := openHardwareKey(files)
 	for i := range c.trouble {
-		c.trouble[i].Mend = strings.ReplaceAll(c.trouble[i].Mend, keyPassword, cmp.Or(files.PasswordFrom, keyPassword))
+		c.trouble[i].Hint = strings.ReplaceAll(c.trouble[i].Hint, keyPassword, cmp.Or(files.PasswordFrom, keyPassword))
 	}
 	return c
 }
@@ -52,7 +52,7 @@ func openHardwareKey(files Files) *contents {
 		return c
 	}
 	c.Keys, c.closer = []keyforms.Key{{Signer: key}}, key
-	c.Faults = []keyforms.Fault{{Part: keyforms.Certificate, Mend: "Name the PEM file of the chain as well.", Message: "the certificates are not taken from the token"}}
+	c.Faults = []keyforms.Fault{{Part: keyforms.Certificate, Hint: "Name the PEM file of the chain as well.", Message: "the certificates are not taken from the token"}}
 	return c
 }
 

@@ -69,7 +69,7 @@ func (p *Pair) TLS() tls.Certificate {
 type Problem struct {
 	File    string // its path
 	Message string // what is wrong
-	Mend    string // what to do about it
+	Hint    string // what to do about it
 	Warning bool   // the file can be used all the same
 	Cause   error  // what a library said, or nil: not fit to be shown
 
@@ -79,7 +79,7 @@ type Problem struct {
 
 // String is the whole problem on one line.
 func (p Problem) String() string {
-	return fmt.Sprintf("%s: %s. %s", p.File, p.Message, p.Mend)
+	return fmt.Sprintf("%s: %s. %s", p.File, p.Message, p.Hint)
 }
 
 // Problems are all that was found.
@@ -116,7 +116,7 @@ func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 	if IsURI(files.Key) {
 		return nil, Problems{{
 			File: "PKCS#11 URI", Message: "a key in hardware is supported for the seal only",
-			Mend: "Give the file of a key for TLS.",
+			Hint: "Give the file of a key for TLS.",
 		}}
 	}
 	return inspect(files, func(s *subject) []Problem { return s.tls(at) })
@@ -220,7 +220,7 @@ func permissions(c *contents, secret string) []Problem {
 	if !ok {
 		return nil
 	}
-	warning := c.problem(nil, found.Mend, "%s", found.Message)
+	warning := c.problem(nil, found.Hint, "%s", found.Message)
 	warning.Warning = true
 	return []Problem{warning}
 }

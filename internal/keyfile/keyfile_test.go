@@ -192,10 +192,10 @@ func wantProblem(t *testing.T, problems Problems, message, mend string, warning 
 		t.Fatalf("%d problems, want 1: %v", len(problems), problems)
 	}
 	p := problems[0]
-	if !strings.Contains(p.Message, message) || !strings.Contains(p.Mend, mend) || p.Warning != warning {
+	if !strings.Contains(p.Message, message) || !strings.Contains(p.Hint, mend) || p.Warning != warning {
 		t.Errorf("problem %+v\nwant message %q, mend %q, warning %v", p, message, mend, warning)
 	}
-	if p.File == "" || !strings.HasSuffix(p.Mend, ".") {
+	if p.File == "" || !strings.HasSuffix(p.Hint, ".") {
 		t.Errorf("the problem names no file or its mend is not a sentence: %+v", p)
 	}
 }
@@ -549,7 +549,7 @@ func FuzzSeal(f *testing.F) {
 			}
 		}
 		for _, p := range problems {
-			if p.Message == "" || p.Mend == "" {
+			if p.Message == "" || p.Hint == "" {
 				t.Errorf("problem without message or mend: %+v", p)
 			}
 		}

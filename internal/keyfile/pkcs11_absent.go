@@ -7,6 +7,6 @@ package keyfile
 func openHardware(u *keyURI, _ string) (hardwareKey, []Problem) {
 	return nil, []Problem{{
 		File: u.shown, Message: "this build of Waybill cannot use a key in hardware",
-		Mend: "Use one that was built with: CGO_ENABLED=1 go build -tags pkcs11 ./cmd/waybill; or give the file of a key, PEM or PKCS#12.",
+		Hint: "Use one that was built with: CGO_ENABLED=1 go build -tags pkcs11 ./cmd/waybill; or give the file of a key, PEM or PKCS#12.",
 	}}
 }

@@ -119,9 +119,9 @@ func refuse(cause error, mend, format string, args ...any) error {
 }
 
 func tell(u *keyURI, err error) Problem {
-	p := Problem{File: u.shown, Message: err.Error(), Mend: "See the manual of the token.", Cause: err}
+	p := Problem{File: u.shown, Message: err.Error(), Hint: "See the manual of the token.", Cause: err}
 	if r, ok := errors.AsType[*refusal](err); ok {
-		p.Mend = r.mend
+		p.Hint = r.mend
 	}
 	return p
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -280,14 +281,14 @@ func newVerifier(t *testing.T, ca *isharetest.CA, party *isharetest.Party) *asse
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, Newborn: true})
+	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, NoHistory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
 	verifier, err := assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{isharetest.ProviderID}, Trust: validator, Parties: isharetest.NewList(party),
-		Revocation: trust.NoRevocation{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)

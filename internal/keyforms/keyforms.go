@@ -66,7 +66,7 @@ const (
 type Fault struct {
 	Part    Part
 	Message string // what is wrong; it continues "FILE: "
-	Mend    string // what to do about it, a sentence
+	Hint    string // what to do about it, a sentence
 	Cause   error  // what a library said, or nil: not fit to be shown
 }
 

@@ -308,7 +308,7 @@ func wantFault(t *testing.T, c *Contents, part Part, message, mend string) {
 		t.Fatalf("%d faults, want 1: %+v", len(c.Faults), c.Faults)
 	}
 	f := c.Faults[0]
-	if f.Part != part || !strings.Contains(f.Message, message) || !strings.Contains(f.Mend, mend) || !strings.HasSuffix(f.Mend, ".") {
+	if f.Part != part || !strings.Contains(f.Message, message) || !strings.Contains(f.Hint, mend) || !strings.HasSuffix(f.Hint, ".") {
 		t.Errorf("fault %+v\nwant part %d, message %q, mend %q", f, part, message, mend)
 	}
 	discreet(t, c)
@@ -318,13 +318,13 @@ func wantFault(t *testing.T, c *Contents, part Part, message, mend string) {
 func discreet(tb testing.TB, c *Contents) {
 	tb.Helper()
 	for _, f := range c.Faults {
-		text := f.Message + f.Mend
+		text := f.Message + f.Hint
 		for _, never := range []string{"asn1", "structure error", "tags don't match", "x509:", password} {
 			if strings.Contains(text, never) {
 				tb.Errorf("%q holds %q", text, never)
 			}
 		}
-		if f.Message == "" || !strings.HasSuffix(f.Mend, ".") {
+		if f.Message == "" || !strings.HasSuffix(f.Hint, ".") {
 			tb.Errorf("fault %+v says nothing, or its mend is no sentence", f)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 type Finding struct {
 	Path    string // of the file, or of a folder or link on the way to it
 	Message string // what others may do
-	Mend    string // what to do about it
+	Hint    string // what to do about it
 
 	// Everybody tells that every account of the machine may change the file: whoever relies on it
 	// must not go on. Otherwise those who may can have been meant to, such as the members of a group.
@@ -135,20 +135,20 @@ func writable(path string, info fs.FileInfo) []Finding {
 		return []Finding{{
 			Path:    path,
 			Message: fmt.Sprintf("every account that reaches this volume may %s (mode %04o)", what, mode),
-			Mend:    "Give the volume to the account of the server, or let it hold nothing else and no other account reach it.",
+			Hint:    "Give the volume to the account of the server, or let it hold nothing else and no other account reach it.",
 		}}
 	case mode&othersMayWrite != 0:
 		return []Finding{{
 			Path:      path,
 			Message:   fmt.Sprintf("every account of this machine may %s (mode %04o)", what, mode),
-			Mend:      "See that nobody has, and run: chmod go-w " + Quote(path) + ".",
+			Hint:      "See that nobody has, and run: chmod go-w " + Quote(path) + ".",
 			Everybody: true,
 		}}
 	case mode&groupMayWrite != 0 && !o.alone():
 		return []Finding{{
 			Path:    path,
 			Message: fmt.Sprintf("the members of the group with the number %d may %s (mode %04o)", o.group, what, mode),
-			Mend:    "Unless that is meant, run: chmod g-w " + Quote(path) + ".",
+			Hint:    "Unless that is meant, run: chmod g-w " + Quote(path) + ".",
 		}}
 	}
 	return nil
@@ -174,7 +174,7 @@ func foreign(path string, info fs.FileInfo) []Finding {
 	return []Finding{{
 		Path:    path,
 		Message: fmt.Sprintf("it belongs to the account with the number %d, which may change it", o.user),
-		Mend:    "Unless the server runs as that account, run: chown root " + Quote(path) + ".",
+		Hint:    "Unless the server runs as that account, run: chown root " + Quote(path) + ".",
 	}}
 }
 
@@ -187,7 +187,7 @@ func Readable(path string, mode fs.FileMode, secret string) (Finding, bool) {
 	return Finding{
 		Path:    path,
 		Message: fmt.Sprintf("every account of this machine can read the %s (mode %04o)", secret, mode.Perm()),
-		Mend:    fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", Quote(path)),
+		Hint:    fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", Quote(path)),
 	}, true
 }
 

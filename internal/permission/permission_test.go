@@ -83,8 +83,8 @@ func (f tree) short(found []permission.Finding) []string {
 		if finding.Everybody != (letter == "E") {
 			f.t.Errorf("%+v", finding)
 		}
-		if finding.Mend == "" || !strings.Contains(finding.Mend, permission.Quote(finding.Path)) {
-			f.t.Errorf("%s: the mend is %q", name, finding.Mend)
+		if finding.Hint == "" || !strings.Contains(finding.Hint, permission.Quote(finding.Path)) {
+			f.t.Errorf("%s: the mend is %q", name, finding.Hint)
 		}
 		told = append(told, name+" "+letter)
 	}

@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/bearer"
+	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
+)
+
+// ForwardAuthConfig is what [NewForwardAuth] works with.
+type ForwardAuthConfig struct {
+	Checker guard.Checker
+	Log     *slog.Logger
+
+	// Verbatim is for a proxy that puts the client's path and query behind ours, such as
+	// Envoy: what stands in the URL is then the client's and decides nothing, and refusals
+	// have their own status. Mount it where nobody arrives by a slip: at /auth/, a slash too many
+	// in what a proxy asks would take back the scope that it demands.
+	Verbatim bool
+}
+
+// NewForwardAuth returns the handler that a reverse proxy asks about each request, with
+// the client's Authorization header. It belongs on the internal listener:
+//
+//	internal.Handle("/auth", forwardAuth)
+//
+// The answer is 200, without a body, and with [HeaderPartyID] and its sisters, which the
+// proxy copies into the request; it must overwrite or remove those that a client has sent.
+// Otherwise it is 401 or 403 with WWW-Authenticate, for the proxy to pass on; and 503 when the
+// token cannot be checked, or 500 when the proxy asks in a way that makes no sense, which every
+// proxy takes for no.
+//
+// The query is the proxy's: /auth?scope=orders demands a scope value, with others if it
+// occurs several times or holds several. Any other parameter but the next is an error, so
+// that a slip of the pen does not leave a door open.
+//
+// A header that is not Bearer deserves a 400 (RFC 6750 section 3.1, and the tests of iSHARE).
+// nginx makes a 500 of any refusal but 401 and 403, so the answer is 401 unless the proxy
+// says, by /auth?status=exact, that it passes on every status, as Caddy and Traefik do.
+//
+// The method makes no difference: proxies ask with GET, with HEAD, or with the client's.
+//
+// What is repeated is summed up in the log. The handler is an [io.Closer]: Close writes what was only counted so far.
+func NewForwardAuth(c ForwardAuthConfig) (http.Handler, error) {
+	if c.Checker == nil || c.Log == nil {
+		return nil, errors.New("guard: forward-auth: Checker and Log must be set")
+	}
+	c.Checker = guard.LogOutages(c.Checker, c.Log)
+	return &forwardAuth{c, logsum.New(c.Log)}, nil
+}
+
+type forwardAuth struct {
+	ForwardAuthConfig
+
+	log *logsum.Log
+}
+
+// Close implements [io.Closer].
+func (f *forwardAuth) Close() error {
+	f.log.Close()
+	return nil
+}
+
+func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	d, err := f.demands(r.URL)
+	if err != nil {
+		// A proxy that is set up wrongly asks so for every request of a stranger.
+		f.log.Lasting(r.Context(), slog.LevelWarn, "forward-auth is asked wrongly", []slog.Attr{slog.Any("error", err)}, func() []slog.Attr { return nil })
+		misasked(err).Write(w)
+		return
+	}
+	claims, refusal := bearer.Admit(r, f.Checker, d.scopes)
+	if refusal != nil {
+		if refusal.Status == http.StatusBadRequest && !d.exact {
+			refusal.Status = http.StatusUnauthorized
+		}
+		refusal.Write(w)
+		return
+	}
+	h := w.Header()
+	identify(h, claims)
+	h["Cache-Control"] = []string{"no-store"}
+	w.WriteHeader(http.StatusOK)
+}
+
+func misasked(err error) *bearer.Refusal {
+	return &bearer.Refusal{Status: http.StatusInternalServerError, Code: rule.CodeServerError, Description: err.Error()}
+}
+
+// demands are what a proxy asks for.
+type demands struct {
+	scopes []string
+	exact  bool // it passes on every status
+}
+
+// demands reads the query. Its errors are fixed sentences: some proxies pass them on.
+func (f *forwardAuth) demands(u *url.URL) (demands, error) {
+	if f.Verbatim {
+		return demands{exact: true}, nil
+	}
+	if u.RawQuery == "" {
+		return demands{}, nil
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return demands{}, errors.New("the query of forward-auth is malformed")
+	}
+	var d demands
+	for name, values := range query {
+		switch {
+		case name == "scope":
+			d.scopes, err = scopesOf(values)
+		case name == "status" && slices.Equal(values, []string{"exact"}):
+			d.exact = true
+		default:
+			err = errors.New("the query of forward-auth holds something else than scope and status=exact")
+		}
+		if err != nil {
+			return demands{}, err
+		}
+	}
+	return d, nil
+}
+
+func scopesOf(values []string) ([]string, error) {
+	var scopes []string
+	for _, value := range values {
+		scope, err := ishare.ParseScope(value)
+		if err != nil {
+			return nil, fmt.Errorf("the scope that forward-auth is asked for: %w", err)
+		}
+		scopes = append(scopes, scope...)
+	}
+	return scopes, nil
+}

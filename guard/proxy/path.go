@@ -1,0 +1,239 @@
+package proxy
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// A path is routed by one program and served by another, and whoever finds a spelling that they
+// read differently gets past the route. /public/%2e%2e/admin is below /public for
+// us and is /admin for a program that decodes first; /public/..;/admin is, for one that cuts
+// path parameters off. We do not guess how the upstream reads: what can be read in two
+// ways is refused, and what is left is passed on as it is.
+//
+// A route with opaque paths takes more: what can be read in many ways below its own path, when no
+// reading leads out of there. See [PathsOpaque].
+
+// maxLayers is how often a path may be percent-encoded over and over.
+const maxLayers = 3
+
+// maxPath is how many bytes a path may have: to judge one costs more than to read it, and strangers
+// send it. Servers usually take 8 KiB for a whole request line.
+const maxPath = 8 << 10
+
+func isTooLong(u *url.URL) bool { return max(len(u.Path), len(u.RawPath)) > maxPath }
+
+// special are the characters that mean something in a path or end it.
+const special = `./\;?#`
+
+// slashes are what Windows makes of these characters where a program asks for text in an old code page,
+// such as 1252, 932 or 949: a slash or a backslash.
+const slashes = "\u2044\u2215\u2216\u00a5\u20a9"
+
+// A reading is a path that can be read in one way.
+type reading struct {
+	plain string // decoded once, as the upstream will
+	loose string // as the most careless upstream might: decoded to the end and folded
+}
+
+// pathText is a path as the request line has it, but that what a URL may only hold encoded is encoded.
+// [url.URL.EscapedPath] would in that case decode the rest: %2F beside a quotation mark.
+func pathText(u *url.URL) string {
+	if plain, err := url.PathUnescape(u.RawPath); u.RawPath == "" || err != nil || plain != u.Path {
+		return u.EscapedPath()
+	}
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(u.RawPath) {
+		if c := u.RawPath[i]; isURLCharacter(c) {
+			b.WriteByte(c)
+		} else {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		}
+	}
+	return b.String()
+}
+
+// isURLCharacter finds what a path may hold: RFC 3986 section 3.3, and the brackets that [url.URL] lets pass.
+func isURLCharacter(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@%/[]", c) >= 0
+}
+
+// readPath reads the text of a path. It says what is suspicious about it, in a sentence for the client.
+func readPath(text string) (r reading, suspicion string) {
+	innermost, suspicion := peel(text, suspectText, isHidden)
+	if suspicion != "" {
+		return reading{}, suspicion
+	}
+	plain, err := url.PathUnescape(text)
+	if err != nil {
+		return reading{}, "the path is not percent-encoded rightly"
+	}
+	return reading{plain: plain, loose: loosen(innermost)}, ""
+}
+
+// readBelow judges the text behind a route's own path: it is suspicious if some reading of it leads
+// up and out. Nothing but a segment of two dots does, whichever character ends the segment, or the path.
+func readBelow(text string) (suspicion string) {
+	_, suspicion = peel(text, suspectDots, func(byte) bool { return false })
+	return suspicion
+}
+
+// peel decodes a text to the end, and has each layer judged, and each character that was encoded.
+func peel(text string, suspect func(string) string, hidden func(byte) bool) (innermost, suspicion string) {
+	for layer := 0; ; layer++ {
+		if suspicion := suspect(text); suspicion != "" {
+			return "", suspicion
+		}
+		decoded, suspicion := decodeLayer(text, hidden)
+		switch {
+		case suspicion != "":
+			return "", suspicion
+		case decoded == text:
+			return text, ""
+		case layer == maxLayers:
+			return "", "the path is encoded over and over"
+		}
+		text = decoded
+	}
+}
+
+// suspectDots finds segments that consist of dots, for programs that see the end of a segment, or of
+// the path, in any of these characters, or pass over blanks and what cannot be seen.
+func suspectDots(text string) string {
+	if suspicion := suspectIdiom(text); suspicion != "" {
+		return suspicion
+	}
+	ends := func(r rune) bool { return isBlank(r) || strings.ContainsRune(`/\;?#:`+slashes, r) }
+	for segment := range strings.FieldsFuncSeq(norm.NFKC.String(text), ends) {
+		if strings.Trim(segment, ".") == "" {
+			return "the path holds a segment of dots"
+		}
+	}
+	return ""
+}
+
+// suspectText judges what stands in a layer unencoded.
+func suspectText(text string) string {
+	switch {
+	case !strings.HasPrefix(text, "/"):
+		return "the path does not begin with a slash"
+	case strings.Contains(text, "//"):
+		return "the path holds an empty segment"
+	case strings.Contains(text, ";"):
+		return "the path holds a semicolon"
+	case strings.Contains(text, ":$"):
+		return "the path names a stream of a file"
+	case strings.ContainsFunc(text, isLookalike):
+		return "the path holds a character that some programs take for another"
+	}
+	for segment := range strings.SplitSeq(text[1:], "/") {
+		// A program that ends a segment at a blank reads "..%20x" as the way up.
+		words := strings.FieldsFunc(segment, isBlank)
+		if segment != "" && (len(words) == 0 || strings.Trim(words[0], ".") == "") {
+			return "the path holds a segment of dots or blanks, or one that begins so"
+		}
+	}
+	return suspectIdiom(text)
+}
+
+var (
+	// unicodeEscape is how JavaScript's escape writes a character, and some servers read it. It was no
+	// percent-encoding in the layer above.
+	unicodeEscape = regexp.MustCompile(`(?i)%u[0-9a-f]{4}`)
+	// cookieless is how ASP.NET writes a session into a path: /(S(abc))/orders is /orders for it.
+	cookieless = regexp.MustCompile(`(?i)\([a-z]\(`)
+)
+
+// suspectIdiom finds what one family of servers takes out of a path or puts in.
+func suspectIdiom(text string) string {
+	switch {
+	case strings.Contains(text, "%") && unicodeEscape.MatchString(text):
+		return "the path holds a character encoded with %u"
+	case strings.Contains(text, "(") && cookieless.MatchString(text):
+		return "the path holds what some servers take for a session"
+	}
+	return ""
+}
+
+// isLookalike finds what is one of the characters that matter here, or holds one, for a program
+// that brings text into Unicode's form NFKC, or into an old code page: a full-width slash, an ellipsis, a Greek question mark.
+func isLookalike(r rune) bool {
+	return r >= utf8.RuneSelf && (strings.ContainsRune(slashes, r) || strings.ContainsAny(norm.NFKC.String(string(r)), special+"%"))
+}
+
+// isBlank finds blanks of every kind, and what cannot be seen at all.
+func isBlank(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
+
+func isDotOrBlank(r rune) bool { return r == '.' || isBlank(r) }
+
+// isHidden finds what no client encodes but to hide it, or what means something else decoded than encoded.
+func isHidden(c byte) bool { return c < ' ' || c == 0x7f || strings.IndexByte(special, c) >= 0 }
+
+// decodeLayer decodes percent-encoding once, and refuses the characters that must not be encoded.
+func decodeLayer(text string, hidden func(byte) bool) (decoded, suspicion string) {
+	if !strings.Contains(text, "%") {
+		return text, ""
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		c, ok := unhex(text[i:])
+		if !ok {
+			b.WriteByte(text[i])
+			continue
+		}
+		if hidden(c) {
+			return "", fmt.Sprintf("the path holds the character %%%02X encoded", c)
+		}
+		b.WriteByte(c)
+		i += 2
+	}
+	if !utf8.ValidString(b.String()) {
+		return "", "the path is not UTF-8"
+	}
+	return b.String(), ""
+}
+
+// unhex reads %XX at the beginning of a text.
+func unhex(text string) (byte, bool) {
+	if len(text) < 3 || text[0] != '%' {
+		return 0, false
+	}
+	high, low := digit(text[1]), digit(text[2])
+	return high<<4 | low, high < 16 && low < 16
+}
+
+func digit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 16
+}
+
+// loosen gives one text to all paths that are the same for some upstream: Windows passes over
+// case, and over dots and blanks at the end of a name; other programs cut off blanks on both sides,
+// pass over what cannot be seen, or take full-width letters for the usual ones.
+func loosen(path string) string {
+	seen := strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, path)
+	segments := strings.Split(strings.ToLower(strings.ToUpper(norm.NFKC.String(seen))), "/")
+	for i, segment := range segments {
+		segments[i] = strings.TrimLeftFunc(strings.TrimRightFunc(segment, isDotOrBlank), isBlank)
+	}
+	return strings.Join(segments, "/")
+}

@@ -1,0 +1,298 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/authority"
+	"github.com/waybill-token/waybill/internal/bearer"
+	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/rule"
+)
+
+// Bounds on preflight requests, which strangers send.
+const (
+	maxPreflights    = 64 // under way by a route
+	preflightTimeout = 10 * time.Second
+)
+
+// DefaultAnswerTimeout is how long an upstream may take to begin its answer when [Config]
+// says nothing.
+const DefaultAnswerTimeout = time.Minute
+
+// Config is what a [Proxy] works with.
+type Config struct {
+	Routes  []Route
+	Checker guard.Checker
+	Log     *slog.Logger
+
+	// Own answers what no route takes, and OwnPaths, which are its own whatever the routes
+	// say: each of these paths and every path below. A route to one of them is
+	// refused. Without Own, what no route takes is 404.
+	Own      http.Handler
+	OwnPaths []string
+
+	// AnswerTimeout is how long an upstream may take to begin its answer, counted from the
+	// end of the request; 0 means [DefaultAnswerTimeout]. How long the answer then lasts is not
+	// limited.
+	AnswerTimeout time.Duration
+
+	// MaxBody is the largest body in bytes that a request may have; 0 means any.
+	MaxBody int64
+
+	// Transport sends requests to the upstreams. Nil means one that uses no proxy of the
+	// environment, trusts the system's certificates, and keeps up to 100 idle connections to each.
+	Transport http.RoundTripper
+}
+
+// A Proxy stands before programs that know nothing of iSHARE, and lets requests with a good token
+// through to them. Make it with [New].
+//
+// # What an upstream gets
+//
+// The method and the query byte for byte, the path too but that characters that a URL may only hold
+// encoded, such as é or |, are encoded; the body as it comes; and
+// the header without: X-Ishare-… as a client may have sent it, in any spelling; Authorization, since
+// who reads the token can use it, unless the route has PassToken; what speaks of other proxies and of what they found out about the client
+// (Forwarded, X-Forwarded-…, X-Real-Ip, Client-Cert, X-Ssl-… and their like); what programs take for
+// another path, method or host (X-Original-…, X-Rewrite-Url, Script-Name, X-Http-Method-Override), and Destination,
+// where WebDAV writes, unless the route is opaque and to the root of its upstream; what steers how
+// files are sent (X-Accel-…, X-Sendfile-Type); Proxy, which CGI takes for its proxy;
+// hop-by-hop fields, those that Connection lists included, and trailers.
+//
+// It gets in addition [HeaderClientID], [HeaderPartyID], [HeaderScope] and [HeaderThumbprint], and
+// X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto about the connection to us. Host is
+// the upstream's own.
+//
+// Of its answer, Alt-Svc does not pass. X-Accel-Redirect, X-Sendfile and their like do, so that a server
+// before this one can send files on the upstream's word, but not in the answer to a preflight request.
+//
+// # Paths
+//
+// A path that an upstream could read otherwise than we do is refused with 400, and never mended, where
+// the paths of a route are exact: with
+// segments of dots or blanks, or dots before a blank, empty segments, semicolons or backslashes; with a dot, slash, backslash,
+// semicolon, question mark, number sign or control character encoded, once or several times over;
+// with a character that Unicode's form NFKC makes one of these or a percent sign, such as
+// a full-width slash or an ellipsis; with a character written as %u0061 below the first encoding; that
+// names a stream of a file (:$); that is not UTF-8; or that another route would take if case, the
+// width of letters, what cannot be seen, blanks around a segment or dots at its end made no difference;
+// where another route's path goes on with anything but a letter, digit, - or _, such as /orders.json beside /orders;
+// that another route would take without a segment with a dot in it, as /index.php/orders; or that holds a session of
+// ASP.NET, as /(S(abc))/orders. Other names that a program gives its resources are not known here: what wants
+// another scope belongs on a host or port of its own then.
+// [Paths] says when they are opaque, and such a path passes as it stands.
+//
+// A route is refused that leads to what another one guards with a demand that it does not make itself, because
+// their upstreams are parts of one server.
+//
+// 414 is the answer to a path of more than 8 KiB, and
+// 400 is also the answer to a query with a blank or a control character in it, to a method that
+// is not a token of RFC 9110 section 5.6.2, and to a host that is more than a name or an address and a
+// port; 405 is that to CONNECT.
+//
+// # Time
+//
+// A request may take as long as client and upstream like, once it is let in: the deadlines of
+// the server are lifted, bodies of both directions flow as they come, and WebSockets work over
+// HTTP/1.1. Other upgrades are not passed on: h2c would be a tunnel past all of this.
+// [http.Server.Shutdown] does not wait for WebSockets.
+//
+// A client is cut off that takes less than 32 KiB in a minute while there is more for it, over
+// a WebSocket too, or that sends nothing for ten minutes of a body that it has begun. One that is
+// silent while nothing is asked of it stays.
+//
+// # Failures
+//
+// An upstream that cannot be reached is 502, one that does not answer in time 504, both in
+// JSON; what an upstream answers itself is passed on as it is. Where it says nothing about
+// caching, Cache-Control: no-store is added. The log gets the first failure of a route for each cause, and how many
+// more there were when it has ended.
+type Proxy struct {
+	config  Config
+	log     *logsum.Log
+	places  places
+	buffers buffers
+}
+
+// New checks the configuration and returns a proxy for it. When routes cannot be used, the error
+// wraps [RouteErrors].
+func New(c Config) (*Proxy, error) {
+	if c.Checker == nil || c.Log == nil || len(c.Routes) == 0 {
+		return nil, errors.New("guard: proxy: Checker and Log must be set, and one route at least")
+	}
+	if c.AnswerTimeout < 0 || c.MaxBody < 0 {
+		return nil, errors.New("guard: proxy: AnswerTimeout and MaxBody must not be negative")
+	}
+	c.Checker = guard.LogOutages(c.Checker, c.Log)
+	if c.AnswerTimeout == 0 {
+		c.AnswerTimeout = DefaultAnswerTimeout
+	}
+	if c.Transport == nil {
+		c.Transport = newTransport(c.AnswerTimeout)
+	}
+	if c.Own == nil {
+		c.Own = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { nothingHere().Write(w) })
+	}
+	p := &Proxy{config: c, log: logsum.New(c.Log)}
+	if err := p.lay(); err != nil {
+		return nil, fmt.Errorf("guard: proxy: %w", err)
+	}
+	return p, nil
+}
+
+// CloseIdleConnections closes connections to upstreams that nobody uses, and those in use when
+// they are free again. It is for a proxy that gets no more requests.
+func (p *Proxy) CloseIdleConnections() {
+	if t, ok := p.config.Transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// Close does that, and writes to the log what was only counted so far.
+func (p *Proxy) Close() error {
+	p.CloseIdleConnections()
+	p.log.Close()
+	return nil
+}
+
+// lay makes the places of the configuration.
+func (p *Proxy) lay() error {
+	var refused RouteErrors
+	for _, path := range p.config.OwnPaths {
+		if err := p.places.add(newPlace(path)); err != nil {
+			return err
+		}
+	}
+	for i, r := range p.config.Routes {
+		if err := p.layRoute(r); err != nil {
+			refused = append(refused, RouteError{Index: i, Err: err})
+		}
+	}
+	p.places.sort()
+	if len(refused) == 0 {
+		refused = p.places.avoided(p.config.Routes)
+	}
+	if len(refused) > 0 {
+		return refused
+	}
+	return nil
+}
+
+func (p *Proxy) layRoute(r Route) (err error) {
+	if err := r.check(); err != nil {
+		return err
+	}
+	if r.Paths, err = settlePaths(r, p.config.Routes); err != nil {
+		return err
+	}
+	routed := newPlace(r.Path)
+	routed.route, routed.proxy = r, p.reverse(r)
+	routed.preflight, routed.preflights = p.reversePreflight(r), make(chan struct{}, maxPreflights)
+	return p.places.add(routed)
+}
+
+// ServeHTTP passes a request on, or refuses it.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodConnect {
+		noTunnel().Write(w)
+		return
+	}
+	if suspicion := authority.Check(r); suspicion != "" {
+		bearer.BadRequest(suspicion).Write(w)
+		return
+	}
+	if isTooLong(r.URL) {
+		uriTooLong().Write(w)
+		return
+	}
+	place, suspicion := p.places.find(pathText(r.URL))
+	switch {
+	case suspicion != "":
+		bearer.BadRequest(suspicion).Write(w)
+	case place == nil || place.proxy == nil:
+		p.config.Own.ServeHTTP(w, r)
+	case place.route.Preflight && isPreflight(r):
+		p.preflight(w, r, place)
+	default:
+		p.pass(w, r, place)
+	}
+}
+
+// judge decides whether a request may pass, and who calls.
+func (p *Proxy) judge(r *http.Request, to *place) (*accesstoken.Claims, *bearer.Refusal) {
+	if refusal := judgeLine(r); refusal != nil {
+		return nil, refusal
+	}
+	claims, refusal := bearer.Admit(r, p.config.Checker, to.route.Scope)
+	if refusal == nil && p.config.MaxBody != 0 && r.ContentLength > p.config.MaxBody {
+		refusal = tooLarge()
+	}
+	return claims, refusal
+}
+
+// pass lets a request through that has a good token.
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *place) {
+	claims, refusal := p.judge(r, to)
+	if refusal != nil {
+		refusal.Write(w)
+		return
+	}
+	// What a middleware before us says about caching would stand beside what the upstream says.
+	w.Header().Del("Cache-Control")
+	w.Header().Del("Pragma")
+	patient := newPatientWriter(w)
+	defer patient.end()
+	r = bearer.WithCaller(r, claims)
+	p.takeBody(patient, r)
+	to.proxy.ServeHTTP(patient, r)
+}
+
+// takeBody puts the limits on the body of our copy of the request.
+func (p *Proxy) takeBody(patient *patientWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	if p.config.MaxBody != 0 {
+		r.Body = http.MaxBytesReader(patient, r.Body, p.config.MaxBody)
+	}
+	patient.take(r)
+}
+
+// isPreflight follows the CORS protocol of the Fetch standard, section 3.2.2. A preflight request has no
+// credentials and no body.
+func isPreflight(r *http.Request) bool {
+	h := r.Header
+	return r.Method == http.MethodOptions && len(h.Values("Origin")) == 1 && isToken(h.Get("Access-Control-Request-Method")) &&
+		len(h.Values("Access-Control-Request-Method")) == 1 && bearer.IsMissing(h) && r.ContentLength == 0
+}
+
+// preflight passes a request on without a token. The deadlines of the server stay as they are.
+func (p *Proxy) preflight(w http.ResponseWriter, r *http.Request, to *place) {
+	if refusal := judgeLine(r); refusal != nil {
+		refusal.Write(w)
+		return
+	}
+	select {
+	case to.preflights <- struct{}{}:
+		defer func() { <-to.preflights }()
+	default:
+		bearer.Unavailable("too many preflight requests are under way").Write(w)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), preflightTimeout)
+	defer cancel()
+	w.Header().Del("Cache-Control")
+	w.Header().Del("Pragma")
+	to.preflight.ServeHTTP(w, r.WithContext(ctx))
+}
+
+func nothingHere() *bearer.Refusal {
+	return &bearer.Refusal{Status: http.StatusNotFound, Code: rule.CodeInvalidRequest, Description: "there is nothing at this path"}
+}

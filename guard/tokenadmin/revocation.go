@@ -1,0 +1,141 @@
+package tokenadmin
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/bearer"
+	"github.com/waybill-token/waybill/internal/respond"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
+)
+
+// New returns the handler of token revocation (RFC 7009): POST with a form that holds
+// one of
+//
+//	token        the token itself; token_type_hint beside it is ignored
+//	token_id     one token by its id, which is what the log has
+//	party_id     all tokens that were issued so far to whoever used this identifier as
+//	             client_id, or has it as canonical identifier; and with [DeskConfig.Canonical]
+//	             all tokens of the party, whichever of its identifiers this is
+//	certificate  all tokens that were issued so far to the holder of the certificate with
+//	             this SHA-256 fingerprint, 64 hex digits with or without colons
+//
+// The last three are beyond the RFC. The answer is 200 without a body, also for a token that is
+// no good or is none (RFC 7009 section 2.2): there is nothing left to revoke. When it comes, every later
+// check refuses the tokens. If the revocation cannot be kept, the answer is 503, and one
+// should try again.
+//
+// The answer is 503 also when the canonical identifier of a party cannot be found out at this time:
+// tokens that name the identifier as given are revoked then, and others of the party are not. Of
+// a party that is not known any more only its canonical identifier reaches every token.
+//
+// Unlike in the RFC, it is not the client but the server's operator who revokes, and any
+// token. To lock a party out, see to it first that it gets no new tokens.
+func NewRevocation(c Config, revocations accesstoken.Revocations) (http.Handler, error) {
+	d, err := newHandler("revocation", c)
+	if err != nil {
+		return nil, err
+	}
+	if revocations == nil {
+		return nil, errors.New("guard: revocation: there must be somewhere to keep them")
+	}
+	d.serve = func(w http.ResponseWriter, q *inquiry) error { return d.revoke(w, q, revocations) }
+	return d, nil
+}
+
+func (d *handler) revoke(w http.ResponseWriter, q *inquiry, revocations accesstoken.Revocations) error {
+	asked, err := d.asked(q)
+	if err != nil {
+		return err
+	}
+	if asked != nil {
+		if err := d.keep(q, *asked, revocations); err != nil {
+			return err
+		}
+		if err := d.keepCanonical(q, asked.Party, revocations); err != nil {
+			return err
+		}
+	}
+	respond.ForbidCaching(w.Header())
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (d *handler) keep(q *inquiry, revocation accesstoken.Revocation, revocations accesstoken.Revocations) error {
+	if err := revocations.Revoke(q.Context(), revocation); err != nil {
+		return refusedRevocation(err)
+	}
+	d.config.Log.InfoContext(q.Context(), "access tokens revoked",
+		slog.String("token_id", revocation.TokenID), slog.String("party", string(revocation.Party)),
+		slog.String("certificate", revocation.Thumbprint), slog.String("caller", q.caller), slog.String("remote", q.RemoteAddr))
+	return nil
+}
+
+// keepCanonical revokes what a party got under other identifiers than this one. It comes second, so
+// that whoever cannot be asked does not keep us from the first.
+func (d *handler) keepCanonical(q *inquiry, id ishare.PartyID, revocations accesstoken.Revocations) error {
+	if id == "" || d.config.Canonical == nil {
+		return nil
+	}
+	canonical, err := d.config.Canonical(q.Context(), id)
+	switch {
+	case err != nil:
+		return &undoneError{notResolved, err}
+	case canonical == id:
+		return nil
+	}
+	return d.keep(q, accesstoken.Revocation{Party: canonical}, revocations)
+}
+
+// What cannot be done, in sentences for the client.
+const (
+	notKept     = "the revocation cannot be kept at this time"
+	notResolved = "only tokens with this identifier are revoked: the canonical one of the party cannot be found out at this time"
+)
+
+// refusedRevocation tells a request that makes no sense from a store that fails.
+func refusedRevocation(err error) error {
+	if errors.Is(err, accesstoken.ErrRevocation) {
+		return rule.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)
+	}
+	return &undoneError{notKept, err}
+}
+
+// asked is what to revoke, or nil when there is nothing left to revoke.
+func (d *handler) asked(q *inquiry) (*accesstoken.Revocation, error) {
+	var names []string
+	for _, name := range []string{"token", "token_id", "party_id", "certificate"} {
+		if q.value(name) != "" {
+			names = append(names, name)
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return nil, rule.RequestMissingParameter.Because("there is none of the parameters token, token_id, party_id and certificate")
+	case len(names) > 1:
+		return nil, rule.RequestMalformed.Because("there are both %s and %s; revoke one thing at a time", names[0], names[1])
+	case names[0] == "token":
+		return d.tokenAsked(q, q.value("token"))
+	}
+	return &accesstoken.Revocation{
+		TokenID: q.value("token_id"), Party: ishare.PartyID(q.value("party_id")), Thumbprint: thumbprint(q.value("certificate")),
+	}, nil
+}
+
+// thumbprint takes a fingerprint also as openssl prints it.
+func thumbprint(text string) string { return strings.ToLower(strings.ReplaceAll(text, ":", "")) }
+
+func (d *handler) tokenAsked(q *inquiry, token string) (*accesstoken.Revocation, error) {
+	c, err := bearer.Check(q.Context(), d.config.Checker, token)
+	switch {
+	case err == nil:
+		return &accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}, nil
+	case bearer.IsInvalid(err):
+		return nil, nil
+	}
+	return nil, &undoneError{bearer.NotChecked, err}
+}

@@ -1,0 +1,246 @@
+package tokenadmin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/bearer"
+	"github.com/waybill-token/waybill/internal/form"
+	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/internal/respond"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
+)
+
+// Config is what [NewIntrospection] and [New] work with.
+//
+// Both are for those who run the server, and belong on the internal listener, never on the
+// public one: introspection tells whoever asks what a token says, and revocation
+// locks parties out. RFC 7662 section 2.1 and RFC 7009 section 2.1 want the caller to be
+// authorized. To reach the internal listener is the authorization, unless there are secrets.
+//
+// A secret may come as HTTP Basic or as client_id and client_secret in the form (RFC 6749 section
+// 2.3.1), or as Authorization: Bearer; in one of these ways only.
+//
+// What fails for a cause of ours is written to the log once for each cause while it lasts, and how often when it has
+// ended. Both handlers are an [io.Closer]: Close writes what was only counted so far.
+type Config struct {
+	Checker guard.Checker
+	Log     *slog.Logger
+
+	// Canonical finds the canonical identifier of a party, for [New]. An identifier that
+	// nobody is known by comes back as it is; an error means that nobody can tell at this time.
+	// Nil means that revocation takes every identifier as it is.
+	Canonical func(context.Context, ishare.PartyID) (ishare.PartyID, error)
+
+	// Secret is good with any client identifier when it is not empty. Use one of at least 128
+	// random bits when others can reach the internal listener.
+	Secret string
+
+	// Callers are the secrets of those who may ask besides, by client identifier, which consists of
+	// up to 64 letters, digits and the characters - . _ ~. The log names who revokes. No two secrets
+	// may be equal, Secret included. A map without entries lets nobody in; nil is no such map.
+	Callers map[string]string
+}
+
+var callerName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
+
+// newHandler checks the configuration of what is named.
+func newHandler(what string, c Config) (*handler, error) {
+	if c.Checker == nil || c.Log == nil {
+		return nil, errors.New("guard: " + what + ": Checker and Log must be set")
+	}
+	d := &handler{config: c, log: logsum.New(c.Log), open: c.Secret == "" && c.Callers == nil}
+	if c.Secret != "" {
+		d.secrets = append(d.secrets, secret{hash: sha256.Sum256([]byte(c.Secret))})
+	}
+	for name, text := range c.Callers {
+		hash := sha256.Sum256([]byte(text))
+		switch {
+		case !callerName.MatchString(name):
+			return nil, fmt.Errorf("guard: %s: the name %q of a caller is empty, too long or holds other characters than letters, digits and -._~", what, name)
+		case text == "":
+			return nil, fmt.Errorf("guard: %s: the caller %s has no secret", what, name)
+		case slices.ContainsFunc(d.secrets, func(s secret) bool { return s.hash == hash }):
+			return nil, fmt.Errorf("guard: %s: the secret of the caller %s is that of another too", what, name)
+		}
+		d.secrets = append(d.secrets, secret{name, hash})
+	}
+	return d, nil
+}
+
+// A secret is kept as its hash, so that comparing takes the same time for every length.
+type secret struct {
+	name string // whose it is; empty: it is good with any name
+	hash [sha256.Size]byte
+}
+
+// A desk takes a form from somebody who is authorized, and answers it.
+type handler struct {
+	config  Config
+	log     *logsum.Log // of failures
+	open    bool        // nobody needs a secret
+	secrets []secret
+	serve   func(http.ResponseWriter, *inquiry) error
+}
+
+// An inquiry is a request whose sender is authorized.
+type inquiry struct {
+	*http.Request
+
+	form   form.Form
+	caller string // empty: without a name
+}
+
+func (d *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := d.answer(w, r); err != nil {
+		d.refuse(w, r, err)
+	}
+}
+
+// Close implements [io.Closer].
+func (d *handler) Close() error {
+	d.log.Close()
+	return nil
+}
+
+func (d *handler) answer(w http.ResponseWriter, r *http.Request) error {
+	if fromBrowser(r.Header) {
+		return errBrowser
+	}
+	q := &inquiry{Request: r}
+	var known bool
+	if !d.open && !bearer.IsMissing(r.Header) { // before the body is read
+		if q.caller, known = d.find(headerCredentials(r.Header)); !known {
+			return errUnauthorized
+		}
+	}
+	var err error
+	if q.form, err = form.Read(r); err != nil {
+		return err
+	}
+	shown := q.form.Get("client_secret")
+	switch {
+	case d.open:
+	case known && shown != "":
+		return errTwoCredentials
+	case known:
+	default:
+		if q.caller, known = d.find([]credentials{{q.form.Get("client_id"), shown, false}}); !known {
+			return errUnauthorized
+		}
+	}
+	return d.serve(w, q)
+}
+
+// Credentials are what somebody shows.
+type credentials struct {
+	name, secret string
+	nameless     bool // as with Bearer: the secret tells whose it is
+}
+
+// headerCredentials reads the Authorization header. RFC 6749 section 2.3.1 encodes name and secret
+// before they go into Basic, and not every client does: both readings are given, and who knows
+// neither gains nothing by there being two.
+func headerCredentials(h http.Header) []credentials {
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return nil
+	}
+	scheme, text := bearer.Split(values[0])
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		return []credentials{{secret: text, nameless: true}}
+	case !strings.EqualFold(scheme, "Basic"):
+		return nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(text)
+	name, secret, ok := strings.Cut(string(decoded), ":")
+	if err != nil || !ok {
+		return nil
+	}
+	readings := []credentials{{name, secret, false}}
+	plainName, err1 := url.QueryUnescape(name)
+	plainSecret, err2 := url.QueryUnescape(secret)
+	if err1 == nil && err2 == nil {
+		readings = append(readings, credentials{plainName, plainSecret, false})
+	}
+	return readings
+}
+
+// find compares with every secret, in constant time: how long it takes tells nothing about one.
+func (d *handler) find(shown []credentials) (caller string, known bool) {
+	for _, c := range shown {
+		got := sha256.Sum256([]byte(c.secret))
+		for _, s := range d.secrets {
+			equal := subtle.ConstantTimeCompare(got[:], s.hash[:]) == 1
+			if equal && (c.nameless || s.name == "" || s.name == c.name) {
+				caller, known = s.name, true
+			}
+		}
+	}
+	return caller, known
+}
+
+// fromBrowser finds requests of web pages, which can post forms to the machine of whoever
+// looks at them, and with a name of their own that resolves to it pass as being of the same
+// site. No page has any business here.
+func fromBrowser(h http.Header) bool {
+	return len(h.Values("Origin")) > 0 || len(h.Values("Sec-Fetch-Site")) > 0
+}
+
+var (
+	errBrowser        = errors.New("web pages are not answered here")
+	errUnauthorized   = errors.New("the request does not carry a secret of this server")
+	errTwoCredentials = errors.New("the request carries client_secret besides the Authorization header") // RFC 6749 section 2.3
+)
+
+// refuse is the one place where the errors of a desk become HTTP.
+func (d *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	switch rejection, _ := rule.Classify(err); {
+	case errors.Is(err, errBrowser):
+		respond.JSON(w, http.StatusForbidden, bearer.ErrorBody{Error: rule.CodeInvalidRequest, Description: err.Error()})
+	case errors.Is(err, errUnauthorized):
+		w.Header()["Www-Authenticate"] = []string{`Basic realm="internal", charset="UTF-8"`, `Bearer realm="internal"`}
+		respond.JSON(w, http.StatusUnauthorized, bearer.ErrorBody{Error: rule.CodeInvalidClient, Description: err.Error()})
+	case errors.Is(err, errTwoCredentials):
+		respond.JSON(w, http.StatusBadRequest, bearer.ErrorBody{Error: rule.CodeInvalidRequest, Description: err.Error()})
+	case rejection != nil:
+		if rejection.Rule == rule.RequestMethod {
+			w.Header().Set("Allow", http.MethodPost)
+		}
+		respond.JSON(w, rejection.Rule.Status, bearer.ErrorBody{Error: rejection.Rule.Code, Description: rejection.Description()})
+	default:
+		sentence, cause := bearer.NotChecked, err
+		if undone, ok := errors.AsType[*undoneError](err); ok {
+			sentence, cause = undone.sentence, undone.cause
+		}
+		d.log.Lasting(r.Context(), slog.LevelError, "a request about access tokens failed", logsum.Reason(cause),
+			func() []slog.Attr { return []slog.Attr{slog.String("path", r.URL.Path), slog.Any("error", err)} })
+		bearer.Unavailable(sentence).Write(w)
+	}
+}
+
+// An undoneError says that something we depend on failed. It does not unwrap to the cause,
+// in which there may be a rejection of a request of ours.
+type undoneError struct {
+	sentence string // for the client
+	cause    error
+}
+
+func (e *undoneError) Error() string { return e.sentence + ": " + e.cause.Error() }
+
+// value is a parameter without blanks around it: what is read from a file often has a line feed
+// behind it, with which a token would be none, and its revocation would revoke nothing.
+func (q *inquiry) value(name string) string { return strings.TrimSpace(q.form.Get(name)) }
