@@ -32,6 +32,8 @@ func (f *fresh) Use(ctx context.Context, p replay.Pair) (bool, error) {
 	return f.store.Use(ctx, p)
 }
 
+func (f *fresh) Leeway() time.Duration { return f.store.Leeway() }
+
 // BenchmarkVerify judges an assertion whose header is in the cache, beside the floor: the
 // one RSA verification that cannot be avoided. It reports the ratio, and the cost
 // without the cache.

@@ -15,7 +15,7 @@ type Explainer struct{ verifier *Verifier }
 // NewExplainer checks the configuration, of which Replay need not be set, and
 // returns an explainer for it.
 func NewExplainer(c Config) (*Explainer, error) {
-	c.Replay = nobody{}
+	c.Replay = nobody{c.Leeway}
 	v, err := NewVerifier(c)
 	if err != nil {
 		return nil, err
@@ -29,9 +29,12 @@ func (e *Explainer) Explain(ctx context.Context, compact string, at time.Time) *
 }
 
 // nobody is the memory of a judge that only explains.
-type nobody struct{}
+type nobody struct{ leeway time.Duration }
 
 var errExplainOnly = errors.New("assertion: this judge only explains")
 
 // Use fails: nobody gets in.
 func (nobody) Use(context.Context, replay.Pair) (bool, error) { return false, errExplainOnly }
+
+// Leeway is the explainer's.
+func (n nobody) Leeway() time.Duration { return n.leeway }

@@ -203,6 +203,8 @@ type yes struct{}
 
 func (yes) Use(context.Context, replay.Pair) (bool, error) { return true, nil }
 
+func (yes) Leeway() time.Duration { return leeway }
+
 func TestCallerWhoGaveUp(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v, compact := w.verifier(t), newDraft().compact(t, w)

@@ -236,6 +236,8 @@ func (m *memory) Use(ctx context.Context, p replay.Pair) (bool, error) {
 	return m.store.Use(ctx, p)
 }
 
+func (m *memory) Leeway() time.Duration { return m.store.Leeway() }
+
 // A draft is an assertion before it is signed, right unless a test changes it.
 type draft struct {
 	header, payload map[string]any

@@ -28,11 +28,11 @@ type Config struct {
 	// crash.
 	Dir string
 
-	// Leeway is how far a client's clock may run ahead, the same that the verifier of
-	// assertions allows: 0 to [MaxLeeway]. A pair from further ahead is refused.
+	// Leeway is how far a client's clock may be off: 0 to [MaxLeeway]. A pair from
+	// further ahead is refused. See [Store.Leeway].
 	Leeway time.Duration
 
-	// Newborn says that whoever the assertions are meant for came into being with
+	// NoHistory says that whoever the assertions are meant for came into being with
 	// this start, so that none can have been used before: a sandbox, a test. It is
 	// ignored when Dir shows a trace of an earlier life.
 	NoHistory bool
@@ -176,6 +176,9 @@ func (m *Memory) relieve(now int64) bool {
 	}
 	return true
 }
+
+// Leeway implements [Store].
+func (m *Memory) Leeway() time.Duration { return m.leeway }
 
 // RecoveryError says why the store cannot vouch for all that came before its start, in words
 // for the log, and nil when it can. [Memory.AcceptsIssuedFrom] says for how long.

@@ -49,6 +49,12 @@ type Store interface {
 	// The pair alone decides: asked again with other times, the answer is still no
 	// while the first use lives.
 	Use(ctx context.Context, p Pair) (first bool, err error)
+
+	// Leeway is how far the clock of a client may be off: 0 to [MaxLeeway], and the same
+	// as long as the store lives. Whoever judges assertions takes it from here: a store
+	// that counts on less than the judge allows would forget a pair, or vouch for one,
+	// that is still let in.
+	Leeway() time.Duration
 }
 
 // A Pair is what names an assertion, and the time during which it counts. A jti is

@@ -17,7 +17,7 @@ import (
 )
 
 // Run tests the stores that open makes, one for each case. They must vouch for what
-// came before (a [replay.Memory] must be newborn) and must have room for 100,000
+// came before (a [replay.Memory] needs NoHistory) and must have room for 100,000
 // pairs. They may hold other pairs, and may be one and the same: every case uses an
 // issuer that nobody used before.
 //
@@ -59,6 +59,7 @@ func cases() []testCase {
 		{"what cannot be used", unusable},
 		{"no pair is burnt by what cannot be used", notBurnt},
 		{"cancelled", cancelled},
+		{"the leeway", leeway},
 	}
 }
 
@@ -281,6 +282,25 @@ func cancelled(s *subject) error {
 		return err
 	}
 	return s.refused(ctx, s.pair("b"))
+}
+
+// leeway is that of a verifier, which lets in what was issued that far ahead and lives as
+// long after its end.
+func leeway(s *subject) error {
+	d := s.Leeway()
+	if d < 0 || d > replay.MaxLeeway {
+		return fmt.Errorf("Leeway() = %v, which is not between 0 and %v", d, replay.MaxLeeway)
+	}
+	p := s.pair("a")
+	p.IssuedAt = time.Now().Add(d)
+	p.Until = p.IssuedAt.Add(30*time.Second + d)
+	if err := s.wantAll([]replay.Pair{p}); err != nil {
+		return fmt.Errorf("issued %v ahead: %w", d, err)
+	}
+	if again := s.Leeway(); again != d {
+		return fmt.Errorf("Leeway() = %v, and %v before", again, d)
+	}
+	return nil
 }
 
 // together runs f n times at once, as far as the machine can.

@@ -21,6 +21,7 @@ type wrong struct {
 	mistake string
 	found   sync.WaitGroup // two who have looked, before either of them saves
 	finders atomic.Int64
+	asked   atomic.Int64 // for the leeway
 }
 
 func newWrong(mistake string) *wrong {
@@ -39,6 +40,9 @@ func (w *wrong) Use(ctx context.Context, p replay.Pair) (bool, error) {
 	if err := p.Check(time.Now()); err != nil && w.mistake != "takes anything" {
 		return false, err
 	}
+	if w.mistake == "takes nothing from ahead" && p.IssuedAt.After(time.Now()) {
+		return false, replay.ErrPair
+	}
 	if w.mistake == "finds, then saves" {
 		used := w.find(p)
 		if w.finders.Add(1) <= 2 { // the race always happens
@@ -51,6 +55,18 @@ func (w *wrong) Use(ctx context.Context, p replay.Pair) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.use(p), nil
+}
+
+func (w *wrong) Leeway() time.Duration {
+	switch w.mistake {
+	case "allows less than nothing":
+		return -time.Second
+	case "allows everything":
+		return replay.MaxLeeway + time.Second
+	case "changes its mind":
+		return time.Duration(w.asked.Add(1)) * time.Second
+	}
+	return 10 * time.Second
 }
 
 func (w *wrong) use(p replay.Pair) bool {
@@ -145,6 +161,11 @@ func TestSuiteFindsMistakes(t *testing.T) {
 		"takes anything":         "what cannot be used",
 		"burns before it checks": "no pair is burnt by what cannot be used",
 		"ignores the context":    "cancelled",
+
+		"allows less than nothing": "the leeway",
+		"allows everything":        "the leeway",
+		"changes its mind":         "the leeway",
+		"takes nothing from ahead": "the leeway",
 	} {
 		t.Run(mistake, func(t *testing.T) {
 			t.Parallel()
