@@ -1,0 +1,19 @@
+# Saves typing. What a change must pass is .ci/run.
+
+# The packages that decide. The others are slower, as they start servers and whole data spaces.
+decide = ./ishare ./rule ./jws ./trust ./revocation ./replay ./accesstoken ./assertion ./tokenendpoint ./guard/... ./client ./capabilities
+
+.PHONY: build quick test lint docs all
+build:
+	go build -o waybill ./cmd/waybill
+quick:
+	go vet ./...
+	go test $(decide)
+test:
+	go test ./...
+lint:
+	golangci-lint run ./...
+docs: # the pages that are made of the code
+	go test ./rule -run TestRulesDocument -update
+all:
+	.ci/run
