@@ -1,4 +1,4 @@
-package ishare_test
+package rule_test
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ func TestRulesDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("docs/rules.md is out of date; run go test ./ishare -run TestRulesDocument -update (-want +got):\n%s", diff)
+		t.Errorf("docs/rules.md is out of date; run go test ./rule -run TestRulesDocument -update (-want +got):\n%s", diff)
 	}
 }
 
@@ -87,7 +87,7 @@ the refusal shows: in the answer, in the log and the audit event, in the metrics
 §waybill explain§, in the test vectors and on this page.
 
 This page is generated from the catalogue in package [§ishare§](../ishare/rules.go).
-After a change there, run §go test ./ishare -run TestRulesDocument -update§.
+After a change there, run §go test ./rule -run TestRulesDocument -update§.
 
 ## How a refusal looks
 
