@@ -111,7 +111,7 @@ func newHandler(c Config) (http.Handler, error) {
 	h.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			respond.JSON(w, http.StatusMethodNotAllowed, refusal{rule.CodeInvalidRequest, "capabilities are asked for with GET"})
+			respond.Error(w, http.StatusMethodNotAllowed, rule.CodeInvalidRequest, "capabilities are asked for with GET")
 			return
 		}
 		guarded.ServeHTTP(w, r)
@@ -138,19 +138,13 @@ type body struct {
 	Token2 string `json:"capabilities_token"`
 }
 
-type refusal struct {
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
-}
-
 func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
 	if err != nil { // a key or a registry that is out of reach or slow, or a client that has left
 		if ctx := r.Context(); ctx.Err() == nil {
 			h.log.Lasting(ctx, slog.LevelError, "capabilities could not be told", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 		}
-		w.Header().Set("Retry-After", "1")
-		respond.JSON(w, http.StatusServiceUnavailable, refusal{rule.CodeTemporarilyUnavailable, "the capabilities cannot be told at this time"})
+		respond.Unavailable(w, "the capabilities cannot be told at this time")
 		return
 	}
 	respond.JSON(w, http.StatusOK, body{token, token})

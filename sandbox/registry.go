@@ -240,8 +240,5 @@ func (g *registry) run(ctx context.Context) error { return g.keys.Run(ctx) }
 
 // refuse answers with an error in the form that tokens are refused in.
 func refuse(w http.ResponseWriter, status int, why string) {
-	respond.JSON(w, status, struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
-	}{http.StatusText(status), why})
+	respond.Error(w, status, http.StatusText(status), why)
 }

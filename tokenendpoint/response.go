@@ -30,12 +30,6 @@ func writeToken(w http.ResponseWriter, g *grant) {
 	respond.JSON(w, http.StatusOK, body)
 }
 
-// ErrorBody is the answer of RFC 6749 section 5.2.
-type errorBody struct {
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
-}
-
 // writeError is the one place where errors become HTTP. What is neither a
 // rejection nor an outage is our own fault and shows nothing but its
 // correlation id.
@@ -61,5 +55,5 @@ func retrySeconds(d time.Duration) int {
 }
 
 func writeRule(w http.ResponseWriter, reason *rule.Rule, description string) {
-	respond.JSON(w, reason.Status, errorBody{Error: reason.Code, Description: description})
+	respond.Error(w, reason.Status, reason.Code, description)
 }

@@ -210,17 +210,17 @@ var (
 func (d *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch rejection, _ := rule.Classify(err); {
 	case errors.Is(err, errBrowser):
-		respond.JSON(w, http.StatusForbidden, bearer.ErrorBody{Error: rule.CodeInvalidRequest, Description: err.Error()})
+		respond.Error(w, http.StatusForbidden, rule.CodeInvalidRequest, err.Error())
 	case errors.Is(err, errUnauthorized):
 		w.Header()["Www-Authenticate"] = []string{`Basic realm="internal", charset="UTF-8"`, `Bearer realm="internal"`}
-		respond.JSON(w, http.StatusUnauthorized, bearer.ErrorBody{Error: rule.CodeInvalidClient, Description: err.Error()})
+		respond.Error(w, http.StatusUnauthorized, rule.CodeInvalidClient, err.Error())
 	case errors.Is(err, errTwoCredentials):
-		respond.JSON(w, http.StatusBadRequest, bearer.ErrorBody{Error: rule.CodeInvalidRequest, Description: err.Error()})
+		respond.Error(w, http.StatusBadRequest, rule.CodeInvalidRequest, err.Error())
 	case rejection != nil:
 		if rejection.Rule == rule.RequestMethod {
 			w.Header().Set("Allow", http.MethodPost)
 		}
-		respond.JSON(w, rejection.Rule.Status, bearer.ErrorBody{Error: rejection.Rule.Code, Description: rejection.Description()})
+		respond.Error(w, rejection.Rule.Status, rejection.Rule.Code, rejection.Description())
 	default:
 		sentence, cause := bearer.NotChecked, err
 		if undone, ok := errors.AsType[*undoneError](err); ok {

@@ -68,12 +68,6 @@ func (f *Refusal) challenge() string {
 	return strings.Join(parts, ", ")
 }
 
-// ErrorBody is the answer of RFC 6749 section 5.2, which RFC 6750 leaves to us.
-type ErrorBody struct {
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
-}
-
 func (f *Refusal) Write(w http.ResponseWriter) {
 	h := w.Header()
 	if f.Challenge {
@@ -91,5 +85,5 @@ func (f *Refusal) Write(w http.ResponseWriter) {
 		w.WriteHeader(f.Status)
 		return
 	}
-	respond.JSON(w, f.Status, ErrorBody{f.Code, f.Description})
+	respond.Error(w, f.Status, f.Code, f.Description)
 }

@@ -219,7 +219,7 @@ func giveBack() {
 // answer has the current service answer a request of the public listener.
 func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
 	if suspicion := authority.Check(r); suspicion != "" {
-		respond.JSON(w, http.StatusBadRequest, fault{rule.CodeInvalidRequest, suspicion})
+		respond.Error(w, http.StatusBadRequest, rule.CodeInvalidRequest, suspicion)
 		return
 	}
 	d.current.Load().public.ServeHTTP(w, r)

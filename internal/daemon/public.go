@@ -112,7 +112,7 @@ func (s *service) metadata(w http.ResponseWriter, _ *http.Request) {
 
 // slashTooMany tells who is close to the token endpoint.
 func slashTooMany(w http.ResponseWriter, r *http.Request) {
-	respond.JSON(w, http.StatusNotFound, fault{rule.CodeInvalidRequest, "the token endpoint is " + strings.TrimSuffix(r.URL.Path, "/") + ", without a slash at its end"})
+	respond.Error(w, http.StatusNotFound, rule.CodeInvalidRequest, "the token endpoint is "+strings.TrimSuffix(r.URL.Path, "/")+", without a slash at its end")
 }
 
 // uncached makes the ban on caching explicit in every answer, as iSHARE asks. A
@@ -168,10 +168,5 @@ func catch(w http.ResponseWriter, r *http.Request, log *slog.Logger, sums *logsu
 
 func writeFault(w http.ResponseWriter, correlation string) {
 	internal := rule.Internal.Because("%s; correlation id %s", rule.Internal.Sentence, correlation)
-	respond.JSON(w, internal.Rule.Status, fault{internal.Rule.Code, internal.Description()})
-}
-
-type fault struct {
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
+	respond.Error(w, internal.Rule.Status, internal.Rule.Code, internal.Description())
 }

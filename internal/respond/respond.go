@@ -1,4 +1,4 @@
-// Package respond writes the answers of an API: JSON that nobody may keep.
+// Package respond writes the answers of an API: JSON that must not be cached, and errors in the form of OAuth.
 package respond
 
 import (
@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/rule"
 )
 
 // JSON answers with a body that can always be encoded: strings, numbers, booleans, and what
@@ -27,6 +29,20 @@ func Encoded(w http.ResponseWriter, status int, body []byte) {
 	ForbidCaching(h)
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client may be gone
+}
+
+// Error answers with an error of RFC 6749 section 5.2. The description is in the alphabet of that section.
+func Error(w http.ResponseWriter, status int, code, description string) {
+	JSON(w, status, struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}{code, description})
+}
+
+// Unavailable answers that what was asked for cannot be done for the moment, and that one should try again in a second.
+func Unavailable(w http.ResponseWriter, description string) {
+	w.Header().Set("Retry-After", "1")
+	Error(w, http.StatusServiceUnavailable, rule.CodeTemporarilyUnavailable, description)
 }
 
 // ForbidCaching is what RFC 6749 section 5.1 asks of every answer with a token, and iSHARE of

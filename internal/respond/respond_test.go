@@ -31,3 +31,26 @@ func TestJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestErrors(t *testing.T) {
+	for _, c := range []struct {
+		answer       func(http.ResponseWriter)
+		status       int
+		retry, wants string
+	}{
+		{
+			func(w http.ResponseWriter) { respond.Error(w, http.StatusTeapot, "invalid_request", "no <coffee>") },
+			http.StatusTeapot, "", `{"error":"invalid_request","error_description":"no <coffee>"}`,
+		},
+		{
+			func(w http.ResponseWriter) { respond.Unavailable(w, "not now") },
+			http.StatusServiceUnavailable, "1", `{"error":"temporarily_unavailable","error_description":"not now"}`,
+		},
+	} {
+		w := httptest.NewRecorder()
+		c.answer(w)
+		if w.Code != c.status || w.Body.String() != c.wants || w.Header().Get("Retry-After") != c.retry || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("status %d %v, %q; want %d, %q", w.Code, w.Header(), w.Body, c.status, c.wants)
+		}
+	}
+}
