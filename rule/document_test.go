@@ -86,7 +86,7 @@ Every reason for refusing a token request is one rule with one stable id. The id
 the refusal shows: in the answer, in the log and the audit event, in the metrics, in
 §waybill explain§, in the test vectors and on this page.
 
-This page is generated from the catalogue in package [§ishare§](../ishare/rules.go).
+This page is generated from the catalogue in package [§rule§](../rule/catalogue.go).
 After a change there, run §go test ./rule -run TestRulesDocument -update§.
 
 ## How a refusal looks
