@@ -1,12 +1,14 @@
 package accesstoken
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -49,6 +51,18 @@ const (
 	// JWT tokens are signed with ES256 and can be read by anyone: RFC 9068.
 	JWT Format = "jwt"
 )
+
+// String is the format; Opaque when none is chosen.
+func (f Format) String() string { return string(cmp.Or(f, Opaque)) }
+
+// UnmarshalText reads one of the formats.
+func (f *Format) UnmarshalText(text []byte) error {
+	if _, err := spelling.Choose(text, string(Opaque), string(JWT)); err != nil {
+		return err
+	}
+	*f = Format(text)
+	return nil
+}
 
 // use is the kind of key that makes tokens of the format.
 func (f Format) use() (use, error) {

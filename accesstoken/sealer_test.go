@@ -22,8 +22,8 @@ func openAsGoJose(secret []byte, token string) ([]byte, error) {
 	return object.Decrypt(secret)
 }
 
-// A spelling is how somebody who has the key may write a token.
-type spelling struct {
+// A rawToken is how somebody who has the key may write a token.
+type rawToken struct {
 	header, encryptedKey, payload string
 
 	border int    // bytes of the tag that stand at the end of the ciphertext, or the other way round
@@ -32,7 +32,7 @@ type spelling struct {
 	in     string // and what is put in
 }
 
-func (s spelling) token(gcm cipher.AEAD) string {
+func (s rawToken) token(gcm cipher.AEAD) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	header, nonce := encode([]byte(s.header)), make([]byte, gcm.NonceSize())
 	sealed := gcm.Seal(nil, nonce, []byte(s.payload), []byte(header))
@@ -73,8 +73,8 @@ func newWorkshop(tb testing.TB) *workshop {
 }
 
 // oddSpellings are of authentic tokens, which go-jose opens.
-func (w *workshop) oddSpellings() map[string]spelling {
-	with := func(change spelling) spelling {
+func (w *workshop) oddSpellings() map[string]rawToken {
+	with := func(change rawToken) rawToken {
 		if change.header == "" {
 			change.header = w.header
 		}
@@ -83,28 +83,28 @@ func (w *workshop) oddSpellings() map[string]spelling {
 		}
 		return change
 	}
-	return map[string]spelling{
-		"another kid":                   with(spelling{header: sealedHeaderStart + "kit" + sealedHeaderEnd}),
-		"no kid":                        with(spelling{header: `{"alg":"dir","enc":"A256GCM"}`}),
-		"a member more":                 with(spelling{header: sealedHeaderStart + `kid","typ":"JWT"}`}),
-		"a blank in the header":         with(spelling{header: strings.Replace(w.header, ":", ": ", 1)}),
-		"members in another order":      with(spelling{header: `{"enc":"A256GCM","alg":"dir","kid":"kid"}`}),
-		"an escape in the header":       with(spelling{header: strings.Replace(w.header, "dir", `\u0064ir`, 1)}),
-		"an encrypted key":              with(spelling{encryptedKey: "AAAA"}),
-		"a byte of the text in the tag": with(spelling{border: -1}),
-		"no ciphertext":                 with(spelling{border: -3}),
-		"a line break in the header":    with(spelling{at: 5, in: "\n"}),
-		"a line break in the nonce":     with(spelling{at: len(w.sealer.header) + 5, in: "\n"}),
-		"a carriage return in the tag":  with(spelling{at: -5, in: "\r"}),
-		"a line break for a character":  with(spelling{payload: "pa", at: -23, in: "\n"}),
-		"a line break at the end":       with(spelling{at: 1 << 10, in: "\r\n"}),
+	return map[string]rawToken{
+		"another kid":                   with(rawToken{header: sealedHeaderStart + "kit" + sealedHeaderEnd}),
+		"no kid":                        with(rawToken{header: `{"alg":"dir","enc":"A256GCM"}`}),
+		"a member more":                 with(rawToken{header: sealedHeaderStart + `kid","typ":"JWT"}`}),
+		"a blank in the header":         with(rawToken{header: strings.Replace(w.header, ":", ": ", 1)}),
+		"members in another order":      with(rawToken{header: `{"enc":"A256GCM","alg":"dir","kid":"kid"}`}),
+		"an escape in the header":       with(rawToken{header: strings.Replace(w.header, "dir", `\u0064ir`, 1)}),
+		"an encrypted key":              with(rawToken{encryptedKey: "AAAA"}),
+		"a byte of the text in the tag": with(rawToken{border: -1}),
+		"no ciphertext":                 with(rawToken{border: -3}),
+		"a line break in the header":    with(rawToken{at: 5, in: "\n"}),
+		"a line break in the nonce":     with(rawToken{at: len(w.sealer.header) + 5, in: "\n"}),
+		"a carriage return in the tag":  with(rawToken{at: -5, in: "\r"}),
+		"a line break for a character":  with(rawToken{payload: "pa", at: -23, in: "\n"}),
+		"a line break at the end":       with(rawToken{at: 1 << 10, in: "\r\n"}),
 	}
 }
 
 // What go-jose is more lenient about is refused before the key decides.
 func TestOpenTakesOneSpelling(t *testing.T) {
 	w := newWorkshop(t)
-	right := spelling{header: w.header, payload: "pay"}.token(w.gcm)
+	right := rawToken{header: w.header, payload: "pay"}.token(w.gcm)
 	if payload, err := w.open(right); err != nil || string(payload) != "pay" {
 		t.Fatalf("open = %q, %v", payload, err)
 	}
@@ -123,12 +123,12 @@ func TestOpenTakesOneSpelling(t *testing.T) {
 // no more, no less, and to the same payload.
 func FuzzOpen(f *testing.F) {
 	w := newWorkshop(f)
-	add := func(s spelling) { f.Add(s.header, s.encryptedKey, s.payload, s.border, s.at, s.out, s.in) }
+	add := func(s rawToken) { f.Add(s.header, s.encryptedKey, s.payload, s.border, s.at, s.out, s.in) }
 	for _, s := range w.oddSpellings() {
 		add(s)
 	}
 	for n := range 6 {
-		right := spelling{header: w.header, payload: "payload"[:n]}
+		right := rawToken{header: w.header, payload: "payload"[:n]}
 		add(right)
 		for _, border := range []int{1, 16} {
 			moved := right
@@ -145,7 +145,7 @@ func FuzzOpen(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, header, encryptedKey, payload string, border, at, out int, in string) {
-		token := spelling{header, encryptedKey, payload, border, at, out, in}.token(w.gcm)
+		token := rawToken{header, encryptedKey, payload, border, at, out, in}.token(w.gcm)
 		if len(token) > MaxLength {
 			return
 		}

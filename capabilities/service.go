@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
 )
@@ -24,8 +25,8 @@ type Service struct {
 	EndpointDescription string   `json:"endpointDescription,omitempty"` // the address of its documentation
 	EndpointURL         string   `json:"endpointURL"`                   // an address, or a path on this server
 	TokenEndpoint       string   `json:"tokenEndpoint"`                 // where to get a token for it; empty: here
-	Status              string   `json:"status"`                        // active or deprecated; empty: active
-	Type                string   `json:"serviceType"`                   // framework-defined, dataspace-defined or self-defined; empty: the last
+	Status              Status   `json:"status"`                        // empty: active
+	Type                Type     `json:"serviceType"`                   // empty: self-defined
 	Version             Version  `json:"version"`
 	Methods             []string `json:"methods"` // of HTTP
 
@@ -33,6 +34,43 @@ type Service struct {
 	// holds all of these framework roles, and is a member of all of these data spaces.
 	Roles      []string `json:"-"`
 	Dataspaces []string `json:"-"`
+}
+
+// A Status says whether a service should be used by those who begin.
+type Status string
+
+// The states of services.
+const (
+	Active     Status = "active"
+	Deprecated Status = "deprecated"
+)
+
+// UnmarshalText reads one of the states.
+func (s *Status) UnmarshalText(text []byte) error {
+	if _, err := spelling.Choose(text, string(Active), string(Deprecated)); err != nil {
+		return err
+	}
+	*s = Status(text)
+	return nil
+}
+
+// A Type says who defines what a service does.
+type Type string
+
+// The types of services.
+const (
+	SelfDefined      Type = "self-defined"
+	DataspaceDefined Type = "dataspace-defined"
+	FrameworkDefined Type = "framework-defined"
+)
+
+// UnmarshalText reads one of the types.
+func (t *Type) UnmarshalText(text []byte) error {
+	if _, err := spelling.Choose(text, string(SelfDefined), string(DataspaceDefined), string(FrameworkDefined)); err != nil {
+		return err
+	}
+	*t = Type(text)
+	return nil
 }
 
 // limited reports whether not every bearer of a token is told of the service.
@@ -62,12 +100,12 @@ func frameworkDefined() []Service {
 		{
 			Identifier: "request-oauth-token", Title: "Access token",
 			Description: "Gives an access token to a participant that signs for it.",
-			EndpointURL: ishare.TokenPath, Type: "framework-defined", Version: version, Methods: []string{http.MethodPost},
+			EndpointURL: ishare.TokenPath, Type: FrameworkDefined, Version: version, Methods: []string{http.MethodPost},
 		},
 		{
 			Identifier: "get-capabilities-token", Title: "Capabilities",
 			Description: "Says which services this party offers.",
-			EndpointURL: Path, Type: "framework-defined", Version: version, Methods: []string{http.MethodGet},
+			EndpointURL: Path, Type: FrameworkDefined, Version: version, Methods: []string{http.MethodGet},
 		},
 	}
 }
@@ -138,17 +176,17 @@ func (s *Service) complete(base string) error {
 		return errors.New("it has no identifier")
 	}
 	s.Title = cmp.Or(s.Title, s.Identifier)
-	s.Status = cmp.Or(s.Status, "active")
-	s.Type = cmp.Or(s.Type, "self-defined")
+	s.Status = cmp.Or(s.Status, Active)
+	s.Type = cmp.Or(s.Type, SelfDefined)
 	s.TokenEndpoint = cmp.Or(s.TokenEndpoint, ishare.TokenPath)
 	s.Version.Capability = cmp.Or(s.Version.Capability, "1.0")
 	if len(s.Version.Frameworks) == 0 {
 		s.Version.Frameworks = []string{frameworkVersion}
 	}
 	switch {
-	case !slices.Contains([]string{"active", "deprecated"}, s.Status):
+	case !slices.Contains([]Status{Active, Deprecated}, s.Status):
 		return errors.New("want a status that is active or deprecated")
-	case !slices.Contains([]string{"framework-defined", "dataspace-defined", "self-defined"}, s.Type):
+	case !slices.Contains([]Type{FrameworkDefined, DataspaceDefined, SelfDefined}, s.Type):
 		return errors.New("want a type that is framework-defined, dataspace-defined or self-defined")
 	}
 	return errors.Join(

@@ -1,11 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strings"
 	"sync/atomic"
 
+	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -21,6 +23,18 @@ const (
 	// Version2 is every 2.x: party_token, adherence, /trusted_list.
 	Version2 Version = "2"
 )
+
+// String is the version; that of VersionAuto when none is chosen.
+func (v Version) String() string { return string(cmp.Or(v, VersionAuto)) }
+
+// UnmarshalText reads one of the versions.
+func (v *Version) UnmarshalText(text []byte) error {
+	if _, err := spelling.Choose(text, string(VersionAuto), string(Version3), string(Version2)); err != nil {
+		return err
+	}
+	*v = Version(text)
+	return nil
+}
 
 // A dialect is the version that one registry speaks: configured, or heard from
 // its answers.

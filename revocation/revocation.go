@@ -14,6 +14,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/kept"
+	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -26,17 +27,26 @@ type Mode int
 const (
 	Require Mode = iota // no answer: no decision, and no token
 	Prefer              // no answer: the chain passes, which is logged and counted
+	ModeOff             // nobody is asked: no mode of a Checker, but that of who uses [Off] in its place
 )
+
+func modes() []string { return []string{"require", "prefer", "off"} }
 
 // String gives the mode as it stands in a configuration.
 func (m Mode) String() string {
-	switch m {
-	case Require:
-		return "require"
-	case Prefer:
-		return "prefer"
+	if m < 0 || int(m) >= len(modes()) {
+		return fmt.Sprintf("RevocationMode(%d)", int(m))
 	}
-	return fmt.Sprintf("RevocationMode(%d)", int(m))
+	return modes()[m]
+}
+
+// UnmarshalText reads a mode as String gives it.
+func (m *Mode) UnmarshalText(text []byte) error {
+	i, err := spelling.Choose(text, modes()...)
+	if err == nil {
+		*m = Mode(i)
+	}
+	return err
 }
 
 // Config is how a [Checker] works. The zero value is the strictest.

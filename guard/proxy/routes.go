@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/waybill-token/waybill/internal/loopback"
+	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -68,6 +69,25 @@ const (
 	// for those of loopback.
 	PathsOpaque
 )
+
+func pathsWords() []string { return []string{"auto", "exact", "opaque"} }
+
+// String is auto, exact or opaque.
+func (p Paths) String() string {
+	if int(p) >= len(pathsWords()) {
+		return fmt.Sprintf("Paths(%d)", uint8(p))
+	}
+	return pathsWords()[p]
+}
+
+// UnmarshalText reads what String gives.
+func (p *Paths) UnmarshalText(text []byte) error {
+	i, err := spelling.Choose(text, pathsWords()...)
+	if err == nil {
+		*p = Paths(i)
+	}
+	return err
+}
 
 func (r Route) check() error {
 	reading, suspicion := readPath(pathText(&url.URL{Path: r.Path}))

@@ -11,7 +11,12 @@ package config
 import (
 	"time"
 
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/capabilities"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/revocation"
 )
 
 // Config is the configuration of a server. Only [Load] and [Parse] make one that
@@ -87,28 +92,28 @@ type Participants struct {
 
 // Registry is a Participant Registry to ask.
 type Registry struct {
-	ID      ishare.PartyID  `yaml:"id" required:"true"`
-	URL     Endpoint        `yaml:"url" required:"true"`
-	Version RegistryVersion `yaml:"version"`
-	Seals   []Fingerprint   `yaml:"seals"` // by which it may sign; absent: any that names ID
+	ID      ishare.PartyID   `yaml:"id" required:"true"`
+	URL     Endpoint         `yaml:"url" required:"true"`
+	Version registry.Version `yaml:"version" default:"auto"`
+	Seals   []Fingerprint    `yaml:"seals"` // by which it may sign; absent: any that names ID
 }
 
 // Trust says whom to trust.
 type Trust struct {
-	Anchors                []Anchor      `yaml:"anchors" required:"true"`
-	TrustedList            bool          `yaml:"trusted_list"` // true: for clients, also what the registry's trusted list grants
-	Refresh                time.Duration `yaml:"refresh" default:"1h" min:"1s" max:"24h"`
-	Revocation             Revocation    `yaml:"revocation"`
-	RevocationAllowPrivate bool          `yaml:"revocation_allow_private"` // true: addresses on private networks are followed
-	RevocationProxy        Proxy         `yaml:"revocation_proxy"`         // by which OCSP and CRL addresses are called; absent: none
+	Anchors                []Anchor        `yaml:"anchors" required:"true"`
+	TrustedList            bool            `yaml:"trusted_list"` // true: for clients, also what the registry's trusted list grants
+	Refresh                time.Duration   `yaml:"refresh" default:"1h" min:"1s" max:"24h"`
+	Revocation             revocation.Mode `yaml:"revocation"`
+	RevocationAllowPrivate bool            `yaml:"revocation_allow_private"` // true: addresses on private networks are followed
+	RevocationProxy        Proxy           `yaml:"revocation_proxy"`         // by which OCSP and CRL addresses are called; absent: none
 }
 
 // Tokens are the access tokens to issue.
 type Tokens struct {
-	Format   Format        `yaml:"format"`
-	Issuer   TokenIssuer   `yaml:"issuer"`
-	Lifetime time.Duration `yaml:"lifetime" default:"1h" min:"1s" max:"24h"` // whole seconds
-	Keys     Path          `yaml:"keys"`                                     // absent: the folder keys in Data
+	Format   accesstoken.Format `yaml:"format" default:"opaque"`
+	Issuer   TokenIssuer        `yaml:"issuer"`
+	Lifetime time.Duration      `yaml:"lifetime" default:"1h" min:"1s" max:"24h"` // whole seconds
+	Keys     Path               `yaml:"keys"`                                     // absent: the folder keys in Data
 }
 
 // Policy is what is asked of a client beyond the framework.
@@ -125,9 +130,9 @@ type Route struct {
 	Upstream Upstream     `yaml:"upstream" required:"true"`
 	Scope    ishare.Scope `yaml:"scope" default:"iSHARE"`
 
-	Paths     RoutePaths `yaml:"paths"`
-	Preflight bool       `yaml:"preflight"`  // true: CORS preflight requests pass without a token
-	PassToken bool       `yaml:"pass_token"` // true: the upstream gets the access token
+	Paths     proxy.Paths `yaml:"paths"`
+	Preflight bool        `yaml:"preflight"`  // true: CORS preflight requests pass without a token
+	PassToken bool        `yaml:"pass_token"` // true: the upstream gets the access token
 }
 
 // Capabilities are the services that we tell of, besides those that the framework defines.
@@ -140,18 +145,18 @@ type Capabilities struct {
 // Service is a service that we offer. What the keys mean, and what stands for one that is absent, is
 // told at capabilities.Service.
 type Service struct {
-	Identifier          string        `yaml:"identifier" required:"true"`
-	Title               string        `yaml:"title"`
-	Description         string        `yaml:"description"`
-	EndpointDescription string        `yaml:"endpoint_description"`
-	EndpointURL         string        `yaml:"endpoint_url" required:"true"`
-	TokenEndpoint       string        `yaml:"token_endpoint"`
-	Status              ServiceStatus `yaml:"status"`
-	Type                ServiceType   `yaml:"type"`
-	FrameworkVersions   []string      `yaml:"framework_versions"`
-	DataspaceVersions   []string      `yaml:"dataspace_versions"`
-	Version             string        `yaml:"version"`
-	Methods             []string      `yaml:"methods"`
-	Roles               []string      `yaml:"roles"`      // of restricted ones: framework roles, all of which a caller must hold to be told
-	Dataspaces          []string      `yaml:"dataspaces"` // of restricted ones: data spaces, of all of which it must be a member
+	Identifier          string              `yaml:"identifier" required:"true"`
+	Title               string              `yaml:"title"`
+	Description         string              `yaml:"description"`
+	EndpointDescription string              `yaml:"endpoint_description"`
+	EndpointURL         string              `yaml:"endpoint_url" required:"true"`
+	TokenEndpoint       string              `yaml:"token_endpoint"`
+	Status              capabilities.Status `yaml:"status"`
+	Type                capabilities.Type   `yaml:"type"`
+	FrameworkVersions   []string            `yaml:"framework_versions"`
+	DataspaceVersions   []string            `yaml:"dataspace_versions"`
+	Version             string              `yaml:"version"`
+	Methods             []string            `yaml:"methods"`
+	Roles               []string            `yaml:"roles"`      // of restricted ones: framework roles, all of which a caller must hold to be told
+	Dataspaces          []string            `yaml:"dataspaces"` // of restricted ones: data spaces, of all of which it must be a member
 }

@@ -19,8 +19,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/capabilities"
+	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/bucket"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/revocation"
 )
 
 const (
@@ -106,31 +111,31 @@ func fullConfig(t *testing.T) *Config {
 		},
 		Participants: Participants{
 			Registry: &Registry{
-				ID: "did:ishare:EU.NL.NTRNL-10000001", Version: Registry3,
+				ID: "did:ishare:EU.NL.NTRNL-10000001", Version: registry.Version3,
 				Seals: []Fingerprint{Fingerprint(strings.ToLower(strings.ReplaceAll(fingerprint, ":", "")))},
 			},
 			Cache: time.Minute, MaxStale: 2 * time.Hour,
 		},
 		Trust: Trust{
 			Anchors:     []Anchor{{File: "/conf/root.pem"}, {Fingerprint: strings.ToLower(strings.ReplaceAll(fingerprint, ":", ""))}},
-			TrustedList: true, Refresh: 30 * time.Minute, Revocation: RevocationPrefer, RevocationAllowPrivate: true,
+			TrustedList: true, Refresh: 30 * time.Minute, Revocation: revocation.Prefer, RevocationAllowPrivate: true,
 			RevocationProxy: Proxy{url.URL{Scheme: "http", Host: "proxy.example:3128"}},
 		},
 		Data: "/var/lib/waybill", State: State{"rediss://user:pa55word@redis.example:6379/1"},
-		Tokens: Tokens{Format: FormatJWT, Issuer: IssuerURL, Lifetime: 30 * time.Minute, Keys: "/conf/keys"},
+		Tokens: Tokens{Format: accesstoken.JWT, Issuer: IssuerURL, Lifetime: 30 * time.Minute, Keys: "/conf/keys"},
 		Scopes: map[ScopeName]string{"orders": "read orders", "orders:write": "write orders"},
 		Policy: Policy{
 			Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"space one"},
 			Leeway: 20 * time.Second, ExtraHeaderParameters: ExtraHeadersAllow,
 		},
-		Routes: []Route{{Path: "/api/", Scope: ishare.Scope{"iSHARE", "orders"}, Paths: PathsOpaque, Preflight: true, PassToken: true}, {Path: "/", Scope: ishare.Scope{"iSHARE"}}},
+		Routes: []Route{{Path: "/api/", Scope: ishare.Scope{"iSHARE", "orders"}, Paths: proxy.PathsOpaque, Preflight: true, PassToken: true}, {Path: "/", Scope: ishare.Scope{"iSHARE"}}},
 		Capabilities: Capabilities{
 			Roles:  []string{"AuthorisationRegistry"},
 			Public: []Service{{Identifier: "timetable", EndpointURL: "/timetable"}},
 			Restricted: []Service{{
 				Identifier: "orders", Title: "Orders", Description: "Read orders",
 				EndpointDescription: "https://provider.example/orders.json", EndpointURL: "https://provider.example/orders",
-				TokenEndpoint: "https://tokens.example/connect/token", Status: ServiceDeprecated, Type: DataspaceDefined,
+				TokenEndpoint: "https://tokens.example/connect/token", Status: capabilities.Deprecated, Type: capabilities.DataspaceDefined,
 				FrameworkVersions: []string{"3.0"}, DataspaceVersions: []string{"1.2"}, Version: "2.0", Methods: []string{"GET", "POST"},
 				Roles: []string{"ServiceConsumer"}, Dataspaces: []string{"space one"},
 			}},
@@ -197,9 +202,9 @@ func TestParseDefaults(t *testing.T) {
 		Party:        Party{ID: "did:ishare:EU.NL.NTRNL-10000000", Key: "/conf/party-key.pem"},
 		Listen:       Listen{Public: "127.0.0.1:8080", Internal: "127.0.0.1:9090", Drain: 15 * time.Second},
 		Participants: Participants{File: "/conf/parties.yaml", Cache: 5 * time.Minute, MaxStale: time.Hour},
-		Trust:        Trust{Anchors: []Anchor{{File: "/conf/root.pem"}}, Refresh: time.Hour, Revocation: RevocationRequire},
+		Trust:        Trust{Anchors: []Anchor{{File: "/conf/root.pem"}}, Refresh: time.Hour, Revocation: revocation.Require},
 		Data:         "/conf/data",
-		Tokens:       Tokens{Format: FormatOpaque, Lifetime: time.Hour, Keys: "/conf/data/keys"},
+		Tokens:       Tokens{Format: accesstoken.Opaque, Lifetime: time.Hour, Keys: "/conf/data/keys"},
 		Policy:       Policy{Leeway: 10 * time.Second, ExtraHeaderParameters: ExtraHeadersRefuse},
 	}
 	nulls := "listen:\nstate:\ntokens: {format: , lifetime: ~}\npolicy: {leeway: null}\nscopes:\nroutes:\n"

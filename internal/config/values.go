@@ -15,6 +15,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/loopback"
+	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -275,24 +276,6 @@ func (n *CallerName) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// RoutePaths says which spellings of paths a route passes on.
-type RoutePaths uint8
-
-// The ways to treat paths.
-const (
-	PathsAuto   RoutePaths = iota // opaque where every route makes the same demand on the same upstream
-	PathsExact                    // only what can be read in one way
-	PathsOpaque                   // whatever stays below the route's path
-)
-
-func (RoutePaths) words() []string { return []string{"auto", "exact", "opaque"} }
-
-// String is the word in the configuration.
-func (p RoutePaths) String() string { return word(p) }
-
-// UnmarshalText reads the word.
-func (p *RoutePaths) UnmarshalText(text []byte) error { return setWord(p, text) }
-
 // An enum is a value that is one of a few words. The first is the safe one, and the
 // zero value.
 type enum interface {
@@ -303,48 +286,13 @@ type enum interface {
 func word[E enum](e E) string { return e.words()[e] }
 
 func setWord[E enum](e *E, text []byte) error {
-	i := slices.Index((*e).words(), string(text))
-	if i < 0 {
-		return fmt.Errorf("want %s, got %q", strings.Join((*e).words(), " or "), text)
+	i, err := spelling.Choose(text, (*e).words()...)
+	if err != nil {
+		return err
 	}
 	*e = E(i)
 	return nil
 }
-
-// Revocation says what to do when nobody can tell whether a certificate is revoked.
-type Revocation uint8
-
-// The ways to treat revocation.
-const (
-	RevocationRequire Revocation = iota // give no token
-	RevocationPrefer                    // give a token and say so
-	RevocationOff                       // do not ask
-)
-
-func (Revocation) words() []string { return []string{"require", "prefer", "off"} }
-
-// String is the word in the configuration.
-func (r Revocation) String() string { return word(r) }
-
-// UnmarshalText reads the word.
-func (r *Revocation) UnmarshalText(text []byte) error { return setWord(r, text) }
-
-// Format is the form of an access token.
-type Format uint8
-
-// The forms of access tokens.
-const (
-	FormatOpaque Format = iota // sealed
-	FormatJWT                  // RFC 9068
-)
-
-func (Format) words() []string { return []string{"opaque", "jwt"} }
-
-// String is the word in the configuration.
-func (f Format) String() string { return word(f) }
-
-// UnmarshalText reads the word.
-func (f *Format) UnmarshalText(text []byte) error { return setWord(f, text) }
 
 // TokenIssuer is what the claim iss of an access token names us by.
 type TokenIssuer uint8
@@ -379,58 +327,3 @@ func (e ExtraHeaders) String() string { return word(e) }
 
 // UnmarshalText reads the word.
 func (e *ExtraHeaders) UnmarshalText(text []byte) error { return setWord(e, text) }
-
-// RegistryVersion is the version of the framework that a registry speaks.
-type RegistryVersion uint8
-
-// The versions of registries.
-const (
-	RegistryAuto RegistryVersion = iota // found out
-	Registry3
-	Registry2
-)
-
-func (RegistryVersion) words() []string { return []string{"auto", "3.0", "2"} }
-
-// String is the word in the configuration.
-func (v RegistryVersion) String() string { return word(v) }
-
-// UnmarshalText reads the word.
-func (v *RegistryVersion) UnmarshalText(text []byte) error { return setWord(v, text) }
-
-// ServiceStatus says whether a service should be used by those who begin.
-type ServiceStatus uint8
-
-// The states of services.
-const (
-	ServiceActive ServiceStatus = iota
-	ServiceDeprecated
-)
-
-func (ServiceStatus) words() []string { return []string{"active", "deprecated"} }
-
-// String is the word in the configuration.
-func (s ServiceStatus) String() string { return word(s) }
-
-// UnmarshalText reads the word.
-func (s *ServiceStatus) UnmarshalText(text []byte) error { return setWord(s, text) }
-
-// ServiceType says who defines what a service does.
-type ServiceType uint8
-
-// The types of services.
-const (
-	SelfDefined ServiceType = iota
-	DataspaceDefined
-	FrameworkDefined
-)
-
-func (ServiceType) words() []string {
-	return []string{"self-defined", "dataspace-defined", "framework-defined"}
-}
-
-// String is the word in the configuration.
-func (t ServiceType) String() string { return word(t) }
-
-// UnmarshalText reads the word.
-func (t *ServiceType) UnmarshalText(text []byte) error { return setWord(t, text) }

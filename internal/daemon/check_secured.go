@@ -45,7 +45,7 @@ func (c *Preflight) internal() {
 // revocation: clients often have their seals from the CA that ours is from.
 func (c *Preflight) revocation() {
 	anchors, err := trust.LoadAnchors(anchorItems(c.Config.Trust.Anchors))
-	if c.pair == nil || err != nil || c.Config.Trust.Revocation != config.RevocationRequire {
+	if c.pair == nil || err != nil || c.Config.Trust.Revocation != revocation.Require {
 		return
 	}
 	for _, certificate := range c.pair.Certificates {

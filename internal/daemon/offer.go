@@ -68,7 +68,7 @@ func routed(cfg *config.Config, checker guard.Checker, log *slog.Logger) proxy.C
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		reverse.Routes = append(reverse.Routes, proxy.Route{
-			Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope, Paths: proxy.Paths(r.Paths), Preflight: r.Preflight, PassToken: r.PassToken,
+			Path: r.Path, Upstream: &r.Upstream.URL, Scope: r.Scope, Paths: r.Paths, Preflight: r.Preflight, PassToken: r.PassToken,
 		})
 	}
 	return reverse
@@ -139,7 +139,7 @@ func services(list []config.Service) []capabilities.Service {
 		offer = append(offer, capabilities.Service{
 			Identifier: s.Identifier, Title: s.Title, Description: s.Description,
 			EndpointDescription: s.EndpointDescription, EndpointURL: s.EndpointURL, TokenEndpoint: s.TokenEndpoint,
-			Status: s.Status.String(), Type: s.Type.String(), Methods: s.Methods,
+			Status: s.Status, Type: s.Type, Methods: s.Methods,
 			Roles: s.Roles, Dataspaces: s.Dataspaces,
 			Version: capabilities.Version{Frameworks: s.FrameworkVersions, Dataspaces: s.DataspaceVersions, Capability: s.Version},
 		})

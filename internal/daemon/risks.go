@@ -16,6 +16,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/loopback"
+	"github.com/waybill-token/waybill/revocation"
 )
 
 // A risk is a setting that is right in some places and lets somebody in at others.
@@ -29,12 +30,12 @@ const openInternal = "whoever reaches it can ask what an access token says, and 
 
 var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 	{
-		"trust.revocation", func(c *config.Config) bool { return c.Trust.Revocation == config.RevocationOff },
+		"trust.revocation", func(c *config.Config) bool { return c.Trust.Revocation == revocation.ModeOff },
 		"off: nobody is asked whether a certificate is revoked, so whoever stole a key is let in until the certificate expires",
 		"Leave it out, or set it to require.",
 	},
 	{
-		"trust.revocation", func(c *config.Config) bool { return c.Trust.Revocation == config.RevocationPrefer },
+		"trust.revocation", func(c *config.Config) bool { return c.Trust.Revocation == revocation.Prefer },
 		"prefer: whoever keeps this server from its CAs is let in with a certificate that is revoked",
 		"Leave it out, or set it to require.",
 	},

@@ -203,7 +203,7 @@ func (s *service) openIssuer() (err error) {
 	}
 	s.issuer, err = accesstoken.New(accesstoken.Config{
 		Party: s.config.Party.ID, IssuerURL: issuerURL,
-		Format:   accesstoken.Format(s.config.Tokens.Format.String()),
+		Format:   s.config.Tokens.Format,
 		Lifetime: s.config.Tokens.Lifetime,
 		Keys:     s.keys,
 		Revoked:  s.memory.revoked,

@@ -49,7 +49,7 @@ type sources struct {
 type (
 	anchorsKey    struct{ anchors string }
 	revocationKey struct {
-		mode         config.Revocation
+		mode         revocation.Mode
 		allowPrivate bool
 		proxy        string
 	}
@@ -62,7 +62,7 @@ type (
 
 		id      ishare.PartyID
 		url     string
-		version config.RegistryVersion
+		version registry.Version
 		seals   string
 		ourIDs  string // to whom answers are addressed
 		leeway  time.Duration
@@ -130,11 +130,11 @@ func (s *sources) anchorsKey() anchorsKey { return anchorsKey{fmt.Sprint(s.ancho
 func (s *sources) openRevocation() (err error) {
 	mode := revocation.Require
 	switch s.config.Trust.Revocation {
-	case config.RevocationOff:
+	case revocation.ModeOff:
 		return nil
-	case config.RevocationPrefer:
+	case revocation.Prefer:
 		mode = revocation.Prefer
-	case config.RevocationRequire:
+	case revocation.Require:
 	}
 	var proxy *url.URL
 	if s.config.Trust.RevocationProxy.Host != "" {

@@ -125,7 +125,7 @@ func (s *sources) newRemote(seal *keyfile.Pair) (*askedRemote, error) {
 	remote, err := registry.NewRemote(registry.RemoteConfig{
 		ID:           cfg.Participants.Registry.ID,
 		URL:          cfg.Participants.Registry.URL.String(),
-		Version:      registry.Version(cfg.Participants.Registry.Version.String()),
+		Version:      cfg.Participants.Registry.Version,
 		Party:        s.audience(),
 		Key:          seal.Signer(),
 		Certificates: seal.Certificates,

@@ -1,5 +1,19 @@
-// Package spelling finds the word that was meant by one that nobody knows.
+// Package spelling reads words of which there are few, and finds the one that was meant by one that nobody knows.
 package spelling
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Choose finds out which of the words a text is; the error names them all.
+func Choose(text []byte, words ...string) (index int, err error) {
+	if index = slices.Index(words, string(text)); index < 0 {
+		return 0, fmt.Errorf("want %s, got %q", strings.Join(words, " or "), text)
+	}
+	return index, nil
+}
 
 // slip is by how many characters a word may differ from the one that was meant.
 const slip = 2
