@@ -103,7 +103,7 @@ type Config struct {
 
 	// Revoked is asked by Check about every token that is otherwise good. Nil means that
 	// no token can be revoked.
-	Revoked RevocationChecker
+	Revoked TokenRevocationChecker
 }
 
 // An Issuer issues and checks the tokens of one party. Make it with [New]. It is
@@ -114,7 +114,7 @@ type Issuer struct {
 	use      use
 	lifetime time.Duration
 	keys     *KeyRing
-	revoked  RevocationChecker
+	revoked  TokenRevocationChecker
 }
 
 // New makes an Issuer. Everything in c must be set, except IssuerURL, Format and Revoked.

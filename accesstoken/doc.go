@@ -49,11 +49,11 @@
 //
 // Keys live in a folder that all servers of one party share: see [KeyRing].
 //
-// # Revocation
+// # Revocation of tokens
 //
 // A token can be withdrawn before it expires: it alone by its ID, or with all others that
 // were issued so far to a party or to the holder of a certificate. Only this is remembered,
-// and only until the tokens have expired: see [Revocations]. A checker that fails makes
+// and only until the tokens have expired: see [TokenRevocations]. A checker that fails makes
 // [Issuer.Check] fail, with neither [ErrInvalid] nor [ErrExpired], so that nobody is let in.
 // A token that was issued in the second of the revocation counts as issued before it. One that
 // was issued while the clock ran ahead, before it was set back, seems newer than a revocation: withdraw

@@ -15,24 +15,24 @@ import (
 var ErrRevoked = fmt.Errorf("%w: it was revoked", ErrInvalid)
 
 var (
-	// ErrRevocation says that a revocation cannot be made, because it does not say
+	// ErrTokenRevocation says that a revocation cannot be made, because it does not say
 	// rightly what it is of.
-	ErrRevocation = errors.New("not a revocation")
+	ErrTokenRevocation = errors.New("not a revocation")
 
-	// ErrRevocationsFull says that a store holds as many revocations as it may. It
+	// ErrTokenRevocationsFull says that a store holds as many revocations as it may. It
 	// forgets none of them to make room.
-	ErrRevocationsFull = errors.New("the store of revocations is full")
+	ErrTokenRevocationsFull = errors.New("the store of revocations is full")
 
-	// ErrRevocationsClosed says that the store was closed.
-	ErrRevocationsClosed = errors.New("the store of revocations is closed")
+	// ErrTokenRevocationsClosed says that the store was closed.
+	ErrTokenRevocationsClosed = errors.New("the store of revocations is closed")
 )
 
 // maxTokenID is the longest token id that can be revoked, in bytes. Ours have 26.
 const maxTokenID = 128
 
-// A Revocation withdraws tokens before they expire. Exactly one of TokenID, Party and
+// A TokenRevocation withdraws tokens before they expire. Exactly one of TokenID, Party and
 // Thumbprint is set.
-type Revocation struct {
+type TokenRevocation struct {
 	// TokenID is the id of one token: ID in its [Claims]. Not the token's text, of
 	// which there can be several.
 	TokenID string
@@ -49,8 +49,8 @@ type Revocation struct {
 	Thumbprint string
 }
 
-// mark is what the revocation is of. The error wraps [ErrRevocation].
-func (r Revocation) mark() (mark, error) {
+// mark is what the revocation is of. The error wraps [ErrTokenRevocation].
+func (r TokenRevocation) mark() (mark, error) {
 	var marks []mark
 	for _, m := range []mark{{tokenMark, r.TokenID}, {partyMark, string(r.Party)}, {certificateMark, r.Thumbprint}} {
 		if m.value != "" {
@@ -58,39 +58,39 @@ func (r Revocation) mark() (mark, error) {
 		}
 	}
 	if len(marks) != 1 {
-		return mark{}, fmt.Errorf("%w: want exactly one of a token id, a party and a certificate thumbprint", ErrRevocation)
+		return mark{}, fmt.Errorf("%w: want exactly one of a token id, a party and a certificate thumbprint", ErrTokenRevocation)
 	}
 	if r.TokenID == "" && !r.Expires.IsZero() {
-		return mark{}, fmt.Errorf("%w: only one token has a time of expiry", ErrRevocation)
+		return mark{}, fmt.Errorf("%w: only one token has a time of expiry", ErrTokenRevocation)
 	}
 	if err := marks[0].check(); err != nil {
-		return mark{}, fmt.Errorf("%w: %w", ErrRevocation, err)
+		return mark{}, fmt.Errorf("%w: %w", ErrTokenRevocation, err)
 	}
 	return marks[0], nil
 }
 
-// A RevocationChecker tells whether a token has been revoked.
-type RevocationChecker interface {
+// A TokenRevocationChecker tells whether a token has been revoked.
+type TokenRevocationChecker interface {
 	// Revoked reports whether the token with these claims has been revoked. The claims
 	// are complete, and those of a genuine token that has not expired. With an error
 	// nobody may be let in.
 	Revoked(ctx context.Context, c *Claims) (bool, error)
 }
 
-// Revocations remembers revocations until the tokens that they hit have expired. Its
+// TokenRevocations remembers revocations until the tokens that they hit have expired. Its
 // methods may be called by many goroutines at once.
 //
-// [MemoryRevocations] is for one process. Several that share keys need a store that
+// [MemoryTokenRevocations] is for one process. Several that share keys need a store that
 // they share, or a token that one has revoked is good at the others.
-type Revocations interface {
-	RevocationChecker
+type TokenRevocations interface {
+	TokenRevocationChecker
 
 	// Revoke withdraws tokens. When it returns nil, every later check of every process
 	// that uses the store sees it, those after a crash included. To revoke again what
 	// is revoked is no error: tokens issued in between are withdrawn too.
 	//
 	// After an error the revocation may hold or not, and should be tried again:
-	// [ErrRevocation], which stays, [ErrRevocationsFull], [ErrRevocationsClosed], the
+	// [ErrTokenRevocation], which stays, [ErrTokenRevocationsFull], [ErrTokenRevocationsClosed], the
 	// error of ctx, or whatever else went wrong.
-	Revoke(ctx context.Context, r Revocation) error
+	Revoke(ctx context.Context, r TokenRevocation) error
 }

@@ -32,7 +32,7 @@ func TestOverByBothClocks(t *testing.T) {
 // revoked, brings none of them back to life when it is right again.
 func TestClockThatRunsAhead(t *testing.T) {
 	dir := t.TempDir()
-	revoke := func(t *testing.T, m *MemoryRevocations, r Revocation) {
+	revoke := func(t *testing.T, m *MemoryTokenRevocations, r TokenRevocation) {
 		t.Helper()
 		if err := m.Revoke(t.Context(), r); err != nil {
 			t.Fatal(err)
@@ -42,13 +42,13 @@ func TestClockThatRunsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		expires = time.Now().Add(2 * time.Hour)
 		m := openStore(t, dir)
-		revoke(t, m, Revocation{TokenID: "A", Expires: expires})
+		revoke(t, m, TokenRevocation{TokenID: "A", Expires: expires})
 	})
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(50_000 * time.Hour) // nothing is open meanwhile: to the store, the clock has jumped
 		for range 3 {
 			m := openStore(t, dir)
-			revoke(t, m, Revocation{TokenID: "B", Expires: expires})
+			revoke(t, m, TokenRevocation{TokenID: "B", Expires: expires})
 			wantRevoked(t, m, "A", "B")
 			if err := m.Close(); err != nil {
 				t.Fatal(err)

@@ -72,10 +72,10 @@ func (f files) put(t *testing.T, dir string) {
 func lived(t *testing.T) []files {
 	t.Helper()
 	dir := t.TempDir()
-	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+	m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true})
 	states := []files{read(t, dir)}
 	for i := range revoked {
-		if err := m.Revoke(t.Context(), accesstoken.Revocation{TokenID: idOf(i)}); err != nil {
+		if err := m.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: idOf(i)}); err != nil {
 			t.Fatal(err)
 		}
 		states = append(states, read(t, dir))
@@ -155,7 +155,7 @@ func TestDamagedJournals(t *testing.T) {
 func readDamaged(t *testing.T, dir string, damaged files) error {
 	t.Helper()
 	damaged.put(t, dir)
-	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir})
+	m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir})
 	doubt := m.RecoveryError() != nil
 	issued := time.Now().Add(-time.Minute)
 	for i := range revoked {
@@ -181,7 +181,7 @@ func readDamaged(t *testing.T, dir string, damaged files) error {
 func TestDoubtIsToldUntilItIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir}) // not known to be newborn
+		m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir}) // not known to be newborn
 		old := claimsOf("A", time.Now())
 		for range 3 {
 			if m.RecoveryError() == nil || !revokedIn(t, m, old) {
@@ -220,7 +220,7 @@ func TestFirstStartAndUpgrade(t *testing.T) {
 		dir := t.TempDir()
 		c.found.put(t, dir)
 		for range 3 {
-			m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: c.newborn})
+			m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: c.newborn})
 			if m.RecoveryError() != nil || m.Len() != c.held {
 				t.Errorf("%s: doubt %v, %d held", name, m.RecoveryError(), m.Len())
 			}
@@ -233,17 +233,17 @@ func TestFirstStartAndUpgrade(t *testing.T) {
 	damaged := bytes.Replace(old, []byte("urn:b"), []byte("urn:c"), 1)
 	dir := t.TempDir()
 	files{journalName: damaged}.put(t, dir)
-	if m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir}); m.RecoveryError() == nil {
+	if m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir}); m.RecoveryError() == nil {
 		t.Error("a damaged journal of version 1 is believed")
 	}
 }
 
 // BenchmarkRevoke is what a revocation costs with a disk below it.
 func BenchmarkRevoke(b *testing.B) {
-	m := openRevocations(b, accesstoken.RevocationConfig{Dir: b.TempDir(), NoHistory: true})
+	m := openRevocations(b, accesstoken.TokenRevocationConfig{Dir: b.TempDir(), NoHistory: true})
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := m.Revoke(b.Context(), accesstoken.Revocation{TokenID: "A" + rand.Text()[:2]}); err != nil {
+		if err := m.Revoke(b.Context(), accesstoken.TokenRevocation{TokenID: "A" + rand.Text()[:2]}); err != nil {
 			b.Fatal(err)
 		}
 	}

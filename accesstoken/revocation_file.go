@@ -27,9 +27,9 @@ const maxEnds = 4
 // may have before it is written anew.
 const spareLines = 256
 
-// ErrRevocationsInUse says that a store of this or another process has the folder.
+// ErrTokenRevocationsInUse says that a store of this or another process has the folder.
 // Processes that serve together need a store that they share.
-var ErrRevocationsInUse = durable.ErrInUse
+var ErrTokenRevocationsInUse = durable.ErrInUse
 
 // A journal is the file to which revocations are added, one line each, for as long as
 // its process holds the lock, and the file that says where it ends.
@@ -87,9 +87,9 @@ func present(data []byte, err error) ([]byte, error) {
 	return data, err
 }
 
-// CheckRevocations returns why [OpenRevocations] would not know which tokens had been revoked, or a nil doubt when
+// CheckTokenRevocations returns why [OpenTokenRevocations] would not know which tokens had been revoked, or a nil doubt when
 // it would. It changes nothing. While a store has the folder, what it says may be wrong.
-func CheckRevocations(c RevocationConfig) (doubt, err error) {
+func CheckTokenRevocations(c TokenRevocationConfig) (doubt, err error) {
 	data, err1 := present(os.ReadFile(filepath.Join(c.Dir, revocationsFile)))
 	ends, err2 := present(os.ReadFile(filepath.Join(c.Dir, revocationsEnd)))
 	if err := errors.Join(err1, err2); err != nil {

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-func openStore(tb testing.TB, dir string) *MemoryRevocations {
+func openStore(tb testing.TB, dir string) *MemoryTokenRevocations {
 	tb.Helper()
-	m, err := OpenRevocations(RevocationConfig{Dir: dir, NoHistory: true})
+	m, err := OpenTokenRevocations(TokenRevocationConfig{Dir: dir, NoHistory: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func openStore(tb testing.TB, dir string) *MemoryRevocations {
 	return m
 }
 
-func wantRevoked(t *testing.T, m *MemoryRevocations, ids ...string) {
+func wantRevoked(t *testing.T, m *MemoryTokenRevocations, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
 		if revoked, _ := m.Revoked(t.Context(), &Claims{ID: id, Issued: time.Now()}); !revoked {
@@ -77,19 +77,19 @@ func TestDiskThatFails(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		m := openStore(t, dir)
-		if err := m.Revoke(t.Context(), Revocation{TokenID: "0"}); err != nil {
+		if err := m.Revoke(t.Context(), TokenRevocation{TokenID: "0"}); err != nil {
 			t.Fatal(err)
 		}
 		fail(t, m.journal)
 		for i := range 2 * maxEnds {
-			if err := m.Revoke(t.Context(), Revocation{TokenID: fmt.Sprint("A", i)}); err == nil && i == 0 {
+			if err := m.Revoke(t.Context(), TokenRevocation{TokenID: fmt.Sprint("A", i)}); err == nil && i == 0 {
 				t.Errorf("%s: no error", name)
 			}
 			wantRevoked(t, m, fmt.Sprint("A", i))
 			wantKilledWithoutDoubt(t, dir, "0")
 		}
 		m.journal.replace = m.journal.folder.Replace
-		if err := m.Revoke(t.Context(), Revocation{TokenID: "B"}); err != nil {
+		if err := m.Revoke(t.Context(), TokenRevocation{TokenID: "B"}); err != nil {
 			t.Error(err)
 		}
 		wantKilledWithoutDoubt(t, dir, "0", "A0", "B")
@@ -143,7 +143,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 			wantKilledWithoutDoubt(t, dir, promised...)
 			return err
 		}
-		m := &MemoryRevocations{limit: DefaultRevocationLimit, journal: j, opened: time.Now()}
+		m := &MemoryTokenRevocations{limit: DefaultTokenRevocationLimit, journal: j, opened: time.Now()}
 		if err := m.load(true); err != nil || m.found != nil {
 			t.Fatal(err, m.found)
 		}
@@ -152,7 +152,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 				j.abandon() // so that the next one writes the journal anew
 			}
 			id := fmt.Sprintf("%d-%d", life, i)
-			if err := m.Revoke(t.Context(), Revocation{TokenID: id}); err != nil {
+			if err := m.Revoke(t.Context(), TokenRevocation{TokenID: id}); err != nil {
 				t.Fatal(err)
 			}
 			promised = append(promised, id)
@@ -233,7 +233,7 @@ func TestLostFolder(t *testing.T) {
 		"of another store": {func(t *testing.T, dir string) {
 			t.Helper()
 			aside(t, dir)
-			if err := openStore(t, dir).Revoke(t.Context(), Revocation{TokenID: "OTHER"}); err != nil {
+			if err := openStore(t, dir).Revoke(t.Context(), TokenRevocation{TokenID: "OTHER"}); err != nil {
 				t.Fatal(err)
 			}
 		}, back},
@@ -248,7 +248,7 @@ func TestLostFolder(t *testing.T) {
 		for _, anew := range []bool{false, true} {
 			dir := filepath.Join(t.TempDir(), "revocations")
 			m := openStore(t, dir)
-			if err := errors.Join(m.Lost(), m.Revoke(t.Context(), Revocation{TokenID: "0"})); err != nil {
+			if err := errors.Join(m.Lost(), m.Revoke(t.Context(), TokenRevocation{TokenID: "0"})); err != nil {
 				t.Fatal(err)
 			}
 			c.lose(t, dir)
@@ -257,7 +257,7 @@ func TestLostFolder(t *testing.T) {
 			}
 			before := files(t, dir)
 			lost := m.Lost()
-			if err := m.Revoke(t.Context(), Revocation{TokenID: "A"}); lost == nil || err == nil || err.Error() != "revocations: "+lost.Error() {
+			if err := m.Revoke(t.Context(), TokenRevocation{TokenID: "A"}); lost == nil || err == nil || err.Error() != "revocations: "+lost.Error() {
 				t.Errorf("%s: %v, and Revoke says %v", name, lost, err)
 			}
 			wantRevoked(t, m, "0", "A")
@@ -268,7 +268,7 @@ func TestLostFolder(t *testing.T) {
 				continue
 			}
 			c.find(t, dir)
-			if err := errors.Join(m.Lost(), m.Revoke(t.Context(), Revocation{TokenID: "B"})); err != nil {
+			if err := errors.Join(m.Lost(), m.Revoke(t.Context(), TokenRevocation{TokenID: "B"})); err != nil {
 				t.Errorf("%s: back: %v", name, err)
 			}
 			wantKilledWithoutDoubt(t, dir, "0", "A", "B")
@@ -282,7 +282,7 @@ func TestTheJournalIsBounded(t *testing.T) {
 	m := openStore(t, dir)
 	m.journal.replace = func(name string, data []byte) error { return os.WriteFile(filepath.Join(dir, name), data, 0o600) } // no need to wait for the disk
 	for range 3 * spareLines {
-		if err := m.Revoke(t.Context(), Revocation{Party: consumer}); err != nil {
+		if err := m.Revoke(t.Context(), TokenRevocation{Party: consumer}); err != nil {
 			t.Fatal(err)
 		}
 	}

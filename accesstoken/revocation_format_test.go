@@ -15,7 +15,7 @@ var unexported = cmp.AllowUnexported(revokedSet{}, mark{}, reach{}, end{})
 func oneOfEach() *revokedSet {
 	s := newRevokedSet()
 	now := time.Unix(1_795_435_211, 0)
-	for _, r := range []Revocation{
+	for _, r := range []TokenRevocation{
 		{TokenID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Expires: now.Add(time.Hour)},
 		{Party: consumer},
 		{Thumbprint: grant().Thumbprint},

@@ -20,13 +20,13 @@ func TestRevokingProcess(t *testing.T) {
 	if dir == "" {
 		return // only a process that another test starts does this
 	}
-	m, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+	m, err := accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := 0; ; i++ {
 		id := fmt.Sprintf("%d-%d", os.Getpid(), i)
-		if err := m.Revoke(t.Context(), accesstoken.Revocation{TokenID: id}); err != nil {
+		if err := m.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: id}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := fmt.Fprintln(os.Stdout, "revoked", id); err != nil {
@@ -41,7 +41,7 @@ func TestKilled(t *testing.T) {
 	var promised []string
 	for range 3 {
 		promised = append(promised, killAfter(t, dir, 20)...)
-		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+		m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true})
 		if err := m.RecoveryError(); err != nil {
 			t.Errorf("doubt: %v", err)
 		}

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// DefaultRevocationLimit is the number of revocations that [MemoryRevocations] holds
+// DefaultTokenRevocationLimit is the number of revocations that [MemoryTokenRevocations] holds
 // when its config says nothing: far more than a day brings, in some ten megabytes. Each
 // revocation copies them all, so whoever means all tokens of a party should say so.
-const DefaultRevocationLimit = 1 << 16
+const DefaultTokenRevocationLimit = 1 << 16
 
-// A RevocationConfig says how a [MemoryRevocations] begins.
-type RevocationConfig struct {
+// A TokenRevocationConfig says how a [MemoryTokenRevocations] begins.
+type TokenRevocationConfig struct {
 	// Dir is the folder in which revocations outlive the process; it is made (mode
 	// 0700) when it is missing. It belongs to one process at a time. Empty means
 	// that nothing is kept, and that a restart forgets every revocation.
@@ -29,11 +29,11 @@ type RevocationConfig struct {
 	NoHistory bool
 
 	// Limit is the number of revocations at which new ones are refused with
-	// [ErrRevocationsFull]; 0 means [DefaultRevocationLimit].
+	// [ErrTokenRevocationsFull]; 0 means [DefaultTokenRevocationLimit].
 	Limit int
 }
 
-// MemoryRevocations is a [Revocations] in the memory of one process, with a journal from
+// MemoryTokenRevocations is a [TokenRevocations] in the memory of one process, with a journal from
 // which its successor learns them. To check a token costs a few nanoseconds while
 // nothing is revoked, and some look-ups in a map otherwise; no lock is taken.
 //
@@ -48,7 +48,7 @@ type RevocationConfig struct {
 // When the journal is missing, shorter than it was, or not as it was written, nobody
 // knows which revocations it held: then every token that was issued before the
 // start is refused, and clients that ask for a new one notice nothing else.
-// [MemoryRevocations.RecoveryError] tells of it until these tokens have expired, and the damaged
+// [MemoryTokenRevocations.RecoveryError] tells of it until these tokens have expired, and the damaged
 // file is kept beside the new one for whoever wants to know. The files must not come from
 // a backup: one of them put back is found, but not both together, as they were.
 //
@@ -60,7 +60,7 @@ type RevocationConfig struct {
 // by the wall clock alone are dropped in one case: at a start that finds more of them than
 // half of Limit. While the clock is ahead, a revocation of a party or certificate hits
 // what is issued until the right time has made up for the difference.
-type MemoryRevocations struct {
+type MemoryTokenRevocations struct {
 	current atomic.Pointer[revokedSet]
 	limit   int
 	opened  time.Time // with its monotonic reading
@@ -71,11 +71,11 @@ type MemoryRevocations struct {
 	closed  bool
 }
 
-var _ Revocations = (*MemoryRevocations)(nil)
+var _ TokenRevocations = (*MemoryTokenRevocations)(nil)
 
-// OpenRevocations begins a store, which the caller must close. [ErrRevocationsInUse]
+// OpenTokenRevocations begins a store, which the caller must close. [ErrTokenRevocationsInUse]
 // means that another process, or another store of this one, has the folder.
-func OpenRevocations(c RevocationConfig) (*MemoryRevocations, error) {
+func OpenTokenRevocations(c TokenRevocationConfig) (*MemoryTokenRevocations, error) {
 	m, err := openRevocations(c)
 	if err != nil {
 		return nil, fmt.Errorf("revocations: %w", err)
@@ -83,11 +83,11 @@ func OpenRevocations(c RevocationConfig) (*MemoryRevocations, error) {
 	return m, nil
 }
 
-func openRevocations(c RevocationConfig) (*MemoryRevocations, error) {
+func openRevocations(c TokenRevocationConfig) (*MemoryTokenRevocations, error) {
 	if c.Limit < 0 {
 		return nil, fmt.Errorf("limit %d is negative", c.Limit)
 	}
-	m := &MemoryRevocations{limit: DefaultRevocationLimit, opened: time.Now()}
+	m := &MemoryTokenRevocations{limit: DefaultTokenRevocationLimit, opened: time.Now()}
 	if c.Limit > 0 {
 		m.limit = c.Limit
 	}
@@ -106,7 +106,7 @@ func openRevocations(c RevocationConfig) (*MemoryRevocations, error) {
 
 // load takes over what an earlier life left. Damage is no error: it revokes everything
 // issued so far, besides what could be read.
-func (m *MemoryRevocations) load(newborn bool) error {
+func (m *MemoryTokenRevocations) load(newborn bool) error {
 	found, doubt, err := m.journal.read(newborn)
 	if err != nil {
 		return err
@@ -123,21 +123,21 @@ func (m *MemoryRevocations) load(newborn bool) error {
 }
 
 // now is the time by both clocks.
-func (m *MemoryRevocations) now() instant {
+func (m *MemoryTokenRevocations) now() instant {
 	t := time.Now()
 	return instant{wall: t.Unix(), open: t.Sub(m.opened)}
 }
 
 // exchange makes a set the one that checks see.
-func (m *MemoryRevocations) exchange(s *revokedSet) {
+func (m *MemoryTokenRevocations) exchange(s *revokedSet) {
 	if s.len() == 0 {
 		s = nil
 	}
 	m.current.Store(s)
 }
 
-// Revoked implements [RevocationChecker]. It never fails.
-func (m *MemoryRevocations) Revoked(_ context.Context, c *Claims) (bool, error) {
+// Revoked implements [TokenRevocationChecker]. It never fails.
+func (m *MemoryTokenRevocations) Revoked(_ context.Context, c *Claims) (bool, error) {
 	s := m.current.Load()
 	if s == nil {
 		return false, nil
@@ -149,9 +149,9 @@ func (m *MemoryRevocations) Revoked(_ context.Context, c *Claims) (bool, error) 
 	return s.hits(c), nil
 }
 
-// Revoke implements [Revocations]. When the revocation cannot be written to the disk
+// Revoke implements [TokenRevocations]. When the revocation cannot be written to the disk
 // it holds nevertheless, until the process ends, and Revoke says so with an error.
-func (m *MemoryRevocations) Revoke(ctx context.Context, r Revocation) error {
+func (m *MemoryTokenRevocations) Revoke(ctx context.Context, r TokenRevocation) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}
@@ -161,7 +161,7 @@ func (m *MemoryRevocations) Revoke(ctx context.Context, r Revocation) error {
 	return nil
 }
 
-func (m *MemoryRevocations) revoke(r Revocation) error {
+func (m *MemoryTokenRevocations) revoke(r TokenRevocation) error {
 	what, err := r.mark()
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func (m *MemoryRevocations) revoke(r Revocation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return ErrRevocationsClosed
+		return ErrTokenRevocationsClosed
 	}
 	// The clocks are read under the lock: a token that was issued while we waited
 	// is revoked as well.
@@ -179,7 +179,7 @@ func (m *MemoryRevocations) revoke(r Revocation) error {
 	next := m.current.Load().living(now)
 	next.put(what, how)
 	if next.len() > m.limit {
-		return ErrRevocationsFull
+		return ErrTokenRevocationsFull
 	}
 	m.exchange(next)
 	return m.journal.add(next, what, how)
@@ -187,12 +187,12 @@ func (m *MemoryRevocations) revoke(r Revocation) error {
 
 // Len is the number of revocations held, with some that are over: what counts against
 // Limit.
-func (m *MemoryRevocations) Len() int { return m.current.Load().len() }
+func (m *MemoryTokenRevocations) Len() int { return m.current.Load().len() }
 
 // RecoveryError says why it was not known at a start which tokens had been revoked, so that all
 // issued before it are refused, in words for the log. It is nil once these have expired,
 // and when it was known.
-func (m *MemoryRevocations) RecoveryError() error {
+func (m *MemoryTokenRevocations) RecoveryError() error {
 	s := m.current.Load()
 	if s == nil || s.reaches[everyone()].until <= time.Now().Unix() {
 		return nil
@@ -203,10 +203,10 @@ func (m *MemoryRevocations) RecoveryError() error {
 }
 
 // Lost is an error when the folder is not at its path any more, or its lock was removed. Until it is back,
-// revocations hold in this process alone, and [MemoryRevocations.Revoke] says so: none is written, above all
+// revocations hold in this process alone, and [MemoryTokenRevocations.Revoke] says so: none is written, above all
 // into no folder that has taken its place. The first one after that is written with all of them. It is nil when
 // nothing is kept.
-func (m *MemoryRevocations) Lost() error {
+func (m *MemoryTokenRevocations) Lost() error {
 	if m.journal == nil {
 		return nil
 	}
@@ -214,9 +214,9 @@ func (m *MemoryRevocations) Lost() error {
 }
 
 // Close lets go of the folder. Checks go on to be answered; revocations are refused
-// with [ErrRevocationsClosed]. There is nothing left to write, so a process that is
+// with [ErrTokenRevocationsClosed]. There is nothing left to write, so a process that is
 // killed instead loses nothing.
-func (m *MemoryRevocations) Close() error {
+func (m *MemoryTokenRevocations) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {

@@ -86,7 +86,7 @@ func (r reach) over(at instant) bool { return r.until <= at.wall && r.held <= at
 // reachOf counts from now. What would be over when all tokens have expired is kept for
 // a while longer, so that a clock that is set back within [clockMargin] brings no
 // revoked token back to life.
-func reachOf(r Revocation, now time.Time) reach {
+func reachOf(r TokenRevocation, now time.Time) reach {
 	longest := now.Add(MaxLifetime)
 	if r.TokenID == "" {
 		return reach{through: now.Unix(), until: keepUntil(longest)}

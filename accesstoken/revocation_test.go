@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/accesstoken/revocationtest"
+	"github.com/waybill-token/waybill/accesstoken/accesstokentest"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -22,9 +22,9 @@ const (
 	theirs = ishare.PartyID("did:ishare:EU.NL.NTRNL-10000001")
 )
 
-func openRevocations(tb testing.TB, c accesstoken.RevocationConfig) *accesstoken.MemoryRevocations {
+func openRevocations(tb testing.TB, c accesstoken.TokenRevocationConfig) *accesstoken.MemoryTokenRevocations {
 	tb.Helper()
-	m, err := accesstoken.OpenRevocations(c)
+	m, err := accesstoken.OpenTokenRevocations(c)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -38,19 +38,19 @@ func openRevocations(tb testing.TB, c accesstoken.RevocationConfig) *accesstoken
 
 func TestMemoryConforms(t *testing.T) {
 	t.Run("kept", func(t *testing.T) {
-		revocationtest.Run(t, func(t *testing.T) accesstoken.Revocations {
-			return openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), NoHistory: true})
+		accesstokentest.Run(t, func(t *testing.T) accesstoken.TokenRevocations {
+			return openRevocations(t, accesstoken.TokenRevocationConfig{Dir: t.TempDir(), NoHistory: true})
 		})
 	})
 	t.Run("not kept", func(t *testing.T) {
-		revocationtest.Run(t, func(t *testing.T) accesstoken.Revocations {
-			return openRevocations(t, accesstoken.RevocationConfig{})
+		accesstokentest.Run(t, func(t *testing.T) accesstoken.TokenRevocations {
+			return openRevocations(t, accesstoken.TokenRevocationConfig{})
 		})
 	})
 }
 
 // issuerWith makes an issuer that asks the store.
-func issuerWith(tb testing.TB, revoked accesstoken.RevocationChecker) *accesstoken.Issuer {
+func issuerWith(tb testing.TB, revoked accesstoken.TokenRevocationChecker) *accesstoken.Issuer {
 	tb.Helper()
 	keys, err := accesstoken.OpenKeys(filepath.Join(tb.TempDir(), "keys"), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -86,19 +86,23 @@ func wantCheck(t *testing.T, issuer *accesstoken.Issuer, token string, want erro
 // Whichever way a token is revoked, the check sees it at once, and a token that is
 // issued afterwards is good.
 func TestCheckSeesRevocations(t *testing.T) {
-	for name, revocation := range map[string]func(*accesstoken.Claims) accesstoken.Revocation{
-		"token": func(c *accesstoken.Claims) accesstoken.Revocation {
-			return accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}
+	for name, revocation := range map[string]func(*accesstoken.Claims) accesstoken.TokenRevocation{
+		"token": func(c *accesstoken.Claims) accesstoken.TokenRevocation {
+			return accesstoken.TokenRevocation{TokenID: c.ID, Expires: c.Expires}
 		},
-		"party":  func(c *accesstoken.Claims) accesstoken.Revocation { return accesstoken.Revocation{Party: c.Party} },
-		"client": func(c *accesstoken.Claims) accesstoken.Revocation { return accesstoken.Revocation{Party: c.Client} },
-		"certificate": func(c *accesstoken.Claims) accesstoken.Revocation {
-			return accesstoken.Revocation{Thumbprint: c.Thumbprint}
+		"party": func(c *accesstoken.Claims) accesstoken.TokenRevocation {
+			return accesstoken.TokenRevocation{Party: c.Party}
+		},
+		"client": func(c *accesstoken.Claims) accesstoken.TokenRevocation {
+			return accesstoken.TokenRevocation{Party: c.Client}
+		},
+		"certificate": func(c *accesstoken.Claims) accesstoken.TokenRevocation {
+			return accesstoken.TokenRevocation{Thumbprint: c.Thumbprint}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), NoHistory: true})
+				store := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: t.TempDir(), NoHistory: true})
 				issuer := issuerWith(t, store)
 				token, claims := issueTo(t, issuer)
 				wantCheck(t, issuer, token, nil)
@@ -121,10 +125,10 @@ func TestCheckSeesRevocations(t *testing.T) {
 // A token of the second in which its party is revoked may be from before.
 func TestTheSecondOfTheRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := openRevocations(t, accesstoken.RevocationConfig{})
+		store := openRevocations(t, accesstoken.TokenRevocationConfig{})
 		issuer := issuerWith(t, store)
 		time.Sleep(100 * time.Millisecond)
-		if err := store.Revoke(t.Context(), accesstoken.Revocation{Party: theirs}); err != nil {
+		if err := store.Revoke(t.Context(), accesstoken.TokenRevocation{Party: theirs}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -177,15 +181,15 @@ func TestOnlyGoodTokensAreLookedUp(t *testing.T) {
 
 // reopen ends a life and begins the next; after a crash nothing was closed, and only
 // the lock is gone.
-func reopen(t *testing.T, m *accesstoken.MemoryRevocations, dir string) *accesstoken.MemoryRevocations {
+func reopen(t *testing.T, m *accesstoken.MemoryTokenRevocations, dir string) *accesstoken.MemoryTokenRevocations {
 	t.Helper()
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+	return openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true})
 }
 
-func revokedIn(t *testing.T, m accesstoken.RevocationChecker, c *accesstoken.Claims) bool {
+func revokedIn(t *testing.T, m accesstoken.TokenRevocationChecker, c *accesstoken.Claims) bool {
 	t.Helper()
 	revoked, err := m.Revoked(t.Context(), c)
 	if err != nil {
@@ -200,10 +204,10 @@ func claimsOf(id string, issued time.Time) *accesstoken.Claims {
 
 func TestRevocationsSurviveARestart(t *testing.T) {
 	dir := t.TempDir()
-	m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+	m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true})
 	now := time.Now()
 	one, all := claimsOf("ONE", now.Add(time.Hour)), claimsOf("ALL", now.Add(-time.Hour))
-	for _, r := range []accesstoken.Revocation{{TokenID: "ONE", Expires: now.Add(2 * time.Hour)}, {Party: theirs}} {
+	for _, r := range []accesstoken.TokenRevocation{{TokenID: "ONE", Expires: now.Add(2 * time.Hour)}, {Party: theirs}} {
 		if err := m.Revoke(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
@@ -224,21 +228,21 @@ func TestRevocationsSurviveARestart(t *testing.T) {
 
 func TestOneProcessAtATime(t *testing.T) {
 	dir := t.TempDir()
-	openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
-	if _, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, NoHistory: true}); !errors.Is(err, accesstoken.ErrRevocationsInUse) {
+	openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true})
+	if _, err := accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true}); !errors.Is(err, accesstoken.ErrTokenRevocationsInUse) {
 		t.Errorf("a second store: %v", err)
 	}
 }
 
 func TestClosedStore(t *testing.T) {
-	m := openRevocations(t, accesstoken.RevocationConfig{Dir: t.TempDir(), NoHistory: true})
-	if err := m.Revoke(t.Context(), accesstoken.Revocation{TokenID: "A"}); err != nil {
+	m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: t.TempDir(), NoHistory: true})
+	if err := m.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: "A"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Revoke(t.Context(), accesstoken.Revocation{TokenID: "B"}); !errors.Is(err, accesstoken.ErrRevocationsClosed) {
+	if err := m.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: "B"}); !errors.Is(err, accesstoken.ErrTokenRevocationsClosed) {
 		t.Errorf("a revocation after the end: %v", err)
 	}
 	if !revokedIn(t, m, claimsOf("A", time.Now())) {
@@ -249,14 +253,14 @@ func TestClosedStore(t *testing.T) {
 // A store that is full refuses and forgets nothing; what is over makes room.
 func TestFullStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := openRevocations(t, accesstoken.RevocationConfig{Limit: 2})
+		m := openRevocations(t, accesstoken.TokenRevocationConfig{Limit: 2})
 		revoke := func(id string, life time.Duration) error {
-			return m.Revoke(t.Context(), accesstoken.Revocation{TokenID: id, Expires: time.Now().Add(life)})
+			return m.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: id, Expires: time.Now().Add(life)})
 		}
 		if err := errors.Join(revoke("A", time.Minute), revoke("B", 10*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
-		if err := revoke("C", time.Hour); !errors.Is(err, accesstoken.ErrRevocationsFull) {
+		if err := revoke("C", time.Hour); !errors.Is(err, accesstoken.ErrTokenRevocationsFull) {
 			t.Errorf("one too many: %v", err)
 		}
 		if err := revoke("A", time.Hour); err != nil {
@@ -266,7 +270,7 @@ func TestFullStore(t *testing.T) {
 			t.Error("one was forgotten")
 		}
 		time.Sleep(3 * time.Hour)
-		if err := revoke("C", time.Hour); !errors.Is(err, accesstoken.ErrRevocationsFull) {
+		if err := revoke("C", time.Hour); !errors.Is(err, accesstoken.ErrTokenRevocationsFull) {
 			t.Errorf("while the clock alone says that A is over: %v", err)
 		}
 		time.Sleep(accesstoken.MaxLifetime - time.Hour)
@@ -281,9 +285,9 @@ func TestFullStore(t *testing.T) {
 func TestRevocationsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		m := openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true})
+		m := openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true})
 		issued := time.Now()
-		for _, r := range []accesstoken.Revocation{{TokenID: "A", Expires: issued.Add(time.Hour)}, {Party: theirs}, {TokenID: "OLD", Expires: issued.Add(-3 * time.Hour)}} {
+		for _, r := range []accesstoken.TokenRevocation{{TokenID: "A", Expires: issued.Add(time.Hour)}, {Party: theirs}, {TokenID: "OLD", Expires: issued.Add(-3 * time.Hour)}} {
 			if err := m.Revoke(t.Context(), r); err != nil {
 				t.Fatal(err)
 			}
@@ -305,7 +309,7 @@ func TestRevocationsEnd(t *testing.T) {
 func revocationsPath(dir string) string { return filepath.Join(dir, "revocations") }
 
 func TestRevokedWhileChecked(t *testing.T) {
-	m := openRevocations(t, accesstoken.RevocationConfig{})
+	m := openRevocations(t, accesstoken.TokenRevocationConfig{})
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	for range 4 {
@@ -322,7 +326,7 @@ func TestRevokedWhileChecked(t *testing.T) {
 	}
 	for i := range 500 {
 		id := strings.Repeat("A", 1+i%100)
-		if err := m.Revoke(t.Context(), accesstoken.Revocation{TokenID: id}); err != nil {
+		if err := m.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: id}); err != nil {
 			t.Error(err)
 		}
 		if !revokedIn(t, m, claimsOf(id, time.Now())) {
@@ -338,10 +342,10 @@ func TestRevocationsThatCannotOpen(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]accesstoken.RevocationConfig{
+	for name, c := range map[string]accesstoken.TokenRevocationConfig{
 		"a file for a folder": {Dir: file}, "a negative limit": {Limit: -1},
 	} {
-		if m, err := accesstoken.OpenRevocations(c); err == nil || m != nil {
+		if m, err := accesstoken.OpenTokenRevocations(c); err == nil || m != nil {
 			t.Errorf("%s: %v, %v", name, m, err)
 		}
 	}
@@ -349,22 +353,22 @@ func TestRevocationsThatCannotOpen(t *testing.T) {
 	if err := os.Mkdir(revocationsPath(dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: dir, NoHistory: true}); err == nil {
+	if _, err := accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true}); err == nil {
 		t.Error("a folder in the place of the file")
 	}
 	if err := os.Remove(revocationsPath(dir)); err != nil {
 		t.Fatal(err)
 	}
-	openRevocations(t, accesstoken.RevocationConfig{Dir: dir, NoHistory: true}) // the failed try has let go of the lock
+	openRevocations(t, accesstoken.TokenRevocationConfig{Dir: dir, NoHistory: true}) // the failed try has let go of the lock
 }
 
 // BenchmarkRevoked is what each check of a token pays.
 func BenchmarkRevoked(b *testing.B) {
 	for name, n := range map[string]int{"empty": 0, "1000": 1000} {
 		b.Run(name, func(b *testing.B) {
-			m := openRevocations(b, accesstoken.RevocationConfig{})
+			m := openRevocations(b, accesstoken.TokenRevocationConfig{})
 			for i := range n {
-				if err := m.Revoke(b.Context(), accesstoken.Revocation{TokenID: strings.Repeat("A", 1+i%100) + string(rune('a'+i/100))}); err != nil {
+				if err := m.Revoke(b.Context(), accesstoken.TokenRevocation{TokenID: strings.Repeat("A", 1+i%100) + string(rune('a'+i/100))}); err != nil {
 					b.Fatal(err)
 				}
 			}

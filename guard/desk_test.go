@@ -541,11 +541,11 @@ func FuzzDesks(f *testing.F) {
 // remembering is a store that refuses what a store must refuse.
 type remembering struct {
 	silent
-	got []accesstoken.Revocation
+	got []accesstoken.TokenRevocation
 }
 
-func (s *remembering) Revoke(ctx context.Context, r accesstoken.Revocation) error {
-	m, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{})
+func (s *remembering) Revoke(ctx context.Context, r accesstoken.TokenRevocation) error {
+	m, err := accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{})
 	if err != nil {
 		return err
 	}

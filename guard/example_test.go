@@ -69,7 +69,7 @@ func Example_proxy() {
 
 // Whoever runs the server can withdraw the tokens of a party.
 func Example_revocation() {
-	revocations, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{}) // with Dir, they outlive the process
+	revocations, err := accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{}) // with Dir, they outlive the process
 	if err != nil {
 		panic(err)
 	}
@@ -94,7 +94,7 @@ func Example_revocation() {
 	// Output: 200 access token is not valid: it was revoked
 }
 
-func exampleIssuer(revoked ...accesstoken.RevocationChecker) *accesstoken.Issuer {
+func exampleIssuer(revoked ...accesstoken.TokenRevocationChecker) *accesstoken.Issuer {
 	dir, err := os.MkdirTemp("", "keys")
 	if err != nil {
 		panic(err)

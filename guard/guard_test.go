@@ -44,7 +44,7 @@ func (silent) Revoked(context.Context, *accesstoken.Claims) (bool, error) {
 	return false, errors.New("no connection")
 }
 
-func (silent) Revoke(context.Context, accesstoken.Revocation) error {
+func (silent) Revoke(context.Context, accesstoken.TokenRevocation) error {
 	return errors.New("no connection")
 }
 

@@ -156,24 +156,24 @@ func TestEveryWay(t *testing.T) {
 		{"revoked", func(t *testing.T, s story) []string {
 			c, err := s.house.Check(t.Context(), s.token)
 			check(t, err)
-			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}))
+			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: c.ID, Expires: c.Expires}))
 			return []string{"Bearer " + s.token}
 		}, nil, "GET", 401, "invalid_token"},
 		{"another token is revoked", func(t *testing.T, s story) []string {
-			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.Revocation{TokenID: "ANOTHER"}))
+			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: "ANOTHER"}))
 			return []string{"Bearer " + s.token}
 		}, nil, "GET", 200, ""},
 		{"party revoked", func(t *testing.T, s story) []string {
-			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.Revocation{Party: consumer}))
+			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.TokenRevocation{Party: consumer}))
 			return []string{"Bearer " + s.token}
 		}, nil, "GET", 401, "invalid_token"},
 		{"party revoked, token from after", func(t *testing.T, s story) []string {
-			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.Revocation{Party: consumer}))
+			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.TokenRevocation{Party: consumer}))
 			time.Sleep(time.Second)
 			return []string{"Bearer " + s.house.token(t, "iSHARE")}
 		}, nil, "GET", 200, ""},
 		{"certificate revoked", func(t *testing.T, s story) []string {
-			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.Revocation{Thumbprint: certificate}))
+			check(t, s.house.revocations.Revoke(t.Context(), accesstoken.TokenRevocation{Thumbprint: certificate}))
 			return []string{"Bearer " + s.token}
 		}, nil, "GET", 401, "invalid_token"},
 	}

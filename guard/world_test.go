@@ -32,14 +32,14 @@ var quiet = slog.New(slog.DiscardHandler)
 // A house has tokens of its own, and forgets revocations when it ends.
 type house struct {
 	*accesstoken.Issuer
-	revocations *accesstoken.MemoryRevocations
+	revocations *accesstoken.MemoryTokenRevocations
 }
 
 func newHouse(tb testing.TB) *house {
 	tb.Helper()
 	keys, err := accesstoken.OpenKeys(tb.TempDir(), quiet)
 	check(tb, err)
-	revocations, err := accesstoken.OpenRevocations(accesstoken.RevocationConfig{})
+	revocations, err := accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{})
 	check(tb, err)
 	issuer, err := accesstoken.New(accesstoken.Config{Party: provider, Lifetime: time.Hour, Keys: keys, Revoked: revocations})
 	check(tb, err)

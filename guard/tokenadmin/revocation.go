@@ -35,7 +35,7 @@ import (
 //
 // Unlike in the RFC, it is not the client but the server's operator who revokes, and any
 // token. To lock a party out, see to it first that it gets no new tokens.
-func NewRevocation(c Config, revocations accesstoken.Revocations) (http.Handler, error) {
+func NewRevocation(c Config, revocations accesstoken.TokenRevocations) (http.Handler, error) {
 	d, err := newHandler("revocation", c)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func NewRevocation(c Config, revocations accesstoken.Revocations) (http.Handler,
 	return d, nil
 }
 
-func (d *handler) revoke(w http.ResponseWriter, q *inquiry, revocations accesstoken.Revocations) error {
+func (d *handler) revoke(w http.ResponseWriter, q *inquiry, revocations accesstoken.TokenRevocations) error {
 	asked, err := d.asked(q)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (d *handler) revoke(w http.ResponseWriter, q *inquiry, revocations accessto
 	return nil
 }
 
-func (d *handler) keep(q *inquiry, revocation accesstoken.Revocation, revocations accesstoken.Revocations) error {
+func (d *handler) keep(q *inquiry, revocation accesstoken.TokenRevocation, revocations accesstoken.TokenRevocations) error {
 	if err := revocations.Revoke(q.Context(), revocation); err != nil {
 		return refusedRevocation(err)
 	}
@@ -77,7 +77,7 @@ func (d *handler) keep(q *inquiry, revocation accesstoken.Revocation, revocation
 
 // keepCanonical revokes what a party got under other identifiers than this one. It comes second, so
 // that whoever cannot be asked does not keep us from the first.
-func (d *handler) keepCanonical(q *inquiry, id ishare.PartyID, revocations accesstoken.Revocations) error {
+func (d *handler) keepCanonical(q *inquiry, id ishare.PartyID, revocations accesstoken.TokenRevocations) error {
 	if id == "" || d.config.Canonical == nil {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (d *handler) keepCanonical(q *inquiry, id ishare.PartyID, revocations acces
 	case canonical == id:
 		return nil
 	}
-	return d.keep(q, accesstoken.Revocation{Party: canonical}, revocations)
+	return d.keep(q, accesstoken.TokenRevocation{Party: canonical}, revocations)
 }
 
 // What cannot be done, in sentences for the client.
@@ -99,14 +99,14 @@ const (
 
 // refusedRevocation tells a request that makes no sense from a store that fails.
 func refusedRevocation(err error) error {
-	if errors.Is(err, accesstoken.ErrRevocation) {
+	if errors.Is(err, accesstoken.ErrTokenRevocation) {
 		return rule.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)
 	}
 	return &undoneError{notKept, err}
 }
 
 // asked is what to revoke, or nil when there is nothing left to revoke.
-func (d *handler) asked(q *inquiry) (*accesstoken.Revocation, error) {
+func (d *handler) asked(q *inquiry) (*accesstoken.TokenRevocation, error) {
 	var names []string
 	for _, name := range []string{"token", "token_id", "party_id", "certificate"} {
 		if q.value(name) != "" {
@@ -121,7 +121,7 @@ func (d *handler) asked(q *inquiry) (*accesstoken.Revocation, error) {
 	case names[0] == "token":
 		return d.tokenAsked(q, q.value("token"))
 	}
-	return &accesstoken.Revocation{
+	return &accesstoken.TokenRevocation{
 		TokenID: q.value("token_id"), Party: ishare.PartyID(q.value("party_id")), Thumbprint: thumbprint(q.value("certificate")),
 	}, nil
 }
@@ -129,11 +129,11 @@ func (d *handler) asked(q *inquiry) (*accesstoken.Revocation, error) {
 // thumbprint takes a fingerprint also as openssl prints it.
 func thumbprint(text string) string { return strings.ToLower(strings.ReplaceAll(text, ":", "")) }
 
-func (d *handler) tokenAsked(q *inquiry, token string) (*accesstoken.Revocation, error) {
+func (d *handler) tokenAsked(q *inquiry, token string) (*accesstoken.TokenRevocation, error) {
 	c, err := bearer.Check(q.Context(), d.config.Checker, token)
 	switch {
 	case err == nil:
-		return &accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}, nil
+		return &accesstoken.TokenRevocation{TokenID: c.ID, Expires: c.Expires}, nil
 	case bearer.IsInvalid(err):
 		return nil, nil
 	}

@@ -267,7 +267,7 @@ func (c *Preflight) revocations() {
 	if err != nil || replay.InUse(replayFolder(c.Config)) {
 		return // the first is told of the keys
 	}
-	doubt, err := accesstoken.CheckRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(c.Config), NoHistory: !served})
+	doubt, err := accesstoken.CheckTokenRevocations(accesstoken.TokenRevocationConfig{Dir: revocationsFolder(c.Config), NoHistory: !served})
 	c.add("data", err, "Have the folder be readable by the user that runs the server.")
 	if doubt != nil {
 		c.warn("data", fmt.Sprintf("a start would refuse all access tokens that were issued before it, as they may have been revoked: %v", doubt),

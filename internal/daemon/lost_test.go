@@ -147,7 +147,7 @@ func TestRevocationsOfAnother(t *testing.T) {
 	revoke(tokens[0], http.StatusOK)
 	folder := filepath.Join(dir, "data", "revocations")
 	rename(t, folder, folder+".moved")
-	other := daemon.Must(accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: folder, NoHistory: true}))(t)
+	other := daemon.Must(accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder, NoHistory: true}))(t)
 	before := tree(t, folder)
 	s.Look(t.Context())
 	if p := s.problem(t, "data"); p != "another folder has taken the place of "+folder {

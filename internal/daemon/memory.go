@@ -19,9 +19,9 @@ import (
 // A memory is what a server must not forget: it stays when the configuration is
 // exchanged, and outlives the process in the data folder.
 type memory struct {
-	folder  *durable.Place                 // in which the others have their own
-	used    *replay.Memory                 // assertions
-	revoked *accesstoken.MemoryRevocations // access tokens
+	folder  *durable.Place                      // in which the others have their own
+	used    *replay.Memory                      // assertions
+	revoked *accesstoken.MemoryTokenRevocations // access tokens
 }
 
 func openMemory(cfg *config.Config, newborn bool) (*memory, error) {
@@ -57,7 +57,7 @@ func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("replay memory: %w", err)
 	}
-	m.revoked, err = accesstoken.OpenRevocations(accesstoken.RevocationConfig{Dir: revocationsFolder(cfg), NoHistory: !served})
+	m.revoked, err = accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: revocationsFolder(cfg), NoHistory: !served})
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}

@@ -1,6 +1,6 @@
-// Package revocationtest is the conformance suite of [accesstoken.Revocations]: what every
+// Package accesstokentest is the conformance suite of [accesstoken.TokenRevocations]: what every
 // store must do, whatever keeps its revocations.
-package revocationtest
+package accesstokentest
 
 import (
 	"context"
@@ -19,11 +19,11 @@ import (
 // Run tests the stores that open makes, one for each case. They must have room for a
 // thousand revocations. They may hold others, and may be one and the same: every case
 // uses tokens, parties and certificates that nobody used before.
-func Run(t *testing.T, open func(t *testing.T) accesstoken.Revocations) {
+func Run(t *testing.T, open func(t *testing.T) accesstoken.TokenRevocations) {
 	t.Helper()
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
-			if err := c.check(&subject{Revocations: open(t), ctx: t.Context()}); err != nil {
+			if err := c.check(&subject{TokenRevocations: open(t), ctx: t.Context()}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -56,7 +56,7 @@ func cases() []testCase {
 
 // subject is a store under test.
 type subject struct {
-	accesstoken.Revocations
+	accesstoken.TokenRevocations
 	ctx context.Context
 }
 
@@ -98,7 +98,7 @@ func untouched(s *subject) error { return s.want(false, fresh(), "a token") }
 func oneToken(s *subject) error {
 	c := fresh()
 	return errors.Join(
-		s.Revoke(s.ctx, accesstoken.Revocation{TokenID: c.ID, Expires: c.Expires}),
+		s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: c.ID, Expires: c.Expires}),
 		s.want(true, c, "the token"),
 		s.want(true, withIssued(c, c.Issued.Add(20*time.Minute)), "the token, issued by a clock that runs ahead"),
 		s.want(false, sibling(c, 0), "another token of the party"),
@@ -113,16 +113,16 @@ func withIssued(c *accesstoken.Claims, issued time.Time) *accesstoken.Claims {
 
 func unknownExpiry(s *subject) error {
 	c := fresh()
-	return errors.Join(s.Revoke(s.ctx, accesstoken.Revocation{TokenID: c.ID}), s.want(true, c, "the token"))
+	return errors.Join(s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: c.ID}), s.want(true, c, "the token"))
 }
 
 // expired need not be remembered, and is no error.
 func expired(s *subject) error {
-	return s.Revoke(s.ctx, accesstoken.Revocation{TokenID: fresh().ID, Expires: time.Now().Add(-48 * time.Hour)})
+	return s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: fresh().ID, Expires: time.Now().Add(-48 * time.Hour)})
 }
 
 // cutOff is what revoking all tokens that were issued so far means.
-func (s *subject) cutOff(r accesstoken.Revocation, c *accesstoken.Claims) error {
+func (s *subject) cutOff(r accesstoken.TokenRevocation, c *accesstoken.Claims) error {
 	return errors.Join(
 		s.want(false, c, "before it"),
 		s.Revoke(s.ctx, r),
@@ -135,17 +135,17 @@ func (s *subject) cutOff(r accesstoken.Revocation, c *accesstoken.Claims) error 
 
 func party(s *subject) error {
 	c := fresh()
-	return s.cutOff(accesstoken.Revocation{Party: c.Party}, c)
+	return s.cutOff(accesstoken.TokenRevocation{Party: c.Party}, c)
 }
 
 func alias(s *subject) error {
 	c := fresh()
-	return s.cutOff(accesstoken.Revocation{Party: c.Client}, c)
+	return s.cutOff(accesstoken.TokenRevocation{Party: c.Client}, c)
 }
 
 func certificate(s *subject) error {
 	c := fresh()
-	return s.cutOff(accesstoken.Revocation{Thumbprint: c.Thumbprint}, c)
+	return s.cutOff(accesstoken.TokenRevocation{Thumbprint: c.Thumbprint}, c)
 }
 
 // kinds uses one text as a token id and as a thumbprint.
@@ -153,9 +153,9 @@ func kinds(s *subject) error {
 	c, other := fresh(), fresh()
 	other.ID = c.Thumbprint
 	return errors.Join(
-		s.Revoke(s.ctx, accesstoken.Revocation{Thumbprint: c.Thumbprint}),
+		s.Revoke(s.ctx, accesstoken.TokenRevocation{Thumbprint: c.Thumbprint}),
 		s.want(false, other, "a token whose id is a thumbprint"),
-		s.Revoke(s.ctx, accesstoken.Revocation{TokenID: other.ID}),
+		s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: other.ID}),
 		s.want(true, other, "the same, revoked"),
 		s.want(false, sibling(other, 0), "another token of that party"),
 	)
@@ -163,7 +163,7 @@ func kinds(s *subject) error {
 
 func again(s *subject) error {
 	c := fresh()
-	r := accesstoken.Revocation{Party: c.Party}
+	r := accesstoken.TokenRevocation{Party: c.Party}
 	return errors.Join(s.Revoke(s.ctx, r), s.Revoke(s.ctx, r), s.want(true, c, "a token"))
 }
 
@@ -175,7 +175,7 @@ func many(s *subject) error {
 	for i := range n {
 		tokens[i] = fresh()
 		group.Go(func() {
-			err := s.Revoke(s.ctx, accesstoken.Revocation{TokenID: tokens[i].ID, Expires: tokens[i].Expires})
+			err := s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: tokens[i].ID, Expires: tokens[i].Expires})
 			atOnce[i] = errors.Join(err, s.want(true, tokens[i], "a token as soon as it is revoked"))
 		})
 	}
@@ -189,7 +189,7 @@ func many(s *subject) error {
 
 func unusable(s *subject) error {
 	var errs []error
-	for name, r := range map[string]accesstoken.Revocation{
+	for name, r := range map[string]accesstoken.TokenRevocation{
 		"nothing":                 {},
 		"only an expiry":          {Expires: time.Now()},
 		"two of them":             {TokenID: "A", Party: "urn:a"},
@@ -204,8 +204,8 @@ func unusable(s *subject) error {
 		"a token id too long":     {TokenID: strings.Repeat("a", 1000)},
 		"a token id in two lines": {TokenID: "a\nb"},
 	} {
-		if err := s.Revoke(s.ctx, r); !errors.Is(err, accesstoken.ErrRevocation) {
-			errs = append(errs, fmt.Errorf("%s: %w, want ErrRevocation", name, orNil(err)))
+		if err := s.Revoke(s.ctx, r); !errors.Is(err, accesstoken.ErrTokenRevocation) {
+			errs = append(errs, fmt.Errorf("%s: %w, want ErrTokenRevocation", name, orNil(err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -222,7 +222,7 @@ func orNil(err error) error {
 func cancelled(s *subject) error {
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	if err := s.Revoke(ctx, accesstoken.Revocation{Party: fresh().Party}); !errors.Is(err, context.Canceled) {
+	if err := s.Revoke(ctx, accesstoken.TokenRevocation{Party: fresh().Party}); !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("a cancelled revocation: %w, want context.Canceled", orNil(err))
 	}
 	return nil
