@@ -43,7 +43,7 @@ type Report struct {
 	// Findings holds every rule of the catalogue in its order.
 	Findings []Finding
 	// What could be read of the assertion, true or not.
-	Sighting     UnverifiedInfo
+	Unverified   UnverifiedInfo
 	Certificates []*x509.Certificate
 	Party        *ishare.Party
 	// Chain is set when the certificates are trusted and the signature holds.
@@ -79,7 +79,7 @@ func (e *explanation) walk(ctx context.Context, compact string) {
 	o, headerErr := e.v.open(token, e.trail)
 	if headerErr == nil {
 		e.seen.Certificates = o.certificates
-		e.seen.Sighting.certificate(o)
+		e.seen.Unverified.certificate(o)
 	}
 	id := e.hear(token)
 	if headerErr != nil {
@@ -97,7 +97,7 @@ func (e *explanation) hear(token *jws.Token) ishare.PartyID {
 	if err != nil {
 		return ""
 	}
-	e.seen.Sighting.claims(claimed)
+	e.seen.Unverified.claims(claimed)
 	iss, _ := text(claimed.Iss)
 	id, _ := ishare.ParsePartyID(iss)
 	_, _ = e.v.judgeClaims(claimed, id, e.at, e.trail) // the trail has it

@@ -148,9 +148,9 @@ func TestExplainOfAGoodAssertion(t *testing.T) {
 			if got := outcomes(t, r); len(got) != 0 {
 				t.Errorf("did not pass: %v", got)
 			}
-			if r.Party != w.registry.records[client] || len(r.Certificates) != 4 || r.Sighting.Issuer != string(client) ||
-				r.Sighting.Thumbprint != ishare.Thumbprint(w.seal.Certificate().Raw) || r.Sighting.JTIHash == "" {
-				t.Errorf("what was seen: %+v, %d certificates, party %v", r.Sighting, len(r.Certificates), r.Party)
+			if r.Party != w.registry.records[client] || len(r.Certificates) != 4 || r.Unverified.Issuer != string(client) ||
+				r.Unverified.Thumbprint != ishare.Thumbprint(w.seal.Certificate().Raw) || r.Unverified.JTIHash == "" {
+				t.Errorf("what was seen: %+v, %d certificates, party %v", r.Unverified, len(r.Certificates), r.Party)
 			}
 		}
 		if v.Remembered() != 0 {

@@ -20,13 +20,13 @@ const (
 	LookupInterval = time.Second
 )
 
-// A MeteredSource is a [PartySource], perhaps a [FreshSource], that answers from memory when it can, and has
-// to ask somebody else when it cannot. Its methods are those of the two, but they call may, in the goroutine
-// of the caller, before somebody else is asked on account of this call for a party that is not in memory, or is to be
-// fresh. They return the error of may, and ask nobody then.
+// A MeteredSource is a [FreshSource] that lets the verifier decide whether a call may go out to somebody else, such
+// as a Participant Registry. Its methods are those of FreshSource, but they call may, in the goroutine of the caller,
+// before this call has somebody else asked: for a party that is not in memory, or for a fresh record. When may
+// returns an error, they return it and ask nobody. A [Verifier] looks for this interface in [Config].Parties.
 type MeteredSource interface {
 	PartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error)
-	FreshIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error)
+	FreshPartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error)
 }
 
 // shares are what is left to each seal, by its thumbprint.
@@ -102,9 +102,9 @@ func (v *Verifier) admitAfresh(ctx context.Context, id ishare.PartyID, p *proof,
 	var err error
 	switch source := v.config.Parties.(type) {
 	case MeteredSource:
-		party, err = v.atShare(p, at, func(may func() error) (*ishare.Party, error) { return source.FreshIf(ctx, id, may) })
+		party, err = v.atShare(p, at, func(may func() error) (*ishare.Party, error) { return source.FreshPartyIf(ctx, id, may) })
 	case FreshSource:
-		party, err = source.Fresh(ctx, id)
+		party, err = source.FreshParty(ctx, id)
 	default:
 		return nil, refusal
 	}

@@ -25,10 +25,10 @@ func (m *metered) PartyIf(ctx context.Context, id ishare.PartyID, may func() err
 	if party, ok := m.remembered[id]; ok {
 		return party, nil
 	}
-	return m.FreshIf(ctx, id, may)
+	return m.FreshPartyIf(ctx, id, may)
 }
 
-func (m *metered) FreshIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
+func (m *metered) FreshPartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
 	if err := may(); err != nil {
 		return nil, err
 	}

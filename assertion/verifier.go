@@ -33,10 +33,13 @@ type PartySource interface {
 	Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
 }
 
-// A FreshSource is a [PartySource] that answers from memory, and can be asked past
-// it. Before a party is refused by a record from memory, it is.
+// A FreshSource is a [PartySource] that may answer from memory, and can be asked for a record that was
+// obtained just now. Before a party is refused by a record of its, the rules are applied again to a fresh one: the party
+// may have renewed its compliance or its certificate a moment ago. A [Verifier] looks for this interface
+// in [Config].Parties.
 type FreshSource interface {
-	Fresh(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
+	PartySource
+	FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
 }
 
 // A Gate bounds work. Enter takes a place, for which it may wait a short time, or returns why there is none. After
@@ -66,8 +69,8 @@ type Config struct {
 	Audience []ishare.PartyID
 	// Trust judges certificate chains.
 	Trust *trust.Validator
-	// Parties knows the participants. What it is asked for is bounded for each seal if it is a
-	// [MeteredSource].
+	// Parties knows the participants. Two more interfaces are looked for in it: a [FreshSource] is asked
+	// again before a party is refused, and what a [MeteredSource] is asked for is bounded for each seal.
 	Parties PartySource
 	// Revocation knows which certificates are revoked.
 	Revocation RevocationChecker

@@ -776,7 +776,7 @@ func TestNewVerifierRefuses(t *testing.T) {
 	})
 }
 
-func TestSighting(t *testing.T) {
+func TestUnverifiedInfo(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v := w.verifier(t)
 		thumbprint := ishare.Thumbprint(w.seal.Certificate().Raw)

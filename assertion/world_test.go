@@ -194,7 +194,7 @@ type remembering struct {
 	fresh registry
 }
 
-func (r *remembering) Fresh(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
+func (r *remembering) FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
 	return r.fresh.Party(ctx, id)
 }
 

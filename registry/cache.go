@@ -11,6 +11,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/ishare"
@@ -27,7 +28,7 @@ const (
 	aheadNumerator, aheadDenominator = 3, 4
 	// unknownMemory is how long it is remembered that there is no such party.
 	unknownMemory = 30 * time.Second
-	// freshEnough is how old a record may be that [Cache.Fresh] returns.
+	// freshEnough is how old a record may be that [Cache.FreshParty] returns.
 	freshEnough = 3 * time.Second
 	// patience is how long a caller waits for a new record who has an older one to use.
 	patience = 1500 * time.Millisecond
@@ -166,6 +167,12 @@ type memory[T any] struct {
 	moment
 }
 
+// A verifier finds by these that a cache can be asked for fresh records, and bounded in what it asks for.
+var (
+	_ assertion.FreshSource   = (*Cache)(nil)
+	_ assertion.MeteredSource = (*Cache)(nil)
+)
+
 // Party returns the record of the party that goes by id. The record is shared by all
 // callers and must not be changed.
 //
@@ -225,18 +232,18 @@ func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record memory[*
 	return record.value, nil
 }
 
-// Fresh returns a record that is some three seconds old at most, for whoever is about
+// FreshParty returns a record that is some three seconds old at most, for whoever is about
 // to refuse a party by an older one. So a party is asked for once in three
 // seconds, however often it is refused.
 //
 // The errors are those of [Cache.Party]; no stale record is used.
-func (c *Cache) Fresh(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
-	return c.FreshIf(ctx, id, always)
+func (c *Cache) FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
+	return c.FreshPartyIf(ctx, id, always)
 }
 
-// FreshIf is [Cache.Fresh], but may is called first when the source has to be asked, as by
+// FreshPartyIf is [Cache.FreshParty], but may is called first when the source has to be asked, as by
 // [Cache.PartyIf]: whoever signs in the name of others has them all asked for.
-func (c *Cache) FreshIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
+func (c *Cache) FreshPartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
 	return c.get(ctx, lookup{id, freshEnough, c.strangers}, may)
 }
 

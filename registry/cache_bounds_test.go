@@ -177,7 +177,7 @@ func TestCacheAsksWhetherItMay(t *testing.T) {
 			}
 			ask := cache.PartyIf
 			if c.fresh {
-				ask = cache.FreshIf
+				ask = cache.FreshPartyIf
 			}
 			before := s.questions()
 			if _, err := ask(t.Context(), "a:b", no); !errors.Is(err, c.want) || asked != c.asked {

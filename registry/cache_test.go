@@ -168,7 +168,7 @@ func TestCacheForgetsWhoIsNotInUse(t *testing.T) {
 	})
 }
 
-// What the source takes back is in force after Fresh, busy or not.
+// What the source takes back is in force after FreshParty, busy or not.
 func TestCacheNoticesWithinFresh(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, time.Minute, testFresh - 1, testFresh} {
 		synctest.Test(t, func(t *testing.T) {
@@ -452,9 +452,9 @@ func TestCacheFresh(t *testing.T) {
 		time.Sleep(freshEnough)
 		began := time.Now()
 		for time.Since(began) < 30*time.Second {
-			p, err := c.Fresh(t.Context(), "a:b")
+			p, err := c.FreshParty(t.Context(), "a:b")
 			if err != nil || p.Name == "1" {
-				t.Fatalf("Fresh = %v, %v", p, err)
+				t.Fatalf("FreshParty = %v, %v", p, err)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -464,15 +464,15 @@ func TestCacheFresh(t *testing.T) {
 		s.change(func(s *scripted) { s.err = errBroken })
 		time.Sleep(freshEnough)
 		for range 100 {
-			if p, err := c.Fresh(t.Context(), "a:b"); !errors.Is(err, errBroken) {
-				t.Fatalf("Fresh = %v, %v, want an error", p, err)
+			if p, err := c.FreshParty(t.Context(), "a:b"); !errors.Is(err, errBroken) {
+				t.Fatalf("FreshParty = %v, %v, want an error", p, err)
 			}
 		}
 		wantQuestions(t, s, 12)
 		wantRecord(t, c, "a:b", "11")
 		time.Sleep(failureMemory)
 		s.change(func(s *scripted) { s.err, s.unknown["a:b"] = nil, true })
-		if _, err := c.Fresh(t.Context(), "a:b"); !errors.Is(err, ErrUnknown) {
+		if _, err := c.FreshParty(t.Context(), "a:b"); !errors.Is(err, ErrUnknown) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -487,8 +487,8 @@ func TestCacheFreshCollapses(t *testing.T) {
 		var calls sync.WaitGroup
 		for range 1000 {
 			calls.Go(func() {
-				if p, err := c.Fresh(t.Context(), "a:b"); err != nil || p.Name != "2" {
-					t.Errorf("Fresh = %v, %v", p, err)
+				if p, err := c.FreshParty(t.Context(), "a:b"); err != nil || p.Name != "2" {
+					t.Errorf("FreshParty = %v, %v", p, err)
 				}
 			})
 		}
@@ -656,9 +656,9 @@ func TestCacheOverARegistrySuspension(t *testing.T) {
 		}
 		f.put(f.consumer("active"), consumerID)
 		time.Sleep(freshEnough)
-		p, err := c.Fresh(t.Context(), consumerID)
+		p, err := c.FreshParty(t.Context(), consumerID)
 		if err != nil || p.Compliant(time.Now()) != nil {
-			t.Errorf("Fresh = %+v, %v", p, err)
+			t.Errorf("FreshParty = %+v, %v", p, err)
 		}
 	})
 }

@@ -1,26 +1,27 @@
 package rule
 
-// A Check applies one rule to a subject: nil means that the rule holds.
+// A Check applies one rule to an input that was parsed before: nil means that the rule holds. A check judges and
+// never writes, so the order of checks decides which rejection comes first and nothing else.
 type Check[T any] struct {
 	Rule  *Rule
-	Apply func(subject T) *Rejection
+	Apply func(input T) *Rejection
 }
 
 // Evaluate applies checks in order and returns the first rejection, or nil when
 // every rule holds.
 //
-// Serving passes a nil trail, and the walk ends at the first refusal. Explaining
-// passes a trail: the walk goes on to tell of every rule, and still returns the
-// first rejection, so that a subject which failed cannot come out as judged well.
-func Evaluate[T any](trail *Trace, subject T, tests []Check[T]) error {
+// Serving passes a nil trace, and Evaluate ends at the first rejection. Explaining
+// passes a trace: all checks are applied and recorded. The result is still the
+// first rejection, so that an input which broke a rule cannot pass as accepted.
+func Evaluate[T any](trace *Trace, input T, checks []Check[T]) error {
 	var first *Rejection
-	for _, test := range tests {
-		rejection := test.Apply(subject)
-		trail.Record(test.Rule, rejection)
+	for _, check := range checks {
+		rejection := check.Apply(input)
+		trace.Record(check.Rule, rejection)
 		if rejection == nil {
 			continue
 		}
-		if trail == nil {
+		if trace == nil {
 			return rejection
 		}
 		if first == nil {
@@ -33,13 +34,13 @@ func Evaluate[T any](trail *Trace, subject T, tests []Check[T]) error {
 	return nil
 }
 
-// A Trace remembers the outcome of each rule for a person who wants to know them
-// all. A nil trail remembers nothing and is what serving uses.
+// A Trace records the outcome of each rule, for a person who wants to know them all. A nil
+// trace records nothing and is what serving uses.
 type Trace struct {
 	outcomes map[*Rule]*Rejection // nil rejection: the rule holds
 }
 
-// Record remembers that the rule was reached, and by what rejection it failed or,
+// Record records that the rule was applied, and by what rejection it failed or,
 // for nil, that it holds.
 func (t *Trace) Record(rule *Rule, rejection *Rejection) {
 	if t == nil {
@@ -51,12 +52,12 @@ func (t *Trace) Record(rule *Rule, rejection *Rejection) {
 	t.outcomes[rule] = rejection
 }
 
-// Outcome tells whether the rule was reached, and by what rejection it failed if
+// Outcome tells whether the rule was applied, and by what rejection it failed if
 // it did.
-func (t *Trace) Outcome(rule *Rule) (rejection *Rejection, reached bool) {
+func (t *Trace) Outcome(rule *Rule) (rejection *Rejection, applied bool) {
 	if t == nil {
 		return nil, false
 	}
-	rejection, reached = t.outcomes[rule]
-	return rejection, reached
+	rejection, applied = t.outcomes[rule]
+	return rejection, applied
 }

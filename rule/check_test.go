@@ -24,7 +24,7 @@ func limits(reached *[]string) []rule.Check[int] {
 	return []rule.Check[int]{atMost(rule.ClaimIss, 30), atMost(rule.ClaimSub, 10), atMost(rule.ClaimAud, 20)}
 }
 
-func TestJudgeStopsAtTheFirstRefusal(t *testing.T) {
+func TestEvaluateStopsAtTheFirstRefusal(t *testing.T) {
 	for _, test := range []struct {
 		subject int
 		reached []string
@@ -44,7 +44,7 @@ func TestJudgeStopsAtTheFirstRefusal(t *testing.T) {
 	}
 }
 
-func TestJudgeWithATrailGoesOnAndReturnsTheFirstRefusal(t *testing.T) {
+func TestEvaluateWithATraceGoesOnAndReturnsTheFirstRefusal(t *testing.T) {
 	for _, test := range []struct {
 		subject int
 		failing []*rule.Rule
@@ -56,18 +56,18 @@ func TestJudgeWithATrailGoesOnAndReturnsTheFirstRefusal(t *testing.T) {
 	} {
 		var (
 			reached []string
-			trail   rule.Trace
+			trace   rule.Trace
 			failing []*rule.Rule
 			first   *rule.Rule
 		)
-		err := rule.Evaluate(&trail, test.subject, limits(&reached))
+		err := rule.Evaluate(&trace, test.subject, limits(&reached))
 		if len(reached) != 3 {
 			t.Errorf("%d reached only %q", test.subject, reached)
 		}
 		for _, reason := range []*rule.Rule{rule.ClaimIss, rule.ClaimSub, rule.ClaimAud} {
-			rejection, reached := trail.Outcome(reason)
+			rejection, reached := trace.Outcome(reason)
 			if !reached {
-				t.Errorf("%d: the trail does not know %s", test.subject, reason.ID)
+				t.Errorf("%d: the trace does not know %s", test.subject, reason.ID)
 			}
 			if rejection != nil {
 				failing = append(failing, rejection.Rule)
@@ -99,33 +99,33 @@ func checkVerdict(t *testing.T, err error, want *rule.Rule) {
 	}
 }
 
-func TestJudgeWithoutTests(t *testing.T) {
+func TestEvaluateWithoutChecks(t *testing.T) {
 	if err := rule.Evaluate(nil, 1, nil); err != nil {
 		t.Errorf("Judge = %v", err)
 	}
 }
 
-func TestTrail(t *testing.T) {
+func TestTrace(t *testing.T) {
 	var nobody *rule.Trace
 	nobody.Record(rule.ClaimIss, nil) // serving: nothing is remembered
 	if _, reached := nobody.Outcome(rule.ClaimIss); reached {
-		t.Error("a nil trail remembers")
+		t.Error("a nil trace remembers")
 	}
 
-	var trail rule.Trace
-	if _, reached := trail.Outcome(rule.ClaimIss); reached {
-		t.Error("a new trail knows a rule")
+	var trace rule.Trace
+	if _, reached := trace.Outcome(rule.ClaimIss); reached {
+		t.Error("a new trace knows a rule")
 	}
 	refusal := rule.ClaimSub.Reject().From(fmt.Errorf("sub is empty"))
-	trail.Record(rule.ClaimIss, nil)
-	trail.Record(rule.ClaimSub, refusal)
-	if rejection, reached := trail.Outcome(rule.ClaimIss); !reached || rejection != nil {
+	trace.Record(rule.ClaimIss, nil)
+	trace.Record(rule.ClaimSub, refusal)
+	if rejection, reached := trace.Outcome(rule.ClaimIss); !reached || rejection != nil {
 		t.Errorf("claim.iss came out as %v, %v", rejection, reached)
 	}
-	if rejection, reached := trail.Outcome(rule.ClaimSub); !reached || rejection != refusal {
+	if rejection, reached := trace.Outcome(rule.ClaimSub); !reached || rejection != refusal {
 		t.Errorf("claim.sub came out as %v, %v", rejection, reached)
 	}
-	if _, reached := trail.Outcome(rule.ClaimAud); reached {
-		t.Error("the trail knows a rule that was not reached")
+	if _, reached := trace.Outcome(rule.ClaimAud); reached {
+		t.Error("the trace knows a rule that was not reached")
 	}
 }

@@ -66,7 +66,7 @@ func (r *Rejection) Description() string {
 // is given, and the caller may try again after RetryAfter.
 //
 // An outage does not unwrap to its cause. That may hold a [Rejection] or
-// [ErrUnknownParty], which a server that we depend on said about us, or which was a
+// [ishare.ErrUnknownParty], which a server that we depend on said about us, or which was a
 // guess; whoever looks for one with errors.As or errors.Is would take it for an answer
 // about the caller. For the log and for an operator, Cause is there.
 type Outage struct {
@@ -103,7 +103,7 @@ func Classify(err error) (*Rejection, *Outage) {
 }
 
 // IsUnknownParty reports whether an error of a source is the definite answer of
-// [ErrUnknownParty]. It is not when an [Outage] has a part in it: then nobody knows.
+// [ishare.ErrUnknownParty]. It is not when an [Outage] has a part in it: then nobody knows.
 func IsUnknownParty(err error) bool {
 	_, outage := Classify(err)
 	return outage == nil && errors.Is(err, ishare.ErrUnknownParty)

@@ -202,7 +202,7 @@ type certificateFact struct {
 }
 
 func verdictOf(r *daemon.Explanation) verdict {
-	v := verdict{Verdict: "rejected", Issuer: r.Sighting.Issuer}
+	v := verdict{Verdict: "rejected", Issuer: r.Unverified.Issuer}
 	_, outage := rule.Classify(r.Outage)
 	switch {
 	case r.Accepted:
