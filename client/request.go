@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/outbound"
 )
 
 // Bounds of one request for a token.
@@ -60,7 +60,7 @@ func (c *Client) askHedged(ctx context.Context) (*held, error) {
 		err  error
 	}
 	again := func(began time.Time) bool { return time.Since(began) >= c.hedge }
-	a, err := flight.Hedge(ctx, c.hedge, again, func(ctx context.Context) (answered, error) {
+	a, err := outbound.Hedged(ctx, outbound.Hedge{Every: c.hedge, Again: again}, func(ctx context.Context) (answered, error) {
 		h, err := c.ask(ctx)
 		if errors.As(err, new(*unreachableError)) {
 			return answered{}, err

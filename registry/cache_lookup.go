@@ -101,7 +101,7 @@ func (c *Cache) ask(l lookup) func(ctx context.Context) (*ishare.Party, error) {
 		case rule.IsUnknownParty(err):
 			err = ErrUnknown // whichever way the source says so
 		}
-		if cause := context.Cause(ctx); err != nil && (errors.Is(cause, flight.ErrAbandoned) || errors.Is(cause, flight.ErrClosed)) {
+		if err != nil && flight.GivenUp(ctx) {
 			return nil, err // given up by us: that says nothing about the source
 		}
 		c.tell(ctx, l.id, err, c.remember(l.id, began, party, err))

@@ -230,7 +230,7 @@ func (l *TrustedList) pause() time.Duration {
 	if l.failures == 0 {
 		return l.config.Refresh
 	}
-	if _, outage := rule.Classify(l.err); outage != nil && errors.Is(outage.Cause, errLeftAlone) {
+	if _, outage := rule.Classify(l.err); outage != nil && errors.Is(outage.Cause, errCircuitOpen) {
 		return min(listPause/4, l.config.Refresh) // nobody was asked
 	}
 	return min(listPause, l.config.Refresh)

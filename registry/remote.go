@@ -16,6 +16,7 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/rule"
@@ -106,7 +107,8 @@ type Remote struct {
 	own     *http.Transport // of http, when it is not the caller's
 	reader  *assertion.ResponseVerifier
 	log     *slog.Logger
-	circuit circuit
+	circuit *outbound.Circuit
+	times   requestTimes
 	kept    answers
 	leeway  time.Duration
 
@@ -156,8 +158,9 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	}
 	remote := &Remote{
 		id: c.ID, base: base, dialect: dialect, tokens: tokens, reader: reader, log: c.Log, own: own,
-		http:   &http.Client{Transport: tokens.RoundTripper(nil), CheckRedirect: sameOrigin},
-		leeway: c.Leeway,
+		http:    &http.Client{Transport: tokens.RoundTripper(nil), CheckRedirect: sameOrigin},
+		leeway:  c.Leeway,
+		circuit: outbound.NewCircuit(outbound.CircuitPolicy{Failures: circuitFailures, Pause: circuitPause, MaxPause: maxPause}),
 	}
 	remote.kept.life = cmp.Or(max(c.Keep, 0), defaultKeep)
 	remote.openKept(c.Dir)
@@ -186,7 +189,7 @@ func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, e
 	}
 	defer r.kept.ask(keptParty(id))()
 	began := time.Now()
-	bounded, cancel := bound(ctx)
+	bounded, cancel := withTimeout(ctx)
 	defer cancel()
 	party, err := r.find(bounded, id)
 	if errors.Is(err, ErrUnknown) {
@@ -237,9 +240,9 @@ func (r *Remote) confirm(ctx context.Context, no error) error {
 	if err == nil {
 		return ErrUnknown
 	}
-	outage := &unreachableError{cause: fmt.Errorf("%w; that does not count without the trusted list, which only the registry can sign: %w", no, err)}
-	if inner, ok := errors.AsType[*unreachableError](err); ok {
-		outage.wait = inner.wait
+	outage := &outbound.UnreachableError{Cause: fmt.Errorf("%w; that does not count without the trusted list, which only the registry can sign: %w", no, err)}
+	if inner, ok := errors.AsType[*outbound.UnreachableError](err); ok {
+		outage.RetryAfter = inner.RetryAfter
 	}
 	return outage
 }
@@ -283,7 +286,7 @@ func (r *Remote) settle(ctx context.Context) (version Version, signed bool, err 
 //
 // The errors are those of [Remote.Party], without [ErrUnknown].
 func (r *Remote) TrustedList(ctx context.Context) (trust.Anchors, error) {
-	bounded, cancel := bound(ctx)
+	bounded, cancel := withTimeout(ctx)
 	defer cancel()
 	anchors, err := r.askList(bounded, r.log)
 	return anchors, r.conclude(ctx, "trusted list", err)
@@ -343,7 +346,7 @@ func refused(ctx context.Context, err error) error {
 	}
 	text := fmt.Errorf("the registry's answer is not believed: %s", err.Error())
 	if o, ok := errors.AsType[*rule.Outage](err); ok {
-		return &unreachableError{cause: text, wait: o.RetryAfter}
+		return &outbound.UnreachableError{Cause: text, RetryAfter: o.RetryAfter}
 	}
 	return text
 }
@@ -361,8 +364,8 @@ func (r *Remote) conclude(ctx context.Context, subject string, err error) error 
 	}
 	r.outcome.note(err)
 	r.tellRefusal(err)
-	if e, ok := errors.AsType[*unreachableError](err); ok {
-		return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: max(retryAfter, e.wait), Cause: err}
+	if e, ok := errors.AsType[*outbound.UnreachableError](err); ok {
+		return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: max(retryAfter, e.RetryAfter), Cause: err}
 	}
 	return err
 }
@@ -372,7 +375,7 @@ func (r *Remote) tellRefusal(err error) {
 	refused, text := Refusal(err), ""
 	if refused != nil {
 		text = refused.Error()
-	} else if err != nil && errors.Is(err, errLeftAlone) {
+	} else if err != nil && errors.Is(err, errCircuitOpen) {
 		return // the circuit speaks, and not the registry
 	}
 	if before := r.refusal.Swap(&text); text == "" || before != nil && *before == text {
@@ -428,7 +431,7 @@ func (r *Remote) Stats() RemoteStats {
 		Answered:    r.outcome.answered,
 		Failed:      r.outcome.failed,
 		Err:         r.outcome.err,
-		Open:        r.circuit.open(),
+		Open:        r.circuit.Open(),
 		ClockOffset: time.Duration(r.clockOffset.Load()).Round(time.Second),
 	}
 }

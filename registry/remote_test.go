@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
@@ -611,7 +612,7 @@ func TestRedirectsAreBounded(t *testing.T) {
 func TestReadBodyStops(t *testing.T) {
 	t.Parallel()
 	var endless endless
-	if _, err := readBody(t.Context(), &endless); !errors.Is(err, errTooLong) || endless.read > 2*maxAnswer {
+	if _, err := outbound.ReadBody(&endless, maxAnswer); !errors.As(err, new(*outbound.TooLargeError)) || endless.read > 2*maxAnswer {
 		t.Errorf("%d bytes read: %v", endless.read, err)
 	}
 }
@@ -939,7 +940,7 @@ func TestRemoteBoundsRetryAfter(t *testing.T) {
 			f.behind(nil)
 			time.Sleep(maxPause - time.Millisecond)
 			_, err := r.Party(t.Context(), consumerID)
-			mustBeUnavailable(t, err, errLeftAlone.Error())
+			mustBeUnavailable(t, err, errCircuitOpen.Error())
 			time.Sleep(time.Millisecond)
 			mustParty(t, r, consumerID)
 		}

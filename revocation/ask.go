@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/internal/outbound"
 )
 
 // Bounds of one question.
@@ -218,13 +219,13 @@ func (r *Checker) askOCSP(ctx context.Context, address string, of subject) (told
 	if err != nil {
 		return told{}, fmt.Errorf("question: %w", err)
 	}
-	body, err := r.fetcher.fetch(ctx, call{
-		method:  http.MethodPost,
-		address: address,
-		media:   "application/ocsp-request",
-		body:    request,
-		limit:   maxOCSPAnswer,
-		timeout: ocspTimeout,
+	body, err := r.fetcher.Fetch(ctx, outbound.Call{
+		Method:    http.MethodPost,
+		Address:   address,
+		MediaType: "application/ocsp-request",
+		Body:      request,
+		Limit:     maxOCSPAnswer,
+		Timeout:   ocspTimeout,
 	})
 	if err != nil {
 		return told{}, err

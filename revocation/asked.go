@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/outbound"
 )
 
 // How long a failure is remembered, so that a question that nobody answers is not
@@ -46,21 +47,36 @@ func (f *failure) Unwrap() error { return f.cause }
 // is under way is not remembered: it costs nothing to find out again.
 func newFailure(cause error, at time.Time) *failure {
 	memory := failureMemory
-	costly, ok := errors.AsType[*costlyError](cause)
+	costly, isCostly := errors.AsType[*costlyError](cause)
+	tooLarge, isTooLarge := errors.AsType[*outbound.TooLargeError](cause)
 	switch {
 	case errors.Is(cause, flight.ErrBusy):
 		memory = 0
 	case errors.Is(cause, ErrNamesNeither):
 		memory = unnamedMemory
-	case ok:
+	case isCostly:
 		memory += time.Duration(min(costly.size, maxListAnswer)) * costlyMemory / maxListAnswer
+	case isTooLarge:
+		memory += time.Duration(min(tooLarge.Read, maxListAnswer)) * costlyMemory / maxListAnswer
 	}
 	until := at.Add(memory)
 	if inner, ok := errors.AsType[*failure](cause); ok {
 		until = earlier(until, inner.until)
 	}
+	if open, ok := errors.AsType[*outbound.OpenError](cause); ok {
+		until = earlier(until, open.Until)
+	}
 	return &failure{cause: cause, until: until}
 }
+
+// A costlyError is that so many bytes of an answer were read that was no good.
+type costlyError struct {
+	cause error
+	size  int64
+}
+
+func (e *costlyError) Error() string { return e.cause.Error() }
+func (e *costlyError) Unwrap() error { return e.cause }
 
 // live is the answer at hand, or nil when there is none or it has ended.
 func (a *asked[T]) live(now time.Time) *answer[T] {
@@ -103,16 +119,10 @@ func (a *asked[T]) settle(ctx context.Context, found *answer[T], err error) (*an
 		a.answer.Store(found)
 		a.failure.Store(nil)
 		return found, nil
-	case gaveUp(ctx):
+	case flight.GivenUp(ctx):
 		return nil, context.Cause(ctx)
 	}
 	failed := newFailure(err, time.Now())
 	a.failure.Store(failed)
 	return nil, failed
-}
-
-// gaveUp reports whether it was given up to ask: nobody waits any more, or we close.
-func gaveUp(ctx context.Context) bool {
-	cause := context.Cause(ctx)
-	return errors.Is(cause, flight.ErrAbandoned) || errors.Is(cause, flight.ErrClosed)
 }

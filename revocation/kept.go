@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/kept"
 )
 
@@ -86,7 +87,7 @@ func (r *Checker) recall(ctx context.Context, s *status, of subject) *answer[ver
 		return nil
 	}
 	found := r.recallStatus(ctx, of)
-	if gaveUp(ctx) {
+	if flight.GivenUp(ctx) {
 		return nil
 	}
 	s.recalled.Store(true)

@@ -24,7 +24,7 @@ func (p *pki) keeping(dir string, mode Mode) *Checker {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	r.fetcher.client.Transport = p
+	r.fetcher.Client.Transport = p
 	return r
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -93,7 +95,7 @@ func (r *Checker) findList(ctx context.Context, entry *listing, address string, 
 	if err == nil && held != nil && found.value.thisUpdate.Before(held.value.thisUpdate) {
 		err = errors.New("the list is older than the one at hand")
 	}
-	if !gaveUp(ctx) {
+	if !flight.GivenUp(ctx) {
 		r.tellList(entry, address, held, err)
 	}
 	if found, err = entry.settle(ctx, found, err); err != nil {
@@ -106,11 +108,11 @@ func (r *Checker) findList(ctx context.Context, entry *listing, address string, 
 }
 
 func (r *Checker) fetchList(ctx context.Context, address string, issuer *x509.Certificate) (*answer[*list], record, error) {
-	body, err := r.fetcher.fetch(ctx, call{
-		method:  http.MethodGet,
-		address: address,
-		limit:   maxListAnswer,
-		timeout: listTimeout,
+	body, err := r.fetcher.Fetch(ctx, outbound.Call{
+		Method:  http.MethodGet,
+		Address: address,
+		Limit:   maxListAnswer,
+		Timeout: listTimeout,
 	})
 	if err != nil {
 		return nil, record{}, err

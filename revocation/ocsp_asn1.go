@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/internal/outbound"
 )
 
 // The answer of an OCSP responder as it stands on the wire (RFC 6960 section
@@ -109,7 +110,7 @@ func parseOCSP(der []byte) (*ocspBasic, error) {
 func responderError(status ocsp.ResponseStatus) error {
 	err := fmt.Errorf("the responder answers %q", status)
 	if status == ocsp.TryLater || status == ocsp.InternalError {
-		return &unreachableError{err}
+		return &outbound.UnreachableError{Cause: err}
 	}
 	return err
 }

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/testca"
 )
 
@@ -359,7 +360,7 @@ func TestOCSPQuestionNamesTheIssuerAsTheCertificateDoes(t *testing.T) {
 	}
 	defer r.Close()
 	var question *ocsp.Request
-	r.fetcher.client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
+	r.fetcher.Client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
 		der, err := io.ReadAll(request.Body)
 		if err != nil {
 			return nil, err
@@ -444,7 +445,7 @@ func TestWhatAResponderSaysInPlaceOfAnAnswer(t *testing.T) {
 		string(ocsp.SigRequredErrorResponse):       false,
 	} {
 		_, err := parseOCSP([]byte(der))
-		if err == nil || errors.As(err, new(*unreachableError)) != again {
+		if err == nil || errors.As(err, new(*outbound.UnreachableError)) != again {
 			t.Errorf("%x: %v", der, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -75,8 +76,8 @@ func causeOf(err error, issuer *x509.Certificate) string {
 
 func addSources(cause *strings.Builder, err error) {
 	if source, ok := err.(*sourceError); ok { //nolint:errorlint // the tree is walked here
-		cause.WriteString("\x00" + source.source + " " + call{address: source.address}.circuit() + " ")
-		if !errors.As(err, new(*unreachableError)) {
+		cause.WriteString("\x00" + source.source + " " + outbound.Endpoint(source.address) + " ")
+		if !errors.As(err, new(*outbound.UnreachableError)) {
 			cause.WriteString(source.cause.Error())
 		}
 		return

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
@@ -123,7 +124,7 @@ func TestRecovery(t *testing.T) {
 					inBubble(t, configure, func(t *testing.T, p *pki) {
 						calls := 1
 						if name == "redirect loop" {
-							calls += maxRedirects
+							calls += outbound.MaxRedirects
 						}
 						recoverFrom(t, p, fail, after, calls)
 					})
@@ -138,7 +139,7 @@ func recoverFrom(t *testing.T, p *pki, fail outage, after time.Duration, calls i
 	var well atomic.Bool
 	var asked atomic.Int64
 	r := p.inMemory(Require)
-	r.fetcher.client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
+	r.fetcher.Client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
 		if well.Load() {
 			return p.RoundTrip(request)
 		}
@@ -178,7 +179,7 @@ func TestLargeGarbageIsAskedForMoreSeldom(t *testing.T) {
 			inBubble(t, withoutOCSP, func(t *testing.T, p *pki) {
 				var asked int64
 				r, chain := p.inMemory(Require), p.chain()
-				r.fetcher.client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
+				r.fetcher.Client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
 					asked++
 					return answers(http.StatusOK, nil, func() io.Reader { return io.LimitReader(zero{}, test.size) })(nil, request)
 				})
@@ -219,7 +220,7 @@ func TestSlowResponderAnswers(t *testing.T) {
 func TestListThatComesSlowly(t *testing.T) {
 	inBubble(t, withoutOCSP, func(t *testing.T, p *pki) {
 		r := p.inMemory(Require)
-		r.fetcher.client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
+		r.fetcher.Client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
 			response, err := p.RoundTrip(request)
 			if err == nil {
 				response.Body = io.NopCloser(&steady{body: response.Body})
@@ -255,11 +256,11 @@ func TestListNeedNotWaitForAResponderThatHangs(t *testing.T) {
 			})
 		})
 		r := p.inMemory(Require)
-		for n := range 2 * circuitFailures {
+		for n := range 2 * outbound.FetchFailures {
 			begin := time.Now()
 			mustPass(t, r.Check(t.Context(), p.chain()))
 			want := headStart
-			if n >= circuitFailures {
+			if n >= outbound.FetchFailures {
 				want = 0
 			}
 			if took := time.Since(begin); took != want {
@@ -279,7 +280,7 @@ func TestSlowHostLeavesRoomForOthers(t *testing.T) {
 				other := newPKI(t, "http://other.test", withoutListsAnd("http://other.test")).pinned()
 				var calls, most atomic.Int64
 				r := slow.inMemory(mode)
-				r.fetcher.client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
+				r.fetcher.Client.Transport = roundTripper(func(request *http.Request) (*http.Response, error) {
 					if request.URL.Host == "other.test" {
 						return other.RoundTrip(request)
 					}
@@ -308,15 +309,17 @@ func TestSlowHostLeavesRoomForOthers(t *testing.T) {
 				}
 				synctest.Wait()
 				mustPass(t, r.Check(t.Context(), other.chain()))
-				if n := atOnce.Load(); n != clients-callsAHost {
-					t.Errorf("%d of %d were told at once, want all but %d", n, clients, callsAHost)
+				if n := atOnce.Load(); n != clients-outbound.CallsPerHost {
+					t.Errorf("%d of %d were told at once, want all but %d", n, clients, outbound.CallsPerHost)
 				}
 				together.Wait()
-				if n := most.Load(); n != callsAHost {
-					t.Errorf("%d calls at once, want %d", n, callsAHost)
+				if n := most.Load(); n != outbound.CallsPerHost {
+					t.Errorf("%d calls at once, want %d", n, outbound.CallsPerHost)
 				}
-				if n, free := r.finding.Len(), len(r.issuers.taken)+len(r.fetcher.calls.taken)+r.issuers.total+r.fetcher.calls.total; n != 0 || free != 0 {
-					t.Errorf("%d questions and %d slots are left", n, free)
+				taken, by := r.issuers.Taken()
+				fetches, hosts := r.fetcher.Taken()
+				if n := r.finding.Len(); n != 0 || taken != 0 || by != 0 || fetches != 0 || hosts != 0 {
+					t.Errorf("%d questions, %d slots and %d calls are left", n, taken, fetches)
 				}
 			})
 		})
@@ -356,7 +359,7 @@ func TestOneCauseIsOneLine(t *testing.T) {
 		ask()
 		want("answers 500", 1, 1, 0)
 		p.behind(hang)
-		for range 2 * circuitFailures {
+		for range 2 * outbound.FetchFailures {
 			mustPass(t, r.Check(t.Context(), chains[0]))
 		}
 		want("hangs, which is out of reach too", 1, 1, 0)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/kept"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
@@ -22,6 +23,11 @@ import (
 // A Mode says what becomes of a chain when nobody answers whether one of
 // its certificates is revoked. A revoked certificate is refused in every mode.
 type Mode int
+
+// ErrNotPublic is wrapped by the cause of an outage when an address was not called because of
+// where it leads. It stays so until [Config.AllowPrivate] is set or the CA
+// names another address.
+var ErrNotPublic = outbound.ErrNotPublic
 
 // The modes of a [Checker]. [Off] is how nobody is asked at all.
 const (
@@ -84,7 +90,7 @@ const (
 )
 
 // Bounds of what is under way. Questions to one issuer's sources are bounded besides, so that those
-// who are slow leave room for others; see also callsAHost.
+// who are slow leave room for others; see also [outbound.CallsPerHost].
 const (
 	maxQuestions      = 512 // about certificates
 	questionsAnIssuer = 64
@@ -163,14 +169,14 @@ type Checker struct {
 	mode     Mode
 	log      *slog.Logger
 	mend     func(error) string
-	fetcher  *fetcher
+	fetcher  *outbound.Fetcher
 	kept     *kept.Folder // nil: nothing is kept
 	counters counters
 	outages  outages
 	closed   atomic.Bool
 
 	finding  *flight.Group[*status, *answer[verdict]]
-	issuers  *slots[trust.Fingerprint] // by whom the certificates are that are being asked about
+	issuers  *flight.Slots[trust.Fingerprint] // by whom the certificates are that are being asked about
 	fetching *flight.Group[*listing, *answer[*list]]
 
 	chains       *otter.Cache[weak.Pointer[trust.Chain], []*status]
@@ -197,9 +203,9 @@ func New(c Config) (*Checker, error) {
 		mode:     c.Mode,
 		log:      c.Log,
 		mend:     c.Hint,
-		fetcher:  newFetcher(c.AllowPrivate, c.Proxy),
+		fetcher:  outbound.NewFetcher(c.AllowPrivate, c.Proxy),
 		finding:  flight.New[*status, *answer[verdict]](maxQuestions, questionTimeout),
-		issuers:  newSlots[trust.Fingerprint](questionsAnIssuer, maxQuestions),
+		issuers:  flight.NewSlots[trust.Fingerprint](questionsAnIssuer, maxQuestions),
 		fetching: flight.New[*listing, *answer[*list]](maxListQuestions, questionTimeout),
 	}
 	if c.Dir != "" {
@@ -244,7 +250,7 @@ func (r *Checker) Close() {
 	r.closed.Store(true)
 	r.finding.Close()
 	r.fetching.Close()
-	r.fetcher.close()
+	r.fetcher.Close()
 	if err := r.kept.Close(); err != nil {
 		r.log.Warn("the folder of revocation answers cannot be closed", slog.Any("error", err))
 	}

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
@@ -392,7 +393,7 @@ func TestOCSPRespondersThatAreBroken(t *testing.T) {
 			}
 		}, "larger than 65536 bytes"},
 		{"huge header", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("X-Filler", strings.Repeat("a", 2*maxResponseHeader))
+			w.Header().Set("X-Filler", strings.Repeat("a", 2*outbound.MaxResponseHeader))
 		}, "headers exceeded"},
 		{"breaks off", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
@@ -647,7 +648,7 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
 		p.behind(hang)
 		r := p.inMemory(Require)
-		for range 2 * circuitFailures {
+		for range 2 * outbound.FetchFailures {
 			ctx, cancel := context.WithCancel(t.Context())
 			given := make(chan error, 1)
 			go func() { given <- r.Check(ctx, p.chain()) }()

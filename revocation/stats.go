@@ -52,7 +52,7 @@ func (r *Checker) Stats() Stats {
 		KnownCertificates: r.certificates.EstimatedSize(),
 		KnownLists:        r.lists.EstimatedSize(),
 		ListBytes:         r.lists.WeightedSize(),
-		OpenCircuits:      r.fetcher.circuits.open(),
+		OpenCircuits:      r.fetcher.OpenCircuits(),
 	}
 }
 

@@ -130,16 +130,16 @@ func (r *Checker) find(ctx context.Context, s *status, of subject) (*answer[verd
 		return at, nil
 	}
 	issuer := trust.FingerprintOf(of.issuer)
-	if err := r.issuers.take(issuer); err != nil {
+	if err := r.issuers.Take(issuer); err != nil {
 		return nil, err
 	}
-	defer r.issuers.give(issuer)
+	defer r.issuers.Give(issuer)
 	found, err := r.ask(ctx, of)
 	held := s.live(time.Now())
 	if err == nil && held != nil && found.answer.value.revoked == nil && found.answer.value.thisUpdate.Before(held.value.thisUpdate) {
 		err = errors.New("the answer is older than the one at hand")
 	}
-	if !gaveUp(ctx) {
+	if !flight.GivenUp(ctx) {
 		r.tell(s, of, held, found, err)
 	}
 	at, err := s.settle(ctx, found.answer, err)

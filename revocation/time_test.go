@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -299,21 +300,21 @@ func TestDeadResponderIsSpared(t *testing.T) {
 		for _, c := range chains {
 			mustBeUnavailable(t, r.Check(t.Context(), c), "500")
 		}
-		p.wantAsked(http.MethodPost, circuitFailures)
+		p.wantAsked(http.MethodPost, outbound.FetchFailures)
 		if stats := r.Stats(); stats.OpenCircuits != 1 {
 			t.Errorf("counted %+v", stats)
 		}
 		for range 10 {
-			time.Sleep(circuitPause)
+			time.Sleep(outbound.FetchPause)
 			for _, c := range chains {
 				mustBeUnavailable(t, r.Check(t.Context(), c), "500")
 			}
 		}
-		p.wantAsked(http.MethodPost, circuitFailures+10)
+		p.wantAsked(http.MethodPost, outbound.FetchFailures+10)
 
 		// And when it is well again, all of them have an answer within a second.
 		p.behind(nil)
-		time.Sleep(circuitPause)
+		time.Sleep(outbound.FetchPause)
 		for _, c := range chains {
 			mustPass(t, r.Check(t.Context(), c))
 		}
@@ -328,7 +329,7 @@ func TestDeadResponderDoesNotRestTheListOfItsHost(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, p *pki) {
 		p.without(http.MethodPost)
 		r := p.inMemory(Require)
-		for range circuitFailures {
+		for range outbound.FetchFailures {
 			withoutList := p.seal(func(c *x509.Certificate) { c.CRLDistributionPoints = nil })
 			mustBeUnavailable(t, r.Check(t.Context(), p.chainOf(withoutList)), "500")
 		}
@@ -463,7 +464,7 @@ func TestRevokedIssuerNeedsNoAnswerAboutTheLeaf(t *testing.T) {
 func TestFailureIsForgottenWithTheOneItComesFrom(t *testing.T) {
 	now := time.Now()
 	for _, inner := range []time.Duration{-time.Second, 10 * time.Millisecond, time.Hour} {
-		cause := fmt.Errorf("CRL: %w", &failure{cause: &unreachableError{errLeftAlone}, until: now.Add(inner)})
+		cause := fmt.Errorf("CRL: %w", &outbound.UnreachableError{Cause: &outbound.OpenError{Until: now.Add(inner)}})
 		want := now.Add(min(inner, failureMemory))
 		if got := newFailure(cause, now).until; !got.Equal(want) {
 			t.Errorf("remembered for %s, want %s", got.Sub(now), want.Sub(now))
@@ -530,7 +531,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.fetcher.client.Transport = p
+		r.fetcher.Client.Transport = p
 		chain := p.chain()
 		waiting := make(chan error, 1)
 		go func() { waiting <- r.Check(t.Context(), chain) }()

@@ -162,7 +162,7 @@ func (p *pki) RoundTrip(request *http.Request) (*http.Response, error) {
 func (p *pki) inMemory(mode Mode) *Checker {
 	p.t.Helper()
 	r := p.revocation(mode)
-	r.fetcher.client.Transport = p
+	r.fetcher.Client.Transport = p
 	return r
 }
 

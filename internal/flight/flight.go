@@ -1,10 +1,11 @@
 // Package flight shares a call that is under way between all who ask for the same key, and
 // bounds how many calls are under way.
 //
-// It is not golang.org/x/sync/singleflight, nor the loading of an otter cache, because both run
-// any number of calls at once, let a call go on when everybody who waits for it has given up (or
-// end with the one caller who came first), and cannot be closed. What a stranger can choose the
-// keys of needs these bounds.
+// It is not golang.org/x/sync/singleflight: there the call of whoever came first has that one's context, so that
+// all who wait get "context canceled" when that one leaves, and with a context of its own it goes on when nobody waits any
+// more. It is not the loading of github.com/maypok86/otter/v2 either: Get ends the call with its first caller, and
+// Refresh goes on whatever becomes of its caller. All of them run any number of calls at once, ten thousand in a
+// cache of ten, and none can be closed. What a stranger can choose the keys of needs these bounds.
 package flight
 
 import (
@@ -99,13 +100,25 @@ func (g *Group[K, V]) Join(key K, call func(context.Context) (V, error)) (f *Fli
 	return f, func() { g.leave(key, f) }, nil
 }
 
+// GivenUp reports whether a call was given up, by the context that it was given: nobody waits any more, or
+// the group was closed. Then its failure says nothing about whom it asked.
+func GivenUp(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return errors.Is(cause, ErrAbandoned) || errors.Is(cause, ErrClosed)
+}
+
 // Start has the call made in the background: it goes on whether anybody waits or not, no longer than
 // the group's timeout, and counts like any other. If there is a call for key under way, that one
 // goes on. The errors are those of [Group.Do] about starting.
 func (g *Group[K, V]) Start(key K, call func(context.Context) (V, error)) (*Flight[V], error) {
+	return g.StartIf(key, always, call)
+}
+
+// StartIf is [Group.Start] as [Group.DoIf] is [Group.Do].
+func (g *Group[K, V]) StartIf(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f, err := g.find(key, always, call)
+	f, err := g.find(key, may, call)
 	if err == nil {
 		f.kept = true
 	}

@@ -1,4 +1,4 @@
-package revocation
+package outbound
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -135,7 +134,7 @@ func TestHostsThatNoProxyIsAskedFor(t *testing.T) {
 		"ca.test":                  false,
 		"facebookcorewwwi.onion":   false,
 	} {
-		u, err := parseAddress("http://" + host + "/list.crl")
+		u, err := ParseAddress("http://" + host + "/list.crl")
 		if err != nil {
 			t.Errorf("%s: %v", host, err)
 			continue
@@ -145,7 +144,7 @@ func TestHostsThatNoProxyIsAskedFor(t *testing.T) {
 		}
 	}
 	for _, host := range []string{"１２７.0.0.1", "localhost。", "ⓛocalhost.example"} {
-		if _, err := parseAddress("http://" + host + "/"); err == nil || !strings.Contains(err.Error(), "ASCII") {
+		if _, err := ParseAddress("http://" + host + "/"); err == nil || !strings.Contains(err.Error(), "ASCII") {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
@@ -157,11 +156,11 @@ func FuzzAddress(f *testing.F) {
 		f.Add(address)
 	}
 	f.Fuzz(func(t *testing.T, address string) {
-		u, err := parseAddress(address)
+		u, err := ParseAddress(address)
 		if err != nil || refusePrivateHost(u) != nil {
 			return
 		}
-		again, err := parseAddress(u.String())
+		again, err := ParseAddress(u.String())
 		if err != nil || again.Host != u.Host {
 			t.Errorf("%q is called as %q: %v", address, u, err)
 		}
@@ -173,10 +172,10 @@ func FuzzAddress(f *testing.F) {
 }
 
 // asks is a call of the kind that a method stands for.
-func asks(method, address string) call {
-	c := call{method: method, address: address, limit: 1 << 10, timeout: 10 * time.Second}
+func asks(method, address string) Call {
+	c := Call{Method: method, Address: address, Limit: 1 << 10, Timeout: 10 * time.Second}
 	if method == http.MethodPost {
-		c.media, c.body = "application/ocsp-request", []byte("question")
+		c.MediaType, c.Body = "application/ocsp-request", []byte("question")
 	}
 	return c
 }
@@ -211,10 +210,10 @@ func TestRedirects(t *testing.T) {
 			})
 			server := httptest.NewServer(mux)
 			defer server.Close()
-			f := newFetcher(true, nil)
-			defer f.close()
+			f := NewFetcher(true, nil)
+			defer f.Close()
 			for method, want := range map[string]string{http.MethodGet: test.get, http.MethodPost: test.post} {
-				answer, err := f.fetch(t.Context(), asks(method, server.URL+"/old"))
+				answer, err := f.Fetch(t.Context(), asks(method, server.URL+"/old"))
 				if err == nil && string(answer) != want || err != nil && !strings.Contains(err.Error(), want) {
 					t.Errorf("%s: %q, %v, want %q", method, answer, err, want)
 				}
@@ -258,9 +257,9 @@ func TestRedirectsStayWithinTheBounds(t *testing.T) {
 		{"to this machine by its name", hops{"http://a.example/": "http://b.example/", "http://b.example/": "http://localhost/"}, `not on a public network: "localhost"`},
 		{"to a metadata service", hops{"http://a.example/": "http://169.254.169.254/latest"}, "redirected to \"http://169.254.169.254/latest\""},
 	} {
-		f := newFetcher(false, &url.URL{Scheme: "http", Host: "proxy.example"})
-		f.client.Transport = test.hops
-		answer, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.example/"))
+		f := NewFetcher(false, &url.URL{Scheme: "http", Host: "proxy.example"})
+		f.Client.Transport = test.hops
+		answer, err := f.Fetch(t.Context(), asks(http.MethodGet, "http://a.example/"))
 		if (err == nil) != (test.want == "") || err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "geheim-42")) {
 			t.Errorf("%s: %q, %v, want %q", test.name, answer, err, test.want)
 		}
@@ -274,15 +273,15 @@ func TestRedirectToAPrivateNetwork(t *testing.T) {
 	defer server.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
 	for _, host := range []string{"127.0.0.1", "localhost"} {
-		f := newFetcher(false, nil)
-		direct := f.client.Transport
-		f.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		f := NewFetcher(false, nil)
+		direct := f.Client.Transport
+		f.Client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.URL.Host == "a.test" {
 				return hops{"http://a.test/": "http://" + host + ":" + port + "/"}.RoundTrip(r)
 			}
 			return direct.RoundTrip(r)
 		})
-		_, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.test/"))
+		_, err := f.Fetch(t.Context(), asks(http.MethodGet, "http://a.test/"))
 		if !errors.Is(err, ErrNotPublic) || called.Load() {
 			t.Errorf("%s: %v; the server was called: %v", host, err, called.Load())
 		}
@@ -292,8 +291,8 @@ func TestRedirectToAPrivateNetwork(t *testing.T) {
 // One time and one circuit for the address in the certificate, however often it redirects.
 func TestRedirectsTakeTheTimeOfOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFetcher(true, nil)
-		f.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		f := NewFetcher(true, nil)
+		f.Client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 			select {
 			case <-time.After(4 * time.Second):
 				return hops{r.URL.String(): "/next"}.RoundTrip(r)
@@ -302,99 +301,25 @@ func TestRedirectsTakeTheTimeOfOneCall(t *testing.T) {
 			}
 		})
 		c := asks(http.MethodGet, "http://a.test/")
-		for range circuitFailures {
+		for range FetchFailures {
 			begin := time.Now()
-			if _, err := f.fetch(t.Context(), c); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != c.timeout {
+			if _, err := f.Fetch(t.Context(), c); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != c.Timeout {
 				t.Errorf("after %s: %v", time.Since(begin), err)
 			}
 		}
-		if _, err := f.fetch(t.Context(), c); !errors.Is(err, errLeftAlone) {
-			t.Errorf("after %d failures: %v", circuitFailures, err)
+		if _, err := f.Fetch(t.Context(), c); !errors.Is(err, ErrCircuitOpen) {
+			t.Errorf("after %d failures: %v", FetchFailures, err)
 		}
 	})
-}
-
-// proxied serves a PKI to whoever comes through it as a proxy, whatever the host.
-func proxied(t *testing.T, p *pki) (proxy *url.URL, hosts *sync.Map) {
-	t.Helper()
-	hosts = &sync.Map{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hosts.Store(r.Method+" "+r.Host, true)
-		if r.Method == http.MethodConnect {
-			http.Error(w, "no", http.StatusProxyAuthRequired)
-			return
-		}
-		p.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	proxy, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return proxy, hosts
-}
-
-func TestThroughAProxy(t *testing.T) {
-	for _, test := range []struct {
-		base  string // of the addresses in the certificates
-		asked string // of the proxy; empty: it is not
-		want  string // empty: it has an answer
-	}{
-		{"http://status.example", "POST status.example", ""},
-		{"http://status.example:8080", "POST status.example:8080", ""},
-		{"https://status.example", "CONNECT status.example:443", "Proxy Authentication Required"},
-		{"http://127.0.0.1:1", "", "not on a public network: 127.0.0.1"},
-		{"http://localhost", "", "not on a public network"},
-	} {
-		p := newPKI(t, test.base, nil).pinned()
-		proxy, hosts := proxied(t, p)
-		r, err := New(Config{Proxy: proxy})
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = r.Check(t.Context(), p.chain())
-		r.Close()
-		if test.want == "" {
-			mustPass(t, err)
-		} else {
-			mustBeUnavailable(t, err, test.want)
-		}
-		_, asked := hosts.Load(test.asked)
-		hosts.Range(func(key, _ any) bool {
-			if test.asked == "" {
-				t.Errorf("%s: the proxy was asked for %v", test.base, key)
-			}
-			return true
-		})
-		if test.asked != "" && !asked {
-			t.Errorf("%s: the proxy was not asked", test.base)
-		}
-	}
 }
 
 func TestAProxyThatWantsCredentials(t *testing.T) {
-	f := newFetcher(true, nil)
-	f.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
+	f := NewFetcher(true, nil)
+	f.Client.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusProxyAuthRequired, Body: http.NoBody}, nil
 	})
-	if _, err := f.fetch(t.Context(), asks(http.MethodGet, "http://a.test/")); err == nil || !strings.Contains(err.Error(), "the proxy wants credentials") {
+	if _, err := f.Fetch(t.Context(), asks(http.MethodGet, "http://a.test/")); err == nil || !strings.Contains(err.Error(), "the proxy wants credentials") {
 		t.Error(err)
-	}
-}
-
-func TestProxiesThatAreRefused(t *testing.T) {
-	for _, proxy := range []string{"", "proxy.test:3128", "socks5://proxy.test", "http:///", "http://user:geheim-42@proxy.test"} {
-		u, err := url.Parse(proxy)
-		if err != nil {
-			u = &url.URL{}
-		}
-		r, err := New(Config{Proxy: u})
-		if err == nil {
-			r.Close()
-			t.Errorf("%q is accepted", proxy)
-		} else if strings.Contains(err.Error(), "geheim-42") {
-			t.Errorf("the error tells a password: %v", err)
-		}
 	}
 }
 
@@ -403,11 +328,11 @@ func TestProxiesThatAreRefused(t *testing.T) {
 func TestPrivateAddressIsNoFailure(t *testing.T) {
 	server := httptest.NewServer(body(nil))
 	defer server.Close()
-	f := newFetcher(false, nil)
-	defer f.close()
-	for range 2 * circuitFailures {
-		_, err := f.fetch(t.Context(), call{method: http.MethodGet, address: server.URL, limit: 1, timeout: time.Minute})
-		if !errors.Is(err, ErrNotPublic) || errors.As(err, new(*unreachableError)) {
+	f := NewFetcher(false, nil)
+	defer f.Close()
+	for range 2 * FetchFailures {
+		_, err := f.Fetch(t.Context(), Call{Method: http.MethodGet, Address: server.URL, Limit: 1, Timeout: time.Minute})
+		if !errors.Is(err, ErrNotPublic) || errors.As(err, new(*UnreachableError)) {
 			t.Fatalf("fetch = %v", err)
 		}
 	}
@@ -421,12 +346,12 @@ func TestNoProxy(t *testing.T) {
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"} {
 		t.Setenv(name, proxy.URL)
 	}
-	f := newFetcher(true, nil)
-	defer f.close()
-	if transport, ok := f.client.Transport.(*http.Transport); !ok || transport.Proxy != nil {
+	f := NewFetcher(true, nil)
+	defer f.Close()
+	if transport, ok := f.Client.Transport.(*http.Transport); !ok || transport.Proxy != nil {
 		t.Error("a proxy is asked")
 	}
-	_, err := f.fetch(t.Context(), call{method: http.MethodGet, address: "http://status.invalid/", limit: 1, timeout: time.Second})
+	_, err := f.Fetch(t.Context(), Call{Method: http.MethodGet, Address: "http://status.invalid/", Limit: 1, Timeout: time.Second})
 	if err == nil || called {
 		t.Errorf("a name that does not exist: %v; the proxy was called: %v", err, called)
 	}
@@ -437,9 +362,9 @@ func TestTLSIsVerified(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
-	f := newFetcher(true, nil)
-	defer f.close()
-	_, err := f.fetch(t.Context(), call{method: http.MethodGet, address: server.URL, limit: 1, timeout: time.Second})
+	f := NewFetcher(true, nil)
+	defer f.Close()
+	_, err := f.Fetch(t.Context(), Call{Method: http.MethodGet, Address: server.URL, Limit: 1, Timeout: time.Second})
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a server with a certificate of its own making: %v", err)
 	}
@@ -449,20 +374,20 @@ func TestTLSIsVerified(t *testing.T) {
 func TestRestartedServer(t *testing.T) {
 	server := httptest.NewServer(body([]byte("1")))
 	defer server.Close()
-	f := newFetcher(true, nil)
-	defer f.close()
-	ask := call{
-		method: http.MethodPost, address: server.URL, media: "text/plain", body: []byte("?"), limit: 1, timeout: time.Minute,
+	f := NewFetcher(true, nil)
+	defer f.Close()
+	ask := Call{
+		Method: http.MethodPost, Address: server.URL, MediaType: "text/plain", Body: []byte("?"), Limit: 1, Timeout: time.Minute,
 	}
 	for range 20 {
-		if _, err := f.fetch(t.Context(), ask); err != nil {
+		if _, err := f.Fetch(t.Context(), ask); err != nil {
 			t.Fatal(err)
 		}
 		server.CloseClientConnections()
 	}
 	// Whether a closed connection is taken depends on luck; whether net/http then
 	// asks again does not.
-	f.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+	f.Client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 		if key, ok := r.Header["Idempotency-Key"]; !ok || len(key) > 0 {
 			t.Errorf("Idempotency-Key is %q, %v", key, ok)
 		}
@@ -471,88 +396,16 @@ func TestRestartedServer(t *testing.T) {
 		}
 		return nil, io.EOF
 	})
-	if _, err := f.fetch(t.Context(), ask); !errors.Is(err, io.EOF) {
+	if _, err := f.Fetch(t.Context(), ask); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
+}
+
+// body answers with the same body to everything.
+func body(content []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(content) })
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func TestCircuit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var c circuits
-		down := &unreachableError{errors.New("down")}
-		admitted := func() bool { return c.admit("a", time.Now()) == nil }
-
-		for range circuitFailures - 1 {
-			c.report("a", down, time.Now())
-		}
-		if !admitted() || c.open() != 0 {
-			t.Error("left alone too early")
-		}
-		c.report("a", down, time.Now())
-		if admitted() || c.open() != 1 {
-			t.Error("not left alone")
-		}
-		if c.admit("b", time.Now()) != nil {
-			t.Error("another address is left alone")
-		}
-		time.Sleep(circuitPause)
-		if !admitted() {
-			t.Error("not tried again")
-		}
-		if admitted() {
-			t.Error("tried by two at once")
-		}
-		c.report("a", fmt.Errorf("wrapped: %w", down), time.Now())
-		if admitted() {
-			t.Error("the failed try does not count")
-		}
-		time.Sleep(circuitPause)
-		if !admitted() {
-			t.Error("not tried again")
-		}
-		c.report("a", errors.New("nonsense"), time.Now()) // but an answer
-		for range circuitFailures - 1 {
-			if !admitted() {
-				t.Error("left alone although it answers")
-			}
-			c.report("a", down, time.Now())
-		}
-		if !admitted() {
-			t.Error("failures from before the answer count")
-		}
-	})
-}
-
-func TestWhatFailsTogether(t *testing.T) {
-	name := func(address string) string { return call{address: address}.circuit() }
-	if name("http://a/list?ca=1") != name("http://a/list?ca=2") {
-		t.Error("a query keeps an address from being spared")
-	}
-	for _, other := range []string{"http://a/ocsp", "http://a:8080/list", "http://b/list", "https://a/list"} {
-		if name(other) == name("http://a/list") {
-			t.Errorf("%s fails with http://a/list", other)
-		}
-	}
-}
-
-func TestFailingAddressesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var c circuits
-		down := &unreachableError{errors.New("down")}
-		for i := range 3 * maxCircuits {
-			c.report(fmt.Sprint(i), down, time.Now())
-		}
-		if len(c.failing) > maxCircuits {
-			t.Errorf("%d addresses are remembered", len(c.failing))
-		}
-		time.Sleep(2 * circuitPause)
-		c.report("new", down, time.Now())
-		if len(c.failing) != 1 {
-			t.Errorf("%d addresses are remembered after the pause", len(c.failing))
-		}
-	})
-}

@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/waybill-token/waybill/client"
-	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/problem"
 	"github.com/waybill-token/waybill/rule"
 )
@@ -33,10 +32,30 @@ const (
 	maxDrained     = 4 << 10 // of an answer that is not read, for the connection's sake
 )
 
+// A registry that failed this often in a row is not asked, apart from one request
+// in every pause. The pause is short so that a registry that is well again is used
+// again at once: two requests a second hurt nobody. With Retry-After it can ask for a
+// longer one, and have clients told so.
+const (
+	circuitFailures = 3
+	circuitPause    = 500 * time.Millisecond
+	maxPause        = time.Second
+)
+
+// A request that hangs is made again, at the earliest hedgeAfter after it was made, when a later one was
+// answered (hedges times at most, since some questions take longer than others), or when no other
+// was made for as long. Whether that is so is looked at each hedgeTick.
+const (
+	hedgeAfter = time.Second
+	hedgeTick  = 250 * time.Millisecond
+	hedges     = 2
+)
+
 var (
-	errSlow      = fmt.Errorf("the registry did not answer within %s", lookupTimeout)
-	errElsewhere = errors.New("a redirect leads to another origin, which is not followed")
-	errTooLong   = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	errSlow        = fmt.Errorf("the registry did not answer within %s", lookupTimeout)
+	errCircuitOpen = errors.New("the registry is left alone for a moment")
+	errElsewhere   = errors.New("a redirect leads to another origin, which is not followed")
+	errTooLong     = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 	// errNobody is the answer, signed by the registry, that there is no such party.
 	errNobody = errors.New("the registry answers that there is no such party")
 	// errNotFound is a status that says that there is no such party, or nothing at that
@@ -46,69 +65,105 @@ var (
 	errNoForm = errors.New("the registry does not answer a question of this form")
 )
 
-// bound limits a lookup so that it can be told from a caller who gave up.
-func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+// withTimeout limits a lookup so that it can be told from a caller who gave up.
+func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, lookupTimeout, errSlow)
+}
+
+// requestTimes are when requests were made last, by which those that hang are found.
+type requestTimes struct {
+	mu       sync.Mutex
+	made     time.Time // the last one
+	answered time.Time // when the last one was made of those that were answered
+}
+
+func (t *requestTimes) note(made time.Time, answered bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !answered {
+		t.made = made
+	} else if made.After(t.answered) {
+		t.answered = made
+	}
+}
+
+// again reports whether a request that was made at a time and hangs is to be made again; overtaken counts how
+// often it was because a later one was answered.
+func (t *requestTimes) again(made time.Time, overtaken *int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	switch {
+	case now.Sub(made) < hedgeAfter:
+		return false
+	case t.answered.After(made) && *overtaken < hedges:
+		*overtaken++
+		return true
+	case now.Sub(t.made) >= hedgeAfter:
+		t.made = now
+		return true
+	}
+	return false
 }
 
 // get asks a question and returns the body of an answer with status 200. A request that hangs is made
 // again beside it when others are answered that were made later, and now and then anyway.
 //
-// The error is an [*unreachableError] when there was no answer to judge, errNotFound,
+// The error is an [*outbound.UnreachableError] when there was no answer to judge, errNotFound,
 // errNoForm, the context's, or what is wrong with the answer.
 func (r *Remote) get(ctx context.Context, q question) ([]byte, error) {
-	if err := r.circuit.admit(time.Now()); err != nil {
-		return nil, err
+	if open := r.circuit.Admit(); open != nil {
+		return nil, &outbound.UnreachableError{
+			Cause:      fmt.Errorf("%w after %d failures: %w", errCircuitOpen, open.Failures, open.Cause),
+			RetryAfter: time.Until(open.Until),
+		}
+	}
+	type answer struct {
+		body  []byte
+		wrong error
 	}
 	overtaken := 0
-	again := func(began time.Time) bool { return r.circuit.again(began, time.Now(), &overtaken) }
-	a, err := flight.Hedge(ctx, hedgeTick, again, func(ctx context.Context) (answer, error) { return r.attempt(ctx, q) })
+	hedge := outbound.Hedge{Every: hedgeTick, Again: func(made time.Time) bool { return r.times.again(made, &overtaken) }}
+	a, err := outbound.Hedged(ctx, hedge, func(ctx context.Context) (answer, error) {
+		made := time.Now()
+		r.times.note(made, false)
+		r.requests.Add(1)
+		body, err := r.send(ctx, q)
+		if e, ok := errors.AsType[*outbound.UnreachableError](err); ok {
+			r.circuit.Failed(made, e.Cause, e.RetryAfter)
+			return answer{}, err
+		}
+		if ctx.Err() != nil {
+			return answer{}, ctx.Err()
+		}
+		r.times.note(made, true)
+		r.circuit.Answered()
+		return answer{body, err}, nil // it is one, whatever is wrong with it
+	})
 	if err != nil {
 		return nil, err
 	}
-	return a.body, a.err
-}
-
-// An answer is the body, or what is wrong with it.
-type answer struct {
-	body []byte
-	err  error
-}
-
-// attempt returns an error when there was no answer.
-func (r *Remote) attempt(ctx context.Context, q question) (answer, error) {
-	began := time.Now()
-	r.circuit.begun(began)
-	r.requests.Add(1)
-	body, err := r.send(ctx, q)
-	now := time.Now()
-	if e, ok := errors.AsType[*unreachableError](err); ok {
-		r.circuit.failed(began, e, now)
-		return answer{}, err
-	}
-	if ctx.Err() != nil {
-		return answer{}, ctx.Err()
-	}
-	r.circuit.answered(began, now)
-	return answer{body, err}, nil
+	return a.body, a.wrong
 }
 
 func (r *Remote) send(ctx context.Context, q question) ([]byte, error) {
-	place := r.base.JoinPath(q.path)
-	place.RawQuery = q.query.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place.String(), http.NoBody)
+	address := r.base.JoinPath(q.path)
+	address.RawQuery = q.query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), http.NoBody)
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "waybill")
 	sent := time.Now()
-	response, err := r.http.Do(request)
+	response, err := outbound.Do(r.http, request)
 	if err != nil {
 		return nil, callError(ctx, err)
 	}
 	defer response.Body.Close()
-	r.hearClock(response.Header, sent)
+	if ahead, ok := outbound.ClockAhead(response.Header, sent, time.Now()); ok {
+		r.clockOffset.Store(int64(ahead))
+	}
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, maxDrained)) // also for the connection's sake
 		said := ""
@@ -117,26 +172,30 @@ func (r *Remote) send(ctx context.Context, q question) ([]byte, error) {
 		}
 		return nil, statusError(response, said)
 	}
-	return readBody(ctx, response.Body)
+	body, err := outbound.ReadBody(response.Body, maxAnswer)
+	switch {
+	case errors.As(err, new(*outbound.TooLargeError)):
+		return nil, errTooLong
+	case err != nil:
+		return nil, callError(ctx, fmt.Errorf("the answer broke off: %w", err))
+	}
+	return body, nil
 }
 
 // callError says why a request came to nothing. Errors of package client name no
 // token.
 func callError(ctx context.Context, err error) error {
-	if outer, ok := errors.AsType[*url.Error](err); ok {
-		err = outer.Err // method and URL are told by whoever wraps the error
-	}
 	switch {
 	case errors.Is(err, errElsewhere):
 		return err
 	case errors.Is(context.Cause(ctx), errSlow):
-		return &unreachableError{cause: fmt.Errorf("%w: %w", errSlow, err)}
+		return &outbound.UnreachableError{Cause: fmt.Errorf("%w: %w", errSlow, err)}
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	e := &unreachableError{cause: err}
+	e := &outbound.UnreachableError{Cause: err}
 	if refused, ok := errors.AsType[*client.Error](err); ok {
-		e.wait = min(refused.RetryAfter, maxPause)
+		e.RetryAfter = min(refused.RetryAfter, maxPause)
 	}
 	return e
 }
@@ -167,36 +226,15 @@ func statusError(response *http.Response, said string) error {
 	case status == http.StatusBadRequest, status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
 		return fmt.Errorf("%w: status %d%s", errNoForm, status, said)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return &unreachableError{cause: fmt.Errorf("the registry does not accept our access token: status %d%s", status, said)}
+		return &outbound.UnreachableError{Cause: fmt.Errorf("the registry does not accept our access token: status %d%s", status, said)}
 	case status == http.StatusTooManyRequests, status >= 500:
-		return &unreachableError{
-			cause: fmt.Errorf("the registry answers with status %d%s", status, said),
-			wait:  min(seconds(response.Header.Get("Retry-After")), maxPause),
+		return &outbound.UnreachableError{
+			Cause:      fmt.Errorf("the registry answers with status %d%s", status, said),
+			RetryAfter: outbound.RetryAfter(response.Header, time.Now(), maxPause),
 		}
 	default:
 		return fmt.Errorf("the registry answers with status %d%s", status, said)
 	}
-}
-
-// seconds reads the form of Retry-After that services use; the other one, a date,
-// counts as not given.
-func seconds(retryAfter string) time.Duration {
-	n, err := strconv.ParseUint(retryAfter, 10, 16)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(n) * time.Second
-}
-
-func readBody(ctx context.Context, from io.Reader) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(from, maxAnswer+1))
-	switch {
-	case err != nil:
-		return nil, callError(ctx, fmt.Errorf("the answer broke off: %w", err))
-	case len(body) > maxAnswer:
-		return nil, errTooLong
-	}
-	return body, nil
 }
 
 // sameOrigin is an [http.Client]'s CheckRedirect: the access token and the question
@@ -210,15 +248,4 @@ func sameOrigin(request *http.Request, via []*http.Request) error {
 		return fmt.Errorf("%w: more than %d redirects", errElsewhere, maxRedirects)
 	}
 	return nil
-}
-
-// hearClock takes note of the registry's clock by the Date of its answer, which
-// names a second.
-func (r *Remote) hearClock(header http.Header, sent time.Time) {
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
-		return
-	}
-	halfway := sent.Add(time.Since(sent) / 2)
-	r.clockOffset.Store(int64(date.Add(time.Second / 2).Sub(halfway)))
 }

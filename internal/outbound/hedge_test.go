@@ -1,4 +1,4 @@
-package flight
+package outbound
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 )
 
 // The first good result counts, whichever call it is of; an error only counts when nothing else can come.
-func TestHedge(t *testing.T) {
+func TestHedged(t *testing.T) {
 	broken := errors.New("broken")
 	type step struct {
 		takes time.Duration // zero: it hangs
@@ -39,7 +39,7 @@ func TestHedge(t *testing.T) {
 				calls <- i + 1
 			}
 			began := time.Now()
-			n, err := Hedge(ctx, 250*time.Millisecond, func(began time.Time) bool { return time.Since(began) >= interval },
+			n, err := Hedged(ctx, Hedge{Every: 250 * time.Millisecond, Again: func(began time.Time) bool { return time.Since(began) >= interval }},
 				func(ctx context.Context) (int, error) {
 					underWay.Add(1)
 					defer underWay.Add(-1)

@@ -1,4 +1,4 @@
-package revocation
+package outbound
 
 import (
 	"errors"
@@ -10,9 +10,7 @@ import (
 	"syscall"
 )
 
-// ErrNotPublic is wrapped by the cause of an outage when an address was not called because of
-// where it leads. It stays so until [Config.AllowPrivate] is set or the CA
-// names another address.
+// ErrNotPublic is wrapped by the error of a call that was not made because of where the address leads.
 var ErrNotPublic = errors.New("the address is not on a public network")
 
 // refusePrivate is a net.Dialer's Control: it sees the address that a
