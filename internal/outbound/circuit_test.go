@@ -60,12 +60,11 @@ func TestCircuit(t *testing.T) {
 }
 
 func TestWhatFailsTogether(t *testing.T) {
-	name := func(address string) string { return Endpoint(address) }
-	if name("http://a/list?ca=1") != name("http://a/list?ca=2") {
+	if Endpoint("http://a/list?ca=1") != Endpoint("http://a/list?ca=2") {
 		t.Error("a query keeps an address from being spared")
 	}
 	for _, other := range []string{"http://a/ocsp", "http://a:8080/list", "http://b/list", "https://a/list"} {
-		if name(other) == name("http://a/list") {
+		if Endpoint(other) == Endpoint("http://a/list") {
 			t.Errorf("%s fails with http://a/list", other)
 		}
 	}
@@ -85,6 +84,43 @@ func TestFailingAddressesAreBounded(t *testing.T) {
 		c.Report("new", time.Now(), down)
 		if len(c.failing) != 1 {
 			t.Errorf("%d addresses are remembered after the pause", len(c.failing))
+		}
+	})
+}
+
+// A circuit that does not wait for the call that it admitted admits one in each pause.
+func TestCircuitWhoseCallsHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCircuit(CircuitPolicy{Failures: 2, Pause: time.Second, MaxPause: 3 * time.Second})
+		down := errors.New("down")
+		early := time.Now()
+		for range 2 {
+			c.Failed(early, down, 0)
+		}
+		for range 5 {
+			if open := c.Admit(); open == nil || !errors.Is(open, down) || open.Failures != 2 || !open.Until.Equal(time.Now().Add(time.Second)) {
+				t.Errorf("Admit = %+v", open)
+			}
+			time.Sleep(time.Second)
+			if open := c.Admit(); open != nil {
+				t.Error(open)
+			}
+		}
+		c.Failed(time.Now(), down, time.Minute)
+		time.Sleep(3*time.Second - 1)
+		if c.Admit() == nil {
+			t.Error("a Retry-After is not waited for")
+		}
+		time.Sleep(1)
+		if open := c.Admit(); open != nil {
+			t.Error("the bound of Retry-After is passed")
+		}
+		c.Answered()
+		for range 2 {
+			c.Failed(early, down, 0)
+		}
+		if c.Open() {
+			t.Error("failures of calls that were made before the last answer count")
 		}
 	})
 }

@@ -64,3 +64,53 @@ func TestHedged(t *testing.T) {
 		})
 	}
 }
+
+// When all calls fail, the first one tells why, whichever ended first.
+func TestHedgedTellsWhyTheFirstCallFailed(t *testing.T) {
+	for _, takes := range [][]time.Duration{{1500 * time.Millisecond, time.Second}, {1500 * time.Millisecond, 100 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			var calls atomic.Int64
+			failures := []error{errors.New("first"), errors.New("second")}
+			once := func(time.Time) bool { return calls.Load() < 2 }
+			_, err := Hedged(t.Context(), Hedge{Every: time.Second, Again: once}, func(context.Context) (int, error) {
+				n := calls.Add(1) - 1
+				time.Sleep(takes[n])
+				return 0, failures[n]
+			})
+			if !errors.Is(err, failures[0]) || calls.Load() != 2 {
+				t.Errorf("%d calls, %v", calls.Load(), err)
+			}
+		})
+	}
+}
+
+// A hedge that replaces has two calls under way at most, and never ends the first.
+func TestHedgedReplaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls, underWay atomic.Int64
+		h := Hedge{Every: time.Second, Again: func(time.Time) bool { return true }, Replace: true}
+		began := time.Now()
+		n, err := Hedged(t.Context(), h, func(ctx context.Context) (int64, error) {
+			n := calls.Add(1)
+			underWay.Add(1)
+			defer underWay.Add(-1)
+			if n == 1 {
+				select {
+				case <-time.After(5500 * time.Millisecond):
+					return n, nil
+				case <-ctx.Done():
+					return 0, ctx.Err()
+				}
+			}
+			time.Sleep(time.Millisecond) // the one before ends
+			if now := underWay.Load(); now != 2 {
+				t.Errorf("%d calls under way with call %d", now, n)
+			}
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		if n != 1 || err != nil || calls.Load() != 6 || time.Since(began) != 5500*time.Millisecond {
+			t.Errorf("%d, %v after %s and %d calls", n, err, time.Since(began), calls.Load())
+		}
+	})
+}
