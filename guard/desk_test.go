@@ -34,12 +34,12 @@ type desks struct {
 func newDesks(tb testing.TB, secret string) *desks {
 	tb.Helper()
 	d := &desks{house: newHouse(tb)}
-	c := tokenadmin.Config{Checker: d, Secret: secret}
+	c := tokenadmin.Config{Checker: d, Secret: secret, Revocations: d.revocations}
 	c.Log, d.log = newLog()
 	var err error
 	d.introspection, err = tokenadmin.NewIntrospection(c)
 	check(tb, err)
-	d.revocation, err = tokenadmin.NewRevocation(c, d.revocations)
+	d.revocation, err = tokenadmin.NewRevocation(c)
 	check(tb, err)
 	return d
 }
@@ -194,7 +194,7 @@ func TestRevocationOfAPartyUnderAllItsNames(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t)
 			log, told := newLog()
-			revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Canonical: c.canonical}, h.revocations)
+			revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Canonical: c.canonical, Revocations: h.revocations})
 			check(t, err)
 			tokens := map[ishare.PartyID]string{}
 			for _, id := range []ishare.PartyID{alias, consumer} {
@@ -324,10 +324,10 @@ func basic(name, secret string) string {
 func TestDesksWithCallers(t *testing.T) {
 	h := newHouse(t)
 	log, told := newLog()
-	c := tokenadmin.Config{Checker: h, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
+	c := tokenadmin.Config{Checker: h, Revocations: h.revocations, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
 	introspection, err := tokenadmin.NewIntrospection(c)
 	check(t, err)
-	revocation, err := tokenadmin.NewRevocation(c, h.revocations)
+	revocation, err := tokenadmin.NewRevocation(c)
 	check(t, err)
 	token := h.token(t, "iSHARE")
 	encoded := url.QueryEscape(kongSecret)
@@ -484,10 +484,10 @@ func TestDesksThatCannotKnow(t *testing.T) {
 	log, told := newLog()
 	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: undecided{}, Log: log})
 	check(t, err)
-	unknowing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: undecided{}, Log: log}, fullStore{})
+	unknowing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: undecided{}, Log: log, Revocations: fullStore{}})
 	check(t, err)
 	h := newHouse(t)
-	failing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log}, fullStore{})
+	failing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Revocations: fullStore{}})
 	check(t, err)
 	token := h.token(t, "iSHARE")
 	for _, c := range []struct {
@@ -522,7 +522,7 @@ func FuzzDesks(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		store := &remembering{}
-		revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: d, Log: quiet}, store)
+		revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: d, Log: quiet, Revocations: store})
 		check(t, err)
 		w := post(revocation, body)
 		if w.Code >= 500 || len(store.got) > 1 || len(store.got) == 1 && w.Code != http.StatusOK {

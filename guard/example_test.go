@@ -76,7 +76,7 @@ func Example_revocation() {
 	defer revocations.Close()
 	tokens := exampleIssuer(revocations)
 
-	handler, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: tokens, Log: slog.New(slog.DiscardHandler)}, revocations)
+	handler, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: tokens, Log: slog.New(slog.DiscardHandler), Revocations: revocations})
 	if err != nil {
 		panic(err)
 	}

@@ -42,39 +42,53 @@ type Checker interface {
 	Check(ctx context.Context, token string) (*accesstoken.Claims, error)
 }
 
-// LogOutages returns the checker as one that writes to a log, as an error, why it could not check a
-// token: once for each cause while it lasts, and how often when it has ended. What is wrong with a token is not logged, nor is
-// that a client left before its token was checked. [NewForwardAuth] and [New] do this
-// with their own, unless that does it already; for [Require] and [Optional], which have no log, it is yours to do:
+// LogOutages returns a checker that does what the given one does, and writes to a log, as an error, why it could not
+// check a token: once for each cause while it lasts, and how often when it has ended. What is wrong with a token is
+// not logged, nor is that a client left before its token was checked. A nil log means silence.
+//
+// The reverse proxy and forward-auth do this with their own checker, unless that does it already. [Require] and
+// [Optional] have no log, so for them it is yours to do:
 //
 //	protect := guard.Require(guard.LogOutages(tokens, log), "iSHARE")
 //
-// The checker is an [io.Closer]: Close writes what was only counted so far.
-func LogOutages(checker Checker, log *slog.Logger) Checker {
-	if t, ok := checker.(*talkative); ok {
-		return t
+// It panics if there is no checker.
+func LogOutages(checker Checker, log *slog.Logger) *LoggingChecker {
+	mustCheck(checker)
+	if logging, ok := checker.(*LoggingChecker); ok {
+		return logging
 	}
-	return &talkative{checker: checker, log: logsum.New(log)}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &LoggingChecker{checker: checker, log: logsum.New(log)}
 }
 
-type talkative struct {
+// A LoggingChecker is a [Checker] that logs why it could not check a token. Make it with [LogOutages].
+type LoggingChecker struct {
 	checker Checker
 	log     *logsum.Log
 }
 
 // Check implements [Checker].
-func (t *talkative) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
-	claims, err := bearer.Check(ctx, t.checker, token)
+func (c *LoggingChecker) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
+	claims, err := bearer.Check(ctx, c.checker, token)
 	if err != nil && !bearer.IsInvalid(err) && ctx.Err() == nil {
-		t.log.Lasting(ctx, slog.LevelError, "an access token could not be checked", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
+		c.log.Lasting(ctx, slog.LevelError, "an access token could not be checked", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 	}
 	return claims, err
 }
 
-// Close implements [io.Closer].
-func (t *talkative) Close() error {
-	t.log.Close()
+// Close writes to the log what was only counted so far. It is for a checker that is asked no more.
+func (c *LoggingChecker) Close() error {
+	c.log.Close()
 	return nil
+}
+
+// mustCheck panics when nobody would check tokens: a guard like that is a mistake of the program, which had better not start.
+func mustCheck(checker Checker) {
+	if checker == nil {
+		panic("guard: the checker must not be nil")
+	}
 }
 
 // Caller returns what the token of the request says. It reports false outside
@@ -91,7 +105,10 @@ func Caller(ctx context.Context) (*accesstoken.Claims, bool) { return bearer.Cal
 // or bad, 403 when it lacks a scope value; and 503 with Retry-After when the token
 // cannot be checked, about which [LogOutages] tells a log. Without a token the answer has no
 // body: there is no error yet.
+//
+// It panics if there is no checker.
 func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler {
+	mustCheck(checker)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			claims, refusal := bearer.Admit(r, checker, scopes)
@@ -108,8 +125,9 @@ func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler 
 // Authorization header, or with an empty one, is let in, and has no [Caller]. A bad token is refused all the
 // same, so that its bearer learns of it.
 func Optional(checker Checker, scopes ...string) func(http.Handler) http.Handler {
+	require := Require(checker, scopes...)
 	return func(next http.Handler) http.Handler {
-		guarded := Require(checker, scopes...)(next)
+		guarded := require(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if bearer.IsMissing(r.Header) {
 				next.ServeHTTP(w, r)

@@ -3,7 +3,6 @@ package guard_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -77,7 +76,7 @@ func TestVoicelessIsUnavailable(t *testing.T) {
 	}
 	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: voiceless{}, Log: quiet})
 	check(t, err)
-	revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: voiceless{}, Log: quiet}, newHouse(t).revocations)
+	revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: voiceless{}, Log: quiet, Revocations: newHouse(t).revocations})
 	check(t, err)
 	for _, desk := range []http.Handler{introspection, revocation} {
 		if w := post(desk, form("token", "x")); w.Code != http.StatusServiceUnavailable {
@@ -153,11 +152,7 @@ func TestOutagesAreLoggedSeldom(t *testing.T) {
 		if same := guard.LogOutages(checker, log); same != checker {
 			t.Error("each outage would be told twice")
 		}
-		closer, ok := checker.(io.Closer)
-		if !ok {
-			t.Fatal("nothing writes what was counted at the end")
-		}
-		check(t, closer.Close())
+		check(t, checker.Close())
 		if lines() != 4 {
 			t.Errorf("%d lines at the end: %s", lines(), told)
 		}
@@ -202,16 +197,57 @@ func TestConfigurationsThatGuardNothing(t *testing.T) {
 	h := newHouse(t)
 	route := []proxy.Route{routeTo(t, "/", "http://127.0.0.1:1")}
 	_, noChecker := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Log: quiet})
-	_, noLog := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h})
 	_, introspection := tokenadmin.NewIntrospection(tokenadmin.Config{Log: quiet})
-	_, revocation := tokenadmin.NewRevocation(tokenadmin.Config{Log: quiet}, h.revocations)
-	_, nowhere := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: quiet}, nil)
+	_, revocation := tokenadmin.NewRevocation(tokenadmin.Config{Log: quiet, Revocations: h.revocations})
+	_, nowhere := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: quiet, Revocations: nil})
 	_, reverse := proxy.New(proxy.Config{Routes: route, Log: quiet})
 	_, noRoutes := proxy.New(proxy.Config{Checker: h, Log: quiet})
 	_, negative := proxy.New(proxy.Config{Routes: route, Checker: h, Log: quiet, MaxBody: -1})
-	for i, err := range []error{noChecker, noLog, introspection, revocation, nowhere, reverse, noRoutes, negative} {
+	for i, err := range []error{noChecker, introspection, revocation, nowhere, reverse, noRoutes, negative} {
 		if err == nil {
 			t.Errorf("case %d is accepted", i)
+		}
+	}
+}
+
+// Nor by a middleware, which has no error to return.
+func TestNoChecker(t *testing.T) {
+	for name, guards := range map[string]func(){
+		"Require":    func() { guard.Require(nil, "iSHARE") },
+		"Optional":   func() { guard.Optional(nil) },
+		"LogOutages": func() { guard.LogOutages(nil, quiet) },
+	} {
+		func() {
+			defer func() {
+				if told, _ := recover().(string); !strings.Contains(told, "checker") {
+					t.Errorf("%s: %q", name, told)
+				}
+			}()
+			guards()
+		}()
+	}
+}
+
+// Without a log, failures are answered in silence.
+func TestNoLog(t *testing.T) {
+	route := routeTo(t, "/", "http://127.0.0.1:1")
+	reverse, err := proxy.New(proxy.Config{Routes: []proxy.Route{route}, Checker: undecided{}})
+	check(t, err)
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: undecided{}})
+	check(t, err)
+	for _, h := range []http.Handler{reverse, auth, guard.Require(guard.LogOutages(undecided{}, nil))(auth)} {
+		if w := get(h, "/", "x"); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	c := tokenadmin.Config{Checker: undecided{}, Revocations: newHouse(t).revocations}
+	introspection, err := tokenadmin.NewIntrospection(c)
+	check(t, err)
+	revocation, err := tokenadmin.NewRevocation(c)
+	check(t, err)
+	for _, h := range []http.Handler{introspection, revocation} {
+		if w := post(h, form("token", "x")); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	}
 }

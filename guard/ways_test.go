@@ -317,7 +317,7 @@ func TestForwardAuthAskedWrongly(t *testing.T) {
 // Envoy puts the client's path and query behind ours.
 func TestForwardAuthVerbatim(t *testing.T) {
 	h := newHouse(t)
-	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: quiet, Verbatim: true})
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: quiet, IgnoreURL: true})
 	check(t, err)
 	if w := get(auth, "/auth/orders?scope=nonsense&x=%zz", h.token(t, "iSHARE")); w.Code != http.StatusOK || w.Header().Get(proxy.HeaderPartyID) != string(consumer) {
 		t.Errorf("%d %s", w.Code, w.Body)

@@ -17,14 +17,17 @@ import (
 
 // ForwardAuthConfig is what [NewForwardAuth] works with.
 type ForwardAuthConfig struct {
+	// Checker tells what a token says. It must be set.
 	Checker guard.Checker
-	Log     *slog.Logger
 
-	// Verbatim is for a proxy that puts the client's path and query behind ours, such as
+	// Log is told why tokens cannot be checked, and of proxies that ask wrongly. Nil means silence.
+	Log *slog.Logger
+
+	// IgnoreURL is for a proxy that puts the client's path and query behind ours, such as
 	// Envoy: what stands in the URL is then the client's and decides nothing, and refusals
 	// have their own status. Mount it where nobody arrives by a slip: at /auth/, a slash too many
 	// in what a proxy asks would take back the scope that it demands.
-	Verbatim bool
+	IgnoreURL bool
 }
 
 // NewForwardAuth returns the handler that a reverse proxy asks about each request, with
@@ -48,28 +51,32 @@ type ForwardAuthConfig struct {
 //
 // The method makes no difference: proxies ask with GET, with HEAD, or with the client's.
 //
-// What is repeated is summed up in the log. The handler is an [io.Closer]: Close writes what was only counted so far.
-func NewForwardAuth(c ForwardAuthConfig) (http.Handler, error) {
-	if c.Checker == nil || c.Log == nil {
-		return nil, errors.New("guard: forward-auth: Checker and Log must be set")
+// What is repeated is summed up in the log.
+func NewForwardAuth(c ForwardAuthConfig) (*ForwardAuth, error) {
+	if c.Checker == nil {
+		return nil, errors.New("guard: forward-auth: the field Checker must be set")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Checker = guard.LogOutages(c.Checker, c.Log)
-	return &forwardAuth{c, logsum.New(c.Log)}, nil
+	return &ForwardAuth{c, logsum.New(c.Log)}, nil
 }
 
-type forwardAuth struct {
-	ForwardAuthConfig
-
-	log *logsum.Log
+// A ForwardAuth tells reverse proxies whether requests may pass. Make it with [NewForwardAuth].
+type ForwardAuth struct {
+	config ForwardAuthConfig
+	log    *logsum.Log
 }
 
-// Close implements [io.Closer].
-func (f *forwardAuth) Close() error {
+// Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
+func (f *ForwardAuth) Close() error {
 	f.log.Close()
 	return nil
 }
 
-func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements [http.Handler].
+func (f *ForwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d, err := f.demands(r.URL)
 	if err != nil {
 		// A proxy that is set up wrongly asks so for every request of a stranger.
@@ -77,7 +84,7 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		misasked(err).Write(w)
 		return
 	}
-	claims, refusal := bearer.Admit(r, f.Checker, d.scopes)
+	claims, refusal := bearer.Admit(r, f.config.Checker, d.scopes)
 	if refusal != nil {
 		if refusal.Status == http.StatusBadRequest && !d.exact {
 			refusal.Status = http.StatusUnauthorized
@@ -102,8 +109,8 @@ type demands struct {
 }
 
 // demands reads the query. Its errors are fixed sentences: some proxies pass them on.
-func (f *forwardAuth) demands(u *url.URL) (demands, error) {
-	if f.Verbatim {
+func (f *ForwardAuth) demands(u *url.URL) (demands, error) {
+	if f.config.IgnoreURL {
 		return demands{exact: true}, nil
 	}
 	if u.RawQuery == "" {

@@ -28,9 +28,14 @@ const DefaultAnswerTimeout = time.Minute
 
 // Config is what a [Proxy] works with.
 type Config struct {
-	Routes  []Route
+	// Routes are the programs behind the proxy, one at least.
+	Routes []Route
+
+	// Checker tells what a token says. It must be set.
 	Checker guard.Checker
-	Log     *slog.Logger
+
+	// Log is told of upstreams that are out of reach, and why tokens cannot be checked. Nil means silence.
+	Log *slog.Logger
 
 	// Own answers what no route takes, and OwnPaths, which are its own whatever the routes
 	// say: each of these paths and every path below. A route to one of them is
@@ -124,11 +129,17 @@ type Proxy struct {
 // New checks the configuration and returns a proxy for it. When routes cannot be used, the error
 // wraps [RouteErrors].
 func New(c Config) (*Proxy, error) {
-	if c.Checker == nil || c.Log == nil || len(c.Routes) == 0 {
-		return nil, errors.New("guard: proxy: Checker and Log must be set, and one route at least")
+	if c.Checker == nil {
+		return nil, errors.New("guard: proxy: the field Checker must be set")
+	}
+	if len(c.Routes) == 0 {
+		return nil, errors.New("guard: proxy: the field Routes must hold one route at least")
 	}
 	if c.AnswerTimeout < 0 || c.MaxBody < 0 {
 		return nil, errors.New("guard: proxy: AnswerTimeout and MaxBody must not be negative")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Checker = guard.LogOutages(c.Checker, c.Log)
 	if c.AnswerTimeout == 0 {

@@ -20,7 +20,7 @@ import (
 //
 // Refusals are those of RFC 6749 section 5.2, and 401 when the secret is wrong. When the
 // token cannot be checked the answer is 503, never an active of either kind.
-func NewIntrospection(c Config) (http.Handler, error) {
+func NewIntrospection(c Config) (*Handler, error) {
 	d, err := newHandler("introspection", c)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ type introspection struct {
 	Thumbprint string         `json:"ishare_certificate_thumbprint"`
 }
 
-func (d *handler) introspect(w http.ResponseWriter, q *inquiry) error {
+func (d *Handler) introspect(w http.ResponseWriter, q *inquiry) error {
 	token := q.value("token")
 	if token == "" {
 		return rule.RequestMissingParameter.Because("the parameter token is missing or empty")

@@ -13,13 +13,13 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// New returns the handler of token revocation (RFC 7009): POST with a form that holds
+// NewRevocation returns the handler of token revocation (RFC 7009): POST with a form that holds
 // one of
 //
 //	token        the token itself; token_type_hint beside it is ignored
 //	token_id     one token by its id, which is what the log has
 //	party_id     all tokens that were issued so far to whoever used this identifier as
-//	             client_id, or has it as canonical identifier; and with [DeskConfig.Canonical]
+//	             client_id, or has it as canonical identifier; and with [Config.Canonical]
 //	             all tokens of the party, whichever of its identifiers this is
 //	certificate  all tokens that were issued so far to the holder of the certificate with
 //	             this SHA-256 fingerprint, 64 hex digits with or without colons
@@ -35,28 +35,28 @@ import (
 //
 // Unlike in the RFC, it is not the client but the server's operator who revokes, and any
 // token. To lock a party out, see to it first that it gets no new tokens.
-func NewRevocation(c Config, revocations accesstoken.TokenRevocations) (http.Handler, error) {
+func NewRevocation(c Config) (*Handler, error) {
+	if c.Revocations == nil {
+		return nil, errors.New("guard: revocation: the field Revocations must be set")
+	}
 	d, err := newHandler("revocation", c)
 	if err != nil {
 		return nil, err
 	}
-	if revocations == nil {
-		return nil, errors.New("guard: revocation: there must be somewhere to keep them")
-	}
-	d.serve = func(w http.ResponseWriter, q *inquiry) error { return d.revoke(w, q, revocations) }
+	d.serve = d.revoke
 	return d, nil
 }
 
-func (d *handler) revoke(w http.ResponseWriter, q *inquiry, revocations accesstoken.TokenRevocations) error {
+func (d *Handler) revoke(w http.ResponseWriter, q *inquiry) error {
 	asked, err := d.asked(q)
 	if err != nil {
 		return err
 	}
 	if asked != nil {
-		if err := d.keep(q, *asked, revocations); err != nil {
+		if err := d.keep(q, *asked); err != nil {
 			return err
 		}
-		if err := d.keepCanonical(q, asked.Party, revocations); err != nil {
+		if err := d.keepCanonical(q, asked.Party); err != nil {
 			return err
 		}
 	}
@@ -65,8 +65,8 @@ func (d *handler) revoke(w http.ResponseWriter, q *inquiry, revocations accessto
 	return nil
 }
 
-func (d *handler) keep(q *inquiry, revocation accesstoken.TokenRevocation, revocations accesstoken.TokenRevocations) error {
-	if err := revocations.Revoke(q.Context(), revocation); err != nil {
+func (d *Handler) keep(q *inquiry, revocation accesstoken.TokenRevocation) error {
+	if err := d.config.Revocations.Revoke(q.Context(), revocation); err != nil {
 		return refusedRevocation(err)
 	}
 	d.config.Log.InfoContext(q.Context(), "access tokens revoked",
@@ -77,7 +77,7 @@ func (d *handler) keep(q *inquiry, revocation accesstoken.TokenRevocation, revoc
 
 // keepCanonical revokes what a party got under other identifiers than this one. It comes second, so
 // that whoever cannot be asked does not keep us from the first.
-func (d *handler) keepCanonical(q *inquiry, id ishare.PartyID, revocations accesstoken.TokenRevocations) error {
+func (d *Handler) keepCanonical(q *inquiry, id ishare.PartyID) error {
 	if id == "" || d.config.Canonical == nil {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (d *handler) keepCanonical(q *inquiry, id ishare.PartyID, revocations acces
 	case canonical == id:
 		return nil
 	}
-	return d.keep(q, accesstoken.TokenRevocation{Party: canonical}, revocations)
+	return d.keep(q, accesstoken.TokenRevocation{Party: canonical})
 }
 
 // What cannot be done, in sentences for the client.
@@ -106,7 +106,7 @@ func refusedRevocation(err error) error {
 }
 
 // asked is what to revoke, or nil when there is nothing left to revoke.
-func (d *handler) asked(q *inquiry) (*accesstoken.TokenRevocation, error) {
+func (d *Handler) asked(q *inquiry) (*accesstoken.TokenRevocation, error) {
 	var names []string
 	for _, name := range []string{"token", "token_id", "party_id", "certificate"} {
 		if q.value(name) != "" {
@@ -129,7 +129,7 @@ func (d *handler) asked(q *inquiry) (*accesstoken.TokenRevocation, error) {
 // thumbprint takes a fingerprint also as openssl prints it.
 func thumbprint(text string) string { return strings.ToLower(strings.ReplaceAll(text, ":", "")) }
 
-func (d *handler) tokenAsked(q *inquiry, token string) (*accesstoken.TokenRevocation, error) {
+func (d *Handler) tokenAsked(q *inquiry, token string) (*accesstoken.TokenRevocation, error) {
 	c, err := bearer.Check(q.Context(), d.config.Checker, token)
 	switch {
 	case err == nil:

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/bearer"
 	"github.com/waybill-token/waybill/internal/form"
@@ -23,7 +24,7 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// Config is what [NewIntrospection] and [New] work with.
+// Config is what [NewIntrospection] and [NewRevocation] work with.
 //
 // Both are for those who run the server, and belong on the internal listener, never on the
 // public one: introspection tells whoever asks what a token says, and revocation
@@ -34,12 +35,18 @@ import (
 // 2.3.1), or as Authorization: Bearer; in one of these ways only.
 //
 // What fails for a cause of ours is written to the log once for each cause while it lasts, and how often when it has
-// ended. Both handlers are an [io.Closer]: Close writes what was only counted so far.
+// ended.
 type Config struct {
+	// Checker tells what a token says. Both handlers need it.
 	Checker guard.Checker
-	Log     *slog.Logger
 
-	// Canonical finds the canonical identifier of a party, for [New]. An identifier that
+	// Revocations is where [NewRevocation] keeps what is revoked, and must be set there.
+	Revocations accesstoken.TokenRevocations
+
+	// Log is told of revocations and of failures. Nil means silence.
+	Log *slog.Logger
+
+	// Canonical finds the canonical identifier of a party, for [NewRevocation]. An identifier that
 	// nobody is known by comes back as it is; an error means that nobody can tell at this time.
 	// Nil means that revocation takes every identifier as it is.
 	Canonical func(context.Context, ishare.PartyID) (ishare.PartyID, error)
@@ -57,11 +64,14 @@ type Config struct {
 var callerName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
 
 // newHandler checks the configuration of what is named.
-func newHandler(what string, c Config) (*handler, error) {
-	if c.Checker == nil || c.Log == nil {
-		return nil, errors.New("guard: " + what + ": Checker and Log must be set")
+func newHandler(what string, c Config) (*Handler, error) {
+	if c.Checker == nil {
+		return nil, errors.New("guard: " + what + ": the field Checker must be set")
 	}
-	d := &handler{config: c, log: logsum.New(c.Log), open: c.Secret == "" && c.Callers == nil}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Handler{config: c, log: logsum.New(c.Log), open: c.Secret == "" && c.Callers == nil}
 	if c.Secret != "" {
 		d.secrets = append(d.secrets, secret{hash: sha256.Sum256([]byte(c.Secret))})
 	}
@@ -86,8 +96,8 @@ type secret struct {
 	hash [sha256.Size]byte
 }
 
-// A desk takes a form from somebody who is authorized, and answers it.
-type handler struct {
+// A Handler answers the requests of those who are authorized. Make it with [NewIntrospection] or [NewRevocation].
+type Handler struct {
 	config  Config
 	log     *logsum.Log // of failures
 	open    bool        // nobody needs a secret
@@ -103,19 +113,20 @@ type inquiry struct {
 	caller string // empty: without a name
 }
 
-func (d *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements [http.Handler].
+func (d *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := d.answer(w, r); err != nil {
 		d.refuse(w, r, err)
 	}
 }
 
-// Close implements [io.Closer].
-func (d *handler) Close() error {
+// Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
+func (d *Handler) Close() error {
 	d.log.Close()
 	return nil
 }
 
-func (d *handler) answer(w http.ResponseWriter, r *http.Request) error {
+func (d *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	if fromBrowser(r.Header) {
 		return errBrowser
 	}
@@ -180,7 +191,7 @@ func headerCredentials(h http.Header) []credentials {
 }
 
 // find compares with every secret, in constant time: how long it takes tells nothing about one.
-func (d *handler) find(shown []credentials) (caller string, known bool) {
+func (d *Handler) find(shown []credentials) (caller string, known bool) {
 	for _, c := range shown {
 		got := sha256.Sum256([]byte(c.secret))
 		for _, s := range d.secrets {
@@ -207,7 +218,7 @@ var (
 )
 
 // refuse is the one place where the errors of a desk become HTTP.
-func (d *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (d *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch rejection, _ := rule.Classify(err); {
 	case errors.Is(err, errBrowser):
 		respond.Error(w, http.StatusForbidden, rule.CodeInvalidRequest, err.Error())

@@ -44,19 +44,19 @@ func (s *service) openDesks() (err error) {
 	if err != nil {
 		return err
 	}
-	auth.Verbatim = true
+	auth.IgnoreURL = true
 	if s.verbatim, err = proxy.NewForwardAuth(auth); err != nil {
 		return err
 	}
 	desk := tokenadmin.Config{
 		Checker: s.issuer, Log: s.log, Canonical: s.from.canonical,
-		Secret: s.config.Listen.Secret.Reveal(), Callers: s.callers,
+		Revocations: s.memory.revoked, Secret: s.config.Listen.Secret.Reveal(), Callers: s.callers,
 	}
 	introspection, err := tokenadmin.NewIntrospection(desk)
 	if err != nil {
 		return err
 	}
-	revocation, err := tokenadmin.NewRevocation(desk, s.memory.revoked)
+	revocation, err := tokenadmin.NewRevocation(desk)
 	if err != nil {
 		return err
 	}
