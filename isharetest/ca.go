@@ -23,6 +23,15 @@ func NewCA() *CA {
 	return &CA{ca: must(testca.New(testca.Config{NewKey: testca.PooledKey}))}
 }
 
+// LoadCA reads a CA from the folder in which a sandbox keeps it, such as waybill-sandbox/ca.
+func LoadCA(dir string) (*CA, error) {
+	ca, err := testca.Load(dir, testca.Config{NewKey: testca.PooledKey})
+	if err != nil {
+		return nil, fmt.Errorf("isharetest: %w", err)
+	}
+	return &CA{ca: ca}, nil
+}
+
 // Root is the certificate to trust.
 func (c *CA) Root() *x509.Certificate { return c.ca.Authority(testca.Root).Certificate() }
 

@@ -51,11 +51,29 @@ func (l *List) Remove(id ishare.PartyID) {
 	l.records = slices.DeleteFunc(l.records, func(r *ishare.Party) bool { return r.KnownAs(id) })
 }
 
+// Replace makes these parties the only ones, in this order.
+func (l *List) Replace(parties ...*Party) {
+	records := make([]*ishare.Party, len(parties))
+	for i, p := range parties {
+		records[i] = clone(p.Record)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records = records
+}
+
 // Fail puts the list out of reach with this error. Nil brings it back.
 func (l *List) Fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.outage = err
+}
+
+// all returns every record.
+func (l *List) all() ([]*ishare.Party, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.records), l.outage
 }
 
 // Party returns the record of the party that goes by id. The error wraps

@@ -67,6 +67,12 @@ func jsonOf(value any) string {
 		return string(v)
 	case Object:
 		return v.String()
+	case []any: // in which there may be such values
+		items := make([]string, len(v))
+		for i, item := range v {
+			items[i] = jsonOf(item)
+		}
+		return "[" + strings.Join(items, ",") + "]"
 	}
 	b, err := json.Marshal(value)
 	if err != nil {

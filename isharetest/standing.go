@@ -13,6 +13,10 @@ type Standing func(*Party)
 // Inactive says that the party's compliance is inactive.
 func Inactive(p *Party) { complianceIs("inactive")(p) }
 
+// Pending says that the party has applied and is not admitted yet. A [Registry] of 3.0, which knows no such status,
+// says that its compliance is inactive.
+func Pending(p *Party) { complianceIs(statusPending)(p) }
+
 // Suspended says that the party's compliance is suspended.
 func Suspended(p *Party) { complianceIs("suspended")(p) }
 

@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/url"
 
 	"github.com/go-json-experiment/json"
 
@@ -14,8 +13,11 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// maxOrder bounds a request to the control API, in bytes.
-const maxOrder = 4 << 10
+// Bounds of the control API, in bytes.
+const (
+	maxControlRequest = 4 << 10
+	maxState          = 1 << 20
+)
 
 // A State is what there is in a running sandbox and how its switches stand.
 type State struct {
@@ -27,14 +29,25 @@ type State struct {
 	Asked     Counters  `json:"asked"`
 }
 
+// Counters are how often the servers were asked since they started, whatever they
+// answered.
+type Counters struct {
+	Tokens       uint64 `json:"tokens"`  // of the registry
+	Parties      uint64 `json:"parties"` // one or a search
+	TrustedLists uint64 `json:"trusted_lists"`
+	Capabilities uint64 `json:"capabilities"`
+	OCSP         uint64 `json:"ocsp"`
+	CRL          uint64 `json:"crl"`
+}
+
 // An Address is a party that serves.
 type Address struct {
 	ID  ishare.PartyID `json:"id"`
 	URL string         `json:"url"`
 }
 
-// order is what PUT /switches/{name} takes.
-type order struct {
+// A switchRequest is what PUT /switches/{name} takes.
+type switchRequest struct {
 	Value string `json:"value"`
 }
 
@@ -53,41 +66,41 @@ type order struct {
 // which is why no other host than our own address is answered for.
 func (s *Sandbox) controlHandler(address net.Addr) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { s.tellState(w) })
-	mux.HandleFunc("PUT /switches/{name}", s.turnSwitch)
+	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { s.respondState(w) })
+	mux.HandleFunc("PUT /switches/{name}", s.setSwitch)
 	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, _ *http.Request) {
 		s.Reset()
-		s.tellState(w)
+		s.respondState(w)
 	})
 	return ownHost(address, http.NewCrossOriginProtection().Handler(jsonOnly(mux)))
 }
 
-func (s *Sandbox) tellState(w http.ResponseWriter) {
+func (s *Sandbox) respondState(w http.ResponseWriter) {
 	body, err := json.Marshal(s.State())
 	if err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error())
+		respondError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	respond.Encoded(w, http.StatusOK, body)
 }
 
-func (s *Sandbox) turnSwitch(w http.ResponseWriter, r *http.Request) {
-	var o order
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
+func (s *Sandbox) setSwitch(w http.ResponseWriter, r *http.Request) {
+	var request switchRequest
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxControlRequest))
 	if err == nil {
-		err = json.Unmarshal(body, &o, json.RejectUnknownMembers(true))
+		err = json.Unmarshal(body, &request, json.RejectUnknownMembers(true))
 	}
 	if err != nil {
-		refuse(w, http.StatusBadRequest, `want {"value": "…"}`)
+		respondError(w, http.StatusBadRequest, `want {"value": "…"}`)
 		return
 	}
-	switch err := s.Set(r.PathValue("name"), o.Value); {
+	switch err := s.Set(r.PathValue("name"), request.Value); {
 	case errors.Is(err, ErrNoSwitch):
-		refuse(w, http.StatusNotFound, err.Error())
+		respondError(w, http.StatusNotFound, err.Error())
 	case err != nil:
-		refuse(w, http.StatusBadRequest, err.Error())
+		respondError(w, http.StatusBadRequest, err.Error())
 	default:
-		s.tellState(w)
+		s.respondState(w)
 	}
 }
 
@@ -97,7 +110,7 @@ func ownHost(address net.Addr, next http.Handler) http.Handler {
 	local := net.JoinHostPort("localhost", port)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Host != address.String() && r.Host != local {
-			refuse(w, http.StatusMisdirectedRequest, "this is "+address.String()+" and answers for nobody else")
+			respondError(w, http.StatusMisdirectedRequest, "this is "+address.String()+" and answers for nobody else")
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -110,11 +123,14 @@ func jsonOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if r.Method != http.MethodGet && (err != nil || mediaType != "application/json") {
-			refuse(w, http.StatusUnsupportedMediaType, "want a body of the type application/json")
+			respondError(w, http.StatusUnsupportedMediaType, "want a body of the type application/json")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func switchPath(name string) string { return "/switches/" + url.PathEscape(name) }
+// respondError answers with an error in the form that tokens are refused in.
+func respondError(w http.ResponseWriter, status int, why string) {
+	respond.Error(w, status, http.StatusText(status), why)
+}

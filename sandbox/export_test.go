@@ -2,14 +2,9 @@ package sandbox
 
 import (
 	"log/slog"
-	"net/http"
-	"net/url"
 
 	"github.com/waybill-token/waybill/internal/testca"
 )
-
-// Slowness is how long a slow server takes.
-const Slowness = slowness
 
 // ConfigForTest is a sandbox on free ports, whose keys are made fast.
 func ConfigForTest(dir string) Config {
@@ -19,21 +14,3 @@ func ConfigForTest(dir string) Config {
 		newKey: testca.PooledKey,
 	}
 }
-
-// FailingAt has a handler fail in a way.
-func FailingAt(way string, next http.Handler) http.Handler {
-	return failing(newDial(&dial{choices: outages(), initial: way}), next)
-}
-
-// Search reads the query of GET /parties in a framework, and counts who is found
-// among nobody.
-func Search(f Framework, q url.Values) (number, perPage, found int, err error) {
-	s, err := dialectOf(f).search(q)
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	return s.page, s.perPage, len((&register{}).search(s).entries), nil
-}
-
-// MatchesName reports whether a name is found by a pattern.
-func MatchesName(pattern, name string) bool { return matchesName(pattern, name) }

@@ -1,17 +1,22 @@
 package sandbox
 
 import (
+	"cmp"
+	"crypto/rsa"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/isharetest"
 )
 
 // A Participant is a party of the data space with the files that it signs with.
@@ -25,15 +30,15 @@ type Participant struct {
 	RenewedFile string // the chain of a newer certificate of the same key
 }
 
-// A part is what somebody plays in the data space when it begins.
-type part struct {
+// A fixture is a party as it is in the beginning.
+type fixture struct {
 	number      int // in its identifiers
 	folder      string
 	name        string
 	role        string
 	standing    string // active unless set
 	certificate string // registered unless set
-	stranger    bool   // its seal is of the other CA
+	untrusted   bool   // its seal is of the other CA
 }
 
 // Folders of those that others know by name.
@@ -44,92 +49,88 @@ const (
 	formerFolder   = "former-consumer"
 )
 
-const serviceConsumer = "ServiceConsumer"
+const serviceConsumer = isharetest.RoleServiceConsumer
 
-var cast = []part{
+var fixtures = []fixture{
 	{number: 0, folder: providerFolder, name: "Sandbox Provider", role: "ServiceProvider"},
 	{number: 9, folder: registryFolder, name: "Sandbox Registry", role: "ParticipantRegistry"},
 	{number: 1, folder: consumerFolder, name: "Sandbox Consumer", role: serviceConsumer},
-	{number: 2, folder: formerFolder, name: "Former Consumer", role: serviceConsumer, standing: "ended"},
+	{number: 2, folder: formerFolder, name: "Former Consumer", role: serviceConsumer, standing: ended},
 	{number: 3, folder: "pending-consumer", name: "Pending Consumer", role: serviceConsumer, standing: "pending"},
 	{number: 4, folder: "suspended-consumer", name: "Suspended Consumer", role: serviceConsumer, standing: "suspended"},
 	{number: 5, folder: "unknown-consumer", name: "Unknown Consumer", role: serviceConsumer, standing: unknown},
 	{number: 6, folder: "revoked-consumer", name: "Revoked Consumer", role: serviceConsumer, certificate: revoked},
 	{number: 7, folder: "replaced-consumer", name: "Replaced Consumer", role: serviceConsumer, certificate: replaced},
-	{number: 8, folder: "untrusted-consumer", name: "Untrusted Consumer", role: serviceConsumer, stranger: true},
+	{number: 8, folder: "untrusted-consumer", name: "Untrusted Consumer", role: serviceConsumer, untrusted: true},
 }
 
-func (p part) identifier() string { return fmt.Sprintf("NTRNL-%08d", 10000000+p.number) }
-
-func (p part) eori() ishare.PartyID {
-	return ishare.PartyID(fmt.Sprintf("EU.EORI.NL%09d", p.number))
-}
-
-func (p part) participant(c Config) Participant {
-	did := ishare.PartyID("did:ishare:EU.NL." + p.identifier())
-	canonical, alias := c.Framework.identifiers(did, p.eori())
-	file := func(name string) string { return filepath.Join(c.Dir, p.folder, name) }
-	return Participant{
-		ID: canonical, AlsoKnownAs: []ishare.PartyID{alias}, Name: p.name, Folder: p.folder,
-		KeyFile: file("key.pem"), ChainFile: file("chain.pem"), RenewedFile: file("renewed-chain.pem"),
-	}
-}
-
-// A member is a participant with what its registrar and its CA say of it.
-type member struct {
+// A party is a participant with what its registrar and its CA say of it.
+type party struct {
 	Participant
 
 	role        string
 	seal        *testca.Identity
 	renewed     *testca.Identity
-	newborn     bool // made with this start
-	standing    *dial
-	certificate *dial
+	isNew       bool // made with this start
+	standing    *switchControl
+	certificate *switchControl
 }
 
-// openMembers finds or makes the seals of everybody in the cast. Keys are made at
-// the same time, because that is what takes long.
-func openMembers(c Config, own, other *authority) ([]*member, error) {
-	members := make([]*member, len(cast))
-	if _, err := os.Stat(filepath.Join(c.Dir, cast[0].folder)); errors.Is(err, fs.ErrNotExist) {
-		c.Progress(fmt.Sprintf("making the seals of %d participants", len(cast)))
+// openParties finds or makes the seals of every fixture. Keys are made at the same
+// time, because that is what takes long.
+func (s *Sandbox) openParties() error {
+	s.parties = make([]*party, len(fixtures))
+	if _, err := os.Stat(filepath.Join(s.config.Dir, fixtures[0].folder)); errors.Is(err, fs.ErrNotExist) {
+		s.config.Progress(fmt.Sprintf("making the seals of %d participants", len(fixtures)))
 	}
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, p := range cast {
-		issuer := own
-		if p.stranger {
-			issuer = other
-		}
+	for i, f := range fixtures {
 		group.Go(func() (err error) {
-			members[i], err = openMember(p, p.participant(c), issuer)
+			s.parties[i], err = s.openParty(f)
 			return err
 		})
 	}
-	return members, group.Wait()
+	return group.Wait()
 }
 
-func openMember(p part, who Participant, issuer *authority) (*member, error) {
-	m := &member{Participant: who, role: p.role}
-	request := testca.SealRequest{Organization: p.name, Identifier: p.identifier(), SerialNumber: string(p.eori())}
+func (s *Sandbox) openParty(f fixture) (*party, error) {
+	identifier := fmt.Sprintf("NTRNL-%08d", 10000000+f.number)
+	did := ishare.PartyID("did:ishare:EU.NL." + identifier)
+	eori := ishare.PartyID(fmt.Sprintf("EU.EORI.NL%09d", f.number))
+	canonical, alias := did, eori
+	if s.config.Framework == Framework2 {
+		canonical, alias = eori, did
+	}
+	file := func(name string) string { return filepath.Join(s.config.Dir, f.folder, name) }
+	p := &party{
+		Participant: Participant{
+			ID: canonical, AlsoKnownAs: []ishare.PartyID{alias}, Name: f.name, Folder: f.folder,
+			KeyFile: file("key.pem"), ChainFile: file("chain.pem"), RenewedFile: file("renewed-chain.pem"),
+		},
+		role: f.role,
+	}
+	issuer := s.authorities[ownCA]
+	if f.untrusted {
+		issuer = s.authorities[otherCA]
+	}
+	request := testca.SealRequest{Organization: f.name, Identifier: identifier, SerialNumber: string(eori)}
 	var err error
-	if m.seal, m.newborn, err = openSeal(issuer.ca, who.KeyFile, who.ChainFile, request); err != nil {
+	if p.seal, p.isNew, err = openSeal(issuer, p.KeyFile, p.ChainFile, request); err != nil {
 		return nil, err
 	}
-	request.Key = m.seal.Key
-	if m.renewed, _, err = openSeal(issuer.ca, who.KeyFile, who.RenewedFile, request); err != nil {
+	request.Key = p.seal.Key
+	if p.renewed, _, err = openSeal(issuer, p.KeyFile, p.RenewedFile, request); err != nil {
 		return nil, err
 	}
-	m.standing = newDial(&dial{
-		name: who.Folder + ".standing", about: "what the registry says of " + who.Name,
-		choices: standingNames(), initial: orElse(p.standing, active),
-	})
-	m.certificate = newDial(&dial{
-		name: who.Folder + ".certificate", about: "what the registry and the CA say of the certificate of " + who.Name,
-		choices: certificateChoices(), initial: orElse(p.certificate, registered),
-		turned: func(choice string) { issuer.mark(m.seal, choice) },
-	})
-	return m, nil
+	p.standing = newSwitch(f.folder+".standing", "what the registry says of "+f.name,
+		standings(), cmp.Or(f.standing, active), func(string) { s.updateRegister() })
+	p.certificate = newSwitch(f.folder+".certificate", "what the registry and the CA say of the certificate of "+f.name,
+		certificateStates(), cmp.Or(f.certificate, registered), func(state string) {
+			s.updateRegister()
+			s.updateStatus(p, state)
+		})
+	return p, nil
 }
 
 // openSeal finds a seal in its files, or has one made.
@@ -148,13 +149,48 @@ func openSeal(ca *testca.CA, keyFile, chainFile string, request testca.SealReque
 	return seal, true, err
 }
 
-// registeredSeal is the one that the registry has for the member, or nil.
-func (m *member) registeredSeal() *testca.Identity {
-	switch m.certificate.get() {
-	case replaced:
-		return m.renewed
-	case unregistered:
-		return nil
+// inRegistry is the party as the doubles of package isharetest take it.
+func (p *party) inRegistry(registrar ishare.PartyID) (*isharetest.Party, error) {
+	key, ok := p.seal.Key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s holds no RSA key", p.KeyFile)
 	}
-	return m.seal
+	return &isharetest.Party{Record: p.record(registrar), Key: key, Certificates: p.seal.Chain}, nil
+}
+
+// record is what a registrar says of the party, as its switches stand.
+func (p *party) record(registrar ishare.PartyID) *ishare.Party {
+	record := &ishare.Party{
+		ID: p.ID, Name: p.Name,
+		AlsoKnownAs: append([]ishare.PartyID{p.ID}, p.AlsoKnownAs...), // as registries do
+	}
+	leaf := p.seal.Certificate()
+	add := func(c ishare.Claim) {
+		c.ID = fmt.Sprintf("11111111-0000-4000-8000-%012d", len(record.Claims)+1)
+		c.Status, c.RegistrarID = cmp.Or(c.Status, active), string(registrar)
+		if c.Start.IsZero() {
+			c.Start, c.End = leaf.NotBefore, leaf.NotAfter
+		}
+		record.Claims = append(record.Claims, c)
+	}
+	compliance := ishare.Claim{Type: ishare.ClaimFrameworkCompliance, FrameworkID: ishare.FrameworkISHARE, Status: p.standing.Value}
+	if p.standing.Value == ended {
+		today := time.Now().UTC().Truncate(24 * time.Hour)
+		compliance.Status, compliance.Start, compliance.End = active, today.AddDate(-1, 0, 0), today.AddDate(0, -1, 0)
+	}
+	add(compliance)
+	add(ishare.Claim{Type: ishare.ClaimFrameworkRole, FrameworkID: ishare.FrameworkISHARE, RoleID: p.role, LoA: "high"})
+	cert := leaf
+	switch p.certificate.Value {
+	case unregistered:
+		return record
+	case replaced:
+		cert = p.renewed.Certificate()
+	}
+	add(ishare.Claim{
+		Type: ishare.ClaimX509Certificate, SubjectName: cert.Subject.String(), CertificateType: "eSEAL",
+		X5C: base64.StdEncoding.EncodeToString(cert.Raw), X5T: ishare.Thumbprint(cert.Raw),
+		Start: cert.NotBefore, End: cert.NotAfter,
+	})
+	return record
 }

@@ -6,13 +6,11 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -357,20 +355,6 @@ func TestRegistryFails(t *testing.T) {
 	if status, _ := s.ask(t, path); status != http.StatusOK {
 		t.Errorf("normal again: %d", status)
 	}
-}
-
-// TestSlow that a slow server answers after its time, and gives up with its caller.
-func TestSlow(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		answered := false
-		handler := sandbox.FailingAt("slow", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { answered = true }))
-		began := time.Now()
-		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
-		if took := time.Since(began); took != sandbox.Slowness || !answered {
-			t.Errorf("answered %t after %s", answered, took)
-		}
-	})
 }
 
 func TestSlowAnswerEndsWithItsCaller(t *testing.T) {

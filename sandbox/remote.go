@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,9 +23,6 @@ const controlFile = "control.json"
 type contact struct {
 	URL string `json:"url"`
 }
-
-// maxState bounds an answer of the control API, in bytes.
-const maxState = 1 << 20
 
 // ErrNotRunning says that no sandbox runs in a folder.
 var ErrNotRunning = errors.New("no sandbox is running there")
@@ -73,7 +71,7 @@ func (r *Remote) State(ctx context.Context) (*State, error) {
 
 // Set is [Sandbox.Set], and tells how everything stands then.
 func (r *Remote) Set(ctx context.Context, name, value string) (*State, error) {
-	return r.call(ctx, http.MethodPut, switchPath(name), order{Value: value})
+	return r.call(ctx, http.MethodPut, "/switches/"+url.PathEscape(name), switchRequest{Value: value})
 }
 
 // Reset is [Sandbox.Reset], and tells how everything stands then.

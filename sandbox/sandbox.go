@@ -23,6 +23,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -30,12 +32,17 @@ import (
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/isharetest"
 )
 
-// Folders of the authorities.
+// Framework is the version of the iSHARE framework that the registry speaks.
+type Framework string
+
+// The frameworks.
 const (
-	ownCA   = "ca"
-	otherCA = "other-ca"
+	Framework3 Framework = "3.0"
+	Framework2 Framework = "2"
 )
 
 // DefaultFreshness is how long a provider goes by what it was told, unless a
@@ -74,15 +81,14 @@ type Sandbox struct {
 	config      Config
 	lock        *flock.Flock
 	listeners   *listeners
-	authorities map[string]*authority
-	members     []*member
-	trusted     *trustedList
-	registry    *registry
-	responder   *dial
-	lists       *dial
-	board       board
-	asked       counters
+	authorities map[string]*testca.CA // by folder
+	status      *isharetest.StatusServices
+	parties     []*party
+	registry    *isharetest.Registry
 	daemon      *daemon.Daemon
+
+	mu       sync.Mutex // guards how the switches stand
+	switches []*switchControl
 }
 
 // Open makes the data space in its folder, or finds it there, and takes the
@@ -109,17 +115,27 @@ func (s *Sandbox) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if s.listeners, err = takePlaces(ctx, s.config.Dir, s.config.Listen); err != nil {
+	if s.listeners, err = takeAddresses(ctx, s.config.Dir, s.config.Listen); err != nil {
 		return err
 	}
-	if err := s.populate(); err != nil {
+	if err := s.openAuthorities(); err != nil { //nolint:contextcheck // the doubles live until they are closed
 		return err
 	}
-	if err := s.openRegistry(); err != nil {
+	if err := s.openParties(); err != nil {
 		return err
 	}
-	s.wire()
-	if err := writeJSONFile(filepath.Join(s.config.Dir, controlFile), contact{URL: s.controlURL()}); err != nil {
+	for _, p := range s.parties {
+		s.Everybody = append(s.Everybody, p.Participant)
+	}
+	s.Provider = s.party(providerFolder).Participant
+	s.Consumer = s.party(consumerFolder).Participant
+	s.Former = s.party(formerFolder).Participant
+	if err := s.openRegistry(); err != nil { //nolint:contextcheck // the doubles live until they are closed
+		return err
+	}
+	s.makeSwitches()
+	s.Reset()
+	if err := writeJSONFile(filepath.Join(s.config.Dir, controlFile), contact{URL: baseURL(s.listeners.control)}); err != nil {
 		return err
 	}
 	return s.openProvider(ctx)
@@ -141,71 +157,14 @@ func (s *Sandbox) claimFolder() error {
 	return nil
 }
 
-// populate finds or makes the authorities and everybody's seals.
-func (s *Sandbox) populate() error {
-	own, err := openAuthority(s.config, ownCA, "Waybill Sandbox", s.listeners)
-	if err != nil {
-		return err
-	}
-	other, err := openAuthority(s.config, otherCA, "Waybill Other", s.listeners)
-	if err != nil {
-		return err
-	}
-	s.authorities = map[string]*authority{ownCA: own, otherCA: other}
-	if s.members, err = openMembers(s.config, own, other); err != nil {
-		return err
-	}
-	for _, m := range s.members {
-		s.Everybody = append(s.Everybody, m.Participant)
-	}
-	s.Provider = s.member(providerFolder).Participant
-	s.Consumer = s.member(consumerFolder).Participant
-	s.Former = s.member(formerFolder).Participant
-	return nil
-}
-
-func (s *Sandbox) member(folder string) *member {
-	for _, m := range s.members {
-		if m.Folder == folder {
-			return m
-		}
-	}
-	return nil
-}
-
-func (s *Sandbox) openRegistry() error {
-	own, other := s.authorities[ownCA].root(), s.authorities[otherCA].root()
-	var err error
-	if s.trusted, err = openTrustedList(own, other); err != nil {
-		return err
-	}
-	self := s.member(registryFolder)
-	s.registry, err = openRegistry(registryConfig{
-		self: self, other: s.member(consumerFolder),
-		register:  &register{registrar: self.ID, members: s.members},
-		dir:       filepath.Join(s.config.Dir, registryFolder),
-		url:       baseURL(s.listeners.registry),
-		framework: s.config.Framework,
-		trusted:   s.trusted,
-		asked:     &s.asked,
-		log:       s.config.Log.With(slog.String("server", "registry")),
-	})
-	return err
-}
-
-// wire brings every dial to the board.
-func (s *Sandbox) wire() {
-	s.responder = newDial(&dial{name: "ocsp", about: "how the OCSP responder answers", choices: statusOutages(), initial: normal})
-	s.lists = newDial(&dial{name: "crl", about: "how the revocation lists are served", choices: statusOutages(), initial: normal})
-	s.board = board{s.registry.mood, s.responder, s.lists, s.trusted.other}
-	for _, m := range s.members {
-		s.board = append(s.board, m.standing, m.certificate)
-	}
+func (s *Sandbox) party(folder string) *party {
+	i := slices.IndexFunc(s.parties, func(p *party) bool { return p.Folder == folder })
+	return s.parties[i]
 }
 
 func (s *Sandbox) openProvider(ctx context.Context) error {
 	s.ConfigFile = filepath.Join(s.config.Dir, providerFolder, "waybill.yaml")
-	text := providerConfig(s.config, s.Provider, s.registryPlace())
+	text := providerConfig(s.config, s.Provider, Address{ID: s.registry.ID, URL: s.registry.URL})
 	if err := os.WriteFile(s.ConfigFile, text, 0o600); err != nil {
 		return err
 	}
@@ -216,7 +175,7 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 	s.daemon, err = daemon.Open(ctx, cfg, daemon.Options{
 		Log:       s.config.Log,
 		Secured:   map[string]http.Handler{"GET /me": http.HandlerFunc(me)},
-		NoHistory: s.member(providerFolder).newborn,
+		NoHistory: s.party(providerFolder).isNew,
 	})
 	if err != nil {
 		return err
@@ -225,53 +184,22 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 	return nil
 }
 
-func (s *Sandbox) registryPlace() Address {
-	return Address{ID: s.registry.self.ID, URL: s.registry.base}
-}
-
-func (s *Sandbox) controlURL() string { return baseURL(s.listeners.control) }
-
 // Freshness is for how long the provider may go by what it was told before a switch
 // was turned.
 func (s *Sandbox) Freshness() time.Duration { return s.config.Freshness }
-
-// Set turns a switch. What it changes holds for requests from now on; the provider
-// notices when it asks again, which it does within the sandbox's freshness. It asks
-// again about a party that it found unknown after half a minute, and never about a
-// certificate that it found revoked for good. The error wraps [ErrNoSwitch] or
-// [ErrNoChoice].
-func (s *Sandbox) Set(name, value string) error { return s.board.set(name, value) }
-
-// Reset puts every switch back to where it stood in the beginning.
-func (s *Sandbox) Reset() { s.board.reset() }
-
-// State tells how everything stands.
-func (s *Sandbox) State() State {
-	return State{
-		Framework: s.config.Framework,
-		Provider:  Address{ID: s.Provider.ID, URL: s.URL},
-		Registry:  s.registryPlace(),
-		Control:   s.controlURL(),
-		Switches:  s.board.switches(),
-		Asked:     s.asked.tally(),
-	}
-}
 
 // Run answers requests until ctx is done, gives back what Open took, and returns
 // nil. It must be called once.
 func (s *Sandbox) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
-	responder := counted(&s.asked.ocsp, malforming(s.responder, statusServices(s.authorities, http.MethodPost)))
-	lists := counted(&s.asked.crl, malforming(s.lists, statusServices(s.authorities, http.MethodGet)))
 	for listener, handler := range map[net.Listener]http.Handler{
 		s.listeners.registry: s.registry,
-		s.listeners.ocsp:     responder,
-		s.listeners.crl:      lists,
+		s.listeners.ocsp:     s.status.OCSP(),
+		s.listeners.crl:      s.status.CRL(),
 		s.listeners.control:  s.controlHandler(s.listeners.control.Addr()),
 	} {
 		group.Go(func() error { return serve(running, listener, handler, s.config.Log) })
 	}
-	group.Go(func() error { return s.registry.run(running) })
 	group.Go(func() error { return s.daemon.Run(running) })
 	return errors.Join(group.Wait(), s.close())
 }
@@ -280,7 +208,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 func (s *Sandbox) close() error {
 	var errs []error
 	if s.registry != nil {
-		errs = append(errs, s.registry.close())
+		errs = append(errs, s.registry.Close())
 	}
 	if s.listeners != nil {
 		errs = append(errs, s.listeners.close())

@@ -1,11 +1,12 @@
-package sandbox_test
+package isharetest_test
 
 import (
 	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/waybill-token/waybill/sandbox"
+	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/registry"
 )
 
 // FuzzSearch that whatever a client looks for is within bounds, or refused.
@@ -21,17 +22,17 @@ func FuzzSearch(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, framework := range []sandbox.Framework{sandbox.Framework3, sandbox.Framework2} {
-			page, perPage, found, err := sandbox.Search(framework, q)
+		for _, version := range []registry.Version{registry.Version3, registry.Version2} {
+			page, perPage, found, err := isharetest.Search(version, q)
 			if err == nil && (page < 1 || perPage < 1 || perPage > 100 || found != 0) {
 				t.Errorf("page %d with %d, found %d", page, perPage, found)
 			}
 		}
 		pattern := q.Get("name")
-		if !strings.Contains(pattern, "*") && sandbox.MatchesName(pattern, name) != (pattern == name) {
+		if !strings.Contains(pattern, "*") && isharetest.MatchesName(pattern, name) != (pattern == name) {
 			t.Errorf("%q matches %q", pattern, name)
 		}
-		if !sandbox.MatchesName("*", name) || !sandbox.MatchesName(name[:len(name)/2]+"*", name) && !strings.Contains(name[:len(name)/2], "*") {
+		if !isharetest.MatchesName("*", name) || !isharetest.MatchesName(name[:len(name)/2]+"*", name) && !strings.Contains(name[:len(name)/2], "*") {
 			t.Errorf("%q is not found by its beginning", name)
 		}
 	})
