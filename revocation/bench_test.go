@@ -52,7 +52,7 @@ func BenchmarkOCSP(b *testing.B) {
 	r := p.inMemory(Require)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := r.askOCSP(b.Context(), chain.Leaf().OCSPServer[0], subjectAt(chain, 0)); err != nil {
+		if _, _, err := r.askOCSP(b.Context(), chain.Leaf().OCSPServer[0], chain.At(0), chain.At(1)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -76,7 +76,7 @@ func BenchmarkLargestList(b *testing.B) {
 	}
 	answer = testca.ListAnswer{}
 	b.ReportAllocs()
-	var kept *list
+	var kept *crl
 	before := heap()
 	for b.Loop() {
 		if kept, err = readList(der, issuer.Certificate(), time.Now()); err != nil {
@@ -87,7 +87,7 @@ func BenchmarkLargestList(b *testing.B) {
 	b.ReportMetric(float64(heap()-before), "kept-bytes")
 	b.StopTimer()
 	begin := time.Now()
-	if v, err := kept.about(issuer.Certificate()); err != nil || v.revoked != nil {
+	if v, err := kept.statusOf(issuer.Certificate()); err != nil || v.revoked != nil {
 		b.Fatal(v, err)
 	}
 	b.ReportMetric(float64(time.Since(begin).Milliseconds()), "search-ms")

@@ -2,19 +2,147 @@ package revocation
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
-	"strings"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/trust"
 )
+
+// A listEntry is what is remembered of one list.
+type listEntry struct {
+	refreshed[*crl]
+
+	restored sync.Once   // from what is kept
+	failing  atomic.Bool // the log knows that there is no new one
+}
+
+// listEntry: a list is remembered as what its issuer signed, so that a list which
+// another CA's certificates name too is believed for each of them separately.
+func (r *Checker) listEntry(address string, issuer *x509.Certificate) *listEntry {
+	entry, _ := r.lists.SetIfAbsent(listName(address, issuer), &listEntry{})
+	return entry
+}
+
+// askList answers from a list, which is shared by all certificates of the issuer
+// that name it.
+func (r *Checker) askList(ctx context.Context, address string, cert, issuer *x509.Certificate) (*cached[certStatus], record, error) {
+	list, err := r.list(ctx, address, issuer)
+	if err != nil {
+		return nil, record{}, err
+	}
+	status, err := fromList(list, address, cert)
+	return status, record{address: address}, err
+}
+
+// fromList is what a list says of a certificate. The list may have ended; so has the answer then, unless
+// it is final.
+func fromList(list *cached[*crl], address string, cert *x509.Certificate) (*cached[certStatus], error) {
+	status, err := list.value.statusOf(cert)
+	if err != nil {
+		return nil, err
+	}
+	status.source, status.address = byList, address
+	refreshAt := list.refreshAt
+	if soon := wallClock().Add(failureMemory); refreshAt.Before(soon) { // a new list is on its way
+		refreshAt = soon
+	}
+	return status.cache(earlier(refreshAt, list.until), list.until), nil
+}
+
+// list returns the list in memory, or waits for the one under way. That goes on when nobody waits any
+// more: a large list may take longer than anybody would, and there are as many as there are authorities.
+func (r *Checker) list(ctx context.Context, address string, issuer *x509.Certificate) (*cached[*crl], error) {
+	entry := r.listEntry(address, issuer)
+	r.restoreList(entry, address, issuer)
+	now := time.Now()
+	if known, err := entry.known(now); known != nil || err != nil && entry.live(now) == nil {
+		return known, err
+	}
+	question, err := r.fetching.Start(entry, func(ctx context.Context) (*cached[*crl], error) {
+		return r.findList(ctx, entry, address, issuer)
+	})
+	switch current := entry.live(now); {
+	case current != nil:
+		return current, nil
+	case err != nil:
+		return nil, err
+	}
+	return question.Wait(ctx)
+}
+
+// findList looks for a list in memory and at its address.
+func (r *Checker) findList(ctx context.Context, entry *listEntry, address string, issuer *x509.Certificate) (*cached[*crl], error) {
+	now := time.Now()
+	if known, err := entry.known(now); known != nil || err != nil {
+		return known, err
+	}
+	current := entry.live(now)
+	found, rec, err := r.fetchList(ctx, address, issuer)
+	if err == nil && current != nil && found.value.thisUpdate.Before(current.value.thisUpdate) {
+		err = errors.New("the list is older than the one at hand")
+	}
+	switch {
+	case err == nil:
+		entry.failing.Store(false)
+	case flight.GivenUp(ctx):
+	case current != nil && !entry.failing.Swap(true):
+		// Where none is in use, the certificates that need it are what the log tells of.
+		r.log.Warn("a revocation list cannot be fetched again",
+			slog.String("address", address), slog.Any("error", err), slog.Time("list_in_use_until", current.until))
+	}
+	if found, err = entry.complete(ctx, found, err); err != nil {
+		return nil, err
+	}
+	r.lists.Set(listName(address, issuer), entry) // weighs what was found
+	r.keep(listName(address, issuer), rec, issuer.NotAfter)
+	return found, nil
+}
+
+// fetchList remembers a list that cannot be used for longer the larger it is.
+func (r *Checker) fetchList(ctx context.Context, address string, issuer *x509.Certificate) (*cached[*crl], record, error) {
+	body, err := r.fetcher.Fetch(ctx, outbound.Call{
+		Method:  http.MethodGet,
+		Address: address,
+		Limit:   maxListAnswer,
+		Timeout: listTimeout,
+	})
+	if tooLarge, ok := errors.AsType[*outbound.TooLargeError](err); ok {
+		return nil, record{}, newCostlyFailure(err, tooLarge.Read)
+	}
+	if err != nil {
+		return nil, record{}, err
+	}
+	rec := record{wallClock(), address, body}
+	found, err := rec.list(issuer)
+	if err != nil {
+		return nil, record{}, newCostlyFailure(err, int64(len(body)))
+	}
+	r.counters.lists.Add(1)
+	return found, rec, nil
+}
+
+// list believes the record, when it is of a list of that issuer.
+func (rec record) list(issuer *x509.Certificate) (*cached[*crl], error) {
+	list, err := readList(rec.signed, issuer, rec.obtained)
+	if err != nil {
+		return nil, err
+	}
+	until := earlier(list.nextUpdate, rec.obtained.Add(maxLife))
+	return &cached[*crl]{value: list, refreshAt: rec.halfway(until), until: until}, nil
+}
 
 var (
 	oidDeltaCRLIndicator        = asn1.ObjectIdentifier{2, 5, 29, 27}
@@ -30,23 +158,19 @@ var (
 	errSomeReasons  = errors.New("the certificate is not on the list, but the list is for some reasons of revocation only")
 )
 
-// A list is a certificate revocation list (RFC 5280 section 5) that its issuer
+// A crl is a certificate revocation list (RFC 5280 section 5) that its issuer
 // signed, that is complete within its scope, and of which every entry was
 // understood.
-type list struct {
+type crl struct {
 	thisUpdate time.Time
 	nextUpdate time.Time
-	scope      scope
+	scope      issuingDistributionPoint
 	partial    error // why it says nothing of a certificate that is not on it, or nil
-	entries    wireEntries
+	entries    listEntries
 }
 
 // listSize is about what a list takes in memory besides its entries, in bytes.
 const listSize = 1 << 10
-
-// size is about what the list takes in memory, in bytes. It is bounded by
-// maxListAnswer.
-func (l *list) size() uint32 { return uint32(listSize + len(l.entries)) }
 
 // readList reads a list, in DER or PEM, and believes it when the issuer signed it and it is in
 // force. Lists that are right and say too little to rely on are refused: indirect ones,
@@ -54,7 +178,7 @@ func (l *list) size() uint32 { return uint32(listSize + len(l.entries)) }
 //
 // The signature comes first: of what a stranger puts in the list's place,
 // nothing else is read.
-func readList(body []byte, issuer *x509.Certificate, at time.Time) (*list, error) {
+func readList(body []byte, issuer *x509.Certificate, at time.Time) (*crl, error) {
 	der, err := derOfList(body)
 	if err != nil {
 		return nil, err
@@ -66,17 +190,35 @@ func readList(body []byte, issuer *x509.Certificate, at time.Time) (*list, error
 	if !trust.SameName(parsed.issuer, issuer.RawSubject) {
 		return nil, errors.New("the list has another issuer than the certificate; indirect lists are not used")
 	}
-	l := &list{thisUpdate: parsed.thisUpdate, nextUpdate: parsed.nextUpdate, entries: parsed.entries}
-	if err := l.inForce(at); err != nil {
+	if parsed.nextUpdate.IsZero() {
+		return nil, errors.New("the list has no nextUpdate, which RFC 5280 section 5.1.2.5 demands, so nobody knows until when it holds")
+	}
+	if err := inForce(parsed.thisUpdate, parsed.nextUpdate, at); err != nil {
 		return nil, err
 	}
-	if err := l.readExtensions(parsed.extensions); err != nil {
+	list := &crl{thisUpdate: parsed.thisUpdate, nextUpdate: parsed.nextUpdate, entries: parsed.entries}
+	for _, ext := range parsed.extensions {
+		switch {
+		case ext.Id.Equal(oidDeltaCRLIndicator):
+			return nil, errors.New("the list is a delta, which says nothing without its base")
+		case ext.Id.Equal(oidIssuingDistributionPoint):
+			if list.scope, err = readScope(ext.Value); err != nil {
+				return nil, err
+			}
+			if list.scope.SomeReasons.Bytes != nil { // also when no reason is among them
+				list.partial = errSomeReasons
+			}
+		case ext.Id.Equal(oidFreshestCRL):
+			list.partial = errDeltaBeside
+		}
+	}
+	if err := certcheck.CheckExtensions(parsed.extensions, oidIssuingDistributionPoint); err != nil {
 		return nil, err
 	}
-	if err := l.entries.understood(parsed.versionOne); err != nil {
+	if err := list.entries.understood(parsed.versionOne); err != nil {
 		return nil, err
 	}
-	return l, nil
+	return list, nil
 }
 
 // derOfList takes the PEM off that many authorities put around what should be DER (RFC
@@ -92,136 +234,82 @@ func derOfList(body []byte) ([]byte, error) {
 	return body, wantDER(body, "a revocation list")
 }
 
-// wantDER says what somebody answers who is no such service, such as a page for people or
-// for whoever is not signed in.
-func wantDER(body []byte, what string) error {
-	const sequence = 0x30
-	switch {
-	case len(body) == 0:
-		return fmt.Errorf("answered with nothing, not with %s", what)
-	case body[0] != sequence:
-		kind, _, _ := strings.Cut(http.DetectContentType(body), ";") // seen, not said: it is safe to show
-		return fmt.Errorf("answered with %s, not with %s", kind, what)
-	}
-	return nil
-}
-
-// parseSignedList takes a list apart that the issuer signed.
-func parseSignedList(der []byte, issuer *x509.Certificate) (*wireList, error) {
-	var signed signedList
-	if err := unmarshalAll(der, &signed); err != nil {
-		return nil, fmt.Errorf("%w: %w", errMalformedList, err)
-	}
-	algorithm := signatureAlgorithm(signed.Algorithm)
-	switch {
-	case !certcheck.IssuerMay(issuer, x509.KeyUsageCRLSign):
-		return nil, errors.New("the key usage of the issuer does not include cRLSign")
-	case !certcheck.StrongSignature(algorithm):
-		return nil, fmt.Errorf("the list is signed with the algorithm %s; SHA-256 or better is asked for", certcheck.Shorten(signed.Algorithm.Algorithm.String()))
-	}
-	if err := issuer.CheckSignature(algorithm, signed.List.FullBytes, signed.Signature.RightAlign()); err != nil {
-		return nil, fmt.Errorf("the list is not signed by the issuer: %w", err)
-	}
-	return parseList(signed.List.FullBytes, signed.Algorithm)
-}
-
-func (l *list) inForce(at time.Time) error {
-	if l.nextUpdate.IsZero() {
-		return errors.New("the list has no nextUpdate, which RFC 5280 section 5.1.2.5 demands, so nobody knows until when it holds")
-	}
-	return verdict{thisUpdate: l.thisUpdate, nextUpdate: l.nextUpdate}.inForce(at)
-}
-
-func (l *list) readExtensions(extensions []pkix.Extension) error {
-	for _, ext := range extensions {
-		switch {
-		case ext.Id.Equal(oidDeltaCRLIndicator):
-			return errors.New("the list is a delta, which says nothing without its base")
-		case ext.Id.Equal(oidIssuingDistributionPoint):
-			var err error
-			if l.scope, err = readScope(ext.Value); err != nil {
-				return err
-			}
-			if l.scope.someReasons {
-				l.partial = errSomeReasons
-			}
-		case ext.Id.Equal(oidFreshestCRL):
-			l.partial = errDeltaBeside
-		}
-	}
-	return certcheck.CheckExtensions(extensions, oidIssuingDistributionPoint)
-}
-
-// understood says why the entries, or one of them, cannot be relied on. Those of
-// version 1 have no extensions (RFC 5280 section 5.1.2.1).
-func (e wireEntries) understood(versionOne bool) error {
-	for len(e) > 0 {
-		entry, err := e.next()
-		if err != nil {
-			return err
-		}
-		if _, err := entry.withdrawal(); err != nil {
-			return err
-		}
-		readTime(&entry.rest)
-		if versionOne && !entry.rest.Empty() {
-			return fmt.Errorf("%w: an entry of version 1 with extensions", errMalformedList)
-		}
-	}
-	return nil
-}
-
-// about is what the list says of a certificate of its issuer. It looks through the
+// statusOf is what the list says of a certificate of its issuer. It looks through the
 // whole list, which takes some milliseconds for the largest ones, once for each certificate
 // and answer.
 //
 // A delta could take a certificate off that is on hold. Deltas are not read, so it stays on hold.
-func (l *list) about(cert *x509.Certificate) (verdict, error) {
+func (l *crl) statusOf(cert *x509.Certificate) (certStatus, error) {
 	points, err := pointsOf(cert)
 	if err != nil {
-		return verdict{}, err
+		return certStatus{}, err
 	}
 	partial, err := l.scope.covers(cert, points)
 	if err != nil {
-		return verdict{}, err
+		return certStatus{}, err
 	}
-	v := verdict{thisUpdate: l.thisUpdate, nextUpdate: l.nextUpdate}
-	v.revoked, err = l.entries.find(contentsOf(cert.SerialNumber))
+	status := certStatus{thisUpdate: l.thisUpdate, nextUpdate: l.nextUpdate}
+	status.revoked, err = l.entries.find(contentsOf(cert.SerialNumber))
 	switch {
 	case err != nil:
-		return verdict{}, err
-	case v.revoked != nil:
-		return v, nil
+		return certStatus{}, err
+	case status.revoked != nil:
+		return status, nil
 	case l.partial != nil:
-		return verdict{}, l.partial
+		return certStatus{}, l.partial
 	case partial:
-		return verdict{}, errSomeReasons
+		return certStatus{}, errSomeReasons
 	}
 	if _, delta := certcheck.Extension(cert, oidFreshestCRL); delta {
-		return verdict{}, errDeltaBeside
+		return certStatus{}, errDeltaBeside
 	}
-	return v, nil
+	return status, nil
 }
 
-// find looks for the entry that revokes a serial number.
-func (e wireEntries) find(serial []byte) (*withdrawal, error) {
-	for len(e) > 0 {
-		entry, err := e.next()
-		if err != nil {
-			return nil, err
-		}
-		if !bytes.Equal(entry.serial, serial) {
-			continue
-		}
-		w, err := entry.withdrawal()
-		if err != nil {
-			return nil, err
-		}
-		// The other reason is said of a certificate that is no longer on hold,
-		// although RFC 5280 section 5.3.1 wants that in deltas only.
-		if w.reason != removeFromCRL {
-			return &w, nil
+// An issuingDistributionPoint says for which of its issuer's certificates a list speaks (RFC 5280
+// section 5.2.5). The zero value is that of a list for all.
+type issuingDistributionPoint struct {
+	Name           distributionPointName `asn1:"optional,tag:0"` // without names: every distribution point
+	UsersOnly      bool                  `asn1:"optional,tag:1"`
+	CAsOnly        bool                  `asn1:"optional,tag:2"`
+	SomeReasons    asn1.BitString        `asn1:"optional,tag:3"`
+	Indirect       bool                  `asn1:"optional,tag:4"`
+	AttributesOnly bool                  `asn1:"optional,tag:5"`
+}
+
+// readScope reads an issuing distribution point, and refuses a list that
+// cannot answer for any certificate as a whole.
+func readScope(der []byte) (issuingDistributionPoint, error) {
+	var scope issuingDistributionPoint
+	if err := unmarshalAll(der, &scope); err != nil {
+		return scope, fmt.Errorf("%w: issuing distribution point: %w", errMalformedList, err)
+	}
+	switch {
+	case scope.Indirect:
+		return scope, errIndirectList
+	case scope.AttributesOnly:
+		return scope, errors.New("the list is for attribute certificates only")
+	}
+	return scope, nil
+}
+
+// covers says why a list does not speak for the certificate, and otherwise whether it may be
+// one for some reasons of revocation only (RFC 5280 section 6.3.3 (b) and (d)). A CA that splits its
+// list signs every part, and whoever stands between may hand out the part
+// in which a certificate is not.
+func (s issuingDistributionPoint) covers(cert *x509.Certificate, points []distributionPoint) (partial bool, err error) {
+	switch {
+	case s.UsersOnly && cert.IsCA:
+		return false, errors.New("the list does not speak for CAs")
+	case s.CAsOnly && !cert.IsCA:
+		return false, errors.New("the list speaks for CAs only")
+	}
+	names := s.Name.names(cert.RawIssuer)
+	if len(names) > 0 {
+		points = slices.DeleteFunc(points, func(p distributionPoint) bool { return !p.isOneOf(names, cert.RawIssuer) })
+		if len(points) == 0 {
+			return false, errors.New("the list is of another distribution point than the certificate names")
 		}
 	}
-	return nil, nil
+	return slices.ContainsFunc(points, func(p distributionPoint) bool { return p.Reasons.Bytes != nil }), nil
 }

@@ -453,7 +453,7 @@ func FuzzDistributionPoints(f *testing.F) {
 		if err != nil {
 			return
 		}
-		named := len(s.point.Full) > 0 || len(s.point.Relative) > 0
+		named := len(s.Name.Full) > 0 || len(s.Name.Relative) > 0
 		if _, err := s.covers(cert, of); err == nil && named && len(of) == 0 {
 			t.Error("a list of one distribution point speaks for a certificate that names none")
 		}
@@ -575,7 +575,7 @@ func TestEntriesThatAreMalformed(t *testing.T) {
 		{sequence("\x02\x01\x05" + since + extension("\x05\x00")), "crlEntryExtensions"},
 		{sequence("\x02\x01\x05" + since + extension("\x06\x03\x55\x1d\x15\x04\x03\x02\x01\x01")), "reasonCode"},
 	} {
-		err := wireEntries(test.entry).understood(false)
+		err := listEntries(test.entry).understood(false)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%x: %v, want %q", test.entry, err, test.want)
 		}

@@ -9,12 +9,16 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/waybill-token/waybill/internal/flight"
-	"github.com/waybill-token/waybill/internal/kept"
+	"github.com/waybill-token/waybill/trust"
 )
 
-// keptLimits bound the folder of answers. An OCSP answer takes some kilobytes, and a list at most
+// Bounds of the folder in which answers are kept. An OCSP answer takes some kilobytes, and a list at most
 // maxListAnswer.
-func keptLimits() kept.Limits { return kept.Limits{Files: 16 << 10, Bytes: 256 << 20} }
+const (
+	maxKeptFiles = 16 << 10
+	maxKeptBytes = 256 << 20
+	maxAddress   = 4 << 10 // of a record; one with a longer address is not kept
+)
 
 // A record is an answer as it is kept over a restart: the bytes that were signed, and what they
 // do not say. It is verified again when it is read, as of the time when it was obtained, from which
@@ -25,8 +29,10 @@ type record struct {
 	signed   []byte // empty: of a certificate, whose status is on the list at the address
 }
 
-// maxAddress bounds an address in a record. One that is longer is not kept.
-const maxAddress = 4 << 10
+// halfway is the middle between when the record was obtained and another time.
+func (rec record) halfway(until time.Time) time.Time {
+	return rec.obtained.Add(until.Sub(rec.obtained) / 2)
+}
 
 func (rec record) marshal() ([]byte, error) {
 	var b cryptobyte.Builder
@@ -51,14 +57,19 @@ func readRecord(data []byte, now time.Time) (record, bool) {
 	return record{time.UnixMilli(int64(obtained)), string(address), input}, true
 }
 
-// Names in the folder.
-func (k certificateKey) kept() string {
-	return "status\x00" + string(k.certificate[:]) + string(k.issuer[:])
+// statusName tells certificates apart, in memory and in the folder, and issuers that have the same
+// name and key but not the same rights.
+func statusName(cert, issuer *x509.Certificate) string {
+	certificate, by := trust.FingerprintOf(cert), trust.FingerprintOf(issuer)
+	return "status\x00" + string(certificate[:]) + string(by[:])
 }
 
-func (k listKey) kept() string { return "list\x00" + string(k.issuer[:]) + k.address }
+func listName(address string, issuer *x509.Certificate) string {
+	by := trust.FingerprintOf(issuer)
+	return "list\x00" + string(by[:]) + address
+}
 
-func (r *Checker) read(name string) (record, bool) {
+func (r *Checker) readKept(name string) (record, bool) {
 	data, ok := r.kept.Get(name)
 	if !ok {
 		return record{}, false
@@ -76,80 +87,69 @@ func (r *Checker) keep(name string, rec record, until time.Time) {
 	}
 }
 
-// keepStatus keeps a final revocation for as long as the certificate is one.
-func (r *Checker) keepStatus(of subject, found told) {
-	r.keep(of.key().kept(), found.record, earlier(found.answer.until, of.certificate.NotAfter))
-}
-
-// recall looks once for what is kept about a certificate of which nothing is in memory.
-func (r *Checker) recall(ctx context.Context, s *status, of subject) *answer[verdict] {
-	if s.answer.Load() != nil || s.recalled.Load() {
+// restoreStatus looks once for what is kept about a certificate of which nothing is in memory.
+func (r *Checker) restoreStatus(ctx context.Context, e *certificateEntry, cert, issuer *x509.Certificate) *cached[certStatus] {
+	if e.current.Load() != nil || e.restored.Load() {
 		return nil
 	}
-	found := r.recallStatus(ctx, of)
+	found := r.readStatus(ctx, cert, issuer)
 	if flight.GivenUp(ctx) {
 		return nil
 	}
-	s.recalled.Store(true)
-	if found == nil || !time.Now().Before(found.until) || !s.answer.CompareAndSwap(nil, found) {
+	e.restored.Store(true)
+	if found == nil || !time.Now().Before(found.until) || !e.current.CompareAndSwap(nil, found) {
 		return nil
 	}
-	r.tellRevoked(s, nil, found.value)
+	r.logRevoked(e, nil, found.value)
 	return found
 }
 
-// recallStatus: a revocation that was final when it was found out is final, whatever became since
-// of the responder or the list that told it.
-func (r *Checker) recallStatus(ctx context.Context, of subject) *answer[verdict] {
-	rec, ok := r.read(of.key().kept())
+// readStatus: a revocation that was final when it was found out is final, whatever became since
+// of the responder or the list that told it. Only a list that the certificate names can have told its status.
+func (r *Checker) readStatus(ctx context.Context, cert, issuer *x509.Certificate) *cached[certStatus] {
+	rec, ok := r.readKept(statusName(cert, issuer))
 	if !ok {
 		return nil
 	}
 	if len(rec.signed) == 0 {
-		return r.recallFromList(rec.address, of)
+		if !slices.Contains(callable(cert.CRLDistributionPoints), rec.address) {
+			return nil
+		}
+		entry := r.listEntry(rec.address, issuer)
+		r.restoreList(entry, rec.address, issuer)
+		list := entry.current.Load()
+		if list == nil {
+			return nil
+		}
+		found, err := fromList(list, rec.address, cert)
+		if err != nil {
+			return nil
+		}
+		return found
 	}
-	said, err := readOCSP(rec.signed, of, rec.obtained)
+	status, signer, err := readOCSP(rec.signed, cert, issuer, rec.obtained)
 	if err != nil {
 		return nil
 	}
-	if said.verdict.revoked.final() {
-		return said.answer(rec, forever())
+	until := forever()
+	if !status.revoked.final() {
+		if until, err = r.signerValidUntil(ctx, signer, issuer); err != nil {
+			return nil
+		}
 	}
-	until, err := r.standing(ctx, said.signer, of.issuer)
-	if err != nil {
-		return nil
-	}
-	return said.answer(rec, until)
+	return fromOCSP(status, rec, until)
 }
 
-// recallFromList: only a list that the certificate names can have told its status.
-func (r *Checker) recallFromList(address string, of subject) *answer[verdict] {
-	if !slices.Contains(callable(of.certificate.CRLDistributionPoints), address) {
-		return nil
-	}
-	entry := r.listing(address, of.issuer)
-	r.recallList(entry, address, of.issuer)
-	held := entry.answer.Load()
-	if held == nil {
-		return nil
-	}
-	found, err := fromList(held, address, of.certificate)
-	if err != nil {
-		return nil
-	}
-	return found
-}
-
-// recallList looks once for a list that is kept, when none is in memory.
-func (r *Checker) recallList(entry *listing, address string, issuer *x509.Certificate) {
-	entry.recalled.Do(func() {
-		key := newListKey(address, issuer)
-		rec, ok := r.read(key.kept())
-		if !ok || entry.answer.Load() != nil {
+// restoreList looks once for a list that is kept, when none is in memory.
+func (r *Checker) restoreList(entry *listEntry, address string, issuer *x509.Certificate) {
+	entry.restored.Do(func() {
+		name := listName(address, issuer)
+		rec, ok := r.readKept(name)
+		if !ok || entry.current.Load() != nil {
 			return
 		}
-		if found, err := rec.list(issuer); err == nil && entry.answer.CompareAndSwap(nil, found) {
-			r.lists.Set(key, entry) // weighs it
+		if found, err := rec.list(issuer); err == nil && entry.current.CompareAndSwap(nil, found) {
+			r.lists.Set(name, entry) // weighs it
 		}
 	})
 }

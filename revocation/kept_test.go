@@ -284,7 +284,7 @@ func TestKeptAnswersThatDoNotCount(t *testing.T) {
 
 func (p *pki) inFolder(dir string, do func(*kept.Folder)) {
 	p.t.Helper()
-	folder, err := kept.Open(dir, keptLimits(), slog.New(&p.log))
+	folder, err := kept.Open(dir, kept.Limits{Files: maxKeptFiles, Bytes: maxKeptBytes}, slog.New(&p.log))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func (p *pki) inFolder(dir string, do func(*kept.Folder)) {
 func (p *pki) keptRecord(dir string, chain *trust.Chain) (rec record) {
 	p.t.Helper()
 	p.inFolder(dir, func(folder *kept.Folder) {
-		data, ok := folder.Get(subjectAt(chain, 0).key().kept())
+		data, ok := folder.Get(statusName(chain.At(0), chain.At(1)))
 		if ok {
 			rec, ok = readRecord(data, time.Now())
 		}
@@ -315,7 +315,7 @@ func (p *pki) putRecord(dir string, chain *trust.Chain, rec record) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		folder.Put(subjectAt(chain, 0).key().kept(), data, time.Now().AddDate(1, 0, 0))
+		folder.Put(statusName(chain.At(0), chain.At(1)), data, time.Now().AddDate(1, 0, 0))
 	})
 }
 

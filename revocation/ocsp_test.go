@@ -30,7 +30,8 @@ import (
 // An exchange is one OCSP answer with what it is about, out of any network.
 type exchange struct {
 	t      testing.TB
-	of     subject
+	cert   *x509.Certificate
+	ca     *x509.Certificate // the issuer's
 	issuer *testca.Identity
 	answer testca.OCSPAnswer
 	at     time.Time
@@ -56,7 +57,7 @@ func newExchange(tb testing.TB) *exchange {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e := &exchange{t: tb, issuer: issuer, at: at, of: subject{certificate: leaf.Certificate(), issuer: issuer.Certificate()}}
+	e := &exchange{t: tb, issuer: issuer, at: at, cert: leaf.Certificate(), ca: issuer.Certificate()}
 	e.answer = testca.OCSPAnswer{
 		Response: ocsp.Response{
 			Status: ocsp.Good, SerialNumber: big.NewInt(4711),
@@ -65,6 +66,12 @@ func newExchange(tb testing.TB) *exchange {
 		Issuer: issuer.Certificate(), Responder: issuer.Certificate(), Key: issuer.Key,
 	}
 	return e
+}
+
+// read is what the answer says of the exchange's certificate.
+func (e *exchange) read(der []byte, at time.Time) (certStatus, error) {
+	status, _, err := readOCSP(der, e.cert, e.ca, at)
+	return status, err
 }
 
 func fixedKey(tb testing.TB, n byte) crypto.Signer {
@@ -128,6 +135,23 @@ func (e *exchange) seal(basic *ocspBasic, key crypto.Signer) {
 	basic.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
 }
 
+// OCSPResponse and CertificateList as they stand on the wire.
+type (
+	ocspAnswer struct {
+		Status asn1.Enumerated
+		Bytes  ocspBytes `asn1:"explicit,tag:0,optional"`
+	}
+	ocspBytes struct {
+		Type asn1.ObjectIdentifier
+		DER  []byte
+	}
+	signedList struct {
+		List      asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+)
+
 func encodeOCSP(tb testing.TB, basic *ocspBasic) []byte {
 	tb.Helper()
 	return marshal(tb, ocspAnswer{Bytes: ocspBytes{Type: oidOCSPBasic, DER: marshal(tb, *basic)}})
@@ -157,7 +181,7 @@ func byName(name []byte) asn1.RawValue {
 func TestOCSPAnswersOfOtherForms(t *testing.T) {
 	e := newExchange(t)
 	responder := e.responder().Certificate()
-	stranger := newExchange(t).of.certificate
+	stranger := newExchange(t).cert
 	good := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspGood}
 	unknown := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspUnknown}
 	twice := slices.Repeat([]pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: asn1.NullBytes}}, 2)
@@ -168,12 +192,12 @@ func TestOCSPAnswersOfOtherForms(t *testing.T) {
 		want string // empty: it counts
 	}{
 		{"plain", nil, func(*ocspBasic) {}, ""},
-		{"issuer by its key", nil, func(b *ocspBasic) { b.Data.Responder = byKey(t, e.of.issuer) }, ""},
+		{"issuer by its key", nil, func(b *ocspBasic) { b.Data.Responder = byKey(t, e.ca) }, ""},
 		{"responder by its key", e.responder(), func(b *ocspBasic) { b.Data.Responder = byKey(t, responder) }, ""},
 		{"issuer with its whole chain, as EJBCA", nil, func(b *ocspBasic) {
-			b.Certificates = raw(e.of.issuer, stranger)
+			b.Certificates = raw(e.ca, stranger)
 		}, ""},
-		{"responder after others", e.responder(), func(b *ocspBasic) { b.Certificates = raw(e.of.issuer, stranger, responder) }, ""},
+		{"responder after others", e.responder(), func(b *ocspBasic) { b.Certificates = raw(e.ca, stranger, responder) }, ""},
 		{"responder after too many others", e.responder(), func(b *ocspBasic) {
 			b.Certificates = raw(stranger, stranger, stranger, stranger, responder)
 		}, "signed neither by"},
@@ -214,10 +238,10 @@ func TestOCSPAnswersOfOtherForms(t *testing.T) {
 		}, "critical extension 1.2.3"},
 		{"named by a key that is not the signer's", nil, func(b *ocspBasic) { b.Data.Responder = byKey(t, stranger) }, "signed neither by"},
 		{"named in a way that does not exist", nil, func(b *ocspBasic) {
-			b.Data.Responder = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 3, IsCompound: true, Bytes: e.of.issuer.RawSubject}
+			b.Data.Responder = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 3, IsCompound: true, Bytes: e.ca.RawSubject}
 		}, "signed neither by"},
 		{"named by a value of another kind", nil, func(b *ocspBasic) {
-			b.Data.Responder = asn1.RawValue{Tag: ocspByName, Bytes: e.of.issuer.RawSubject}
+			b.Data.Responder = asn1.RawValue{Tag: ocspByName, Bytes: e.ca.RawSubject}
 		}, "signed neither by"},
 		{"no statement", nil, func(b *ocspBasic) { b.Data.Responses = nil }, "another certificate"},
 		{"an issuer hash that nobody knows", nil, func(b *ocspBasic) {
@@ -230,7 +254,7 @@ func TestOCSPAnswersOfOtherForms(t *testing.T) {
 			b.Data.Responses[0].Status = asn1.RawValue{Tag: ocspUnknown, Bytes: []byte{1}}
 		}, "no status"},
 		{"revoked without saying when", nil, func(b *ocspBasic) {
-			b.Data.Responses[0].Status = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspIsGone, IsCompound: true}
+			b.Data.Responses[0].Status = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspRevoked, IsCompound: true}
 		}, "revokedInfo"},
 		{"a version to come", nil, func(b *ocspBasic) { b.Data.Version = 1 }, "version 2"},
 	} {
@@ -239,7 +263,7 @@ func TestOCSPAnswersOfOtherForms(t *testing.T) {
 			if test.by != nil {
 				e.answer.SignWith(test.by)
 			}
-			_, err := readOCSP(e.signEdited(test.edit), e.of, e.at)
+			_, err := e.read(e.signEdited(test.edit), e.at)
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("readOCSP = %v, want %q", err, test.want)
 			}
@@ -262,24 +286,24 @@ func TestOCSPAnswersThatSayTwoThings(t *testing.T) {
 	e := newExchange(t)
 	good := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspGood}
 	unknown := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspUnknown}
-	gone := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspIsGone, IsCompound: true, Bytes: []byte("\x18\x0f20261123110000Z")}
+	gone := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: ocspRevoked, IsCompound: true, Bytes: []byte("\x18\x0f20261123110000Z")}
 	for name, statuses := range map[string][]asn1.RawValue{
 		"good, then revoked":    {good, gone},
 		"revoked, then good":    {gone, good},
 		"unknown, then revoked": {unknown, gone},
 		"revoked, then unknown": {gone, unknown},
 	} {
-		said, err := readOCSP(e.signEdited(says(statuses...)), e.of, e.at)
-		if err != nil || said.verdict.revoked == nil || !said.verdict.revoked.at.Equal(e.at.Add(-time.Hour)) {
+		said, err := e.read(e.signEdited(says(statuses...)), e.at)
+		if err != nil || said.revoked == nil || !said.revoked.at.Equal(e.at.Add(-time.Hour)) {
 			t.Errorf("%s: %+v, %v", name, said, err)
 		}
 	}
 	for _, shorter := range []int{0, 1} {
-		said, err := readOCSP(e.signEdited(func(b *ocspBasic) {
+		said, err := e.read(e.signEdited(func(b *ocspBasic) {
 			says(good, good)(b)
 			b.Data.Responses[shorter].NextUpdate = e.at.Add(time.Minute)
-		}), e.of, e.at)
-		if err != nil || !said.verdict.nextUpdate.Equal(e.at.Add(time.Minute)) {
+		}), e.at)
+		if err != nil || !said.nextUpdate.Equal(e.at.Add(time.Minute)) {
 			t.Errorf("good twice: %+v, %v, want the first end", said, err)
 		}
 	}
@@ -303,16 +327,16 @@ func TestOCSPNamesThatAreWrittenOtherwise(t *testing.T) {
 		want string // empty: it counts
 	}{
 		{"the issuer's name as in the certificate", func(e *exchange, b *ocspBasic) {
-			b.Data.Responses[0].ID.IssuerNameHash = hash(e.of.certificate.RawIssuer)
+			b.Data.Responses[0].ID.IssuerNameHash = hash(e.cert.RawIssuer)
 		}, ""},
 		{"the issuer's name as in the issuer's certificate", func(e *exchange, b *ocspBasic) {
-			b.Data.Responses[0].ID.IssuerNameHash = hash(e.of.issuer.RawSubject)
+			b.Data.Responses[0].ID.IssuerNameHash = hash(e.ca.RawSubject)
 		}, ""},
 		{"the issuer's name in a third way", func(e *exchange, b *ocspBasic) {
-			b.Data.Responses[0].ID.IssuerNameHash = hash(otherwise(e.t, e.of.certificate.RawIssuer))
+			b.Data.Responses[0].ID.IssuerNameHash = hash(otherwise(e.t, e.cert.RawIssuer))
 		}, "another certificate"},
 		{"the signer by its name", func(e *exchange, b *ocspBasic) {
-			b.Data.Responder = byName(e.of.certificate.RawIssuer)
+			b.Data.Responder = byName(e.cert.RawIssuer)
 		}, ""},
 		{"a responder whose certificate names the issuer", func(e *exchange, b *ocspBasic) {
 			e.issuer = e.renamed()
@@ -332,12 +356,12 @@ func TestOCSPNamesThatAreWrittenOtherwise(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e.of.certificate = leaf.Certificate()
-			if bytes.Equal(e.of.certificate.RawIssuer, e.of.issuer.RawSubject) {
+			e.cert = leaf.Certificate()
+			if bytes.Equal(e.cert.RawIssuer, e.ca.RawSubject) {
 				t.Fatal("the names are written in the same way")
 			}
 			der := e.signEdited(func(b *ocspBasic) { test.edit(e, b) })
-			_, err = readOCSP(der, e.of, e.at)
+			_, err = e.read(der, e.at)
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("readOCSP = %v, want %q", err, test.want)
 			}
@@ -368,11 +392,11 @@ func TestOCSPQuestionNamesTheIssuerAsTheCertificateDoes(t *testing.T) {
 		question, err = ocsp.ParseRequest(der)
 		return nil, errors.Join(errors.New("asked"), err)
 	})
-	of := subject{certificate: leaf.Certificate(), issuer: e.of.issuer}
-	if _, err := r.askOCSP(t.Context(), "http://status.test/", of); err == nil || question == nil {
+	cert := leaf.Certificate()
+	if _, _, err := r.askOCSP(t.Context(), "http://status.test/", cert, e.ca); err == nil || question == nil {
 		t.Fatalf("no question: %v", err)
 	}
-	if want := digest(crypto.SHA1, of.certificate.RawIssuer); !bytes.Equal(question.IssuerNameHash, want) {
+	if want := digest(crypto.SHA1, cert.RawIssuer); !bytes.Equal(question.IssuerNameHash, want) {
 		t.Errorf("the question names the issuer by %x, want %x", question.IssuerNameHash, want)
 	}
 }
@@ -411,7 +435,7 @@ func TestCriticalExtensionsOfResponders(t *testing.T) {
 				t.Fatal(err)
 			}
 			e.answer.SignWith(responder)
-			if _, err := readOCSP(e.sign(), e.of, e.at); (err == nil) != (test.want || !critical) {
+			if _, err := e.read(e.sign(), e.at); (err == nil) != (test.want || !critical) {
 				t.Errorf("%s, critical: %v: %v", test.name, critical, err)
 			}
 		}
@@ -430,7 +454,7 @@ func TestResponderWhoseKeyUsageIsEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.answer.SignWith(responder)
-	if _, err := readOCSP(e.sign(), e.of, e.at); err == nil || !strings.Contains(err.Error(), "does not include signing") {
+	if _, err := e.read(e.sign(), e.at); err == nil || !strings.Contains(err.Error(), "does not include signing") {
 		t.Errorf("readOCSP = %v", err)
 	}
 }
@@ -458,16 +482,16 @@ func TestOCSPAnswerSignedWithPSS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificate := *e.of.issuer
+	certificate := *e.ca
 	certificate.SignatureAlgorithm = x509.UnknownSignatureAlgorithm // that of the key
 	certificate.PublicKey = key.Public()
 	if e.issuer, err = testca.SelfSign(&certificate, key); err != nil {
 		t.Fatal(err)
 	}
-	e.of.issuer = e.issuer.Certificate()
-	e.answer.Issuer, e.answer.Responder, e.answer.Key = e.of.issuer, e.of.issuer, key
+	e.ca = e.issuer.Certificate()
+	e.answer.Issuer, e.answer.Responder, e.answer.Key = e.ca, e.ca, key
 	template := &x509.RevocationList{Number: big.NewInt(1), SignatureAlgorithm: x509.SHA256WithRSAPSS, NextUpdate: e.at}
-	list, err := x509.CreateRevocationList(rand.Reader, template, e.of.issuer, key)
+	list, err := x509.CreateRevocationList(rand.Reader, template, e.ca, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -476,7 +500,7 @@ func TestOCSPAnswerSignedWithPSS(t *testing.T) {
 		t.Fatal(err)
 	}
 	der := e.signEdited(func(b *ocspBasic) { b.Algorithm = signed.Algorithm })
-	if _, err := readOCSP(der, e.of, e.at); err != nil {
+	if _, err := e.read(der, e.at); err != nil {
 		t.Error(err)
 	}
 }
@@ -490,27 +514,27 @@ func TestOCSPAnswerWithOneBitFlipped(t *testing.T) {
 			e.answer.SignWith(e.responder())
 		}
 		der := e.sign()
-		want, err := readOCSP(der, e.of, e.at)
+		want, err := e.read(der, e.at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range len(der) * 8 {
 			flipped := bytes.Clone(der)
 			flipped[i/8] ^= 1 << (i % 8)
-			got, err := readOCSP(flipped, e.of, e.at)
-			if err == nil && !same(got.verdict, want.verdict) {
-				t.Errorf("bit %d makes it %+v", i, got.verdict)
+			got, err := e.read(flipped, e.at)
+			if err == nil && !same(got, want) {
+				t.Errorf("bit %d makes it %+v", i, got)
 			}
 		}
 		for i := range der {
-			if _, err := readOCSP(der[:i], e.of, e.at); err == nil {
+			if _, err := e.read(der[:i], e.at); err == nil {
 				t.Errorf("%d bytes of it are enough", i)
 			}
 		}
 	}
 }
 
-func same(a, b verdict) bool {
+func same(a, b certStatus) bool {
 	return a.thisUpdate.Equal(b.thisUpdate) && a.nextUpdate.Equal(b.nextUpdate) &&
 		(a.revoked == nil) == (b.revoked == nil) &&
 		(a.revoked == nil || a.revoked.at.Equal(b.revoked.at) && a.revoked.reason == b.revoked.reason)
@@ -531,7 +555,7 @@ func TestOCSPTimes(t *testing.T) {
 		{end, false},
 		{end.Add(maxSkew), false},
 	} {
-		if _, err := readOCSP(der, e.of, test.at); (err == nil) != test.want {
+		if _, err := e.read(der, test.at); (err == nil) != test.want {
 			t.Errorf("at %s: %v", test.at, err)
 		}
 	}
@@ -541,7 +565,7 @@ func TestOCSPTimes(t *testing.T) {
 func FuzzOCSP(f *testing.F) {
 	e := newExchange(f)
 	f.Add(e.sign())
-	f.Add(e.signEdited(func(b *ocspBasic) { b.Data.Responder = byKey(f, e.of.issuer) }))
+	f.Add(e.signEdited(func(b *ocspBasic) { b.Data.Responder = byKey(f, e.ca) }))
 	e.answer.Status, e.answer.RevokedAt = ocsp.Revoked, e.at
 	f.Add(e.sign())
 	e.answer.SignWith(e.responder())
@@ -551,7 +575,7 @@ func FuzzOCSP(f *testing.F) {
 	f.Add(e.sign())
 	f.Add(ocsp.TryLaterErrorResponse)
 	f.Fuzz(func(t *testing.T, der []byte) {
-		said, err := readOCSP(der, e.of, e.at)
+		said, err := e.read(der, e.at)
 		if err == nil {
 			agreesWithXCrypto(t, e, der, said)
 		}
@@ -560,8 +584,8 @@ func FuzzOCSP(f *testing.F) {
 		if err != nil {
 			return
 		}
-		basic.Data.names(e.of.issuer)
-		if v, err := basic.about(e.of, e.at); err == nil && !v.nextUpdate.After(e.at) {
+		basic.isBy(e.ca)
+		if v, err := basic.statusOf(e.cert, e.ca, e.at); err == nil && !v.nextUpdate.After(e.at) {
 			t.Errorf("an answer counts that ended on %s", v.nextUpdate)
 		}
 	})
@@ -569,14 +593,14 @@ func FuzzOCSP(f *testing.F) {
 
 // agreesWithXCrypto holds an answer that we take against golang.org/x/crypto/ocsp,
 // as far as that reads it.
-func agreesWithXCrypto(t *testing.T, e *exchange, der []byte, said *statement) {
+func agreesWithXCrypto(t *testing.T, e *exchange, der []byte, said certStatus) {
 	t.Helper()
-	other, err := ocsp.ParseResponseForCert(der, e.of.certificate, e.of.issuer)
+	other, err := ocsp.ParseResponseForCert(der, e.cert, e.ca)
 	if err != nil {
-		return // it refuses some that are right, see ocsp_asn1.go
+		return // it refuses some that are right, see ocsp.go
 	}
-	if (other.Status == ocsp.Revoked) != (said.verdict.revoked != nil) || !other.ThisUpdate.Equal(said.verdict.thisUpdate) {
-		t.Errorf("%+v is read by golang.org/x/crypto/ocsp as %+v", said.verdict, other)
+	if (other.Status == ocsp.Revoked) != (said.revoked != nil) || !other.ThisUpdate.Equal(said.thisUpdate) {
+		t.Errorf("%+v is read by golang.org/x/crypto/ocsp as %+v", said, other)
 	}
 	if other.Status == ocsp.Unknown {
 		t.Error("unknown counts as an answer")
@@ -590,7 +614,7 @@ func FuzzCRL(f *testing.F) {
 	}
 	e := newExchange(f)
 	f.Fuzz(func(t *testing.T, der []byte) {
-		if l, err := readList(der, e.of.issuer, e.at); err == nil && !l.nextUpdate.After(e.at) {
+		if l, err := readList(der, e.ca, e.at); err == nil && !l.nextUpdate.After(e.at) {
 			t.Errorf("a list counts that ended on %s", l.nextUpdate)
 		}
 		// What the signature keeps out is read here without it.
@@ -610,7 +634,7 @@ func FuzzCRL(f *testing.F) {
 }
 
 // agreesWithX509 holds a list as we read it against crypto/x509.
-func agreesWithX509(t *testing.T, ours *wireList, der []byte) {
+func agreesWithX509(t *testing.T, ours *tbsCertList, der []byte) {
 	t.Helper()
 	theirs, err := x509.ParseRevocationList(der)
 	if err != nil {
@@ -636,7 +660,7 @@ func agreesWithX509(t *testing.T, ours *wireList, der []byte) {
 			if w != nil {
 				t.Errorf("%d is revoked although it was removed", e.SerialNumber)
 			}
-		case w == nil || !w.at.Equal(e.RevocationTime) || w.reason != reasonOf(e.ReasonCode):
+		case w == nil || !w.at.Equal(e.RevocationTime) || w.reason != e.ReasonCode:
 			t.Errorf("%d is revoked as %+v, want %+v", e.SerialNumber, w, e)
 		}
 	}
@@ -661,7 +685,7 @@ func listSeeds(tb testing.TB) [][]byte {
 					{SerialNumber: big.NewInt(4712), RevocationTime: e.at, ReasonCode: 8},
 				},
 			},
-			Issuer: e.of.issuer, Key: e.issuer.Key,
+			Issuer: e.ca, Key: e.issuer.Key,
 		}
 		der, err := l.Sign()
 		if err != nil {
@@ -674,7 +698,7 @@ func listSeeds(tb testing.TB) [][]byte {
 			Number: big.NewInt(1), ThisUpdate: e.at.Add(-time.Hour), NextUpdate: e.at.Add(time.Hour),
 			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(4711), RevocationTime: e.at}},
 		},
-		Issuer: e.of.issuer, Key: e.issuer.Key, Edit: versionOne,
+		Issuer: e.ca, Key: e.issuer.Key, Edit: versionOne,
 	}
 	for _, old.PEM = range []bool{false, true} {
 		der, err := old.Sign()
@@ -697,21 +721,21 @@ func TestListWithOneBitFlipped(t *testing.T) {
 func flipEveryBit(t *testing.T, der []byte) {
 	t.Helper()
 	e := newExchange(t)
-	want, err := readList(der, e.of.issuer, e.at)
+	want, err := readList(der, e.ca, e.at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err := want.about(e.of.certificate); err != nil || v.revoked == nil {
+	if v, err := want.statusOf(e.cert); err != nil || v.revoked == nil {
 		t.Fatalf("the certificate is not on the list: %+v, %v", v, err)
 	}
 	for i := range len(der) * 8 {
 		flipped := bytes.Clone(der)
 		flipped[i/8] ^= 1 << (i % 8)
-		l, err := readList(flipped, e.of.issuer, e.at)
+		l, err := readList(flipped, e.ca, e.at)
 		if err != nil {
 			continue
 		}
-		if v, err := l.about(e.of.certificate); err != nil || v.revoked == nil {
+		if v, err := l.statusOf(e.cert); err != nil || v.revoked == nil {
 			t.Errorf("bit %d takes the certificate off the list", i)
 		}
 	}

@@ -164,7 +164,7 @@ func (c pkitsCase) judge(t *testing.T) error {
 		return err
 	}
 	for i, cert := range chain[:len(chain)-1] {
-		if err := c.askLists(t, subject{certificate: cert, issuer: chain[i+1]}, at); err != nil {
+		if err := c.askLists(t, cert, chain[i+1], at); err != nil {
 			return err
 		}
 	}
@@ -191,16 +191,16 @@ func pathOf(path, others []*x509.Certificate) []*x509.Certificate {
 }
 
 // askLists says why a certificate is revoked, or why nobody knows.
-func (c pkitsCase) askLists(t *testing.T, of subject, at time.Time) error {
+func (c pkitsCase) askLists(t *testing.T, cert, issuer *x509.Certificate, at time.Time) error {
 	t.Helper()
 	problem := errors.New("no list")
 	for _, name := range c.CRLs {
-		l, err := readList(pkitsFile(t, "crls", name+".crl"), of.issuer, at)
+		l, err := readList(pkitsFile(t, "crls", name+".crl"), issuer, at)
 		if err != nil {
 			problem = err
 			continue
 		}
-		v, err := l.about(of.certificate)
+		v, err := l.statusOf(cert)
 		switch {
 		case err != nil:
 			problem = err

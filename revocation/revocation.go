@@ -1,3 +1,71 @@
+// Package revocation finds out whether certificates are revoked: by OCSP (RFC 6960) and from certificate revocation
+// lists (RFC 5280 section 5). It is about certificates; the revocation of access tokens is in package accesstoken.
+//
+// A [Checker] checks the leaf of a trusted chain and every issuer below its anchor. The anchor is not checked: whoever
+// made it one answers for it.
+//
+//	checker, err := revocation.New(revocation.Config{Dir: "kept/revocation", Log: slog.Default()})
+//	…
+//	defer checker.Close()
+//	chain, err := validator.Validate(certificates, time.Now(), nil) // of package trust
+//	…
+//	err = checker.Check(ctx, chain) // nil, a *rule.Rejection, a *rule.Outage, or the context's
+//
+// [Checker.Statuses] tells what a check is based on, [CheckSources] whether a certificate names anybody who can be asked
+// at all, and [Off] takes the place of a Checker where nobody is to be asked.
+//
+// # Whom it asks
+//
+// The OCSP responders that a certificate names, and if none gives an answer that holds, the revocation lists that it
+// names. When no responder has answered for 2 s, lists are asked for besides. At most four addresses of a kind are tried.
+//
+// Addresses are called with http or https only, and never on a private network or through a proxy, unless [Config] says
+// otherwise. Up to 3 redirects are followed, each to an address within the same bounds; a question to a responder stays
+// a POST. A call to a responder takes at most 5 s and 64 KiB, one for a list 20 s and 16 MiB.
+//
+// # When there is no answer
+//
+// In the mode [Require], there is no decision either: an outage. In [Prefer], the chain passes, which is logged and
+// counted (soft-fail). A revoked certificate is refused in every mode. A certificate that names neither a responder nor
+// a list can never have an answer: it passes in Prefer only, or as an anchor.
+//
+// # What it believes
+//
+// An OCSP answer by the issuer, or by a responder to which the issuer gave a certificate for the purpose. Such a
+// certificate must not be on the revocation list that it names, unless it carries id-pkix-ocsp-nocheck (RFC 6960 section
+// 4.2.2.2.1). No nonce is asked for, so that answers can be made beforehand. "Unknown" is no answer.
+//
+// A list of version 1 or 2 that the issuer signed, and whose scope includes the certificate. Indirect and delta lists are
+// refused. Where there is a delta beside a list, or the list is for some reasons only, a certificate on it is revoked,
+// and one that is not on it has no answer.
+//
+// Both must be signed with SHA-256 or better, have begun, where clocks may differ by a minute, and not have ended. A list
+// says when it ends; an OCSP answer that does not say it ends after 15 minutes.
+//
+// # How long it remembers
+//
+// Until an answer ends, at most for 24 hours. While an answer is in use it is asked for again in the background, after
+// half of its time and by OCSP at the latest after an hour, so that a busy client never waits. An older answer does not
+// replace a newer one. A revocation is final, apart from a hold.
+//
+// With [Config.Dir] answers are remembered over a restart, for as long as without it: they are read when there is none in
+// memory, judged again as of when they were obtained, and end when they would have ended. Final revocations are kept for
+// as long as the certificate lasts.
+//
+// # How much at once
+//
+// A check waits for at most 6 s. However many checks wait, a question is under way once. One about a certificate ends
+// when nobody waits for it any more, unless there is an answer that it renews; the fetching of a list goes on, as a large
+// one may take longer than anybody waits. At most 512 certificates are asked about at once, 64 of one issuer, and 32
+// lists are fetched; at most 64 calls are made at once, 32 to one host. Beyond that a check has no answer at once, and is
+// an outage in every mode.
+//
+// # How soon it recovers
+//
+// Within 2 s after whoever is asked is well again, in whatever way they failed. A failure is remembered for 1 s, for up
+// to 1.8 s by the size of an answer that was no good. A Retry-After of theirs is not waited for. An address that was not
+// reached three times in a row is tried once a second. While nothing comes of a call, a second one is made beside it every
+// second.
 package revocation
 
 import (
@@ -23,11 +91,6 @@ import (
 // A Mode says what becomes of a chain when nobody answers whether one of
 // its certificates is revoked. A revoked certificate is refused in every mode.
 type Mode int
-
-// ErrNotPublic is wrapped by the cause of an outage when an address was not called because of
-// where it leads. It stays so until [Config.AllowPrivate] is set or the CA
-// names another address.
-var ErrNotPublic = outbound.ErrNotPublic
 
 // The modes of a [Checker]. [Off] is how nobody is asked at all.
 const (
@@ -55,9 +118,16 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	return err
 }
 
+// Off asks nobody whether a certificate is revoked. It is for test set-ups and
+// for deployments that check elsewhere, and has to be chosen by name.
+type Off struct{}
+
+// Check returns nil.
+func (Off) Check(context.Context, *trust.Chain) error { return nil }
+
 // Config is how a [Checker] works. The zero value is the strictest.
 type Config struct {
-	// Mode is what a missing answer means.
+	// Mode is what a missing answer means: [Require] or [Prefer].
 	Mode Mode
 	// AllowPrivate lets addresses be called that are on loopback, private and
 	// other networks without public servers. It is for test set-ups: whoever
@@ -69,24 +139,34 @@ type Config struct {
 	// networks out of reach itself; without AllowPrivate, addresses that cannot be public
 	// are refused before it is asked.
 	Proxy *url.URL
-	// Mend may tell what an operator can do about a status that cannot be found
-	// out, in a sentence for the log; empty: nothing to say. Optional.
-	Hint func(error) string
+	// Hint maps the cause of a missing status to what an operator can do about it, in a sentence that
+	// stands beside the cause in the log; empty: nothing to say. Causes that stay until somebody does something wrap
+	// [ErrNotPublic] or [ErrNoSource]; others may be gone in a moment. It knows the names of settings, which this package
+	// does not. Optional.
+	Hint func(cause error) string
 	// Dir is a folder in which answers are kept over a restart, verified again when
 	// they are read; at most 16,384 files and 256 MiB. When it cannot be used, Log is told
 	// and nothing is kept. Optional.
 	Dir string
 	// Log is told when a status cannot be found out, when a certificate turns out
-	// to be revoked, and when a chain is let through without an answer. Optional.
+	// to be revoked, and when a chain passes without an answer. One cause of missing answers, such
+	// as a responder that is out of reach, is one line, however many certificates it concerns, until it has
+	// ended. Optional.
 	Log *slog.Logger
 }
 
-// Bounds of what is remembered, and of how long a request waits.
+// ErrNotPublic is wrapped by the cause of an outage when an address was not called because of
+// where it leads. It stays so until [Config.AllowPrivate] is set or the CA
+// names another address.
+var ErrNotPublic = outbound.ErrNotPublic
+
+// Bounds of what is remembered, and of how long a check waits.
 const (
 	maxChains       = 16 << 10  // each some hundred bytes
 	maxCertificates = 64 << 10  // each some hundred bytes
 	maxListMemory   = 128 << 20 // bytes of all revocation lists together
 	maxWait         = 6 * time.Second
+	maxRetryAfter   = time.Minute
 )
 
 // Bounds of what is under way. Questions to one issuer's sources are bounded besides, so that those
@@ -95,103 +175,42 @@ const (
 	maxQuestions      = 512 // about certificates
 	questionsAnIssuer = 64
 	maxListQuestions  = 32
-	questionTimeout   = time.Minute // more than the calls of one take
+	questionTimeout   = time.Minute // more than the calls of one question take
 )
 
-// A Checker finds out whether certificates of a trusted chain are revoked, by
-// OCSP (RFC 6960) and from revocation lists (RFC 5280 section 5): the leaf and
-// every issuer below the anchor. The anchor is not asked about; whoever made it one
-// answers for it.
-//
-// # Whom it asks
-//
-// The OCSP responders that a certificate names, and if none gives an answer that
-// holds, the revocation lists that it names. A certificate that names neither
-// cannot have an answer: it passes in [Prefer] only, or as an anchor. See [Answerable].
-//
-// Addresses are called with http or https only, and never on a private network or
-// through a proxy (see [Config]). Up to 3 redirects are followed, each to
-// an address within the same bounds; a question to a responder stays a POST. A call to a responder
-// takes at most 5 s and 64 KiB, one for a list 20 s and 16 MiB. When no responder has answered
-// for 2 s, lists are asked for besides. A check waits for
-// at most 6 s. Nothing is called before a [Validator] has trusted the chain.
-//
-// # How much at once
-//
-// However many checks wait, a question is under way once. One about a certificate ends when nobody waits
-// for it any more, unless there is an answer that it renews; the fetching of a list goes on, as a large one
-// may take longer than anybody waits. At most 512 certificates are asked about at once, 64 of one issuer, and
-// 32 lists are fetched; at most 64 calls are made at once, 32 to one host. Beyond that a check has no
-// answer at once, and is an outage in every mode.
-//
-// # How soon it recovers
-//
-// Within 2 s after whoever is asked is well again, in whatever way they failed. A failure is remembered for
-// 1 s, for up to 1.8 s by the size of an answer that was no good. A Retry-After of theirs is not waited for. An
-// address that was not reached three times in a row is tried once a second. While nothing
-// comes of a call, a second one is made beside it every second.
-//
-// # What it believes
-//
-// An OCSP answer by the issuer, or by a responder to which the issuer gave a
-// certificate for the purpose. Such a certificate must not be on the revocation
-// list that it names, unless it carries id-pkix-ocsp-nocheck (RFC 6960 section
-// 4.2.2.2.1). No nonce is asked for, so that answers can be made beforehand.
-// "Unknown" is no answer.
-//
-// A list of version 1 or 2 that the issuer signed, and whose scope includes the certificate.
-// Indirect and delta lists are refused. Where there is a delta beside a list, or
-// the list is for some reasons only, a certificate on it is revoked, and one that is not
-// on it has no answer.
-//
-// Both must be signed with SHA-256 or better, have begun, where clocks may differ
-// by a minute, and not have ended. A list says when it ends; an OCSP answer that
-// does not say it ends after 15 minutes.
-//
-// # How long it remembers
-//
-// Until an answer ends, at most for 24 hours. While an answer is in use it is
-// asked for again in the background, after half of its time and by OCSP at the latest
-// after an hour, so that a busy client never waits. An older answer does not
-// replace a newer one. A revocation is final, apart from a hold.
-//
-// With [Config.Dir] answers are remembered over a restart, for as long as without it: they are
-// read when there is none in memory, judged again as of when they were obtained, and end
-// when they would have ended. Final revocations are kept for as long as the certificate lasts.
-//
-// # What it logs
-//
-// One cause of missing answers, such as a responder that is out of reach, is one line, however many
-// certificates it concerns, until it has ended.
-//
-// A Checker is safe for concurrent use. Close it when it is no longer needed.
+// A Checker finds out whether certificates of a trusted chain are revoked, and remembers it. It is safe for
+// concurrent use. Close it when it is no longer needed.
 type Checker struct {
 	mode     Mode
 	log      *slog.Logger
-	mend     func(error) string
+	hint     func(error) string
 	fetcher  *outbound.Fetcher
 	kept     *kept.Folder // nil: nothing is kept
-	counters counters
-	outages  outages
-	closed   atomic.Bool
+	counters struct {
+		ocsp, fromList, lists, failures atomic.Uint64
+		refused, undecided, softFailed  atomic.Uint64
+	}
+	outages outages
+	closed  atomic.Bool
 
-	finding  *flight.Group[*status, *answer[verdict]]
+	finding  *flight.Group[*certificateEntry, *cached[certStatus]]
 	issuers  *flight.Slots[trust.Fingerprint] // by whom the certificates are that are being asked about
-	fetching *flight.Group[*listing, *answer[*list]]
+	fetching *flight.Group[*listEntry, *cached[*crl]]
 
-	chains       *otter.Cache[weak.Pointer[trust.Chain], []*status]
-	certificates *otter.Cache[certificateKey, *status]
-	lists        *otter.Cache[listKey, *listing]
+	// The caches forget by size alone, so that they need no goroutine; what they hold knows itself when it ends.
+	chains       *otter.Cache[weak.Pointer[trust.Chain], []*certificateEntry] // weak: it keeps no chain in memory
+	certificates *otter.Cache[string, *certificateEntry]                      // by statusName
+	lists        *otter.Cache[string, *listEntry]                             // by listName
 }
 
 // New returns a Checker that has asked nobody yet. The error is
 // about the configuration.
 func New(c Config) (*Checker, error) {
 	if c.Mode != Require && c.Mode != Prefer {
-		return nil, fmt.Errorf("trust: unknown revocation mode %d", int(c.Mode))
+		return nil, fmt.Errorf("revocation: unknown mode %d", int(c.Mode))
 	}
 	if p := c.Proxy; p != nil && (p.Scheme != "http" && p.Scheme != "https" || p.Hostname() == "" || p.User != nil) {
-		return nil, errors.New("trust: the proxy for revocation is no http or https URL, or it holds credentials")
+		return nil, errors.New("revocation: the proxy is no http or https URL, or it holds credentials")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -200,48 +219,32 @@ func New(c Config) (*Checker, error) {
 		c.Hint = func(error) string { return "" }
 	}
 	r := &Checker{
-		mode:     c.Mode,
-		log:      c.Log,
-		mend:     c.Hint,
-		fetcher:  outbound.NewFetcher(c.AllowPrivate, c.Proxy),
-		finding:  flight.New[*status, *answer[verdict]](maxQuestions, questionTimeout),
-		issuers:  flight.NewSlots[trust.Fingerprint](questionsAnIssuer, maxQuestions),
-		fetching: flight.New[*listing, *answer[*list]](maxListQuestions, questionTimeout),
+		mode:         c.Mode,
+		log:          c.Log,
+		hint:         c.Hint,
+		fetcher:      outbound.NewFetcher(c.AllowPrivate, c.Proxy),
+		finding:      flight.New[*certificateEntry, *cached[certStatus]](maxQuestions, questionTimeout),
+		issuers:      flight.NewSlots[trust.Fingerprint](questionsAnIssuer, maxQuestions),
+		fetching:     flight.New[*listEntry, *cached[*crl]](maxListQuestions, questionTimeout),
+		chains:       otter.Must(&otter.Options[weak.Pointer[trust.Chain], []*certificateEntry]{MaximumSize: maxChains}),
+		certificates: otter.Must(&otter.Options[string, *certificateEntry]{MaximumSize: maxCertificates}),
+		lists: otter.Must(&otter.Options[string, *listEntry]{
+			MaximumWeight: maxListMemory,
+			Weigher: func(_ string, e *listEntry) uint32 {
+				if current := e.current.Load(); current != nil {
+					return uint32(listSize + len(current.value.entries)) // bounded by maxListAnswer
+				}
+				return listSize
+			},
+		}),
 	}
 	if c.Dir != "" {
 		var err error
-		if r.kept, err = kept.Open(c.Dir, keptLimits(), c.Log); err != nil {
+		if r.kept, err = kept.Open(c.Dir, kept.Limits{Files: maxKeptFiles, Bytes: maxKeptBytes}, c.Log); err != nil {
 			c.Log.Warn("revocation answers cannot be kept for the next start", slog.Any("error", err))
 		}
 	}
-	if err := r.makeCaches(); err != nil {
-		return nil, fmt.Errorf("trust: cache of revocation answers: %w", err)
-	}
 	return r, nil
-}
-
-// makeCaches: the caches forget by size alone, so that they need no goroutine;
-// what they hold knows itself when it ends.
-func (r *Checker) makeCaches() (err error) {
-	// Weak, so that remembering a chain does not keep it in memory.
-	r.chains, err = otter.New(&otter.Options[weak.Pointer[trust.Chain], []*status]{MaximumSize: maxChains})
-	if err != nil {
-		return err
-	}
-	r.certificates, err = otter.New(&otter.Options[certificateKey, *status]{MaximumSize: maxCertificates})
-	if err != nil {
-		return err
-	}
-	r.lists, err = otter.New(&otter.Options[listKey, *listing]{
-		MaximumWeight: maxListMemory,
-		Weigher: func(_ listKey, l *listing) uint32 {
-			if held := l.answer.Load(); held != nil {
-				return held.value.size()
-			}
-			return listSize
-		},
-	})
-	return err
 }
 
 // Close gives up what is being asked and returns when no goroutine is left. Checks
@@ -264,28 +267,28 @@ func (r *Checker) Close() {
 // the context's. It waits for the network only when it has no answer in memory.
 func (r *Checker) Check(ctx context.Context, chain *trust.Chain) error {
 	now := time.Now()
-	statuses := r.statuses(chain)
-	waits := r.prompt(chain, statuses, now)
-	defer leave(waits)
-	for i, s := range statuses {
+	entries := r.entries(chain)
+	pending := r.startRefresh(chain, entries, now)
+	defer leave(pending)
+	for i, e := range entries {
 		// What is known already needs no waiting for the rest.
-		if at := s.live(now); at != nil && at.value.revoked != nil {
-			return r.refuse(i, at.value)
+		if current := e.live(now); current != nil && current.value.revoked != nil {
+			return r.refuse(i, current.value)
 		}
 	}
-	if waits == nil {
+	if pending == nil {
 		return nil
 	}
-	patience, cancel := context.WithDeadlineCause(ctx, now.Add(maxWait), errPatience)
+	bounded, cancel := context.WithDeadlineCause(ctx, now.Add(maxWait), errWaitTimeout)
 	defer cancel()
 	var missing error
-	for i, s := range statuses {
-		v, err := s.verdict(patience, i, waits, now)
+	for i, e := range entries {
+		status, err := e.wait(bounded, pending[e], now)
 		switch {
 		case err != nil && missing == nil:
 			missing = fmt.Errorf("x5c[%d]: %w", i, err)
-		case v.revoked != nil:
-			return r.refuse(i, v)
+		case status.revoked != nil:
+			return r.refuse(i, status)
 		}
 	}
 	if missing == nil {
@@ -294,42 +297,66 @@ func (r *Checker) Check(ctx context.Context, chain *trust.Chain) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("revocation: %w", err)
 	}
-	return r.doWithout(missing, statuses, now)
+	return r.decideWithout(missing, entries, now)
 }
 
-// subjectAt is the certificate at an index below the anchor.
-func subjectAt(c *trust.Chain, i int) subject {
-	return subject{certificate: c.At(i), issuer: c.At(i + 1)}
-}
-
-func (r *Checker) refuse(i int, v verdict) error {
+func (r *Checker) refuse(i int, s certStatus) error {
 	r.counters.refused.Add(1)
-	return rule.CertificateRevoked.Because("x5c[%d] %s, says %s", i, v.revoked, v.source)
+	return rule.CertificateRevoked.Because("x5c[%d] %s, says %s", i, s.revoked, s.source)
 }
 
-// doWithout is what the mode says when the status of a certificate is missing. That too many are
-// being asked, or that we close, is no such case: whoever can bring it about would be let through.
-func (r *Checker) doWithout(missing error, statuses []*status, now time.Time) error {
+// decideWithout applies the mode when the status of a certificate is missing. That too many are being asked, or that
+// we close, is no soft-fail: whoever can bring that about would get a revoked certificate accepted.
+func (r *Checker) decideWithout(missing error, entries []*certificateEntry, now time.Time) error {
 	if r.mode == Prefer && !r.closed.Load() && !errors.Is(missing, flight.ErrBusy) {
-		r.counters.letThrough.Add(1)
-		r.tellLetThrough(missing, statuses, now)
+		r.counters.softFailed.Add(1)
+		r.logSoftFail(missing, entries, now)
 		return nil
 	}
 	r.counters.undecided.Add(1)
+	wait := time.Second
+	if f, ok := errors.AsType[*failure](missing); ok {
+		wait = max(wait, f.until.Sub(now))
+	}
 	return &rule.Outage{
 		Rule:       rule.UnavailableRevocation,
-		RetryAfter: retryAfter(missing, now),
+		RetryAfter: min(wait+time.Second-1, maxRetryAfter).Truncate(time.Second),
 		Cause:      missing,
 	}
 }
 
-// retryAfter is when it is worth to try again, in whole seconds.
-func retryAfter(missing error, now time.Time) time.Duration {
-	wait := time.Second
-	if failed, ok := errors.AsType[*failure](missing); ok {
-		wait = max(wait, failed.until.Sub(now))
-	}
-	return min(wait+time.Second-1, maxRetryAfter).Truncate(time.Second)
+// A Status is what is known about one certificate of a chain, for
+// people who want to see it.
+type Status struct {
+	Index      int    // of the certificate in the chain, 0 for the leaf
+	Source     string // "OCSP" or "CRL"; empty when there is no answer
+	Address    string // that answered
+	ThisUpdate time.Time
+	NextUpdate time.Time
+	Revoked    string // since when and why it is revoked; empty when it is not
+	Err        error  // why there is no answer, or nil
 }
 
-const maxRetryAfter = time.Minute
+// Statuses tells what [Checker.Check] decides by, certificate by certificate
+// from the leaf to the one below the anchor. It waits as Check does, and counts
+// nothing as refused or passed.
+func (r *Checker) Statuses(ctx context.Context, chain *trust.Chain) []Status {
+	now := time.Now()
+	entries := r.entries(chain)
+	pending := r.startRefresh(chain, entries, now)
+	defer leave(pending)
+	ctx, cancel := context.WithDeadlineCause(ctx, now.Add(maxWait), errWaitTimeout)
+	defer cancel()
+	statuses := make([]Status, len(entries))
+	for i, e := range entries {
+		s, err := e.wait(ctx, pending[e], now)
+		statuses[i] = Status{
+			Index: i, Source: s.source, Address: s.address,
+			ThisUpdate: s.thisUpdate, NextUpdate: s.nextUpdate, Err: err,
+		}
+		if s.revoked != nil {
+			statuses[i].Revoked = s.revoked.String()
+		}
+	}
+	return statuses
+}

@@ -33,8 +33,8 @@ func withoutLists(c *testca.Config) { c.CRLURL = "" }
 
 func withoutOCSP(c *testca.Config) { c.OCSPURL = "" }
 
-func TestNewRevocationRefusesAnUnknownMode(t *testing.T) {
-	for _, mode := range []Mode{-1, 2} {
+func TestNewRefusesAnUnknownMode(t *testing.T) {
+	for _, mode := range []Mode{-1, ModeOff, 3} {
 		if _, err := New(Config{Mode: mode}); err == nil {
 			t.Errorf("%s is accepted", mode)
 		}
@@ -448,7 +448,7 @@ func TestOnlyHTTPAddressesAreCalled(t *testing.T) {
 }
 
 // What never changes by itself is told as such, beside what to do about it.
-func TestAnswerable(t *testing.T) {
+func TestCheckSources(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		change  func(*x509.Certificate)
@@ -476,9 +476,9 @@ func TestAnswerable(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := servedPKI(t, nil).pinned()
 			chain := p.chainOf(p.seal(test.change))
-			err := Answerable(chain.Leaf())
-			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) || errors.Is(err, ErrNamesNeither) != test.neither {
-				t.Errorf("Answerable = %v, want %q", err, test.want)
+			err := CheckSources(chain.Leaf())
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) || errors.Is(err, ErrNoSource) != test.neither {
+				t.Errorf("CheckSources = %v, want %q", err, test.want)
 			}
 			checked := p.revocation(Require).Check(t.Context(), chain)
 			if test.want == "" {
@@ -486,7 +486,7 @@ func TestAnswerable(t *testing.T) {
 				return
 			}
 			mustBeUnavailable(t, checked, test.want)
-			if outage, ok := errors.AsType[*rule.Outage](checked); ok && errors.Is(outage.Cause, ErrNamesNeither) != test.neither {
+			if outage, ok := errors.AsType[*rule.Outage](checked); ok && errors.Is(outage.Cause, ErrNoSource) != test.neither {
 				t.Errorf("Check = %v", checked)
 			}
 		})
@@ -528,14 +528,14 @@ func TestNamesNeither(t *testing.T) {
 	if outage, ok := errors.AsType[*rule.Outage](err); !ok || outage.RetryAfter != maxRetryAfter {
 		t.Errorf("%v is worth trying again", err)
 	}
-	if stats := r.Stats(); stats.Undecided != 1 || stats.LetThrough != 0 {
+	if stats := r.Stats(); stats.Undecided != 1 || stats.SoftFailed != 0 {
 		t.Errorf("counted %+v", stats)
 	}
 	r = p.revocation(Prefer)
 	for range 3 {
 		mustPass(t, r.Check(t.Context(), chain))
 	}
-	if stats := r.Stats(); stats.Undecided != 0 || stats.LetThrough != 3 {
+	if stats := r.Stats(); stats.Undecided != 0 || stats.SoftFailed != 3 {
 		t.Errorf("counted %+v", stats)
 	}
 	if n := p.log.count("WARN a chain is let through"); n != 3 { // once for each certificate, not for each check
@@ -776,7 +776,7 @@ func TestClose(t *testing.T) {
 	r.Close() // a second time does no harm
 }
 
-func TestFindings(t *testing.T) {
+func TestStatuses(t *testing.T) {
 	p := servedPKI(t, nil)
 	chain := p.chainOf(p.seal(func(c *x509.Certificate) { c.OCSPServer = nil }))
 	p.service.Revoke(p.issuer(), ocsp.CACompromise)
@@ -795,11 +795,11 @@ func TestFindings(t *testing.T) {
 		})
 	})
 	r := p.revocation(Require)
-	findings := r.Findings(t.Context(), chain)
-	if len(findings) != 3 {
-		t.Fatalf("%d findings", len(findings))
+	statuses := r.Statuses(t.Context(), chain)
+	if len(statuses) != 3 {
+		t.Fatalf("%d statuses", len(statuses))
 	}
-	leaf, issuing, sub := findings[0], findings[1], findings[2]
+	leaf, issuing, sub := statuses[0], statuses[1], statuses[2]
 	if leaf.Source != "CRL" || leaf.Address != chain.Leaf().CRLDistributionPoints[0] || leaf.Revoked != "" || leaf.Err != nil ||
 		!leaf.ThisUpdate.Before(time.Now()) || !leaf.NextUpdate.After(time.Now()) {
 		t.Errorf("of the leaf: %+v", leaf)
@@ -810,13 +810,13 @@ func TestFindings(t *testing.T) {
 	if sub.Index != 2 || sub.Source != "" || sub.Err == nil || !strings.Contains(sub.Err.Error(), "; CRL at http") {
 		t.Errorf("of the sub CA: %+v", sub)
 	}
-	if stats := r.Stats(); stats.Revoked+stats.Undecided+stats.LetThrough != 0 || stats.OCSPAnswers != 1 || stats.ListAnswers != 1 || stats.Failures != 1 {
+	if stats := r.Stats(); stats.Revoked+stats.Undecided+stats.SoftFailed != 0 || stats.OCSPAnswers != 1 || stats.ListAnswers != 1 || stats.Failures != 1 {
 		t.Errorf("counted %+v", stats)
 	}
 }
 
 func TestModesAreNamedAsInAConfiguration(t *testing.T) {
-	if Require.String() != "require" || Prefer.String() != "prefer" || Mode(7).String() != "RevocationMode(7)" {
+	if Require.String() != "require" || Prefer.String() != "prefer" || ModeOff.String() != "off" || Mode(7).String() != "RevocationMode(7)" {
 		t.Error("modes are named otherwise")
 	}
 }
@@ -824,11 +824,11 @@ func TestModesAreNamedAsInAConfiguration(t *testing.T) {
 // The sentence is for error_description, whatever a CA puts into an answer.
 func TestReasonsAreNamed(t *testing.T) {
 	for code, want := range map[int]string{0: "unspecified", 1: "keyCompromise", 6: "certificateHold", 10: "aACompromise", 11: "reason unknown", -1: "reason unknown", 256 + 6: "reason unknown"} {
-		if got := reasonOf(code).String(); got != want {
+		if got := reasonName(code); got != want {
 			t.Errorf("reason %d is %q, want %q", code, got, want)
 		}
 	}
-	rejection := rule.CertificateRevoked.Because("x5c[0] %s", &withdrawal{reason: 1})
+	rejection := rule.CertificateRevoked.Because("x5c[0] %s", &revocationEntry{reason: 1})
 	if strings.Contains(rejection.Description(), "?") {
 		t.Errorf("%s", rejection.Description())
 	}

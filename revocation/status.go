@@ -2,219 +2,302 @@ package revocation
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 	"weak"
 
+	"golang.org/x/crypto/ocsp"
+
 	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/trust"
 )
 
-// A status is what is known about one certificate.
-type status struct {
-	asked[verdict]
-
-	fingerprint trust.Fingerprint
-	recalled    atomic.Bool            // from what is kept
-	cause       atomic.Pointer[string] // why it was not found out when last asked for, as the log sums it up
+// A certStatus is what a source says of one certificate.
+type certStatus struct {
+	source     string // byOCSP or byList
+	address    string
+	thisUpdate time.Time
+	nextUpdate time.Time
+	revoked    *revocationEntry // nil: it is not
 }
 
-// certificateKey tells certificates apart, and issuers that have the same
-// name and key but not the same rights.
-type certificateKey struct{ certificate, issuer trust.Fingerprint }
+// inForce says why what was said from thisUpdate to nextUpdate does not count.
+func inForce(thisUpdate, nextUpdate, at time.Time) error {
+	switch {
+	case thisUpdate.After(at.Add(maxSkew)):
+		return fmt.Errorf("it begins only on %s", thisUpdate.UTC().Format(time.RFC3339))
+	case !at.Before(nextUpdate):
+		return fmt.Errorf("it ended on %s", nextUpdate.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
 
-// statuses are those of the chain's certificates below its anchor.
-func (r *Checker) statuses(chain *trust.Chain) []*status {
+// maxSkew is how far the clock of an authority may run ahead of ours. Ends are not stretched by it.
+const maxSkew = time.Minute
+
+// A revocationEntry is the revocation of one certificate, as a list or an OCSP answer has it.
+type revocationEntry struct {
+	at     time.Time
+	reason int // CRLReason (RFC 5280 section 5.3.1), or any other number
+}
+
+// final: nothing but a hold is ever lifted (RFC 5280 section 5.3.1).
+func (e *revocationEntry) final() bool {
+	return e != nil && e.reason != ocsp.CertificateHold && e.reason != ocsp.RemoveFromCRL
+}
+
+// String goes on behind a certificate in a sentence.
+func (e *revocationEntry) String() string {
+	what := "is revoked"
+	if e.reason == ocsp.CertificateHold {
+		what = "is on hold"
+	}
+	return fmt.Sprintf("%s since %s (%s)", what, e.at.UTC().Format(time.RFC3339), reasonName(e.reason))
+}
+
+// reasonName gives a reason as the RFC writes it.
+func reasonName(code int) string {
+	names := [...]string{
+		"unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation",
+		"certificateHold", "unused", "removeFromCRL", "privilegeWithdrawn", "aACompromise",
+	}
+	if code < 0 || code >= len(names) {
+		return "reason unknown"
+	}
+	return names[code]
+}
+
+// How long a failure is remembered, so that a question that nobody answers is not
+// asked by every check. Whatever the failure is, it may be over in a moment: two seconds after
+// that at the latest there is an answer. Within them, an answer that was no good counts
+// by what it cost to get it. Only a certificate that names nobody to ask never changes.
+const (
+	failureMemory  = time.Second
+	costlyMemory   = 800 * time.Millisecond // more, for an answer of the largest size
+	noSourceMemory = time.Hour
+)
+
+// A cached value is good until it ends, and should be asked for again before.
+type cached[T any] struct {
+	value     T
+	refreshAt time.Time
+	until     time.Time
+}
+
+// A failure is that a question got no answer.
+type failure struct {
+	cause error
+	until time.Time // not asked again before
+}
+
+func (f *failure) Error() string { return f.cause.Error() }
+func (f *failure) Unwrap() error { return f.cause }
+
+// newFailure remembers a failure for no longer than the one that it comes from. That too much
+// is under way is not remembered: it costs nothing to find out again.
+func newFailure(cause error, at time.Time) *failure {
+	until := at.Add(failureMemory)
+	if inner, ok := errors.AsType[*failure](cause); ok {
+		until = earlier(inner.until, at.Add(failureMemory+costlyMemory))
+	}
+	switch {
+	case errors.Is(cause, flight.ErrBusy):
+		until = at
+	case errors.Is(cause, ErrNoSource):
+		until = at.Add(noSourceMemory)
+	}
+	if open, ok := errors.AsType[*outbound.OpenError](cause); ok {
+		until = earlier(until, open.Until)
+	}
+	return &failure{cause: cause, until: until}
+}
+
+// newCostlyFailure is that so many bytes of a list were fetched that cannot be used.
+func newCostlyFailure(cause error, size int64) *failure {
+	memory := failureMemory + time.Duration(min(size, maxListAnswer))*costlyMemory/maxListAnswer
+	return &failure{cause: cause, until: time.Now().Add(memory)}
+}
+
+// A refreshed value comes from the network, and is asked for again before it ends. The zero refreshed was not
+// asked for yet.
+type refreshed[T any] struct {
+	current atomic.Pointer[cached[T]] // the last answer, or nil
+	failure atomic.Pointer[failure]   // of the last time it was asked for, or nil
+}
+
+// live is the current answer, or nil when there is none or it has ended.
+func (v *refreshed[T]) live(now time.Time) *cached[T] {
+	if current := v.current.Load(); current != nil && now.Before(current.until) {
+		return current
+	}
+	return nil
+}
+
+// fresh reports whether there is no need to ask.
+func (v *refreshed[T]) fresh(now time.Time) bool {
+	current := v.live(now)
+	return current != nil && now.Before(current.refreshAt)
+}
+
+// failed is the failure that is remembered, or nil.
+func (v *refreshed[T]) failed(now time.Time) *failure {
+	if f := v.failure.Load(); f != nil && now.Before(f.until) {
+		return f
+	}
+	return nil
+}
+
+// known is what there is to say without asking; both are nil when there is nothing. Whoever is about to ask looks here
+// first: another call may have ended since it was decided to ask.
+func (v *refreshed[T]) known(now time.Time) (*cached[T], error) {
+	if v.fresh(now) {
+		return v.live(now), nil
+	}
+	if failed := v.failed(now); failed != nil {
+		return nil, failed
+	}
+	return nil, nil
+}
+
+// complete remembers what came of asking. When asking was given up, nothing did.
+func (v *refreshed[T]) complete(ctx context.Context, found *cached[T], err error) (*cached[T], error) {
+	switch {
+	case err == nil:
+		v.current.Store(found)
+		v.failure.Store(nil)
+		return found, nil
+	case flight.GivenUp(ctx):
+		return nil, context.Cause(ctx)
+	}
+	failed := newFailure(err, time.Now())
+	v.failure.Store(failed)
+	return nil, failed
+}
+
+// A certificateEntry is what is remembered of one certificate.
+type certificateEntry struct {
+	refreshed[certStatus]
+
+	fingerprint trust.Fingerprint
+	restored    atomic.Bool            // what is kept of it was looked for
+	cause       atomic.Pointer[string] // why there was no answer when last asked for, as the log sums it up
+}
+
+// entries are those of the chain's certificates below its anchor.
+func (r *Checker) entries(chain *trust.Chain) []*certificateEntry {
 	key := weak.Make(chain)
 	if known, ok := r.chains.GetIfPresent(key); ok {
 		return known
 	}
-	list := make([]*status, chain.Len()-1)
+	list := make([]*certificateEntry, chain.Len()-1)
 	for i := range list {
-		list[i] = r.status(subjectAt(chain, i))
+		cert := chain.At(i)
+		list[i], _ = r.certificates.SetIfAbsent(statusName(cert, chain.At(i+1)), &certificateEntry{fingerprint: trust.FingerprintOf(cert)})
 	}
 	r.chains.Set(key, list)
 	return list
 }
 
-func (r *Checker) status(of subject) *status {
-	key := of.key()
-	if known, ok := r.certificates.GetIfPresent(key); ok {
-		return known
-	}
-	known, _ := r.certificates.SetIfAbsent(key, &status{fingerprint: key.certificate})
-	return known
+var (
+	errWaitTimeout = fmt.Errorf("no answer within %s", maxWait)
+	// errEnded: the answer that was current was replaced by one that has ended by the clock of the check. That takes
+	// a clock that is set back.
+	errEnded = errors.New("the answer has ended meanwhile")
+)
+
+// A pendingStatus is that of a certificate about which there is no answer in memory.
+type pendingStatus struct {
+	question *flight.Flight[*cached[certStatus]]
+	leave    func()
+	err      error // why nobody is asked
 }
 
-func (of subject) key() certificateKey {
-	return certificateKey{trust.FingerprintOf(of.certificate), trust.FingerprintOf(of.issuer)}
-}
-
-var errPatience = fmt.Errorf("no answer within %s", maxWait)
-
-// errEnded: the answer that was at hand was replaced by one that has ended by the clock of the check. That takes a
-// clock that is set back.
-var errEnded = errors.New("the answer has ended meanwhile")
-
-// A wait is for one certificate about which there is no answer in memory.
-type wait struct {
-	under *flight.Flight[*answer[verdict]]
-	leave func()
-	err   error // why nobody is asked
-}
-
-// prompt has every certificate asked about that should be, all at once, and returns what is to be
-// waited for, by the index of the status: nil when that is nothing. Waits must be left.
-func (r *Checker) prompt(chain *trust.Chain, statuses []*status, now time.Time) []wait {
-	var waits []wait
-	for i, s := range statuses {
-		if s.fresh(now) {
+// startRefresh has every certificate asked about that should be, all at once, and returns what is to be waited for:
+// nil when that is nothing. Who is given something leaves it.
+func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, now time.Time) map[*certificateEntry]pendingStatus {
+	var pending map[*certificateEntry]pendingStatus
+	for i, e := range entries {
+		if e.fresh(now) {
 			continue
 		}
-		find := func(ctx context.Context) (*answer[verdict], error) { return r.find(ctx, s, subjectAt(chain, i)) }
-		failed := s.failed(now)
+		find := func(ctx context.Context) (*cached[certStatus], error) {
+			return r.findStatus(ctx, e, chain.At(i), chain.At(i+1))
+		}
+		failed := e.failed(now)
 		switch {
-		case s.live(now) == nil:
-			if waits == nil {
-				waits = make([]wait, len(statuses))
+		case e.live(now) == nil:
+			if pending == nil {
+				pending = make(map[*certificateEntry]pendingStatus, len(entries))
 			}
+			var p pendingStatus
 			if failed != nil {
-				waits[i].err = failed
+				p.err = failed
 			} else {
-				waits[i].under, waits[i].leave, waits[i].err = r.finding.Join(s, find)
+				p.question, p.leave, p.err = r.finding.Join(e, find)
 			}
+			pending[e] = p
 		case failed == nil:
-			_, _ = r.finding.Start(s, find) // when too many are under way, the next check tries again
+			_, _ = r.finding.Start(e, find) // when too many are under way, the next check tries again
 		}
 	}
-	return waits
+	return pending
 }
 
-func leave(waits []wait) {
-	for _, w := range waits {
-		if w.under != nil {
-			w.leave()
+func leave(pending map[*certificateEntry]pendingStatus) {
+	for _, p := range pending {
+		if p.question != nil {
+			p.leave()
 		}
 	}
 }
 
-// verdict is what is in memory, or comes of the wait.
-func (s *status) verdict(ctx context.Context, i int, waits []wait, now time.Time) (verdict, error) {
-	if at := s.live(now); at != nil {
-		return at.value, nil
+// wait returns the status in memory, or the one that was pending.
+func (e *certificateEntry) wait(ctx context.Context, p pendingStatus, now time.Time) (certStatus, error) {
+	if current := e.live(now); current != nil {
+		return current.value, nil
 	}
-	w := waits[i]
 	switch {
-	case w.err != nil:
-		return verdict{}, w.err
-	case w.under == nil:
-		return verdict{}, errEnded
+	case p.err != nil:
+		return certStatus{}, p.err
+	case p.question == nil:
+		return certStatus{}, errEnded
 	}
-	at, err := w.under.Wait(ctx)
+	found, err := p.question.Wait(ctx)
 	if err != nil {
-		return verdict{}, err
+		return certStatus{}, err
 	}
-	return at.value, nil
+	return found.value, nil
 }
 
-// find looks for the status in memory, among what is kept, and wherever the certificate says.
-func (r *Checker) find(ctx context.Context, s *status, of subject) (*answer[verdict], error) {
-	now := time.Now()
-	if at, err := s.known(now); at != nil || err != nil {
-		return at, err
+// findStatus looks for the status in memory, among what is kept, and wherever the certificate says.
+func (r *Checker) findStatus(ctx context.Context, e *certificateEntry, cert, issuer *x509.Certificate) (*cached[certStatus], error) {
+	if known, err := e.known(time.Now()); known != nil || err != nil {
+		return known, err
 	}
-	if at := r.recall(ctx, s, of); at != nil {
-		return at, nil
+	if restored := r.restoreStatus(ctx, e, cert, issuer); restored != nil {
+		return restored, nil
 	}
-	issuer := trust.FingerprintOf(of.issuer)
-	if err := r.issuers.Take(issuer); err != nil {
+	slot := trust.FingerprintOf(issuer)
+	if err := r.issuers.Take(slot); err != nil {
 		return nil, err
 	}
-	defer r.issuers.Give(issuer)
-	found, err := r.ask(ctx, of)
-	held := s.live(time.Now())
-	if err == nil && held != nil && found.answer.value.revoked == nil && found.answer.value.thisUpdate.Before(held.value.thisUpdate) {
+	defer r.issuers.Give(slot)
+	found, rec, err := r.ask(ctx, cert, issuer)
+	current := e.live(time.Now())
+	if err == nil && current != nil && found.value.revoked == nil && found.value.thisUpdate.Before(current.value.thisUpdate) {
 		err = errors.New("the answer is older than the one at hand")
 	}
 	if !flight.GivenUp(ctx) {
-		r.tell(s, of, held, found, err)
+		r.report(e, issuer, current, found, err)
 	}
-	at, err := s.settle(ctx, found.answer, err)
+	completed, err := e.complete(ctx, found, err)
 	if err == nil {
-		r.keepStatus(of, found)
+		// A final revocation is kept for as long as the certificate is one.
+		r.keep(statusName(cert, issuer), rec, earlier(found.until, cert.NotAfter))
 	}
-	return at, err
+	return completed, err
 }
-
-// tell counts what came of asking, and tells the log what changed.
-func (r *Checker) tell(s *status, of subject, held *answer[verdict], found told, err error) {
-	switch {
-	case errors.Is(err, flight.ErrBusy): // which says nothing of those who would be asked
-	case err != nil:
-		r.counters.failures.Add(1)
-		r.tellFailure(s, of, held, err)
-	default:
-		r.counters.count(found.answer.value)
-		r.tellAnswer(s, found.answer.value)
-		r.tellRevoked(s, held, found.answer.value)
-	}
-}
-
-// tellFailure warns once of one cause, however many certificates it concerns.
-func (r *Checker) tellFailure(s *status, of subject, held *answer[verdict], err error) {
-	cause := causeOf(err, of.issuer)
-	if before := s.cause.Swap(&cause); before != nil && *before != cause {
-		r.outages.end(*before)
-		r.outages.end(letThrough(*before))
-	}
-	if !r.outages.begin(cause) {
-		return
-	}
-	attrs := []any{slog.String("certificate", s.fingerprint.String()), slog.Any("error", err)}
-	if held != nil {
-		attrs = append(attrs, slog.Time("answer_in_use_until", held.until))
-	}
-	if mend := r.mend(err); mend != "" {
-		attrs = append(attrs, slog.String("mend", mend))
-	}
-	r.log.Warn("the revocation status of a certificate cannot be found out", attrs...)
-}
-
-// tellAnswer tells of the end of what kept the status from being found out, which is the end for all
-// certificates that it concerned.
-func (r *Checker) tellAnswer(s *status, v verdict) {
-	cause := s.cause.Swap(nil)
-	if cause == nil {
-		return
-	}
-	r.outages.end(letThrough(*cause))
-	if r.outages.end(*cause) {
-		r.log.Info("the revocation status of a certificate is found out again",
-			slog.String("certificate", s.fingerprint.String()), slog.String("source", v.source))
-	}
-}
-
-func (r *Checker) tellRevoked(s *status, held *answer[verdict], v verdict) {
-	if v.revoked != nil && (held == nil || held.value.revoked == nil) {
-		r.log.Warn("a certificate is revoked",
-			slog.String("certificate", s.fingerprint.String()), slog.String("source", v.source),
-			slog.Time("since", v.revoked.at), slog.String("reason", v.revoked.reason.String()))
-	}
-}
-
-// tellLetThrough warns once of one cause until there is an answer again; every time would be
-// once a request.
-func (r *Checker) tellLetThrough(missing error, statuses []*status, now time.Time) {
-	for _, s := range statuses {
-		cause := s.cause.Load()
-		if s.live(now) == nil && cause != nil && r.outages.begin(letThrough(*cause)) {
-			r.log.Warn("a chain is let through although its revocation status is missing",
-				slog.String("certificate", s.fingerprint.String()), slog.Any("cause", missing))
-		}
-	}
-}
-
-func letThrough(cause string) string { return "let through\x00" + cause }

@@ -403,7 +403,7 @@ func TestUnusableAnswerIsRemembered(t *testing.T) {
 		p.service.Tamper(testca.Tampering{})
 		time.Sleep(failureMemory)
 		mustBeRevoked(t, r.Check(t.Context(), chain), "says OCSP")
-		if p.log.count("WARN a chain is let through") != 1 || r.Stats().LetThrough != 101 {
+		if p.log.count("WARN a chain is let through") != 1 || r.Stats().SoftFailed != 101 {
 			t.Errorf("counted %+v, and the log says %q", r.Stats(), p.log.messages)
 		}
 	})
@@ -489,7 +489,7 @@ func TestNobodyWaitsForASlowListForever(t *testing.T) {
 		})
 		r, chain := p.inMemory(Require), p.chain()
 		begin := time.Now()
-		mustBeUnavailable(t, r.Check(t.Context(), chain), errPatience.Error())
+		mustBeUnavailable(t, r.Check(t.Context(), chain), errWaitTimeout.Error())
 		if took := time.Since(begin); took != maxWait {
 			t.Errorf("it took %s", took)
 		}
@@ -564,10 +564,10 @@ func TestLargeList(t *testing.T) {
 // A clock that is set back while one certificate of a chain is waited for may let the answer about another end, which
 // is renewed in the background. That is no answer, and no reason to crash.
 func TestAnswerThatEndsDuringTheCheck(t *testing.T) {
-	var s status
+	var e certificateEntry
 	now := time.Now()
-	s.answer.Store(&answer[verdict]{until: now.Add(-time.Minute)})
-	if _, err := s.verdict(t.Context(), 0, make([]wait, 2), now); !errors.Is(err, errEnded) {
+	e.current.Store(&cached[certStatus]{until: now.Add(-time.Minute)})
+	if _, err := e.wait(t.Context(), pendingStatus{}, now); !errors.Is(err, errEnded) {
 		t.Errorf("%v, want %v", err, errEnded)
 	}
 }

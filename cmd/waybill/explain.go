@@ -244,7 +244,7 @@ func verdictOf(r *daemon.Explanation) verdict {
 }
 
 // statusOf is what was said of one certificate, in a line.
-func statusOf(f revocation.Finding) string {
+func statusOf(f revocation.Status) string {
 	about := fmt.Sprintf("x5c[%d] ", f.Index)
 	switch {
 	case f.Source == "" && f.Err != nil:

@@ -52,7 +52,7 @@ func (c *Preflight) revocation() {
 		if _, anchored := anchors[trust.FingerprintOf(certificate)]; anchored {
 			return
 		}
-		if err := revocation.Answerable(certificate); err != nil {
+		if err := revocation.CheckSources(certificate); err != nil {
 			c.warn("trust.revocation", fmt.Sprintf("the certificate of %q, which our own chain holds, is one of which nobody can say whether it is revoked, and a client whose chain holds it gets no token: %v", certificate.Subject, err),
 				cmp.Or(RevocationMend(err), "Ask its CA for an OCSP responder."))
 		}

@@ -147,10 +147,10 @@ func TestCheckTellsWhatCanNeverBeAnswered(t *testing.T) {
 		mend   error
 	}{
 		{"private address", func(c *x509.Certificate) { c.OCSPServer = []string{"http://127.0.0.1:1/"} }, "the address is not on a public network", revocation.ErrNotPublic},
-		{"names neither", func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = nil, nil }, "names neither an OCSP responder nor a revocation list", revocation.ErrNamesNeither},
+		{"names neither", func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = nil, nil }, "names neither an OCSP responder nor a revocation list", revocation.ErrNoSource},
 		{"LDAP only", func(c *x509.Certificate) {
 			c.OCSPServer, c.CRLDistributionPoints = nil, []string{"ldap:///cn=ca"}
-		}, "it names only addresses that are not http", revocation.ErrNamesNeither},
+		}, "it names only addresses that are not http", revocation.ErrNoSource},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -165,7 +165,7 @@ type Explanation struct {
 	*assertion.Report
 
 	TrustedList *registry.TrustedListStats // nil: not asked for
-	Revocation  []revocation.Finding       // one for each certificate below the anchor, leaf first
+	Revocation  []revocation.Status       // one for each certificate below the anchor, leaf first
 }
 
 func (e *Explanation) gather(ctx context.Context, from *sources) {
@@ -174,7 +174,7 @@ func (e *Explanation) gather(ctx context.Context, from *sources) {
 		e.TrustedList = &stats
 	}
 	if from.revocation != nil && e.Chain != nil {
-		e.Revocation = from.revocation.Findings(ctx, e.Chain)
+		e.Revocation = from.revocation.Statuses(ctx, e.Chain)
 	}
 }
 

@@ -171,7 +171,7 @@ func RevocationMend(cause error) string {
 	switch {
 	case errors.Is(cause, revocation.ErrNotPublic):
 		return "If the address is on a network of your own, set trust.revocation_allow_private; otherwise its CA has to name another."
-	case errors.Is(cause, revocation.ErrNamesNeither):
+	case errors.Is(cause, revocation.ErrNoSource):
 		return "Its CA has to issue another certificate, that names an OCSP responder or a revocation list by http. " +
 			"A CA whose own certificate names neither can be an anchor, which is not asked about (trust.anchors)."
 	}
