@@ -17,7 +17,6 @@ import (
 	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/rule"
-	"github.com/waybill-token/waybill/trust"
 )
 
 // recovery is how soon after it is well again a service has to be used.
@@ -148,8 +147,7 @@ func recoverFrom(t *testing.T, p *pki, fail outage, after time.Duration, calls i
 	})
 	const clients = 8
 	passed := make(chan time.Time, clients)
-	for range clients {
-		chain := p.chain()
+	for _, chain := range p.chains(clients) {
 		go func() {
 			for r.Check(t.Context(), chain) != nil {
 				time.Sleep(100 * time.Millisecond)
@@ -293,8 +291,7 @@ func TestSlowHostLeavesRoomForOthers(t *testing.T) {
 				begin := time.Now()
 				var atOnce atomic.Int64
 				var together sync.WaitGroup
-				for range clients {
-					chain := slow.chain()
+				for _, chain := range slow.chains(clients) {
 					together.Go(func() {
 						err := r.Check(t.Context(), chain)
 						if time.Since(begin) > 0 {
@@ -335,10 +332,7 @@ func TestOneCauseIsOneLine(t *testing.T) {
 	const clients = 50
 	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
 		r := p.inMemory(Prefer)
-		chains := make([]*trust.Chain, clients)
-		for i := range chains {
-			chains[i] = p.chain()
-		}
+		chains := p.chains(clients)
 		ask := func() {
 			t.Helper()
 			for range 3 {

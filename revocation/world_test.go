@@ -32,8 +32,57 @@ type pki struct {
 	mu    sync.Mutex
 	front func(http.Handler) http.Handler // stands before the service, or nil
 	calls map[string]int                  // to the service's front, by method
+	keys  int                             // that key has given
 
 	log records
+}
+
+// testKeys are shared by all tests, because they take longest to make: those of the CAs, that of all seals, and some of
+// others.
+var testKeys = sync.OnceValues(func() (keys [7]*rsa.PrivateKey, err error) { //nolint:gochecknoglobals // see above
+	for i := range keys {
+		var problem error
+		keys[i], problem = testca.PooledKey(testca.DefaultKeyBits)
+		err = errors.Join(err, problem)
+	}
+	return keys, err
+})
+
+const (
+	sealKey   = 3 // after those of the CAs
+	otherKeys = 4 // from here on
+)
+
+// All CAs of one configuration are the same in bubbles, where they are made at the same time.
+var (
+	testCAs    sync.Map //nolint:gochecknoglobals // from a testCA to its *testca.CA
+	testChains sync.Map //nolint:gochecknoglobals // from a *testca.CA to a []*trust.Chain below its issuing CA
+)
+
+type testCA struct {
+	ocsp, crl string
+	made      time.Time
+}
+
+// newCA makes a CA, or returns one that was made like it.
+func newCA(tb testing.TB, config testca.Config) *testca.CA {
+	tb.Helper()
+	name := testCA{config.OCSPURL, config.CRLURL, time.Now()}
+	if ca, ok := testCAs.Load(name); ok {
+		return ca.(*testca.CA) //nolint:forcetypeassert // there is nothing else
+	}
+	keys, err := testKeys()
+	next := 0
+	config.NewKey = func(int) (*rsa.PrivateKey, error) {
+		next++
+		return keys[next-1], err
+	}
+	ca, err := testca.New(config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	testCAs.Store(name, ca)
+	return ca
 }
 
 // newPKI makes a CA whose certificates name addresses below base. configure has
@@ -41,16 +90,13 @@ type pki struct {
 func newPKI(tb testing.TB, base string, configure func(*testca.Config)) *pki {
 	tb.Helper()
 	p := &pki{t: tb, list: base + "/issuing.crl", calls: map[string]int{}}
-	config := testca.Config{OCSPURL: base + "/ocsp", CRLURL: base, NewKey: testca.PooledKey}
+	config := testca.Config{OCSPURL: base + "/ocsp", CRLURL: base}
 	if configure != nil {
 		configure(&config)
 	}
-	ca, err := testca.New(config)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	p.ca, p.service = ca, testca.NewStatusService(ca, answerLife)
-	p.anchors = trust.Anchors{trust.FingerprintOf(ca.Authority(testca.Root).Certificate()): "test root"}
+	p.ca = newCA(tb, config)
+	p.service = testca.NewStatusService(p.ca, answerLife)
+	p.anchors = trust.Anchors{trust.FingerprintOf(p.ca.Authority(testca.Root).Certificate()): "test root"}
 	return p
 }
 
@@ -105,7 +151,11 @@ func (p *pki) asked(method string) int {
 // seal issues a seal. change has the last word on its certificate, and may be nil.
 func (p *pki) seal(change func(*x509.Certificate)) *testca.Identity {
 	p.t.Helper()
-	id, err := p.ca.Seal(testca.SealRequest{Organization: "Consumer", Identifier: "NTRNL-10000001", Template: change})
+	keys, err := testKeys()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	id, err := p.ca.Seal(testca.SealRequest{Organization: "Consumer", Identifier: "NTRNL-10000001", Key: keys[sealKey], Template: change})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -114,6 +164,19 @@ func (p *pki) seal(change func(*x509.Certificate)) *testca.Identity {
 
 // chain is the trusted chain of a new seal.
 func (p *pki) chain() *trust.Chain { return p.chainOf(p.seal(nil)) }
+
+// chains are those of different seals, for tests with many clients.
+func (p *pki) chains(n int) []*trust.Chain {
+	p.t.Helper()
+	p.pinned()
+	known, _ := testChains.Load(p.ca)
+	chains, _ := known.([]*trust.Chain)
+	for len(chains) < n {
+		chains = append(chains, p.chain())
+	}
+	testChains.Store(p.ca, chains)
+	return chains[:n]
+}
 
 func (p *pki) chainOf(id *testca.Identity) *trust.Chain {
 	p.t.Helper()
@@ -176,13 +239,18 @@ func (p *pki) signed(by testca.Level, template *x509.Certificate) *testca.Identi
 	return id
 }
 
+// key is one that no CA has, and another one than the last time.
 func (p *pki) key() *rsa.PrivateKey {
 	p.t.Helper()
-	key, err := testca.PooledKey(testca.DefaultKeyBits)
+	keys, err := testKeys()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return key
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keys++
+	others := keys[otherKeys:]
+	return others[p.keys%len(others)]
 }
 
 // records is a log that tests can read.
