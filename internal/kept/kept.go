@@ -2,7 +2,7 @@
 // while they are out of reach.
 //
 // The folder is a cache. Who reads from it verifies what is found as if it had just been fetched,
-// and can do without. So nothing is forced to the disk, and a file that is damaged counts as absent.
+// and can do without it. So nothing is forced to the disk, and a file that is damaged counts as absent.
 //
 // The time of modification of a file is the time until which it is of use. A copy of the folder
 // that does not preserve it is an empty cache.
@@ -30,7 +30,7 @@ import (
 const (
 	temporaryPrefix = ".new-"          // begins the names under which files are written
 	temporaryLife   = time.Hour        // of one that a crash has left
-	pruning         = 10 * time.Minute // between looks for what has ended
+	pruneInterval   = 10 * time.Minute // between removals of what has ended
 	maxLife         = 10 * 365 * 24 * time.Hour
 	batch           = 1024 // names that are read from the folder at once
 )
@@ -50,12 +50,12 @@ type Folder struct {
 	limits Limits
 	log    *slog.Logger
 
-	mu      sync.Mutex // guards what follows, and the files
-	files   map[string]file
-	bytes   int64
-	again   time.Time // when to look for what has ended
-	failing bool      // the log knows
-	closed  bool
+	mu        sync.Mutex // guards what follows, and the files
+	files     map[string]file
+	bytes     int64
+	nextPrune time.Time // of what has ended
+	failing   bool      // the log knows
+	closed    bool
 }
 
 // A file is one that is in the folder.
@@ -65,10 +65,13 @@ type file struct {
 }
 
 // Open opens the folder, makes it if it is not there, and removes what is of no use any more. When
-// something cannot be kept later, the log is told once, until it can be again.
+// something cannot be kept later, the log is told once, until it can be again. A nil log means silence.
 //
 // A folder that is put in the place of this one later is never written into.
 func Open(dir string, limits Limits, log *slog.Logger) (*Folder, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -77,14 +80,14 @@ func Open(dir string, limits Limits, log *slog.Logger) (*Folder, error) {
 		return nil, err
 	}
 	f := &Folder{root: root, limits: limits, log: log, files: map[string]file{}}
-	if err := f.look(time.Now()); err != nil {
+	if err := f.scan(time.Now()); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the folder %s: %w", dir, err), root.Close())
 	}
 	return f, nil
 }
 
-// look takes stock of the folder. Files of other names than ours are left alone.
-func (f *Folder) look(now time.Time) error {
+// scan reads what is in the folder. Files of other names than ours stay as they are.
+func (f *Folder) scan(now time.Time) error {
 	dir, err := f.root.Open(".")
 	if err != nil {
 		return err
@@ -93,12 +96,12 @@ func (f *Folder) look(now time.Time) error {
 	for {
 		entries, err := dir.ReadDir(batch)
 		for _, entry := range entries {
-			if err := f.find(entry.Name(), now); err != nil {
+			if err := f.scanFile(entry.Name(), now); err != nil {
 				return err
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			f.again = now
+			f.nextPrune = now
 			return f.makeRoom("", 0, now)
 		}
 		if err != nil {
@@ -107,8 +110,8 @@ func (f *Folder) look(now time.Time) error {
 	}
 }
 
-// find adds a file that is there to those that are known, or removes it when it is of no use.
-func (f *Folder) find(name string, now time.Time) error {
+// scanFile adds a file that is there to those that are known, or removes it when it is of no use.
+func (f *Folder) scanFile(name string, now time.Time) error {
 	info, err := f.root.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // another process has removed it meanwhile
@@ -119,10 +122,10 @@ func (f *Folder) find(name string, now time.Time) error {
 		return nil
 	case strings.HasPrefix(name, temporaryPrefix):
 		if now.Sub(info.ModTime()) > temporaryLife {
-			return f.drop(name)
+			return f.removeFile(name)
 		}
 	case isFileName(name):
-		f.note(name, file{info.Size(), info.ModTime()})
+		f.add(name, file{info.Size(), info.ModTime()})
 		return f.makeRoom("", 0, now) // so that what is known is bounded too
 	}
 	return nil
@@ -141,7 +144,7 @@ func (f *Folder) Get(name string) ([]byte, bool) {
 	}
 	data, err := f.read(id)
 	if err != nil {
-		_ = f.drop(id) // the next Put replaces it otherwise
+		_ = f.removeFile(id) // the next Put replaces it otherwise
 		return nil, false
 	}
 	return data, true
@@ -166,9 +169,9 @@ func (f *Folder) Put(name string, data []byte, until time.Time) {
 	id := fileName(name)
 	err := f.put(id, data, until, now)
 	if err != nil {
-		err = errors.Join(err, f.drop(id))
+		err = errors.Join(err, f.removeFile(id))
 	}
-	f.tell(err)
+	f.logFailure(err)
 }
 
 // Remove removes what is kept under the name, by another process too.
@@ -179,7 +182,7 @@ func (f *Folder) Remove(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.closed {
-		f.tell(f.drop(fileName(name)))
+		f.logFailure(f.removeFile(fileName(name)))
 	}
 }
 
@@ -204,13 +207,8 @@ func (f *Folder) Close() error {
 	return f.root.Close()
 }
 
-func (f *Folder) has(id string) bool {
-	_, known := f.files[id]
-	return known
-}
-
-// tell tells the log of a failure, unless it knows.
-func (f *Folder) tell(err error) {
+// logFailure logs that something cannot be kept, unless the log knows; nil ends that.
+func (f *Folder) logFailure(err error) {
 	if err != nil && !f.failing {
 		f.log.Warn("a signed answer cannot be kept for the next start", slog.String("folder", f.root.Name()), slog.Any("error", err))
 	}
@@ -220,7 +218,7 @@ func (f *Folder) tell(err error) {
 func (f *Folder) put(id string, data []byte, until, now time.Time) error {
 	size := int64(sha256.Size + len(data))
 	if !now.Before(until) || size > f.limits.Bytes || f.limits.Files < 1 {
-		return f.drop(id) // which is older
+		return f.removeFile(id) // which is older
 	}
 	if err := f.makeRoom(id, size, now); err != nil {
 		return err
@@ -233,7 +231,7 @@ func (f *Folder) put(id string, data []byte, until, now time.Time) error {
 	if err != nil {
 		return errors.Join(err, ignoreAbsent(f.root.Remove(temporary)))
 	}
-	f.note(id, file{size, until})
+	f.add(id, file{size, until})
 	return nil
 }
 
@@ -279,16 +277,20 @@ func (f *Folder) read(id string) ([]byte, error) {
 // makeRoom removes what has ended, from time to time, and what ends soonest when a file of that name
 // and size would be too many: an eighth more than it must, so that not every Put has to look for it.
 func (f *Folder) makeRoom(id string, size int64, now time.Time) error {
-	files, total := f.limits.Files, f.limits.Bytes-size+f.files[id].size
-	if size > 0 && !f.has(id) {
+	before, known := f.files[id]
+	files, total := f.limits.Files, f.limits.Bytes-size+before.size
+	if size > 0 && !known {
 		files--
 	}
 	over := len(f.files) > files || f.bytes > total
-	if !over && now.Before(f.again) {
+	if !over && now.Before(f.nextPrune) {
 		return nil
 	}
-	f.again = now.Add(pruning)
-	for _, other := range f.byEnd() {
+	f.nextPrune = now.Add(pruneInterval)
+	byEnd := slices.SortedFunc(maps.Keys(f.files), func(a, b string) int {
+		return cmp.Or(f.files[a].until.Compare(f.files[b].until), cmp.Compare(a, b))
+	})
+	for _, other := range byEnd {
 		enough := !over || len(f.files) <= files-files/8 && f.bytes <= total-total/8
 		if enough && now.Before(f.files[other].until) {
 			break
@@ -296,27 +298,20 @@ func (f *Folder) makeRoom(id string, size int64, now time.Time) error {
 		if other == id {
 			continue
 		}
-		if err := f.drop(other); err != nil {
+		if err := f.removeFile(other); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// byEnd lists the files, those first that end first.
-func (f *Folder) byEnd() []string {
-	return slices.SortedFunc(maps.Keys(f.files), func(a, b string) int {
-		return cmp.Or(f.files[a].until.Compare(f.files[b].until), cmp.Compare(a, b))
-	})
-}
-
-func (f *Folder) note(id string, kept file) {
+func (f *Folder) add(id string, kept file) {
 	f.bytes += kept.size - f.files[id].size
 	f.files[id] = kept
 }
 
-// drop removes a file, known or not.
-func (f *Folder) drop(id string) error {
+// removeFile removes a file, known or not.
+func (f *Folder) removeFile(id string) error {
 	f.bytes -= f.files[id].size
 	delete(f.files, id)
 	return ignoreAbsent(f.root.Remove(id))
