@@ -71,7 +71,7 @@ func (r *Checker) list(ctx context.Context, address string, issuer *x509.Certifi
 	if known, err := entry.known(now); known != nil || err != nil && entry.live(now) == nil {
 		return known, err
 	}
-	question, err := r.fetching.Start(entry, func(ctx context.Context) (*cached[*crl], error) {
+	question, err := r.listFetches.Start(entry, func(ctx context.Context) (*cached[*crl], error) {
 		return r.findList(ctx, entry, address, issuer)
 	})
 	switch current := entry.live(now); {
@@ -100,7 +100,7 @@ func (r *Checker) findList(ctx context.Context, entry *listEntry, address string
 	case flight.GivenUp(ctx):
 	case current != nil && !entry.failing.Swap(true):
 		// Where none is in use, the certificates that need it are what the log tells of.
-		r.log.Warn("a revocation list cannot be fetched again",
+		r.log.WarnContext(ctx, "a revocation list cannot be fetched again",
 			slog.String("address", address), slog.Any("error", err), slog.Time("list_in_use_until", current.until))
 	}
 	if found, err = entry.complete(ctx, found, err); err != nil {

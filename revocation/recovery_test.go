@@ -313,9 +313,9 @@ func TestSlowHostLeavesRoomForOthers(t *testing.T) {
 				if n := most.Load(); n != outbound.CallsPerHost {
 					t.Errorf("%d calls at once, want %d", n, outbound.CallsPerHost)
 				}
-				taken, by := r.issuers.Taken()
+				taken, by := r.issuerSlots.Taken()
 				fetches, hosts := r.fetcher.Taken()
-				if n := r.finding.Len(); n != 0 || taken != 0 || by != 0 || fetches != 0 || hosts != 0 {
+				if n := r.questions.Len(); n != 0 || taken != 0 || by != 0 || fetches != 0 || hosts != 0 {
 					t.Errorf("%d questions, %d slots and %d calls are left", n, taken, fetches)
 				}
 			})

@@ -193,9 +193,9 @@ type Checker struct {
 	outages outages
 	closed  atomic.Bool
 
-	finding  *flight.Group[*certificateEntry, *cached[certStatus]]
-	issuers  *flight.Slots[trust.Fingerprint] // by whom the certificates are that are being asked about
-	fetching *flight.Group[*listEntry, *cached[*crl]]
+	questions   *flight.Group[*certificateEntry, *cached[certStatus]]
+	issuerSlots *flight.Slots[trust.Fingerprint] // by whom the certificates are that are being asked about
+	listFetches *flight.Group[*listEntry, *cached[*crl]]
 
 	// The caches forget by size alone, so that they need no goroutine; what they hold knows itself when it ends.
 	chains       *otter.Cache[weak.Pointer[trust.Chain], []*certificateEntry] // weak: it keeps no chain in memory
@@ -223,9 +223,9 @@ func New(c Config) (*Checker, error) {
 		log:          c.Log,
 		hint:         c.Hint,
 		fetcher:      outbound.NewFetcher(c.AllowPrivate, c.Proxy),
-		finding:      flight.New[*certificateEntry, *cached[certStatus]](maxQuestions, questionTimeout),
-		issuers:      flight.NewSlots[trust.Fingerprint](questionsAnIssuer, maxQuestions),
-		fetching:     flight.New[*listEntry, *cached[*crl]](maxListQuestions, questionTimeout),
+		questions:    flight.New[*certificateEntry, *cached[certStatus]](maxQuestions, questionTimeout),
+		issuerSlots:  flight.NewSlots[trust.Fingerprint](questionsAnIssuer, maxQuestions),
+		listFetches:  flight.New[*listEntry, *cached[*crl]](maxListQuestions, questionTimeout),
 		chains:       otter.Must(&otter.Options[weak.Pointer[trust.Chain], []*certificateEntry]{MaximumSize: maxChains}),
 		certificates: otter.Must(&otter.Options[string, *certificateEntry]{MaximumSize: maxCertificates}),
 		lists: otter.Must(&otter.Options[string, *listEntry]{
@@ -251,8 +251,8 @@ func New(c Config) (*Checker, error) {
 // after it are answered from memory or not at all.
 func (r *Checker) Close() {
 	r.closed.Store(true)
-	r.finding.Close()
-	r.fetching.Close()
+	r.questions.Close()
+	r.listFetches.Close()
 	r.fetcher.Close()
 	if err := r.kept.Close(); err != nil {
 		r.log.Warn("the folder of revocation answers cannot be closed", slog.Any("error", err))

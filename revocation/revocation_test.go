@@ -658,7 +658,7 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 				t.Errorf("Check = %v, want context.Canceled", err)
 			}
 			synctest.Wait()
-			if n := r.finding.Len(); n != 0 {
+			if n := r.questions.Len(); n != 0 {
 				t.Errorf("%d questions are left behind", n)
 			}
 		}

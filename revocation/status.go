@@ -237,11 +237,11 @@ func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, 
 			if failed != nil {
 				p.err = failed
 			} else {
-				p.question, p.leave, p.err = r.finding.Join(e, find)
+				p.question, p.leave, p.err = r.questions.Join(e, find)
 			}
 			pending[e] = p
 		case failed == nil:
-			_, _ = r.finding.Start(e, find) // when too many are under way, the next check tries again
+			_, _ = r.questions.Start(e, find) // when too many are under way, the next check tries again
 		}
 	}
 	return pending
@@ -282,10 +282,10 @@ func (r *Checker) findStatus(ctx context.Context, e *certificateEntry, cert, iss
 		return restored, nil
 	}
 	slot := trust.FingerprintOf(issuer)
-	if err := r.issuers.Take(slot); err != nil {
+	if err := r.issuerSlots.Take(slot); err != nil {
 		return nil, err
 	}
-	defer r.issuers.Give(slot)
+	defer r.issuerSlots.Give(slot)
 	found, rec, err := r.ask(ctx, cert, issuer)
 	current := e.live(time.Now())
 	if err == nil && current != nil && found.value.revoked == nil && found.value.thisUpdate.Before(current.value.thisUpdate) {

@@ -39,7 +39,7 @@ type pki struct {
 
 // testKeys are shared by all tests, because they take longest to make: those of the CAs, that of all seals, and some of
 // others.
-var testKeys = sync.OnceValues(func() (keys [7]*rsa.PrivateKey, err error) { //nolint:gochecknoglobals // see above
+var testKeys = sync.OnceValues(func() (keys [7]*rsa.PrivateKey, err error) {
 	for i := range keys {
 		var problem error
 		keys[i], problem = testca.PooledKey(testca.DefaultKeyBits)
@@ -55,8 +55,8 @@ const (
 
 // All CAs of one configuration are the same in bubbles, where they are made at the same time.
 var (
-	testCAs    sync.Map //nolint:gochecknoglobals // from a testCA to its *testca.CA
-	testChains sync.Map //nolint:gochecknoglobals // from a *testca.CA to a []*trust.Chain below its issuing CA
+	testCAs    sync.Map // from a testCA to its *testca.CA
+	testChains sync.Map // from a *testca.CA to a []*trust.Chain below its issuing CA
 )
 
 type testCA struct {
