@@ -165,7 +165,7 @@ type Explanation struct {
 	*assertion.Report
 
 	TrustedList *registry.TrustedListStats // nil: not asked for
-	Revocation  []revocation.Status       // one for each certificate below the anchor, leaf first
+	Revocation  []revocation.Status        // one for each certificate below the anchor, leaf first
 }
 
 func (e *Explanation) gather(ctx context.Context, from *sources) {
