@@ -1,26 +1,33 @@
-// Package guard lets requests to an API through when they carry an access token
-// (RFC 6750), in every place where an API can be guarded:
+// Package guard lets requests to an API through when they carry a good access token (RFC 6750).
 //
-//   - in the program itself, as a net/http middleware: [Require], [Optional];
-//   - in a reverse proxy that asks us about each request: [NewForwardAuth];
-//   - in front of the program, as its reverse proxy: [New];
-//   - anywhere else, by asking about a token: [NewIntrospection].
+// # In one's own program
 //
-// [New] withdraws tokens.
+// [Require] is a middleware for handlers of net/http. It needs somebody who checks tokens, such as the
+// [accesstoken.Issuer] that issues them:
 //
-// # In a program
+//	keys, err := accesstoken.OpenKeys("data/keys", log)
+//	...
+//	tokens, err := accesstoken.New(accesstoken.Config{Party: "did:ishare:EU.NL.NTRNL-10000000", Lifetime: time.Hour, Keys: keys})
+//	...
+//	checker := guard.LogOutages(tokens, log)
+//	defer checker.Close()
+//	mux.Handle("GET /orders", guard.Require(checker, "iSHARE")(orders))
 //
-//	mux.Handle("GET /orders", guard.Require(tokens, "iSHARE")(orders))
+// Behind it, [Caller] tells who calls:
 //
-// The middleware puts what the token says into the request's context, where [Caller] finds it.
+//	func orders(w http.ResponseWriter, r *http.Request) {
+//		caller, _ := guard.Caller(r.Context())
+//		fmt.Fprintf(w, "the orders of %s", caller.Party)
+//	}
 //
-// # Behind a proxy
+// [Optional] lets requests without a token through too, as requests of nobody. [LogOutages] has a log told when tokens
+// cannot be checked, for which clients get a 503 and no reason.
 //
-// The other forms tell the program behind them who calls, in header fields whose names
-// begin with X-Ishare-: see [HeaderPartyID] and its sisters. The program must be reachable
-// through the proxy only, and the proxy must see to it that no client can send these
-// fields itself. [Proxy] does; with a proxy of somebody else it is a matter of its
-// configuration.
+// # Elsewhere
+//
+// A program that cannot be changed is guarded by package proxy below this one: a reverse proxy before it, or a handler
+// that somebody else's proxy asks about each request. Package tokenadmin has introspection and revocation of tokens.
+// Neither comes with this package.
 //
 // A token is checked when a request begins. A response that goes on for hours, or a
 // WebSocket, is not cut off when the token expires or is revoked meanwhile.
@@ -129,7 +136,7 @@ func Optional(checker Checker, scopes ...string) func(http.Handler) http.Handler
 	return func(next http.Handler) http.Handler {
 		guarded := require(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if bearer.IsMissing(r.Header) {
+			if bearer.NoAuthorization(r.Header) {
 				next.ServeHTTP(w, r)
 				return
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/bearer"
 	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
 )
@@ -77,74 +78,55 @@ func (f *ForwardAuth) Close() error {
 
 // ServeHTTP implements [http.Handler].
 func (f *ForwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	d, err := f.demands(r.URL)
+	scopes, exactStatus, err := f.parseQuery(r.URL)
 	if err != nil {
 		// A proxy that is set up wrongly asks so for every request of a stranger.
 		f.log.Lasting(r.Context(), slog.LevelWarn, "forward-auth is asked wrongly", []slog.Attr{slog.Any("error", err)}, func() []slog.Attr { return nil })
-		misasked(err).Write(w)
+		respond.Error(w, http.StatusInternalServerError, rule.CodeServerError, err.Error())
 		return
 	}
-	claims, refusal := bearer.Admit(r, f.config.Checker, d.scopes)
+	claims, refusal := bearer.Admit(r, f.config.Checker, scopes)
 	if refusal != nil {
-		if refusal.Status == http.StatusBadRequest && !d.exact {
+		if refusal.Status == http.StatusBadRequest && !exactStatus {
 			refusal.Status = http.StatusUnauthorized
 		}
 		refusal.Write(w)
 		return
 	}
 	h := w.Header()
-	identify(h, claims)
+	setIdentityHeaders(h, claims)
 	h["Cache-Control"] = []string{"no-store"}
 	w.WriteHeader(http.StatusOK)
 }
 
-func misasked(err error) *bearer.Refusal {
-	return &bearer.Refusal{Status: http.StatusInternalServerError, Code: rule.CodeServerError, Description: err.Error()}
-}
-
-// demands are what a proxy asks for.
-type demands struct {
-	scopes []string
-	exact  bool // it passes on every status
-}
-
-// demands reads the query. Its errors are fixed sentences: some proxies pass them on.
-func (f *ForwardAuth) demands(u *url.URL) (demands, error) {
+// parseQuery returns what a proxy asks for: the scope values to demand, and whether it passes on every status. Its
+// errors are fixed sentences: some proxies pass them on.
+func (f *ForwardAuth) parseQuery(u *url.URL) (scopes []string, exactStatus bool, err error) {
 	if f.config.IgnoreURL {
-		return demands{exact: true}, nil
+		return nil, true, nil
 	}
 	if u.RawQuery == "" {
-		return demands{}, nil
+		return nil, false, nil
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return demands{}, errors.New("the query of forward-auth is malformed")
+		return nil, false, errors.New("the query of forward-auth is malformed")
 	}
-	var d demands
 	for name, values := range query {
 		switch {
 		case name == "scope":
-			d.scopes, err = scopesOf(values)
+			for _, value := range values {
+				scope, err := ishare.ParseScope(value)
+				if err != nil {
+					return nil, false, fmt.Errorf("the scope that forward-auth is asked for: %w", err)
+				}
+				scopes = append(scopes, scope...)
+			}
 		case name == "status" && slices.Equal(values, []string{"exact"}):
-			d.exact = true
+			exactStatus = true
 		default:
-			err = errors.New("the query of forward-auth holds something else than scope and status=exact")
-		}
-		if err != nil {
-			return demands{}, err
+			return nil, false, errors.New("the query of forward-auth holds something else than scope and status=exact")
 		}
 	}
-	return d, nil
-}
-
-func scopesOf(values []string) ([]string, error) {
-	var scopes []string
-	for _, value := range values {
-		scope, err := ishare.ParseScope(value)
-		if err != nil {
-			return nil, fmt.Errorf("the scope that forward-auth is asked for: %w", err)
-		}
-		scopes = append(scopes, scope...)
-	}
-	return scopes, nil
+	return scopes, exactStatus, nil
 }

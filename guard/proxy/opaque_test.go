@@ -23,14 +23,14 @@ func mustURL(tb testing.TB, text string) *url.URL {
 	return u
 }
 
-// placesOfRoutes are those of a proxy with the routes, and /connect/token as a path of its own.
-func placesOfRoutes(tb testing.TB, routes ...Route) places {
+// routesOf are those of a proxy with the routes, and /connect/token as a path of its own.
+func routesOf(tb testing.TB, routes ...Route) routeTable {
 	tb.Helper()
 	p, err := New(Config{Checker: anyone{}, Log: slog.New(slog.DiscardHandler), Routes: routes, OwnPaths: []string{"/connect/token"}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return p.places
+	return p.routes
 }
 
 // spellings are paths that programs read in different ways, each below /ngsi-ld by the letter.
@@ -76,20 +76,20 @@ func TestOpaquePaths(t *testing.T) {
 		{"the stricter one is opaque", []Route{{Path: "/ngsi-ld", Upstream: one, Paths: PathsOpaque, Scope: []string{"a", "b"}}, {Path: "/x", Upstream: one, Scope: []string{"a"}}}, true, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := placesOfRoutes(t, c.routes...)
+			l := routesOf(t, c.routes...)
 			for list, want := range map[*[]string]bool{&spellings: c.passes, &elsewhere: c.elsewhere, &climbing: c.climbers} {
 				for _, text := range *list {
 					u, err := url.ParseRequestURI(text)
 					if err != nil {
 						t.Fatal(err)
 					}
-					place, suspicion := l.find(pathText(u))
-					passed := suspicion == "" && place != nil && place.proxy != nil
+					entry, rejectReason := l.lookup(pathText(u))
+					passed := rejectReason == "" && entry != nil && entry.proxy != nil
 					if passed != want {
-						t.Errorf("%s: passes %t (%s)", text, passed, suspicion)
+						t.Errorf("%s: passes %t (%s)", text, passed, rejectReason)
 					}
-					if passed && list != &elsewhere && place.path != strings.TrimSuffix(c.routes[0].Path, "/") {
-						t.Errorf("%s: by the route %q", text, place.path)
+					if passed && list != &elsewhere && entry.path != strings.TrimSuffix(c.routes[0].Path, "/") {
+						t.Errorf("%s: by the route %q", text, entry.path)
 					}
 				}
 			}
@@ -119,7 +119,7 @@ func TestRoutesThatCannotBeOpaque(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		c.Routes[0].Paths = PathsAuto
-		if p, err := New(c); err != nil || slices.ContainsFunc(p.places, func(p *place) bool { return p.route.Paths == PathsOpaque }) {
+		if p, err := New(c); err != nil || slices.ContainsFunc(p.routes, func(p *routeEntry) bool { return p.route.Paths == PathsOpaque }) {
 			t.Errorf("%s: opaque by itself, or %v", name, err)
 		}
 	}
@@ -162,7 +162,7 @@ func FuzzOpaquePath(f *testing.F) {
 	for _, seed := range slices.Concat(spellings, climbing, elsewhere) {
 		f.Add(seed)
 	}
-	l := placesOfRoutes(f,
+	l := routesOf(f,
 		Route{Path: "/ngsi-ld", Upstream: mustURL(f, "http://broker"), Paths: PathsOpaque},
 		Route{Path: "/admin", Upstream: mustURL(f, "http://shop"), Scope: []string{"admin"}})
 	f.Fuzz(func(t *testing.T, text string) {
@@ -170,13 +170,13 @@ func FuzzOpaquePath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		place, suspicion := l.find(pathText(u))
-		if suspicion != "" || place == nil || place.path != "/ngsi-ld" {
+		entry, rejectReason := l.lookup(pathText(u))
+		if rejectReason != "" || entry == nil || entry.path != "/ngsi-ld" {
 			return
 		}
 		for _, reading := range carelessReadings(pathText(u)) {
 			plain, err := url.PathUnescape(reading) // who does not decode takes /%6Egsi-ld for another name, which is no way out
-			if !takes("/ngsi-ld", reading) && (err != nil || !takes("/ngsi-ld", plain)) {
+			if !covers("/ngsi-ld", reading) && (err != nil || !covers("/ngsi-ld", plain)) {
 				t.Fatalf("%q passes, and some upstream reads %q", text, reading)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,7 +24,7 @@ import (
 // maxLayers is how often a path may be percent-encoded over and over.
 const maxLayers = 3
 
-// maxPath is how many bytes a path may have: to judge one costs more than to read it, and strangers
+// maxPath is how many bytes a path may have: to check one costs more than to read it, and strangers
 // send it. Servers usually take 8 KiB for a whole request line.
 const maxPath = 8 << 10
 
@@ -36,10 +37,10 @@ const special = `./\;?#`
 // such as 1252, 932 or 949: a slash or a backslash.
 const slashes = "\u2044\u2215\u2216\u00a5\u20a9"
 
-// A reading is a path that can be read in one way.
-type reading struct {
-	plain string // decoded once, as the upstream will
-	loose string // as the most careless upstream might: decoded to the end and folded
+// A canonicalPath is a path that can be read in one way.
+type canonicalPath struct {
+	decoded string // once, as the upstream will
+	folded  string // as the most careless upstream might read it: decoded to the end, see foldPath
 }
 
 // pathText is a path as the request line has it, but that what a URL may only hold encoded is encoded.
@@ -65,36 +66,37 @@ func isURLCharacter(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@%/[]", c) >= 0
 }
 
-// readPath reads the text of a path. It says what is suspicious about it, in a sentence for the client.
-func readPath(text string) (r reading, suspicion string) {
-	innermost, suspicion := peel(text, suspectText, isHidden)
-	if suspicion != "" {
-		return reading{}, suspicion
+// canonicalize reads the text of a path, or says why it is rejected, in a sentence for the client.
+func canonicalize(text string) (path canonicalPath, rejectReason string) {
+	innermost, rejectReason := decodeAll(text, rejectAmbiguous, mustNotBeEncoded)
+	if rejectReason != "" {
+		return canonicalPath{}, rejectReason
 	}
-	plain, err := url.PathUnescape(text)
+	decoded, err := url.PathUnescape(text)
 	if err != nil {
-		return reading{}, "the path is not percent-encoded rightly"
+		return canonicalPath{}, "the path is not percent-encoded rightly"
 	}
-	return reading{plain: plain, loose: loosen(innermost)}, ""
+	return canonicalPath{decoded: decoded, folded: foldPath(innermost)}, ""
 }
 
-// readBelow judges the text behind a route's own path: it is suspicious if some reading of it leads
-// up and out. Nothing but a segment of two dots does, whichever character ends the segment, or the path.
-func readBelow(text string) (suspicion string) {
-	_, suspicion = peel(text, suspectDots, func(byte) bool { return false })
-	return suspicion
+// rejectWayOut rejects the text behind a route's own path if some reading of it leads up and out. Nothing but a
+// segment of two dots does, whichever character ends the segment, or the path.
+func rejectWayOut(text string) (rejectReason string) {
+	_, rejectReason = decodeAll(text, rejectDotSegments, func(byte) bool { return false })
+	return rejectReason
 }
 
-// peel decodes a text to the end, and has each layer judged, and each character that was encoded.
-func peel(text string, suspect func(string) string, hidden func(byte) bool) (innermost, suspicion string) {
+// decodeAll decodes a text until there is nothing left to decode. Each layer is checked, and each character that was
+// encoded.
+func decodeAll(text string, reject func(string) string, forbidden func(byte) bool) (innermost, rejectReason string) {
 	for layer := 0; ; layer++ {
-		if suspicion := suspect(text); suspicion != "" {
-			return "", suspicion
+		if rejectReason := reject(text); rejectReason != "" {
+			return "", rejectReason
 		}
-		decoded, suspicion := decodeLayer(text, hidden)
+		decoded, rejectReason := decodeOnce(text, forbidden)
 		switch {
-		case suspicion != "":
-			return "", suspicion
+		case rejectReason != "":
+			return "", rejectReason
 		case decoded == text:
 			return text, ""
 		case layer == maxLayers:
@@ -104,11 +106,11 @@ func peel(text string, suspect func(string) string, hidden func(byte) bool) (inn
 	}
 }
 
-// suspectDots finds segments that consist of dots, for programs that see the end of a segment, or of
+// rejectDotSegments rejects segments that consist of dots, for programs that see the end of a segment, or of
 // the path, in any of these characters, or pass over blanks and what cannot be seen.
-func suspectDots(text string) string {
-	if suspicion := suspectIdiom(text); suspicion != "" {
-		return suspicion
+func rejectDotSegments(text string) string {
+	if rejectReason := rejectServerSyntax(text); rejectReason != "" {
+		return rejectReason
 	}
 	ends := func(r rune) bool { return isBlank(r) || strings.ContainsRune(`/\;?#:`+slashes, r) }
 	for segment := range strings.FieldsFuncSeq(norm.NFKC.String(text), ends) {
@@ -119,8 +121,8 @@ func suspectDots(text string) string {
 	return ""
 }
 
-// suspectText judges what stands in a layer unencoded.
-func suspectText(text string) string {
+// rejectAmbiguous rejects what stands in a layer unencoded and is not read alike by all programs.
+func rejectAmbiguous(text string) string {
 	switch {
 	case !strings.HasPrefix(text, "/"):
 		return "the path does not begin with a slash"
@@ -140,7 +142,7 @@ func suspectText(text string) string {
 			return "the path holds a segment of dots or blanks, or one that begins so"
 		}
 	}
-	return suspectIdiom(text)
+	return rejectServerSyntax(text)
 }
 
 var (
@@ -151,8 +153,8 @@ var (
 	cookieless = regexp.MustCompile(`(?i)\([a-z]\(`)
 )
 
-// suspectIdiom finds what one family of servers takes out of a path or puts in.
-func suspectIdiom(text string) string {
+// rejectServerSyntax rejects what one family of servers alone decodes, or takes out of a path.
+func rejectServerSyntax(text string) string {
 	switch {
 	case strings.Contains(text, "%") && unicodeEscape.MatchString(text):
 		return "the path holds a character encoded with %u"
@@ -173,22 +175,22 @@ func isBlank(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 func isDotOrBlank(r rune) bool { return r == '.' || isBlank(r) }
 
-// isHidden finds what no client encodes but to hide it, or what means something else decoded than encoded.
-func isHidden(c byte) bool { return c < ' ' || c == 0x7f || strings.IndexByte(special, c) >= 0 }
+// mustNotBeEncoded finds what no client encodes but to hide it, or what means something else decoded than encoded.
+func mustNotBeEncoded(c byte) bool { return c < ' ' || c == 0x7f || strings.IndexByte(special, c) >= 0 }
 
-// decodeLayer decodes percent-encoding once, and refuses the characters that must not be encoded.
-func decodeLayer(text string, hidden func(byte) bool) (decoded, suspicion string) {
+// decodeOnce decodes percent-encoding once, and rejects the characters that must not be encoded.
+func decodeOnce(text string, forbidden func(byte) bool) (decoded, rejectReason string) {
 	if !strings.Contains(text, "%") {
 		return text, ""
 	}
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
-		c, ok := unhex(text[i:])
+		c, ok := percentEncoded(text[i:])
 		if !ok {
 			b.WriteByte(text[i])
 			continue
 		}
-		if hidden(c) {
+		if forbidden(c) {
 			return "", fmt.Sprintf("the path holds the character %%%02X encoded", c)
 		}
 		b.WriteByte(c)
@@ -200,31 +202,19 @@ func decodeLayer(text string, hidden func(byte) bool) (decoded, suspicion string
 	return b.String(), ""
 }
 
-// unhex reads %XX at the beginning of a text.
-func unhex(text string) (byte, bool) {
+// percentEncoded reads %XX at the beginning of a text.
+func percentEncoded(text string) (byte, bool) {
 	if len(text) < 3 || text[0] != '%' {
 		return 0, false
 	}
-	high, low := digit(text[1]), digit(text[2])
-	return high<<4 | low, high < 16 && low < 16
+	c, err := strconv.ParseUint(text[1:3], 16, 8) // which takes two digits and nothing else, no sign either
+	return byte(c), err == nil
 }
 
-func digit(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 16
-}
-
-// loosen gives one text to all paths that are the same for some upstream: Windows passes over
+// foldPath gives one text to all paths that are the same for some upstream: Windows passes over
 // case, and over dots and blanks at the end of a name; other programs cut off blanks on both sides,
 // pass over what cannot be seen, or take full-width letters for the usual ones.
-func loosen(path string) string {
+func foldPath(path string) string {
 	seen := strings.Map(func(r rune) rune {
 		if unicode.Is(unicode.Cf, r) {
 			return -1

@@ -53,13 +53,13 @@ func TestSuspiciousPaths(t *testing.T) {
 		if r.URL, err = url.ParseRequestURI(text); err != nil {
 			continue // refused before it comes to us
 		}
-		if got, suspicion := readPath(pathText(r.URL)); suspicion == "" {
-			t.Errorf("%s is taken for %q", text, got.plain)
+		if got, rejectReason := canonicalize(pathText(r.URL)); rejectReason == "" {
+			t.Errorf("%s is taken for %q", text, got.decoded)
 		}
 	}
 	for _, u := range []*url.URL{{}, {Opaque: "x"}, {Path: "*"}, {Path: "admin"}, {Path: "x", RawPath: "%78"}} {
-		if got, suspicion := readPath(pathText(u)); suspicion == "" {
-			t.Errorf("%+v is taken for %q", u, got.plain)
+		if got, rejectReason := canonicalize(pathText(u)); rejectReason == "" {
+			t.Errorf("%+v is taken for %q", u, got.decoded)
 		}
 	}
 }
@@ -87,42 +87,42 @@ func TestPlainPaths(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, suspicion := readPath(pathText(u))
-		if suspicion != "" || got.plain != plain {
-			t.Errorf("%s: %q, %s; want %q", text, got.plain, suspicion, plain)
+		got, rejectReason := canonicalize(pathText(u))
+		if rejectReason != "" || got.decoded != plain {
+			t.Errorf("%s: %q, %s; want %q", text, got.decoded, rejectReason, plain)
 		}
 	}
 }
 
 // The routes of these tests, and a path of our own.
-func somePlaces(tb testing.TB) places {
+func someRoutes(tb testing.TB) routeTable {
 	tb.Helper()
-	l, err := placesOf("/", "/admin/", "/api/v1", "/api", "/connect/token")
+	l, err := tableOf("/", "/admin/", "/api/v1", "/api", "/connect/token")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return l
 }
 
-func placesOf(paths ...string) (l places, err error) {
+func tableOf(paths ...string) (l routeTable, err error) {
 	for _, path := range paths {
-		err = errors.Join(err, l.add(newPlace(path)))
+		err = errors.Join(err, l.add(newRouteEntry(path)))
 	}
 	l.sort()
 	return l, err
 }
 
-func TestFind(t *testing.T) {
-	l := somePlaces(t)
+func TestLookup(t *testing.T) {
+	l := someRoutes(t)
 	for text, want := range map[string]string{
 		"/": "", "/x": "", "/administrator": "", "/admin": "/admin", "/admin/": "/admin", "/admin/x/y": "/admin",
 		"/%61dmin": "/admin", "/api": "/api", "/api/": "/api", "/api/v1": "/api/v1", "/api/v10": "/api", "/api/v1/x": "/api/v1",
 		"/connect/token": "/connect/token", "/connect": "",
-		// What could be taken for another place.
+		// What could be taken for another path.
 		"/ADMIN": "!", "/Admin/x": "!", "/admin.": "!", "/admin./x": "!", "/admin%20/x": "!", "/admin%20.": "!", "/api/V1": "!",
 		"/%2541dmin": "!", "/%2561dmin/x": "!", "/adm%C4%B1n": "!", // dotless i, whose capital is I
 		"/ａdmin": "!", "/adm%E2%93%98n/x": "!", "/admin%C2%A0/x": "!", "/%20admin": "!", "/%E3%80%80admin%E2%80%8B": "!", "/ad%E2%80%8Cmin": "!", "/ad%C2%ADmin/x": "!",
-		// What a program may serve as another place.
+		// What a program may serve as another path.
 		"/admin.json": "!", "/admin(1)": "!", "/admin:batch": "!", "/admin+x": "!", "/admin!": "!", "/admin~/x": "!", "/Admin.xml/x": "!", "/api/v1.1/x": "!", "/connect/token.json": "!",
 		"/admin.json/x": "!", "/x/admin.json": "", "/admin-x": "", "/admin_x": "", "/admin2": "", "/adminé": "", "/api.json": "!", "/api/v1(2)": "!", "/api/v2.json": "/api",
 		"/index.php/admin": "!", "/index.php/ADMIN/x": "!", "/index.php/admin.json": "!", "/app.php/api/v1/x": "!", "/api/index.php/v1": "!", "/x.y/connect/token": "!", "/a.b/c.d/admin": "",
@@ -134,12 +134,12 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := "!"
-		switch p, suspicion := l.find(pathText(u)); suspicion {
+		switch p, rejectReason := l.lookup(pathText(u)); rejectReason {
 		case "":
 			got = p.path
 		case ambiguous:
 		default:
-			t.Errorf("%s: %s", text, suspicion)
+			t.Errorf("%s: %s", text, rejectReason)
 		}
 		if got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
@@ -149,25 +149,25 @@ func TestFind(t *testing.T) {
 
 // The dots of a route's own path are the operator's.
 func TestFindWithDots(t *testing.T) {
-	l, err := placesOf("/", "/v1.1", "/orders", "/orders.json", "/v1.1/orders/x")
+	l, err := tableOf("/", "/v1.1", "/orders", "/orders.json", "/v1.1/orders/x")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
 		"/v1.1/orders": "/v1.1", "/orders.json": "/orders.json", "/orders.json/x": "/orders.json", "/orders": "/orders", "/v1.1/x.y/orders/x": "!", "/v1.1.1": "!", "/orders.xml": "!",
 	} {
-		p, suspicion := l.find(text)
-		if got := cmp.Or(strings.Repeat("!", min(1, len(suspicion))), p.name()); got != want {
-			t.Errorf("%s: %q (%s), want %q", text, got, suspicion, want)
+		p, rejectReason := l.lookup(text)
+		if got := cmp.Or(strings.Repeat("!", min(1, len(rejectReason))), p.name()); got != want {
+			t.Errorf("%s: %q (%s), want %q", text, got, rejectReason, want)
 		}
 	}
 }
 
-func (p *place) name() string {
-	if p == nil {
+func (e *routeEntry) name() string {
+	if e == nil {
 		return ""
 	}
-	return p.path
+	return e.path
 }
 
 // Parts of one server under two paths: one must not lead to what the other guards.
@@ -207,7 +207,7 @@ func TestRoutesThatLeadToOthers(t *testing.T) {
 
 func TestPlacesThatAreTheSame(t *testing.T) {
 	for _, paths := range [][]string{{"/a", "/a"}, {"/a", "/a/"}, {"/a", "/A"}, {"/", ""}, {"/a.", "/a"}, {"/a", "/A/b"}, {"/a b", "/x", "/A B/c/d"}, {"/ａ/b/c", "/a"}} {
-		if _, err := placesOf(paths...); err == nil {
+		if _, err := tableOf(paths...); err == nil {
 			t.Errorf("%q are accepted", paths)
 		}
 	}
@@ -245,12 +245,12 @@ func TestBadRoutes(t *testing.T) {
 
 func TestFoldName(t *testing.T) {
 	for _, name := range []string{"X-Ishare-Party-Id", "x-ishare-party-id", "X_ISHARE_PARTY_ID", "X-Ishare_Party.Id", "X~ishare!party#id"} {
-		if got := foldName(name); got != "x-ishare-party-id" || !isOurs(got) {
+		if got := foldName(name); got != "x-ishare-party-id" || !isReservedHeader(got) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
 	for _, name := range []string{"X-Ishare", "X-Isharer-Id", "Ishare-Party-Id", "Accept", "X-Request-Id", "Cookie", "X-Forward"} {
-		if isOurs(foldName(name)) {
+		if isReservedHeader(foldName(name)) {
 			t.Errorf("%s is removed", name)
 		}
 	}
@@ -266,18 +266,18 @@ func FuzzPath(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	l := somePlaces(f)
+	l := someRoutes(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		u, err := url.ParseRequestURI(text)
 		if err != nil {
 			return
 		}
-		routed, suspicion := l.find(pathText(u))
-		if suspicion != "" {
+		routed, rejectReason := l.lookup(pathText(u))
+		if rejectReason != "" {
 			return
 		}
 		for _, upstream := range upstreamReadings(u.EscapedPath()) {
-			at := slices.IndexFunc(l, func(p *place) bool { return takes(p.loose, upstream) })
+			at := slices.IndexFunc(l, func(p *routeEntry) bool { return covers(p.folded, upstream) })
 			if at < 0 || l[at] != routed {
 				t.Fatalf("%q is routed to %q, and some upstream reads %q", text, routed.path, upstream)
 			}

@@ -1,3 +1,26 @@
+// Package proxy guards programs that know nothing of access tokens, in one of two ways:
+//
+//   - [New] makes a reverse proxy that stands before them and lets requests with a good token through;
+//   - [NewForwardAuth] makes the handler that somebody else's reverse proxy asks about each request.
+//
+// Both check tokens as package guard does, and tell the program who calls, in header fields whose names begin with
+// X-Ishare-: see [HeaderPartyID] and the others. The program must be reachable through the proxy only, and no client may
+// be able to send these fields itself. [Proxy] sees to that; with a proxy of somebody else it is a matter of its
+// configuration.
+//
+//	orders, err := url.Parse("http://127.0.0.1:3000")
+//	...
+//	reverse, err := proxy.New(proxy.Config{
+//		Routes:  []proxy.Route{{Path: "/orders", Upstream: orders, Scope: []string{"iSHARE"}}},
+//		Checker: tokens, // such as an accesstoken.Issuer
+//		Log:     log,
+//	})
+//	...
+//	defer reverse.Close()
+//	server := &http.Server{Handler: reverse, ReadTimeout: 15 * time.Second}
+//
+// Paths, headers and request lines that a program might read otherwise than the proxy are refused or removed. What that
+// means is told at [Proxy], [Route] and [Paths].
 package proxy
 
 import (
@@ -6,13 +29,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
-	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/internal/authority"
 	"github.com/waybill-token/waybill/internal/bearer"
 	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -122,8 +146,8 @@ type Config struct {
 type Proxy struct {
 	config  Config
 	log     *logsum.Log
-	places  places
-	buffers buffers
+	routes  routeTable
+	buffers bufferPool
 }
 
 // New checks the configuration and returns a proxy for it. When routes cannot be used, the error
@@ -149,10 +173,12 @@ func New(c Config) (*Proxy, error) {
 		c.Transport = newTransport(c.AnswerTimeout)
 	}
 	if c.Own == nil {
-		c.Own = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { nothingHere().Write(w) })
+		c.Own = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			respond.Error(w, http.StatusNotFound, rule.CodeInvalidRequest, "there is nothing at this path")
+		})
 	}
 	p := &Proxy{config: c, log: logsum.New(c.Log)}
-	if err := p.lay(); err != nil {
+	if err := p.addRoutes(); err != nil {
 		return nil, fmt.Errorf("guard: proxy: %w", err)
 	}
 	return p, nil
@@ -173,22 +199,22 @@ func (p *Proxy) Close() error {
 	return nil
 }
 
-// lay makes the places of the configuration.
-func (p *Proxy) lay() error {
+// addRoutes fills the table of routes, and refuses routes that would not guard what they should.
+func (p *Proxy) addRoutes() error {
 	var refused RouteErrors
 	for _, path := range p.config.OwnPaths {
-		if err := p.places.add(newPlace(path)); err != nil {
+		if err := p.routes.add(newRouteEntry(path)); err != nil {
 			return err
 		}
 	}
 	for i, r := range p.config.Routes {
-		if err := p.layRoute(r); err != nil {
+		if err := p.addRoute(r); err != nil {
 			refused = append(refused, RouteError{Index: i, Err: err})
 		}
 	}
-	p.places.sort()
+	p.routes.sort()
 	if len(refused) == 0 {
-		refused = p.places.avoided(p.config.Routes)
+		refused = p.routes.bypasses(p.config.Routes)
 	}
 	if len(refused) > 0 {
 		return refused
@@ -196,105 +222,90 @@ func (p *Proxy) lay() error {
 	return nil
 }
 
-func (p *Proxy) layRoute(r Route) (err error) {
+func (p *Proxy) addRoute(r Route) (err error) {
 	if err := r.check(); err != nil {
 		return err
 	}
-	if r.Paths, err = settlePaths(r, p.config.Routes); err != nil {
+	if r.Paths, err = resolvePaths(r, p.config.Routes); err != nil {
 		return err
 	}
-	routed := newPlace(r.Path)
-	routed.route, routed.proxy = r, p.reverse(r)
-	routed.preflight, routed.preflights = p.reversePreflight(r), make(chan struct{}, maxPreflights)
-	return p.places.add(routed)
+	e := newRouteEntry(r.Path)
+	e.route, e.proxy = r, p.newReverseProxy(r)
+	e.preflight, e.preflights = p.newPreflightProxy(r), make(chan struct{}, maxPreflights)
+	return p.routes.add(e)
 }
 
 // ServeHTTP passes a request on, or refuses it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodConnect {
-		noTunnel().Write(w)
+	if r.Method == http.MethodConnect { // by which a client asks for a way past everything here
+		w.Header().Set("Allow", usualMethods)
+		respond.Error(w, http.StatusMethodNotAllowed, rule.CodeInvalidRequest, "this server makes no tunnels")
 		return
 	}
-	if suspicion := authority.Check(r); suspicion != "" {
-		bearer.BadRequest(suspicion).Write(w)
+	if rejectReason := authority.Check(r); rejectReason != "" {
+		respond.Error(w, http.StatusBadRequest, rule.CodeInvalidRequest, rejectReason)
 		return
 	}
 	if isTooLong(r.URL) {
-		uriTooLong().Write(w)
+		respond.Error(w, http.StatusRequestURITooLong, rule.CodeInvalidRequest, "the path is too long")
 		return
 	}
-	place, suspicion := p.places.find(pathText(r.URL))
-	switch {
-	case suspicion != "":
-		bearer.BadRequest(suspicion).Write(w)
-	case place == nil || place.proxy == nil:
-		p.config.Own.ServeHTTP(w, r)
-	case place.route.Preflight && isPreflight(r):
-		p.preflight(w, r, place)
-	default:
-		p.pass(w, r, place)
+	entry, rejectReason := p.routes.lookup(pathText(r.URL))
+	if rejectReason != "" {
+		respond.Error(w, http.StatusBadRequest, rule.CodeInvalidRequest, rejectReason)
+		return
 	}
+	if entry == nil || entry.proxy == nil {
+		p.config.Own.ServeHTTP(w, r)
+		return
+	}
+	if rejectReason := rejectRequestLine(r); rejectReason != "" {
+		respond.Error(w, http.StatusBadRequest, rule.CodeInvalidRequest, rejectReason)
+		return
+	}
+	if entry.route.Preflight && isPreflight(r) {
+		p.passPreflight(w, r, entry)
+		return
+	}
+	p.pass(w, r, entry)
 }
 
-// judge decides whether a request may pass, and who calls.
-func (p *Proxy) judge(r *http.Request, to *place) (*accesstoken.Claims, *bearer.Refusal) {
-	if refusal := judgeLine(r); refusal != nil {
-		return nil, refusal
-	}
-	claims, refusal := bearer.Admit(r, p.config.Checker, to.route.Scope)
-	if refusal == nil && p.config.MaxBody != 0 && r.ContentLength > p.config.MaxBody {
-		refusal = tooLarge()
-	}
-	return claims, refusal
-}
+// usualMethods is for Allow. The upstream knows what it allows.
+const usualMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 
 // pass lets a request through that has a good token.
-func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *place) {
-	claims, refusal := p.judge(r, to)
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *routeEntry) {
+	claims, refusal := bearer.Admit(r, p.config.Checker, to.route.Scope)
 	if refusal != nil {
 		refusal.Write(w)
+		return
+	}
+	if p.config.MaxBody != 0 && r.ContentLength > p.config.MaxBody {
+		respond.Error(w, http.StatusRequestEntityTooLarge, rule.CodeInvalidRequest, bodyTooLarge)
 		return
 	}
 	// What a middleware before us says about caching would stand beside what the upstream says.
 	w.Header().Del("Cache-Control")
 	w.Header().Del("Pragma")
-	patient := newPatientWriter(w)
-	defer patient.end()
+	limited := newDeadlineWriter(w)
+	defer limited.end()
 	r = bearer.WithCaller(r, claims)
-	p.takeBody(patient, r)
-	to.proxy.ServeHTTP(patient, r)
+	if r.ContentLength != 0 {
+		if p.config.MaxBody != 0 {
+			r.Body = http.MaxBytesReader(limited, r.Body, p.config.MaxBody)
+		}
+		limited.limitBody(r)
+	}
+	to.proxy.ServeHTTP(limited, r)
 }
 
-// takeBody puts the limits on the body of our copy of the request.
-func (p *Proxy) takeBody(patient *patientWriter, r *http.Request) {
-	if r.ContentLength == 0 {
-		return
-	}
-	if p.config.MaxBody != 0 {
-		r.Body = http.MaxBytesReader(patient, r.Body, p.config.MaxBody)
-	}
-	patient.take(r)
-}
-
-// isPreflight follows the CORS protocol of the Fetch standard, section 3.2.2. A preflight request has no
-// credentials and no body.
-func isPreflight(r *http.Request) bool {
-	h := r.Header
-	return r.Method == http.MethodOptions && len(h.Values("Origin")) == 1 && isToken(h.Get("Access-Control-Request-Method")) &&
-		len(h.Values("Access-Control-Request-Method")) == 1 && bearer.IsMissing(h) && r.ContentLength == 0
-}
-
-// preflight passes a request on without a token. The deadlines of the server stay as they are.
-func (p *Proxy) preflight(w http.ResponseWriter, r *http.Request, to *place) {
-	if refusal := judgeLine(r); refusal != nil {
-		refusal.Write(w)
-		return
-	}
+// passPreflight passes a request on without a token. The deadlines of the server stay as they are.
+func (p *Proxy) passPreflight(w http.ResponseWriter, r *http.Request, to *routeEntry) {
 	select {
 	case to.preflights <- struct{}{}:
 		defer func() { <-to.preflights }()
 	default:
-		bearer.Unavailable("too many preflight requests are under way").Write(w)
+		respond.Unavailable(w, "too many preflight requests are under way")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), preflightTimeout)
@@ -304,6 +315,33 @@ func (p *Proxy) preflight(w http.ResponseWriter, r *http.Request, to *place) {
 	to.preflight.ServeHTTP(w, r.WithContext(ctx))
 }
 
-func nothingHere() *bearer.Refusal {
-	return &bearer.Refusal{Status: http.StatusNotFound, Code: rule.CodeInvalidRequest, Description: "there is nothing at this path"}
+// isPreflight follows the CORS protocol of the Fetch standard, section 3.2.2. A preflight request has no
+// credentials and no body.
+func isPreflight(r *http.Request) bool {
+	h := r.Header
+	return r.Method == http.MethodOptions && len(h.Values("Origin")) == 1 && isToken(h.Get("Access-Control-Request-Method")) &&
+		len(h.Values("Access-Control-Request-Method")) == 1 && bearer.NoAuthorization(h) && r.ContentLength == 0
+}
+
+// rejectRequestLine rejects what must not stand in the request line of HTTP/1.1, in which the upstream gets
+// it. Over HTTP/2, where the query needs no such line to come in, it may hold a blank, and with
+// ?q HTTP/1.0 a client would end the upstream's line where it likes.
+func rejectRequestLine(r *http.Request) (rejectReason string) {
+	breaksLine := func(r rune) bool { return r <= ' ' || r == 0x7f }
+	switch {
+	case !isToken(r.Method):
+		return "the method is not a token of HTTP"
+	case strings.ContainsFunc(r.URL.RawQuery, breaksLine):
+		return "the query holds a blank or a control character"
+	}
+	return ""
+}
+
+// isToken follows RFC 9110 section 5.6.2.
+func isToken(text string) bool {
+	isOther := func(r rune) bool {
+		alphanumeric := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !alphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	}
+	return text != "" && !strings.ContainsFunc(text, isOther)
 }

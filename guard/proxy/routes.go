@@ -90,13 +90,13 @@ func (p *Paths) UnmarshalText(text []byte) error {
 }
 
 func (r Route) check() error {
-	reading, suspicion := readPath(pathText(&url.URL{Path: r.Path}))
+	canonical, rejectReason := canonicalize(pathText(&url.URL{Path: r.Path}))
 	switch {
-	case suspicion != "":
-		return fmt.Errorf("path %q: %s", r.Path, suspicion)
+	case rejectReason != "":
+		return fmt.Errorf("path %q: %s", r.Path, rejectReason)
 	case strings.ContainsAny(r.Path, "*{}"):
 		return fmt.Errorf("path %q: a route takes everything below its path; leave the wildcard out", r.Path)
-	case reading.plain != r.Path || strings.Contains(r.Path, "%"):
+	case canonical.decoded != r.Path || strings.Contains(r.Path, "%"):
 		return fmt.Errorf("path %q: want it without percent-encoding", r.Path)
 	case r.Upstream == nil || r.Upstream.Host == "" || r.Upstream.Scheme != "http" && r.Upstream.Scheme != "https":
 		return fmt.Errorf("path %s: want an upstream that is an http or https URL", r.Path)
@@ -150,10 +150,10 @@ func portOf(u *url.URL) string {
 // ErrPaths is in the error of a route that cannot have opaque paths beside the others.
 var ErrPaths = errors.New("its paths cannot be opaque")
 
-// settlePaths decides whether the paths of a route are exact or opaque, or why they cannot be opaque. The
+// resolvePaths decides whether the paths of a route are exact or opaque, or why they cannot be opaque. The
 // rule holds whatever an upstream does with a path: all that it could take the path for, by any
 // reading, asks for no more than the route does.
-func settlePaths(r Route, all []Route) (Paths, error) {
+func resolvePaths(r Route, all []Route) (Paths, error) {
 	differs := func(other Route) bool {
 		return other.Upstream == nil || !sameServer(r.Upstream, other.Upstream) || !r.demands(other) || !other.demands(r)
 	}
@@ -164,7 +164,7 @@ func settlePaths(r Route, all []Route) (Paths, error) {
 		if other.Upstream == nil || r.demands(other) {
 			continue
 		}
-		below := takes(loosen(strings.TrimSuffix(r.Path, "/")), loosen(other.Path))
+		below := covers(foldPath(strings.TrimSuffix(r.Path, "/")), foldPath(other.Path))
 		if below || sameServer(r.Upstream, other.Upstream) {
 			return PathsExact, fmt.Errorf("path %s: %w, for by a spelling one could avoid the demand of %s", r.Path, ErrPaths, other.Path)
 		}
@@ -196,33 +196,32 @@ func (l RouteErrors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// A place is somewhere that requests go: to an upstream, or to the server itself.
-type place struct {
-	path  string // without a slash at the end: empty for the root
-	loose string
-	route Route
-	proxy *httputil.ReverseProxy // nil: the server's own
+// A routeEntry is where the requests for a path and for what lies below it go.
+type routeEntry struct {
+	path   string // without a slash at the end: empty for the root
+	folded string // see foldPath
+	route  Route
+	proxy  *httputil.ReverseProxy // nil: the path is the server's own
 
 	preflight  *httputil.ReverseProxy // for requests of strangers
 	preflights chan struct{}          // holds one for each that is under way
 }
 
-func newPlace(path string) *place {
+func newRouteEntry(path string) *routeEntry {
 	trimmed := strings.TrimSuffix(path, "/")
-	return &place{path: trimmed, loose: loosen(trimmed)}
+	return &routeEntry{path: trimmed, folded: foldPath(trimmed)}
 }
 
-// takes reports whether a path is the place's or lies below it.
-func takes(place, path string) bool {
-	rest, ok := strings.CutPrefix(path, place)
+// covers reports whether a path is the other one or lies below it.
+func covers(above, path string) bool {
+	rest, ok := strings.CutPrefix(path, above)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// mayTake reports whether some program could have a place for a path, both without what it
-// passes over: Rails serves /orders.json as /orders, and OData serves /orders(1) below it. A letter or
-// digit behind it makes another word of it.
-func mayTake(place, path string) bool {
-	rest, ok := strings.CutPrefix(path, place)
+// mayCover reports whether some program could take a folded path for the other one, or for one below it: Rails serves
+// /orders.json as /orders, and OData serves /orders(1) below it. A letter or digit behind it makes another word of it.
+func mayCover(above, path string) bool {
+	rest, ok := strings.CutPrefix(path, above)
 	if !ok || rest == "" {
 		return ok
 	}
@@ -231,29 +230,39 @@ func mayTake(place, path string) bool {
 	return !goesOn
 }
 
-// places are sorted, the longest first, before one is looked for.
-type places []*place
+// A routeTable is sorted, the longest path first, before one is looked up.
+type routeTable []*routeEntry
 
-// add refuses a place that some upstream could take for another, and a route to what is the
+// add refuses an entry that some upstream could take for another, and a route to what is the
 // server's own.
-func (l *places) add(p *place) error {
-	for _, other := range *l {
+func (t *routeTable) add(e *routeEntry) error {
+	for _, other := range *t {
 		switch {
-		case other.proxy == nil && p.proxy != nil && takes(other.loose, p.loose):
-			return fmt.Errorf("path %s: the server itself answers there", p.route.Path)
-		case confusable(p, other) || confusable(other, p):
-			return fmt.Errorf("the paths %s/ and %s/ are the same, or would be if case made no difference", other.path, p.path)
+		case other.proxy == nil && e.proxy != nil && covers(other.folded, e.folded):
+			return fmt.Errorf("path %s: the server itself answers there", e.route.Path)
+		case isConfusable(e, other) || isConfusable(other, e):
+			return fmt.Errorf("the paths %s/ and %s/ are the same, or would be if case made no difference", other.path, e.path)
 		}
 	}
-	*l = append(*l, p)
+	*t = append(*t, e)
 	return nil
 }
 
-// avoided finds the routes by which the demands of others could be avoided.
-func (l places) avoided(routes []Route) (refused RouteErrors) {
+// isConfusable reports whether two entries are the same for some upstream, or one is below the other
+// only for some. Part of the latter could never be reached: lookup would reject it.
+func isConfusable(a, b *routeEntry) bool {
+	return a.folded == b.folded || covers(a.folded, b.folded) != covers(a.path, b.path)
+}
+
+func (t routeTable) sort() {
+	slices.SortStableFunc(t, func(a, b *routeEntry) int { return cmp.Compare(len(b.path), len(a.path)) })
+}
+
+// bypasses finds the routes by which the demands of others could be avoided.
+func (t routeTable) bypasses(routes []Route) (refused RouteErrors) {
 	for i, r := range routes {
 		for _, other := range routes {
-			if l.reaches(r, other) {
+			if t.leadsTo(r, other) {
 				refused = append(refused, RouteError{i, fmt.Errorf("path %s: it leads to what %s guards, and demands less", r.Path, other.Path)})
 				break
 			}
@@ -262,77 +271,67 @@ func (l places) avoided(routes []Route) (refused RouteErrors) {
 	return refused
 }
 
-// reaches reports whether a request can go by one route to what another guards, because their upstreams
+// leadsTo reports whether a request can go by one route to what another guards, because their upstreams
 // are parts of one server: with / to http://h and /orders to http://h/internal, /internal/orders is what
 // /orders guards.
-func (l places) reaches(by, guarded Route) bool {
+func (t routeTable) leadsTo(by, guarded Route) bool {
 	if !sameServer(by.Upstream, guarded.Upstream) || by.demands(guarded) {
 		return false
 	}
-	base := loosen(strings.TrimSuffix(by.Upstream.Path, "/"))
-	target := loosen(strings.TrimSuffix(guarded.Upstream.Path, "/") + strings.TrimSuffix(guarded.Path, "/"))
-	if !takes(base, target) {
+	base := foldPath(strings.TrimSuffix(by.Upstream.Path, "/"))
+	target := foldPath(strings.TrimSuffix(guarded.Upstream.Path, "/") + strings.TrimSuffix(guarded.Path, "/"))
+	if !covers(base, target) {
 		return false
 	}
-	found := l.loosely(strings.TrimPrefix(target, base))
+	found := t.lookupFolded(strings.TrimPrefix(target, base))
 	return found != nil && found.proxy != nil && found.route.Path == by.Path
-}
-
-func (l places) sort() {
-	slices.SortStableFunc(l, func(a, b *place) int { return cmp.Compare(len(b.path), len(a.path)) })
-}
-
-// confusable reports whether two places are the same for some upstream, or one is below the other
-// only for some. Part of the latter could never be reached: find would refuse it.
-func confusable(a, b *place) bool {
-	return a.loose == b.loose || takes(a.loose, b.loose) != takes(a.path, b.path)
 }
 
 const ambiguous = "the path is spelt so that it could be taken for another"
 
-// find returns the place of a path, nil when there is none, or says why it is refused. A path that
-// would have another place in another spelling is suspicious: /ADMIN must not get by the route of /admin to
+// lookup returns the entry of a path, nil when there is none, or says why the path is rejected. A path that
+// would have another entry in another spelling is ambiguous: /ADMIN must not get by the route of /admin to
 // an upstream that passes over case.
-func (l places) find(text string) (to *place, suspicion string) {
-	r, suspicion := readPath(text)
-	if suspicion == "" {
-		strict := l.first(func(p *place) bool { return takes(p.path, r.plain) })
-		if strict == l.loosely(r.loose) && !l.scripted(strict, r.loose) {
-			return strict, ""
+func (t routeTable) lookup(text string) (found *routeEntry, rejectReason string) {
+	path, rejectReason := canonicalize(text)
+	if rejectReason == "" {
+		exact := t.first(func(e *routeEntry) bool { return covers(e.path, path.decoded) })
+		if exact == t.lookupFolded(path.folded) && !t.isOtherWithoutFile(exact, path.folded) {
+			return exact, ""
 		}
-		suspicion = ambiguous
+		rejectReason = ambiguous
 	}
-	for _, p := range l {
-		below, ok := p.below(text)
+	for _, e := range t {
+		rest, ok := e.opaqueRest(text)
 		if !ok {
 			continue
 		}
-		if p.route.isRoot() {
-			return p, ""
+		if e.route.isRoot() {
+			return e, ""
 		}
-		if suspicion = readBelow(below); suspicion == "" {
-			return p, ""
+		if rejectReason = rejectWayOut(rest); rejectReason == "" {
+			return e, ""
 		}
 	}
-	return nil, suspicion
+	return nil, rejectReason
 }
 
-func (l places) loosely(path string) *place {
-	return l.first(func(p *place) bool { return mayTake(p.loose, path) })
+func (t routeTable) lookupFolded(path string) *routeEntry {
+	return t.first(func(e *routeEntry) bool { return mayCover(e.folded, path) })
 }
 
-// scripted reports whether the path would have another place without one of its segments, which names a
+// isOtherWithoutFile reports whether the path would have another entry without one of its segments, which names a
 // file: /index.php/orders is /orders for a program that hands all paths to one script. No segment is tried
-// that no other place lies beside or below.
-func (l places) scripted(found *place, path string) bool {
+// that no other entry lies beside or below.
+func (t routeTable) isOtherWithoutFile(found *routeEntry, path string) bool {
 	before := ""
 	if found != nil {
-		before = found.loose // which is the operator's own word for it, with whatever dots
+		before = found.folded // which is the operator's own word for it, with whatever dots
 	}
-	isBelow := func(p *place) bool { return p.loose != before && takes(before, p.loose) }
-	for len(before) < len(path) && l.first(isBelow) != nil {
+	isBelow := func(e *routeEntry) bool { return e.folded != before && covers(before, e.folded) }
+	for len(before) < len(path) && t.first(isBelow) != nil {
 		segment, rest, more := strings.Cut(path[len(before)+1:], "/")
-		if more && strings.Contains(segment, ".") && l.loosely(before+"/"+rest) != found {
+		if more && strings.Contains(segment, ".") && t.lookupFolded(before+"/"+rest) != found {
 			return true
 		}
 		before += "/" + segment
@@ -340,13 +339,13 @@ func (l places) scripted(found *place, path string) bool {
 	return false
 }
 
-// below is what stands behind the place's path, if its paths are opaque and the text begins with it.
-func (p *place) below(text string) (string, bool) {
-	if p.route.Paths != PathsOpaque || !strings.HasPrefix(text, "/") {
+// opaqueRest is what stands behind the entry's path, if its paths are opaque and the text begins with it.
+func (e *routeEntry) opaqueRest(text string) (string, bool) {
+	if e.route.Paths != PathsOpaque || !strings.HasPrefix(text, "/") {
 		return "", false
 	}
 	end := 0
-	for range strings.Count(p.path, "/") {
+	for range strings.Count(e.path, "/") {
 		end++
 		if next := strings.IndexByte(text[end:], '/'); next >= 0 {
 			end += next
@@ -358,16 +357,16 @@ func (p *place) below(text string) (string, bool) {
 	switch {
 	case end == 0:
 		return text, true
-	case end > 3*len(p.path): // longer than with every character encoded
+	case end > 3*len(e.path): // longer than with every character encoded
 		return "", false
 	}
-	own, suspicion := readPath(text[:end])
-	return text[end:], suspicion == "" && own.plain == p.path
+	own, rejectReason := canonicalize(text[:end])
+	return text[end:], rejectReason == "" && own.decoded == e.path
 }
 
-func (l places) first(match func(*place) bool) *place {
-	if i := slices.IndexFunc(l, match); i >= 0 {
-		return l[i]
+func (t routeTable) first(match func(*routeEntry) bool) *routeEntry {
+	if i := slices.IndexFunc(t, match); i >= 0 {
+		return t[i]
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/guard"
-	"github.com/waybill-token/waybill/internal/bearer"
 	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -21,7 +21,7 @@ import (
 const (
 	dialTimeout      = 5 * time.Second
 	handshakeTimeout = 10 * time.Second
-	idleTimeout      = 90 * time.Second
+	idleConnTimeout  = 90 * time.Second
 	idlePerUpstream  = 100
 	bufferSize       = 32 << 10
 )
@@ -34,18 +34,18 @@ func newTransport(answer time.Duration) *http.Transport {
 		ResponseHeaderTimeout: answer,
 		ExpectContinueTimeout: time.Second,
 		MaxIdleConnsPerHost:   idlePerUpstream,
-		IdleConnTimeout:       idleTimeout,
+		IdleConnTimeout:       idleConnTimeout,
 		DisableCompression:    true, // what to compress is between client and upstream
 	}
 }
 
-// reverse makes the proxy of one route.
-func (p *Proxy) reverse(to Route) *httputil.ReverseProxy {
+// newReverseProxy makes the proxy of one route.
+func (p *Proxy) newReverseProxy(to Route) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:        func(pr *httputil.ProxyRequest) { rewrite(pr, to) },
-		ModifyResponse: answered,
+		ModifyResponse: modifyResponse,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			p.failed(w, r, to, err)
+			p.handleError(w, r, to, err)
 		},
 		Transport:     p.config.Transport,
 		FlushInterval: -1,
@@ -54,14 +54,14 @@ func (p *Proxy) reverse(to Route) *httputil.ReverseProxy {
 	}
 }
 
-// reversePreflight makes the proxy of one route for preflight requests, which strangers send.
-func (p *Proxy) reversePreflight(to Route) *httputil.ReverseProxy {
-	reverse := p.reverse(to)
+// newPreflightProxy makes the proxy of one route for preflight requests, which strangers send.
+func (p *Proxy) newPreflightProxy(to Route) *httputil.ReverseProxy {
+	reverse := p.newReverseProxy(to)
 	reverse.Rewrite = func(pr *httputil.ProxyRequest) {
 		keepPreflightOnly(pr.Out.Header)
 		rewrite(pr, to)
 	}
-	reverse.ModifyResponse = func(res *http.Response) error { return errors.Join(answered(res), dropBody(res)) }
+	reverse.ModifyResponse = func(res *http.Response) error { return errors.Join(modifyResponse(res), dropBody(res)) }
 	return reverse
 }
 
@@ -70,17 +70,17 @@ func (p *Proxy) reversePreflight(to Route) *httputil.ReverseProxy {
 func rewrite(pr *httputil.ProxyRequest, to Route) {
 	pr.Out.URL.RawPath = pathText(pr.In.URL)
 	pr.SetURL(to.Upstream)
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // as it is: judgeLine has seen it
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // as it is: rejectRequestLine has seen it
 	pr.Out.Trailer = nil
-	scrub(pr.Out.Header)
+	stripIdentityHeaders(pr.Out.Header)
 	if to.Paths != PathsOpaque || !to.isRoot() {
-		pr.Out.Header.Del("Destination") // where COPY and MOVE of WebDAV write, which no route has judged
+		pr.Out.Header.Del("Destination") // where COPY and MOVE of WebDAV write, which no route has been looked up for
 	}
 	keepWebSocketOnly(pr.Out.Header)
 	pr.SetXForwarded()
 	claims, known := guard.Caller(pr.In.Context())
 	if known {
-		identify(pr.Out.Header, claims)
+		setIdentityHeaders(pr.Out.Header, claims)
 	}
 	if known && to.PassToken {
 		pr.Out.Header["Authorization"] = pr.In.Header["Authorization"]
@@ -107,8 +107,8 @@ func keepWebSocketOnly(h http.Header) {
 	}
 }
 
-// answered looks at what an upstream answers before the client gets it.
-func answered(res *http.Response) error {
+// modifyResponse changes what an upstream answers before the client gets it.
+func modifyResponse(res *http.Response) error {
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols, res.StatusCode == http.StatusNotModified:
 	case len(res.Header.Values("Cache-Control")) == 0:
@@ -127,19 +127,21 @@ func dropBody(res *http.Response) error {
 		res.Header.Del(name)
 	}
 	for name := range res.Header {
-		if fetchesFile(foldName(name)) {
+		if isSendfileHeader(foldName(name)) {
 			delete(res.Header, name)
 		}
 	}
 	return err
 }
 
-// failed answers for an upstream that did not.
-func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, to Route, err error) {
-	refusal, hijacked := failure(err), isHijacked(w)
+// handleError answers for an upstream that did not.
+func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, to Route, err error) {
+	status, code, description := describeFailure(err)
+	writer, ok := w.(*deadlineWriter)
+	hijacked := ok && writer.hijacked         // the connection is no longer one for answers
 	if hijacked || r.Context().Err() != nil { // the client is gone
 		p.config.Log.DebugContext(r.Context(), "a client left", slog.String("route", to.Path), slog.Any("error", err))
-	} else if refusal.Status >= http.StatusInternalServerError {
+	} else if status >= http.StatusInternalServerError {
 		level := slog.LevelWarn
 		if _, known := guard.Caller(r.Context()); !known {
 			level = slog.LevelDebug // a stranger has asked, before a preflight's answer
@@ -148,47 +150,33 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, to Route, err err
 		p.log.Lasting(r.Context(), level, "an upstream is out of reach", labels, func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 	}
 	if !hijacked {
-		refusal.Write(w)
+		respond.Error(w, status, code, description)
 	}
 }
 
-func failure(err error) *bearer.Refusal {
+const bodyTooLarge = "the body is larger than this server passes on"
+
+// describeFailure says what the client gets when a request could not be passed on.
+func describeFailure(err error) (status int, code, description string) {
 	var dial *net.OpError
 	var timeout net.Error
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
-		return tooLarge()
+		return http.StatusRequestEntityTooLarge, rule.CodeInvalidRequest, bodyTooLarge
 	case errors.As(err, new(*bodyError)), errors.Is(err, context.Canceled): // the latter may come first, for the same reason
-		return brokenBody()
+		return http.StatusBadRequest, rule.CodeInvalidRequest, "the body could not be read to its end"
 	case errors.As(err, &dial) && dial.Op == "dial": // be it that it took too long
-		return outOfReach()
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return tooLate()
+		return http.StatusGatewayTimeout, rule.CodeTemporarilyUnavailable, "the service behind this server does not answer in time"
 	}
-	return outOfReach()
+	return http.StatusBadGateway, rule.CodeTemporarilyUnavailable, "the service behind this server is out of reach"
 }
 
-func tooLarge() *bearer.Refusal {
-	return &bearer.Refusal{Status: http.StatusRequestEntityTooLarge, Code: rule.CodeInvalidRequest, Description: "the body is larger than this server passes on"}
-}
-
-func brokenBody() *bearer.Refusal {
-	return &bearer.Refusal{Status: http.StatusBadRequest, Code: rule.CodeInvalidRequest, Description: "the body could not be read to its end"}
-}
-
-func outOfReach() *bearer.Refusal {
-	return &bearer.Refusal{Status: http.StatusBadGateway, Code: rule.CodeTemporarilyUnavailable, Description: "the service behind this server is out of reach"}
-}
-
-func tooLate() *bearer.Refusal {
-	return &bearer.Refusal{Status: http.StatusGatewayTimeout, Code: rule.CodeTemporarilyUnavailable, Description: "the service behind this server does not answer in time"}
-}
-
-// buffers implements [httputil.BufferPool].
-type buffers struct{ pool sync.Pool }
+// A bufferPool implements [httputil.BufferPool].
+type bufferPool struct{ pool sync.Pool }
 
 // Get returns a buffer.
-func (b *buffers) Get() []byte {
+func (b *bufferPool) Get() []byte {
 	if buffer, ok := b.pool.Get().(*[bufferSize]byte); ok {
 		return buffer[:]
 	}
@@ -196,7 +184,7 @@ func (b *buffers) Get() []byte {
 }
 
 // Put takes a buffer back that Get has returned.
-func (b *buffers) Put(buffer []byte) {
+func (b *bufferPool) Put(buffer []byte) {
 	if len(buffer) == bufferSize {
 		b.pool.Put((*[bufferSize]byte)(buffer))
 	}

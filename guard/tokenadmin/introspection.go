@@ -3,7 +3,6 @@ package tokenadmin
 import (
 	"net/http"
 
-	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/bearer"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
@@ -16,22 +15,18 @@ import (
 //
 // The members of the answer are active, token_type, scope, client_id, sub (the canonical party
 // identifier), iss, aud, iat, exp and jti as RFC 7662 section 2.2 defines them, and
-// ishare_certificate_thumbprint, which is what [HeaderThumbprint] holds.
+// ishare_certificate_thumbprint, the SHA-256, in hex, of the certificate that
+// the caller authenticated with when it got the token.
 //
 // Refusals are those of RFC 6749 section 5.2, and 401 when the secret is wrong. When the
 // token cannot be checked the answer is 503, never an active of either kind.
 func NewIntrospection(c Config) (*Handler, error) {
-	d, err := newHandler("introspection", c)
+	h, err := newHandler("introspection", c)
 	if err != nil {
 		return nil, err
 	}
-	d.serve = d.introspect
-	return d, nil
-}
-
-// inactive says no more than that: RFC 7662 section 2.2.
-type inactive struct {
-	Active bool `json:"active"`
+	h.serve = h.introspect
+	return h, nil
 }
 
 type introspection struct {
@@ -48,27 +43,25 @@ type introspection struct {
 	Thumbprint string         `json:"ishare_certificate_thumbprint"`
 }
 
-func (d *Handler) introspect(w http.ResponseWriter, q *inquiry) error {
-	token := q.value("token")
+func (h *Handler) introspect(w http.ResponseWriter, r *authorizedRequest) error {
+	token := r.value("token")
 	if token == "" {
 		return rule.RequestMissingParameter.Because("the parameter token is missing or empty")
 	}
-	c, err := bearer.Check(q.Context(), d.config.Checker, token)
+	c, err := bearer.Check(r.Context(), h.config.Checker, token)
 	switch {
 	case err == nil:
-		respond.JSON(w, http.StatusOK, describe(c))
+		respond.JSON(w, http.StatusOK, introspection{
+			Active: true, TokenType: "Bearer", Scope: c.Scope.String(),
+			ClientID: c.Client, Subject: c.Party, Issuer: c.Iss(), Audience: c.Issuer,
+			IssuedAt: c.Issued.Unix(), Expires: c.Expires.Unix(), ID: c.ID, Thumbprint: c.Thumbprint,
+		})
 	case bearer.IsInvalid(err):
-		respond.JSON(w, http.StatusOK, inactive{})
+		respond.JSON(w, http.StatusOK, struct { // and says no more than that: RFC 7662 section 2.2
+			Active bool `json:"active"`
+		}{})
 	default:
-		return &undoneError{bearer.NotChecked, err}
+		return &dependencyError{bearer.NotChecked, err}
 	}
 	return nil
-}
-
-func describe(c *accesstoken.Claims) introspection {
-	return introspection{
-		Active: true, TokenType: "Bearer", Scope: c.Scope.String(),
-		ClientID: c.Client, Subject: c.Party, Issuer: c.Iss(), Audience: c.Issuer,
-		IssuedAt: c.Issued.Unix(), Expires: c.Expires.Unix(), ID: c.ID, Thumbprint: c.Thumbprint,
-	}
 }

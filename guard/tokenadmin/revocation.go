@@ -39,56 +39,12 @@ func NewRevocation(c Config) (*Handler, error) {
 	if c.Revocations == nil {
 		return nil, errors.New("guard: revocation: the field Revocations must be set")
 	}
-	d, err := newHandler("revocation", c)
+	h, err := newHandler("revocation", c)
 	if err != nil {
 		return nil, err
 	}
-	d.serve = d.revoke
-	return d, nil
-}
-
-func (d *Handler) revoke(w http.ResponseWriter, q *inquiry) error {
-	asked, err := d.asked(q)
-	if err != nil {
-		return err
-	}
-	if asked != nil {
-		if err := d.keep(q, *asked); err != nil {
-			return err
-		}
-		if err := d.keepCanonical(q, asked.Party); err != nil {
-			return err
-		}
-	}
-	respond.ForbidCaching(w.Header())
-	w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-func (d *Handler) keep(q *inquiry, revocation accesstoken.TokenRevocation) error {
-	if err := d.config.Revocations.Revoke(q.Context(), revocation); err != nil {
-		return refusedRevocation(err)
-	}
-	d.config.Log.InfoContext(q.Context(), "access tokens revoked",
-		slog.String("token_id", revocation.TokenID), slog.String("party", string(revocation.Party)),
-		slog.String("certificate", revocation.Thumbprint), slog.String("caller", q.caller), slog.String("remote", q.RemoteAddr))
-	return nil
-}
-
-// keepCanonical revokes what a party got under other identifiers than this one. It comes second, so
-// that whoever cannot be asked does not keep us from the first.
-func (d *Handler) keepCanonical(q *inquiry, id ishare.PartyID) error {
-	if id == "" || d.config.Canonical == nil {
-		return nil
-	}
-	canonical, err := d.config.Canonical(q.Context(), id)
-	switch {
-	case err != nil:
-		return &undoneError{notResolved, err}
-	case canonical == id:
-		return nil
-	}
-	return d.keep(q, accesstoken.TokenRevocation{Party: canonical})
+	h.serve = h.revoke
+	return h, nil
 }
 
 // What cannot be done, in sentences for the client.
@@ -97,19 +53,29 @@ const (
 	notResolved = "only tokens with this identifier are revoked: the canonical one of the party cannot be found out at this time"
 )
 
-// refusedRevocation tells a request that makes no sense from a store that fails.
-func refusedRevocation(err error) error {
-	if errors.Is(err, accesstoken.ErrTokenRevocation) {
-		return rule.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)
+func (h *Handler) revoke(w http.ResponseWriter, r *authorizedRequest) error {
+	what, err := h.parseRevocation(r)
+	if err != nil {
+		return err
 	}
-	return &undoneError{notKept, err}
+	if what != nil {
+		if err := h.keep(r, *what); err != nil {
+			return err
+		}
+		if err := h.keepCanonical(r, what.Party); err != nil {
+			return err
+		}
+	}
+	respond.ForbidCaching(w.Header())
+	w.WriteHeader(http.StatusOK)
+	return nil
 }
 
-// asked is what to revoke, or nil when there is nothing left to revoke.
-func (d *Handler) asked(q *inquiry) (*accesstoken.TokenRevocation, error) {
+// parseRevocation returns what to revoke, or nil when there is nothing left to revoke.
+func (h *Handler) parseRevocation(r *authorizedRequest) (*accesstoken.TokenRevocation, error) {
 	var names []string
 	for _, name := range []string{"token", "token_id", "party_id", "certificate"} {
-		if q.value(name) != "" {
+		if r.value(name) != "" {
 			names = append(names, name)
 		}
 	}
@@ -118,24 +84,47 @@ func (d *Handler) asked(q *inquiry) (*accesstoken.TokenRevocation, error) {
 		return nil, rule.RequestMissingParameter.Because("there is none of the parameters token, token_id, party_id and certificate")
 	case len(names) > 1:
 		return nil, rule.RequestMalformed.Because("there are both %s and %s; revoke one thing at a time", names[0], names[1])
-	case names[0] == "token":
-		return d.tokenAsked(q, q.value("token"))
+	case names[0] != "token":
+		fingerprint := strings.ReplaceAll(r.value("certificate"), ":", "") // which openssl prints between the digits
+		return &accesstoken.TokenRevocation{
+			TokenID: r.value("token_id"), Party: ishare.PartyID(r.value("party_id")), Thumbprint: strings.ToLower(fingerprint),
+		}, nil
 	}
-	return &accesstoken.TokenRevocation{
-		TokenID: q.value("token_id"), Party: ishare.PartyID(q.value("party_id")), Thumbprint: thumbprint(q.value("certificate")),
-	}, nil
-}
-
-// thumbprint takes a fingerprint also as openssl prints it.
-func thumbprint(text string) string { return strings.ToLower(strings.ReplaceAll(text, ":", "")) }
-
-func (d *Handler) tokenAsked(q *inquiry, token string) (*accesstoken.TokenRevocation, error) {
-	c, err := bearer.Check(q.Context(), d.config.Checker, token)
+	c, err := bearer.Check(r.Context(), h.config.Checker, r.value("token"))
 	switch {
 	case err == nil:
 		return &accesstoken.TokenRevocation{TokenID: c.ID, Expires: c.Expires}, nil
 	case bearer.IsInvalid(err):
 		return nil, nil
 	}
-	return nil, &undoneError{bearer.NotChecked, err}
+	return nil, &dependencyError{bearer.NotChecked, err}
+}
+
+func (h *Handler) keep(r *authorizedRequest, what accesstoken.TokenRevocation) error {
+	switch err := h.config.Revocations.Revoke(r.Context(), what); {
+	case errors.Is(err, accesstoken.ErrTokenRevocation): // the request makes no sense; any other error is the store's
+		return rule.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)
+	case err != nil:
+		return &dependencyError{notKept, err}
+	}
+	h.config.Log.InfoContext(r.Context(), "access tokens revoked",
+		slog.String("token_id", what.TokenID), slog.String("party", string(what.Party)),
+		slog.String("certificate", what.Thumbprint), slog.String("caller", r.caller), slog.String("remote", r.RemoteAddr))
+	return nil
+}
+
+// keepCanonical revokes what a party got under other identifiers than this one. It comes second, so
+// that whoever cannot be asked does not keep us from the first.
+func (h *Handler) keepCanonical(r *authorizedRequest, id ishare.PartyID) error {
+	if id == "" || h.config.Canonical == nil {
+		return nil
+	}
+	canonical, err := h.config.Canonical(r.Context(), id)
+	switch {
+	case err != nil:
+		return &dependencyError{notResolved, err}
+	case canonical == id:
+		return nil
+	}
+	return h.keep(r, accesstoken.TokenRevocation{Party: canonical})
 }

@@ -1,3 +1,20 @@
+// Package tokenadmin has the two handlers by which those who run a server, and the gateways before its APIs, deal with
+// its access tokens over HTTP:
+//
+//   - [NewIntrospection] answers what a token says, and whether it is good (RFC 7662);
+//   - [NewRevocation] makes tokens invalid before they expire (RFC 7009): one token, or all of a party or a certificate.
+//
+// Both are for an internal listener:
+//
+//	c := tokenadmin.Config{Checker: tokens, Revocations: revocations, Log: log}
+//	introspection, err := tokenadmin.NewIntrospection(c)
+//	...
+//	revocation, err := tokenadmin.NewRevocation(c)
+//	...
+//	internal.Handle("/introspect", introspection)
+//	internal.Handle("/revoke", revocation)
+//
+// where tokens is the [accesstoken.Issuer] of the tokens, and revocations is what it has been given as its Revoked.
 package tokenadmin
 
 import (
@@ -63,7 +80,7 @@ type Config struct {
 
 var callerName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
 
-// newHandler checks the configuration of what is named.
+// newHandler checks the configuration, what being how errors call the handler.
 func newHandler(what string, c Config) (*Handler, error) {
 	if c.Checker == nil {
 		return nil, errors.New("guard: " + what + ": the field Checker must be set")
@@ -71,9 +88,9 @@ func newHandler(what string, c Config) (*Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Handler{config: c, log: logsum.New(c.Log), open: c.Secret == "" && c.Callers == nil}
+	h := &Handler{config: c, log: logsum.New(c.Log), open: c.Secret == "" && c.Callers == nil}
 	if c.Secret != "" {
-		d.secrets = append(d.secrets, secret{hash: sha256.Sum256([]byte(c.Secret))})
+		h.secrets = append(h.secrets, secret{hash: sha256.Sum256([]byte(c.Secret))})
 	}
 	for name, text := range c.Callers {
 		hash := sha256.Sum256([]byte(text))
@@ -82,12 +99,12 @@ func newHandler(what string, c Config) (*Handler, error) {
 			return nil, fmt.Errorf("guard: %s: the name %q of a caller is empty, too long or holds other characters than letters, digits and -._~", what, name)
 		case text == "":
 			return nil, fmt.Errorf("guard: %s: the caller %s has no secret", what, name)
-		case slices.ContainsFunc(d.secrets, func(s secret) bool { return s.hash == hash }):
+		case slices.ContainsFunc(h.secrets, func(s secret) bool { return s.hash == hash }):
 			return nil, fmt.Errorf("guard: %s: the secret of the caller %s is that of another too", what, name)
 		}
-		d.secrets = append(d.secrets, secret{name, hash})
+		h.secrets = append(h.secrets, secret{name, hash})
 	}
-	return d, nil
+	return h, nil
 }
 
 // A secret is kept as its hash, so that comparing takes the same time for every length.
@@ -102,11 +119,11 @@ type Handler struct {
 	log     *logsum.Log // of failures
 	open    bool        // nobody needs a secret
 	secrets []secret
-	serve   func(http.ResponseWriter, *inquiry) error
+	serve   func(http.ResponseWriter, *authorizedRequest) error
 }
 
-// An inquiry is a request whose sender is authorized.
-type inquiry struct {
+// An authorizedRequest is a request whose sender is authorized.
+type authorizedRequest struct {
 	*http.Request
 
 	form   form.Form
@@ -114,48 +131,49 @@ type inquiry struct {
 }
 
 // ServeHTTP implements [http.Handler].
-func (d *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := d.answer(w, r); err != nil {
-		d.refuse(w, r, err)
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := h.answer(w, r); err != nil {
+		h.writeError(w, r, err)
 	}
 }
 
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
-func (d *Handler) Close() error {
-	d.log.Close()
+func (h *Handler) Close() error {
+	h.log.Close()
 	return nil
 }
 
-func (d *Handler) answer(w http.ResponseWriter, r *http.Request) error {
+// answer finds out who sends the request, reads its form and does what it asks for.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
 	if fromBrowser(r.Header) {
 		return errBrowser
 	}
-	q := &inquiry{Request: r}
+	a := &authorizedRequest{Request: r}
 	var known bool
-	if !d.open && !bearer.IsMissing(r.Header) { // before the body is read
-		if q.caller, known = d.find(headerCredentials(r.Header)); !known {
+	if !h.open && !bearer.NoAuthorization(r.Header) { // before the body is read
+		if a.caller, known = h.identify(headerCredentials(r.Header)); !known {
 			return errUnauthorized
 		}
 	}
 	var err error
-	if q.form, err = form.Read(r); err != nil {
+	if a.form, err = form.Read(r); err != nil {
 		return err
 	}
-	shown := q.form.Get("client_secret")
+	shown := a.form.Get("client_secret")
 	switch {
-	case d.open:
+	case h.open:
 	case known && shown != "":
 		return errTwoCredentials
 	case known:
 	default:
-		if q.caller, known = d.find([]credentials{{q.form.Get("client_id"), shown, false}}); !known {
+		if a.caller, known = h.identify([]credentials{{a.form.Get("client_id"), shown, false}}); !known {
 			return errUnauthorized
 		}
 	}
-	return d.serve(w, q)
+	return h.serve(w, a)
 }
 
-// Credentials are what somebody shows.
+// Credentials are what a request shows.
 type credentials struct {
 	name, secret string
 	nameless     bool // as with Bearer: the secret tells whose it is
@@ -169,7 +187,7 @@ func headerCredentials(h http.Header) []credentials {
 	if len(values) != 1 {
 		return nil
 	}
-	scheme, text := bearer.Split(values[0])
+	scheme, text := bearer.SplitAuthorization(values[0])
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 		return []credentials{{secret: text, nameless: true}}
@@ -190,11 +208,11 @@ func headerCredentials(h http.Header) []credentials {
 	return readings
 }
 
-// find compares with every secret, in constant time: how long it takes tells nothing about one.
-func (d *Handler) find(shown []credentials) (caller string, known bool) {
+// identify compares with every secret, in constant time: how long it takes tells nothing about one.
+func (h *Handler) identify(shown []credentials) (caller string, known bool) {
 	for _, c := range shown {
 		got := sha256.Sum256([]byte(c.secret))
-		for _, s := range d.secrets {
+		for _, s := range h.secrets {
 			equal := subtle.ConstantTimeCompare(got[:], s.hash[:]) == 1
 			if equal && (c.nameless || s.name == "" || s.name == c.name) {
 				caller, known = s.name, true
@@ -217,8 +235,8 @@ var (
 	errTwoCredentials = errors.New("the request carries client_secret besides the Authorization header") // RFC 6749 section 2.3
 )
 
-// refuse is the one place where the errors of a desk become HTTP.
-func (d *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+// writeError is the one place where the errors of a handler become HTTP.
+func (h *Handler) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	switch rejection, _ := rule.Classify(err); {
 	case errors.Is(err, errBrowser):
 		respond.Error(w, http.StatusForbidden, rule.CodeInvalidRequest, err.Error())
@@ -234,24 +252,24 @@ func (d *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		respond.Error(w, rejection.Rule.Status, rejection.Rule.Code, rejection.Description())
 	default:
 		sentence, cause := bearer.NotChecked, err
-		if undone, ok := errors.AsType[*undoneError](err); ok {
-			sentence, cause = undone.sentence, undone.cause
+		if failed, ok := errors.AsType[*dependencyError](err); ok {
+			sentence, cause = failed.sentence, failed.cause
 		}
-		d.log.Lasting(r.Context(), slog.LevelError, "a request about access tokens failed", logsum.Reason(cause),
+		h.log.Lasting(r.Context(), slog.LevelError, "a request about access tokens failed", logsum.Reason(cause),
 			func() []slog.Attr { return []slog.Attr{slog.String("path", r.URL.Path), slog.Any("error", err)} })
-		bearer.Unavailable(sentence).Write(w)
+		respond.Unavailable(w, sentence)
 	}
 }
 
-// An undoneError says that something we depend on failed. It does not unwrap to the cause,
+// A dependencyError says that something we depend on failed. It does not unwrap to the cause,
 // in which there may be a rejection of a request of ours.
-type undoneError struct {
+type dependencyError struct {
 	sentence string // for the client
 	cause    error
 }
 
-func (e *undoneError) Error() string { return e.sentence + ": " + e.cause.Error() }
+func (e *dependencyError) Error() string { return e.sentence + ": " + e.cause.Error() }
 
 // value is a parameter without blanks around it: what is read from a file often has a line feed
 // behind it, with which a token would be none, and its revocation would revoke nothing.
-func (q *inquiry) value(name string) string { return strings.TrimSpace(q.form.Get(name)) }
+func (a *authorizedRequest) value(name string) string { return strings.TrimSpace(a.form.Get(name)) }

@@ -1,3 +1,5 @@
+// Package bearer decides whether a request may pass by its access token, and answers it if not (RFC 6750). Every way of
+// guarding an API comes here, so that they cannot disagree.
 package bearer
 
 import (
@@ -8,54 +10,19 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/listen"
+	"github.com/waybill-token/waybill/internal/respond"
+	"github.com/waybill-token/waybill/rule"
 )
 
-// bearer takes the token from the Authorization header (RFC 6750 section 2.1),
-// and from nowhere else: a token in a URL ends up in logs.
-func tokenOf(h http.Header) (string, *Refusal) {
-	if IsMissing(h) {
-		return "", missingToken()
-	}
-	values := h.Values("Authorization")
-	if len(values) > 1 {
-		return "", invalidRequest("there is more than one Authorization header")
-	}
-	scheme, token := Split(values[0])
-	switch {
-	case !strings.EqualFold(scheme, "Bearer"):
-		return "", invalidRequest("the Authorization header is not of the scheme Bearer")
-	case token == "" || strings.ContainsAny(token, " \t,"):
-		return "", invalidRequest("the Authorization header does not hold one token")
-	case len(token) > accesstoken.MaxLength:
-		return "", invalidToken("the token is longer than any of this server's")
-	}
-	return token, nil
-}
+// NotChecked is what a client is told when nobody can tell whether its token is good.
+const NotChecked = "the token cannot be checked at this time"
 
-// unauthenticated reports whether there is no Authorization header, or one without a value, which
-// says no more.
-func IsMissing(h http.Header) bool {
-	values := h.Values("Authorization")
-	return len(values) == 0 || len(values) == 1 && trimField(values[0]) == ""
-}
-
-// Split takes the value of an Authorization header apart: a scheme, one or more blanks, and
-// what the scheme defines (RFC 9110 section 11.4; RFC 6750 section 2.1). A tab is no blank.
-func Split(value string) (scheme, credentials string) {
-	scheme, credentials, _ = strings.Cut(trimField(value), " ")
-	return scheme, strings.TrimLeft(credentials, " ")
-}
-
-// trimField removes what stands around the value of a field and is no part of it (RFC 9110 section
-// 5.5). HTTP/1.1 comes without it already, HTTP/2 does not.
-func trimField(value string) string { return strings.Trim(value, " \t") }
-
-// Checker tells what a token says when it is genuine, has not expired and was not revoked.
+// A Checker is what package guard calls by this name, and documents.
 type Checker interface {
 	Check(ctx context.Context, token string) (*accesstoken.Claims, error)
 }
 
-// ask is [Checker.Check]. A checker that says nothing, not even an error, cannot tell.
+// Check asks the checker. One that says nothing, not even an error, has not vouched for the token.
 func Check(ctx context.Context, checker Checker, token string) (*accesstoken.Claims, error) {
 	claims, err := checker.Check(ctx, token)
 	if claims == nil && err == nil {
@@ -64,7 +31,12 @@ func Check(ctx context.Context, checker Checker, token string) (*accesstoken.Cla
 	return claims, err
 }
 
-// admit is the one place where requests are judged, whichever way they came.
+// IsInvalid reports whether a check came to the end that the token is no good.
+func IsInvalid(err error) bool {
+	return errors.Is(err, accesstoken.ErrInvalid) || errors.Is(err, accesstoken.ErrExpired)
+}
+
+// Admit returns what the token of a request says, if it is good and has all of the scope values.
 func Admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Claims, *Refusal) {
 	token, refusal := tokenOf(r.Header)
 	if refusal != nil {
@@ -79,31 +51,107 @@ func Admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Clai
 	case errors.Is(err, accesstoken.ErrInvalid):
 		return nil, invalidToken("the token is not one of this server's")
 	case err != nil:
-		return nil, unchecked()
+		return nil, &Refusal{Status: http.StatusServiceUnavailable, description: NotChecked}
 	}
 	for _, scope := range scopes {
 		if !claims.Scope.Has(scope) {
-			return nil, insufficientScope(scopes)
+			return nil, &Refusal{http.StatusForbidden, "insufficient_scope", "the token lacks a scope value that is asked for here", scopes}
 		}
 	}
 	return claims, nil
 }
 
-// IsInvalid reports whether a check came to the end that the token is no good.
-func IsInvalid(err error) bool {
-	return errors.Is(err, accesstoken.ErrInvalid) || errors.Is(err, accesstoken.ErrExpired)
+// tokenOf takes the token from the Authorization header (RFC 6750 section 2.1),
+// and from nowhere else: a token in a URL ends up in logs.
+func tokenOf(h http.Header) (string, *Refusal) {
+	if NoAuthorization(h) {
+		return "", &Refusal{Status: http.StatusUnauthorized} // which is no error yet: RFC 6750 section 3.1
+	}
+	values := h.Values("Authorization")
+	if len(values) > 1 {
+		return "", invalidRequest("there is more than one Authorization header")
+	}
+	scheme, token := SplitAuthorization(values[0])
+	switch {
+	case !strings.EqualFold(scheme, "Bearer"):
+		return "", invalidRequest("the Authorization header is not of the scheme Bearer")
+	case token == "" || strings.ContainsAny(token, " \t,"):
+		return "", invalidRequest("the Authorization header does not hold one token")
+	case len(token) > accesstoken.MaxLength:
+		return "", invalidToken("the token is longer than any of this server's")
+	}
+	return token, nil
 }
 
-type contextKey struct{}
+// NoAuthorization reports whether there is no Authorization header, or one without a value, which
+// says no more.
+func NoAuthorization(h http.Header) bool {
+	values := h.Values("Authorization")
+	return len(values) == 0 || len(values) == 1 && trimField(values[0]) == ""
+}
+
+// SplitAuthorization takes the value of an Authorization header apart: a scheme, one or more blanks, and
+// what the scheme defines (RFC 9110 section 11.4; RFC 6750 section 2.1). A tab is no blank.
+func SplitAuthorization(value string) (scheme, credentials string) {
+	scheme, credentials, _ = strings.Cut(trimField(value), " ")
+	return scheme, strings.TrimLeft(credentials, " ")
+}
+
+// trimField removes what stands around the value of a field and is no part of it (RFC 9110 section
+// 5.5). HTTP/1.1 comes without it already, HTTP/2 does not.
+func trimField(value string) string { return strings.Trim(value, " \t") }
+
+// A Refusal is the answer of RFC 6750 section 3 to a request that may not pass; or, with status 503, that the token cannot be
+// checked.
+type Refusal struct {
+	Status      int
+	code        string // empty: the request has no token
+	description string // in the alphabet of RFC 6749 section 5.2
+	scopes      []string
+}
+
+func invalidRequest(description string) *Refusal {
+	return &Refusal{Status: http.StatusBadRequest, code: rule.CodeInvalidRequest, description: description}
+}
+
+func invalidToken(description string) *Refusal {
+	return &Refusal{Status: http.StatusUnauthorized, code: "invalid_token", description: description}
+}
+
+// Write answers with the refusal. RFC 6750 leaves the body to us: it is that of RFC 6749 section 5.2.
+func (f *Refusal) Write(w http.ResponseWriter) {
+	if f.Status == http.StatusServiceUnavailable {
+		respond.Unavailable(w, f.description)
+		return
+	}
+	challenge := `Bearer realm="iSHARE"`
+	if f.code != "" {
+		challenge += `, error="` + f.code + `", error_description="` + f.description + `"`
+	}
+	if len(f.scopes) > 0 {
+		challenge += `, scope="` + strings.Join(f.scopes, " ") + `"`
+	}
+	h := w.Header()
+	h["Www-Authenticate"] = []string{challenge}
+	if f.code != "" {
+		respond.Error(w, f.Status, f.code, f.description)
+		return
+	}
+	respond.ForbidCaching(h)
+	h.Set("Content-Length", "0") // also to HEAD
+	w.WriteHeader(f.Status)
+}
+
+type callerKey struct{}
 
 // WithCaller puts what the token of the request says into its context.
 func WithCaller(r *http.Request, c *accesstoken.Claims) *http.Request {
 	listen.Keep(r.Context())
-	return r.WithContext(context.WithValue(r.Context(), contextKey{}, c))
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 }
 
-// Caller finds what WithCaller put there.
+// Caller returns what WithCaller put there.
 func Caller(ctx context.Context) (*accesstoken.Claims, bool) {
-	c, ok := ctx.Value(contextKey{}).(*accesstoken.Claims)
+	c, ok := ctx.Value(callerKey{}).(*accesstoken.Claims)
 	return c, ok
 }

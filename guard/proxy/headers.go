@@ -25,29 +25,29 @@ const (
 	HeaderThumbprint = "X-Ishare-Certificate-Thumbprint"
 )
 
-// identify tells who calls. The names are in the canonical form, which saves a call to
+// setIdentityHeaders says who calls. The names are in the canonical form, which saves a call to
 // make them so.
-func identify(h http.Header, c *accesstoken.Claims) {
+func setIdentityHeaders(h http.Header, c *accesstoken.Claims) {
 	h[HeaderClientID] = []string{string(c.Client)}
 	h[HeaderPartyID] = []string{string(c.Party)}
 	h[HeaderScope] = []string{c.Scope.String()}
 	h[HeaderThumbprint] = []string{c.Thumbprint}
 }
 
-// scrub removes what a client must not be able to tell the program behind us: who it is,
-// where it comes from, and that it asks for another path or method than those we looked at. Also the
+// stripIdentityHeaders removes what a client must not be able to tell the program behind us: who it is,
+// where it comes from, and that it asks for another path or method than those we checked. Also the
 // token goes: the program needs none, and could use it to act as the client elsewhere on
 // this server.
-func scrub(h http.Header) {
+func stripIdentityHeaders(h http.Header) {
 	for name := range h {
-		if isOurs(foldName(name)) {
+		if isReservedHeader(foldName(name)) {
 			delete(h, name)
 		}
 	}
 }
 
-// isOurs judges a folded name: whether only we, or a proxy before the program, may say this.
-func isOurs(name string) bool {
+// isReservedHeader reports whether only we, or a proxy before the program, may send a field with this folded name.
+func isReservedHeader(name string) bool {
 	switch name {
 	case "authorization",
 		"http2-settings", // belongs to an upgrade to h2c, which is not let through
@@ -64,22 +64,21 @@ func isOurs(name string) bool {
 		"x-http-method", "x-http-method-override", "x-method-override":
 		return true
 	}
-	return fetchesFile(name) || slices.ContainsFunc(ourPrefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	hasPrefix := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	return isSendfileHeader(name) || slices.ContainsFunc(reservedPrefixes, hasPrefix)
 }
 
-func ourPrefixes() []string {
-	return []string{
-		"x-ishare-",
-		"x-forwarded-", "x-original-", "x-envoy-", // the path, the host, the address
-		"client-cert", "x-client-cert", "x-client-verify", "x-client-dn", "ssl-client-", "x-ssl-", "x-arr-clientcert", "x-amzn-mtls-", "wl-proxy-", "-ws", // the certificate: RFC 9440, and before it; "$WS…" is WebSphere's
-		"x-accel-", "x-sendfile-", // Rack::Sendfile takes X-Accel-Mapping and X-Sendfile-Type from requests
-		"x-auth-request-", "x-authenticated-", "x-amzn-oidc-", "x-goog-iap-", "x-goog-authenticated-user-", "x-ms-client-principal", "x-ms-token-", // the user
-	}
+var reservedPrefixes = []string{
+	"x-ishare-",
+	"x-forwarded-", "x-original-", "x-envoy-", // the path, the host, the address
+	"client-cert", "x-client-cert", "x-client-verify", "x-client-dn", "ssl-client-", "x-ssl-", "x-arr-clientcert", "x-amzn-mtls-", "wl-proxy-", "-ws", // the certificate: RFC 9440, and before it; "$WS…" is WebSphere's
+	"x-accel-", "x-sendfile-", // Rack::Sendfile takes X-Accel-Mapping and X-Sendfile-Type from requests
+	"x-auth-request-", "x-authenticated-", "x-amzn-oidc-", "x-goog-iap-", "x-goog-authenticated-user-", "x-ms-client-principal", "x-ms-token-", // the user
 }
 
-// fetchesFile finds the fields of an answer by which a program has a server before it send a file, or the answer of
+// isSendfileHeader finds the fields of an answer by which a program has a server before it send a file, or the answer of
 // another address, as the body.
-func fetchesFile(name string) bool {
+func isSendfileHeader(name string) bool {
 	switch name {
 	case "x-accel-redirect", "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-lighttpd-send-tempfile", "x-reproxy-url", "x-reproxy-file":
 		return true
