@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/internal/guardtest"
 	"github.com/waybill-token/waybill/guard/proxy"
 )
 
@@ -27,10 +28,10 @@ import (
 //
 // The four times themselves are in nanoseconds.
 func BenchmarkGuards(b *testing.B) {
-	h := newHouse(b)
-	token := h.token(b, "iSHARE")
-	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: quiet})
-	check(b, err)
+	h := guardtest.NewIssuer(b)
+	token := h.Token(b, "iSHARE")
+	auth, err := proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h})
+	guardtest.NoError(b, err)
 	empty := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	works := map[string]func(){
 		"aes-gcm-ns": opener(b, token),
@@ -81,9 +82,9 @@ func medians(works map[string]func()) map[string]float64 {
 func opener(b *testing.B, token string) func() {
 	b.Helper()
 	block, err := aes.NewCipher(make([]byte, 32))
-	check(b, err)
+	guardtest.NoError(b, err)
 	gcm, err := cipher.NewGCM(block)
-	check(b, err)
+	guardtest.NoError(b, err)
 	plaintext := make([]byte, base64.RawURLEncoding.DecodedLen(len(strings.Split(token, ".")[3])))
 	nonce := make([]byte, gcm.NonceSize())
 	sealed := gcm.Seal(nil, nonce, plaintext, nil)
@@ -102,10 +103,10 @@ func asker(b *testing.B, handler http.Handler, token string) func() {
 	client := server.Client()
 	return func() {
 		r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, server.URL+"/auth", nil)
-		check(b, err)
+		guardtest.NoError(b, err)
 		r.Header.Set("Authorization", "Bearer "+token)
 		answer, err := client.Do(r)
-		check(b, err)
+		guardtest.NoError(b, err)
 		io.Copy(io.Discard, answer.Body)
 		answer.Body.Close()
 		if answer.StatusCode != http.StatusOK {
@@ -116,10 +117,10 @@ func asker(b *testing.B, handler http.Handler, token string) func() {
 
 // BenchmarkRequire is what the middleware adds to a handler, without a network.
 func BenchmarkRequire(b *testing.B) {
-	h := newHouse(b)
+	h := guardtest.NewIssuer(b)
 	handler := guard.Require(h, "iSHARE")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	r.Header.Set("Authorization", "Bearer "+h.token(b, "iSHARE"))
+	r.Header.Set("Authorization", "Bearer "+h.Token(b, "iSHARE"))
 	b.ReportAllocs()
 	for b.Loop() {
 		w := httptest.NewRecorder()

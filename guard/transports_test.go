@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/waybill-token/waybill/guard/internal/guardtest"
 )
 
 // A transport is how requests come: a server's configuration, and whether it speaks HTTP/2.
@@ -20,8 +22,8 @@ type transport struct {
 // neither stands in for a token nor hinders one.
 func TestEveryTransport(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	token := h.token(t, "iSHARE")
+	h := guardtest.NewIssuer(t)
+	token := h.Token(t, "iSHARE")
 	for _, transport := range []transport{
 		{"HTTP/1.1", nil, false},
 		{"HTTP/1.1 over TLS", &tls.Config{MinVersion: tls.VersionTLS12}, false},
@@ -29,14 +31,14 @@ func TestEveryTransport(t *testing.T) {
 		{"HTTP/2", &tls.Config{MinVersion: tls.VersionTLS12}, true},
 		{"HTTP/2 over mutual TLS", &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert}, true},
 	} {
-		for _, way := range ways() {
-			t.Run(transport.name+"/"+way.name, func(t *testing.T) {
+		for _, way := range guardtest.Ways() {
+			t.Run(transport.name+"/"+way.Name, func(t *testing.T) {
 				t.Parallel()
-				server := transport.start(t, way.guard(t, h, []string{"iSHARE"}))
+				server := transport.start(t, way.Guard(t, h, nil, "iSHARE"))
 				if status, _ := fetch(t, server, ""); status != http.StatusUnauthorized {
 					t.Errorf("without a token: status %d", status)
 				}
-				if status, body := fetch(t, server, token); status != http.StatusOK || !strings.Contains(body, string(consumer)) {
+				if status, body := fetch(t, server, token); status != http.StatusOK || !strings.Contains(body, string(guardtest.Consumer)) {
 					t.Errorf("with one: status %d, %q", status, body)
 				}
 			})
@@ -71,14 +73,14 @@ func (c transport) start(t *testing.T, handler http.Handler) *httptest.Server {
 func fetch(t *testing.T, server *httptest.Server, token string) (status int, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/orders", nil)
-	check(t, err)
+	guardtest.NoError(t, err)
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	answer, err := server.Client().Do(r)
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer answer.Body.Close()
 	b, err := io.ReadAll(answer.Body)
-	check(t, err)
+	guardtest.NoError(t, err)
 	return answer.StatusCode, string(b)
 }

@@ -1,4 +1,4 @@
-package guard_test
+package proxy_test
 
 import (
 	"io"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/waybill-token/waybill/guard/internal/guardtest"
 	"github.com/waybill-token/waybill/guard/proxy"
 )
 
@@ -34,13 +35,13 @@ func TestRequestLine(t *testing.T) {
 		{"GET\r\n", "", 400},
 		{"GET:", "", 400},
 	} {
-		h := newHouse(t)
-		log, told := newLog()
+		h := guardtest.NewIssuer(t)
+		log, told := guardtest.NewLog()
 		asked := false
 		reverse := newProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }),
 			proxy.Config{Checker: h, Log: log, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")}})
 		r := httptest.NewRequest(http.MethodGet, "/api/x", nil)
-		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+		r.Header.Set("Authorization", "Bearer "+h.Token(t, "iSHARE"))
 		r.Method, r.URL.RawQuery = c.method, c.query
 		w := httptest.NewRecorder()
 		reverse.ServeHTTP(w, r)
@@ -59,10 +60,10 @@ func TestQueryOverHTTP2(t *testing.T) {
 	r := s.request(t, http.MethodGet, "/api/x", nil)
 	r.URL.RawQuery = "q HTTP/1.0 junk"
 	answer, err := s.proxy.Client().Do(r)
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
-	check(t, err)
+	guardtest.NoError(t, err)
 	if answer.ProtoMajor != 2 || answer.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "the query") {
 		t.Errorf("%s %s %s", answer.Proto, answer.Status, body)
 	}
@@ -78,9 +79,9 @@ func TestConnect(t *testing.T) {
 
 // To judge a path costs more than to send it.
 func TestLongPaths(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	reverse := newProxy(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
-	token := h.token(t, "iSHARE")
+	token := h.Token(t, "iSHARE")
 	for text, want := range map[string]int{
 		"/" + strings.Repeat("a", 8191):       http.StatusOK,
 		"/" + strings.Repeat("a", 8192):       http.StatusRequestURITooLong,
@@ -89,7 +90,7 @@ func TestLongPaths(t *testing.T) {
 		"/" + strings.Repeat("%2F", 8192/3+1): http.StatusRequestURITooLong,
 		"/a?" + strings.Repeat("a", 16<<10):   http.StatusOK,
 	} {
-		if got := get(reverse, text, token).Code; got != want {
+		if got := guardtest.Get(reverse, text, token).Code; got != want {
 			t.Errorf("%.10s... of %d bytes: %d", text, len(text), got)
 		}
 	}

@@ -1,4 +1,4 @@
-package guard_test
+package proxy_test
 
 import (
 	"bufio"
@@ -6,17 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/waybill-token/waybill/guard/internal/guardtest"
 	"github.com/waybill-token/waybill/guard/proxy"
 )
 
@@ -28,7 +32,7 @@ type seen struct {
 
 // A stage is an upstream and a proxy before it, both on sockets.
 type stage struct {
-	*house
+	*guardtest.Issuer
 	proxy    *httptest.Server
 	upstream *httptest.Server
 	got      chan seen
@@ -37,7 +41,7 @@ type stage struct {
 // newStage serves the proxy, over HTTP/2 if asked to.
 func newStage(t *testing.T, http2 bool, change func(*proxy.Config)) *stage {
 	t.Helper()
-	s := &stage{house: newHouse(t), got: make(chan seen, 1)}
+	s := &stage{Issuer: guardtest.NewIssuer(t), got: make(chan seen, 1)}
 	s.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		s.got <- seen{r, string(body)}
@@ -45,12 +49,12 @@ func newStage(t *testing.T, http2 bool, change func(*proxy.Config)) *stage {
 		io.WriteString(w, "answered")
 	}))
 	t.Cleanup(s.upstream.Close)
-	c := proxy.Config{Checker: s, Log: quiet, Routes: []proxy.Route{routeTo(t, "/", s.upstream.URL, "iSHARE")}}
+	c := proxy.Config{Checker: s, Routes: []proxy.Route{routeTo(t, "/", s.upstream.URL, "iSHARE")}}
 	if change != nil {
 		change(&c)
 	}
 	reverse, err := proxy.New(c)
-	check(t, err)
+	guardtest.NoError(t, err)
 	s.proxy = httptest.NewUnstartedServer(reverse)
 	s.proxy.EnableHTTP2 = http2
 	if http2 {
@@ -66,8 +70,8 @@ func newStage(t *testing.T, http2 bool, change func(*proxy.Config)) *stage {
 func (s *stage) request(t *testing.T, method, path string, body io.Reader) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.proxy.URL+path, body)
-	check(t, err)
-	r.Header.Set("Authorization", "Bearer "+s.token(t, "iSHARE"))
+	guardtest.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+s.Token(t, "iSHARE"))
 	return r
 }
 
@@ -75,7 +79,7 @@ func (s *stage) request(t *testing.T, method, path string, body io.Reader) *http
 func (s *stage) send(t *testing.T, r *http.Request) seen {
 	t.Helper()
 	answer, err := s.proxy.Client().Do(r)
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer answer.Body.Close()
 	if got := readAll(t, answer.Body); answer.StatusCode != http.StatusOK || got != "answered" {
 		t.Fatalf("%d %s", answer.StatusCode, got)
@@ -87,26 +91,26 @@ func (s *stage) send(t *testing.T, r *http.Request) seen {
 func (s *stage) raw(t *testing.T, lines ...string) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer conn.Close()
 	_, err = io.WriteString(conn, strings.Join(lines, "\r\n"))
-	check(t, err)
+	guardtest.NoError(t, err)
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer answer.Body.Close()
 	return answer.StatusCode
 }
 
 func (s *stage) bearer(t *testing.T) string {
 	t.Helper()
-	return "Authorization: Bearer " + s.token(t, "iSHARE")
+	return "Authorization: Bearer " + s.Token(t, "iSHARE")
 }
 
 func wantCaller(t *testing.T, h http.Header) {
 	t.Helper()
 	for name, want := range map[string]string{
-		proxy.HeaderClientID: string(alias), proxy.HeaderPartyID: string(consumer),
-		proxy.HeaderScope: "iSHARE", proxy.HeaderThumbprint: certificate,
+		proxy.HeaderClientID: string(guardtest.Alias), proxy.HeaderPartyID: string(guardtest.Consumer),
+		proxy.HeaderScope: "iSHARE", proxy.HeaderThumbprint: guardtest.Certificate,
 	} {
 		if got := h.Values(name); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -255,7 +259,7 @@ func TestSuspiciousRequestsAreRefused(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	var asked string
 	reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r.URL.String() }), proxy.Config{
 		Checker: h,
@@ -282,16 +286,16 @@ func TestRoutes(t *testing.T) {
 		{"/connect//token", "", "", 400},
 	} {
 		asked = ""
-		w := get(reverse, c.path, h.token(t, "iSHARE", "orders"))
+		w := guardtest.Get(reverse, c.path, h.Token(t, "iSHARE", "orders"))
 		if w.Code != c.status || asked != c.asked || c.body != "" && w.Body.String() != c.body {
 			t.Errorf("%s: %d %s, the upstream was asked for %q", c.path, w.Code, w.Body, asked)
 		}
 	}
 	asked = ""
-	if w := get(reverse, "/api/v2", h.token(t, "iSHARE")); w.Code != http.StatusForbidden || asked != "" {
+	if w := guardtest.Get(reverse, "/api/v2", h.Token(t, "iSHARE")); w.Code != http.StatusForbidden || asked != "" {
 		t.Errorf("without the scope: %d", w.Code)
 	}
-	if w := get(reverse, "/connect/token", ""); w.Body.String() != "own" {
+	if w := guardtest.Get(reverse, "/connect/token", ""); w.Body.String() != "own" {
 		t.Errorf("our own path wants a token: %d", w.Code)
 	}
 }
@@ -303,7 +307,7 @@ func TestRoutesThatCollide(t *testing.T) {
 		"with our own": func(c *proxy.Config) { c.OwnPaths = []string{"/api"} },
 		"bad path":     func(c *proxy.Config) { c.Routes = append(c.Routes, routeTo(t, "x", "http://x")) },
 	} {
-		c := proxy.Config{Checker: newHouse(t), Log: quiet, Routes: []proxy.Route{routeTo(t, "/api", "http://x")}}
+		c := proxy.Config{Checker: guardtest.NewIssuer(t), Routes: []proxy.Route{routeTo(t, "/api", "http://x")}}
 		change(&c)
 		if _, err := proxy.New(c); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -312,21 +316,21 @@ func TestRoutesThatCollide(t *testing.T) {
 }
 
 func TestNothingAtThisPath(t *testing.T) {
-	reverse := newProxy(t, nil, proxy.Config{Checker: newHouse(t), Routes: []proxy.Route{routeTo(t, "/api", "http://x")}})
-	if w := get(reverse, "/other", ""); w.Code != http.StatusNotFound || !jsontext.Value(w.Body.Bytes()).IsValid() {
+	reverse := newProxy(t, nil, proxy.Config{Checker: guardtest.NewIssuer(t), Routes: []proxy.Route{routeTo(t, "/api", "http://x")}})
+	if w := guardtest.Get(reverse, "/other", ""); w.Code != http.StatusNotFound || !jsontext.Value(w.Body.Bytes()).IsValid() {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
 func TestUpstreamDown(t *testing.T) {
 	const address = "127.0.0.1:1" // nobody listens there, and no system gives it to others
-	log, told := newLog()
+	log, told := guardtest.NewLog()
 	s := newStage(t, false, func(c *proxy.Config) {
 		c.Routes = []proxy.Route{routeTo(t, "/api", "http://"+address)}
 		c.Log = log
 	})
 	answer, err := s.proxy.Client().Do(s.request(t, http.MethodGet, "/api/secret-path?secret=1", nil))
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer answer.Body.Close()
 	body := readAll(t, answer.Body)
 	var decoded struct {
@@ -355,7 +359,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 	defer upstream.Close()
 	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	answer, err := s.proxy.Client().Do(s.request(t, http.MethodGet, "/", nil))
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer answer.Body.Close()
 	if b, err := io.ReadAll(answer.Body); err == nil {
 		t.Errorf("a whole answer: %q", b)
@@ -372,7 +376,7 @@ func TestBodyLimit(t *testing.T) {
 		"known before": strings.NewReader("0123456789x"), "found out": io.MultiReader(strings.NewReader("0123456789x"), bytes.NewReader(make([]byte, 1<<20))),
 	} {
 		answer, err := s.proxy.Client().Do(s.request(t, http.MethodPost, "/", body))
-		check(t, err)
+		guardtest.NoError(t, err)
 		answer.Body.Close()
 		if answer.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("%s: %d", name, answer.StatusCode)
@@ -394,7 +398,7 @@ func TestNoBodyLimitByDefault(t *testing.T) {
 
 // A body that breaks off is the client's fault, and no news about the upstream.
 func TestBodyThatBreaksOff(t *testing.T) {
-	log, told := newLog()
+	log, told := guardtest.NewLog()
 	s := newStage(t, false, func(c *proxy.Config) { c.Log = log })
 	status := s.raw(t, "POST / HTTP/1.1", "Host: x", s.bearer(t), "Transfer-Encoding: chunked", "", "no length", "")
 	if status != http.StatusBadRequest {
@@ -408,7 +412,7 @@ func TestBodyThatBreaksOff(t *testing.T) {
 // What an upstream says about caching stands, and silence becomes explicit. What a middleware
 // in front of us said does not get between.
 func TestCaching(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	for _, c := range []struct {
 		status     int
 		says, want []string
@@ -423,11 +427,11 @@ func TestCaching(t *testing.T) {
 			w.Header().Set("Alt-Svc", `h3=":8443"`)
 			w.WriteHeader(c.status)
 		}), proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
-		w := get(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w := guardtest.Get(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("Pragma", "no-cache")
 			reverse.ServeHTTP(w, r)
-		}), "/", h.token(t, "iSHARE"))
+		}), "/", h.Token(t, "iSHARE"))
 		if got := w.Header().Values("Cache-Control"); w.Code != c.status || !slices.Equal(got, c.want) {
 			t.Errorf("%d %q: %d %q, want %q", c.status, c.says, w.Code, got, c.want)
 		}
@@ -454,7 +458,7 @@ func TestEncodingIsLeftAlone(t *testing.T) {
 // echo is a WebSocket server as far as the proxy can tell: it switches, and gives back what
 // it gets.
 var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header.Get("Sec-Websocket-Key") == "" || r.Header.Get(proxy.HeaderPartyID) != string(consumer) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header.Get("Sec-Websocket-Key") == "" || r.Header.Get(proxy.HeaderPartyID) != string(guardtest.Consumer) {
 		http.Error(w, fmt.Sprint(r.Header), http.StatusBadRequest)
 		return
 	}
@@ -477,7 +481,7 @@ func askForWebSocket(t *testing.T, conn net.Conn, token string) {
 	t.Helper()
 	_, err := io.WriteString(conn, "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Ishare-Party-Id: evil\r\nAuthorization: Bearer "+token+"\r\n\r\n")
-	check(t, err)
+	guardtest.NoError(t, err)
 }
 
 func openWebSocket(t *testing.T, conn net.Conn, token string) *webSocket {
@@ -485,7 +489,7 @@ func openWebSocket(t *testing.T, conn net.Conn, token string) *webSocket {
 	askForWebSocket(t, conn, token)
 	w := &webSocket{conn, bufio.NewReader(conn)}
 	answer, err := http.ReadResponse(w.buffered, nil)
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Sec-Websocket-Accept") != "x" {
 		t.Fatalf("%d %v %s", answer.StatusCode, answer.Header, readAll(t, answer.Body))
@@ -496,7 +500,7 @@ func openWebSocket(t *testing.T, conn net.Conn, token string) *webSocket {
 func (w *webSocket) wantEcho(t *testing.T, text string) {
 	t.Helper()
 	_, err := io.WriteString(w, text)
-	check(t, err)
+	guardtest.NoError(t, err)
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(w.buffered, got); err != nil || string(got) != text {
 		t.Fatalf("%q, %v", got, err)
@@ -508,9 +512,9 @@ func TestWebSocket(t *testing.T) {
 	defer upstream.Close()
 	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer conn.Close()
-	w := openWebSocket(t, conn, s.token(t, "iSHARE"))
+	w := openWebSocket(t, conn, s.Token(t, "iSHARE"))
 	w.wantEcho(t, "\x81\x05hello")
 	w.wantEcho(t, "GET /admin HTTP/1.1\r\n\r\n")
 	if status := s.raw(t, "GET /socket HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "", ""); status != http.StatusUnauthorized {
@@ -537,14 +541,14 @@ func TestWebSocketThatEndsOnOneSide(t *testing.T) {
 	defer upstream.Close()
 	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
-	check(t, err)
+	guardtest.NoError(t, err)
 	defer conn.Close()
-	w := openWebSocket(t, conn, s.token(t, "iSHARE"))
+	w := openWebSocket(t, conn, s.Token(t, "iSHARE"))
 	if rest := readAll(t, w.buffered); rest != "" {
 		t.Errorf("the client gets %q", rest)
 	}
 	_, err = io.WriteString(conn, "last words")
-	check(t, err)
+	guardtest.NoError(t, err)
 	conn.Close()
 	if last := <-got; last != "last words" {
 		t.Errorf("the upstream gets %q", last)
@@ -552,7 +556,7 @@ func TestWebSocketThatEndsOnOneSide(t *testing.T) {
 }
 
 func TestFailingTransport(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	for err, status := range map[error]int{
 		errors.New("x"):                          http.StatusBadGateway,
 		timeout{}:                                http.StatusGatewayTimeout,
@@ -560,7 +564,7 @@ func TestFailingTransport(t *testing.T) {
 		&net.OpError{Op: "read", Err: timeout{}}: http.StatusGatewayTimeout,
 	} {
 		reverse := newProxy(t, nil, proxy.Config{Checker: h, Transport: failing{err}, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
-		if w := get(reverse, "/", h.token(t, "iSHARE")); w.Code != status || !jsontext.Value(w.Body.Bytes()).IsValid() {
+		if w := guardtest.Get(reverse, "/", h.Token(t, "iSHARE")); w.Code != status || !jsontext.Value(w.Body.Bytes()).IsValid() {
 			t.Errorf("%v: %d %s", err, w.Code, w.Body)
 		}
 	}
@@ -578,11 +582,11 @@ func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, 
 
 // FuzzProxyHeaders sends one header field of any name and value.
 func FuzzProxyHeaders(f *testing.F) {
-	h := newHouse(f)
+	h := guardtest.NewIssuer(f)
 	var got http.Header
 	reverse := newProxy(f, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
 		proxy.Config{Checker: h, Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}}}})
-	token := h.token(f, "iSHARE")
+	token := h.Token(f, "iSHARE")
 	for _, name := range []string{"X-Ishare-Party-Id", "x_ishare_party_id", "Connection", "X-Ishare-", "Upgrade", "Trailer", "Te"} {
 		f.Add(name, "evil")
 	}
@@ -597,7 +601,7 @@ func FuzzProxyHeaders(f *testing.F) {
 		if w.Code != http.StatusOK {
 			return
 		}
-		for name, want := range map[string]string{proxy.HeaderPartyID: string(consumer), proxy.HeaderClientID: string(alias)} {
+		for name, want := range map[string]string{proxy.HeaderPartyID: string(guardtest.Consumer), proxy.HeaderClientID: string(guardtest.Alias)} {
 			if values := got[name]; !slices.Equal(values, []string{want}) {
 				t.Errorf("%s: %q", name, values)
 			}
@@ -616,7 +620,7 @@ func FuzzProxyHeaders(f *testing.F) {
 
 // All routes that cannot be used are named at once, and a good one beside them is not.
 func TestRouteErrors(t *testing.T) {
-	_, err := proxy.New(proxy.Config{Checker: newHouse(t), Log: quiet, OwnPaths: []string{"/own"}, Routes: []proxy.Route{
+	_, err := proxy.New(proxy.Config{Checker: guardtest.NewIssuer(t), OwnPaths: []string{"/own"}, Routes: []proxy.Route{
 		routeTo(t, "/api", "http://x"), routeTo(t, "/API/", "http://x"), routeTo(t, "x", "http://x"), routeTo(t, "/own/x", "http://x"), routeTo(t, "/good", "http://x"),
 	}})
 	refused, _ := errors.AsType[proxy.RouteErrors](err)
@@ -626,5 +630,48 @@ func TestRouteErrors(t *testing.T) {
 	}
 	if !slices.Equal(indexes, []int{1, 2, 3}) {
 		t.Errorf("%v: %v", indexes, err)
+	}
+}
+
+// What goes wrong for every request that comes is logged once while it lasts.
+func TestFailuresAreSummedUp(t *testing.T) {
+	h := guardtest.NewIssuer(t)
+	token := h.Token(t, "iSHARE")
+	t.Run("an upstream is down", func(t *testing.T) {
+		guardtest.CheckSummedUp(t, "an upstream is out of reach", func(log *slog.Logger) (http.Handler, error) {
+			return proxy.New(proxy.Config{
+				Checker: h, Log: log, Transport: &ports{},
+				Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}}},
+			})
+		}, func(handler http.Handler) { guardtest.Get(handler, "/", token) })
+	})
+	t.Run("a proxy asks wrongly", func(t *testing.T) {
+		guardtest.CheckSummedUp(t, "forward-auth is asked wrongly", func(log *slog.Logger) (http.Handler, error) {
+			return proxy.NewForwardAuth(proxy.ForwardAuthConfig{Checker: h, Log: log})
+		}, func(handler http.Handler) { guardtest.Get(handler, "/auth?scop=orders", "") })
+	})
+}
+
+// ports fails as a dialer does, each time with another port of its own.
+type ports struct{ last int }
+
+func (p *ports) RoundTrip(*http.Request) (*http.Response, error) {
+	p.last++
+	at := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: p.last}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Source: at, Addr: at, Err: errors.Join(syscall.ECONNREFUSED, errors.New(strconv.Itoa(p.last)))}
+}
+
+// A guard is never made without somebody who checks, nor with routes or limits that make no sense.
+func TestConfigurationsThatGuardNothing(t *testing.T) {
+	h := guardtest.NewIssuer(t)
+	route := []proxy.Route{routeTo(t, "/", "http://127.0.0.1:1")}
+	_, noChecker := proxy.NewForwardAuth(proxy.ForwardAuthConfig{})
+	_, reverse := proxy.New(proxy.Config{Routes: route})
+	_, noRoutes := proxy.New(proxy.Config{Checker: h})
+	_, negative := proxy.New(proxy.Config{Routes: route, Checker: h, MaxBody: -1})
+	for field, err := range map[string]error{"field Checker": noChecker, "the field Checker": reverse, "field Routes": noRoutes, "MaxBody": negative} {
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package guard_test
+package proxy_test
 
 import (
 	"context"
@@ -12,17 +12,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/waybill-token/waybill/guard/internal/guardtest"
 	"github.com/waybill-token/waybill/guard/proxy"
 )
 
 // What a client says of itself, of the way that it came, or of what it asks for, other than by the
 // request line: proxies say it, and programs believe it.
 func TestHeadersOfStrangers(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	var got http.Header
 	reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
 		proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://x")}})
-	token := h.token(t, "iSHARE")
+	token := h.Token(t, "iSHARE")
 	for name, passes := range map[string]bool{
 		// Certificates.
 		"Client-Cert": false, "Client-Cert-Chain": false, "X-Client-Cert": false, "X-Client-Certificate": false, "X-Client-Verify": false, "X-Client-Dn": false,
@@ -61,7 +62,7 @@ func TestHeadersOfStrangers(t *testing.T) {
 
 // COPY and MOVE write to Destination. It passes only where no path is anybody else's.
 func TestDestination(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	admin := routeTo(t, "/admin", "http://x")
 	admin.Scope = []string{"admin"}
 	exact := routeTo(t, "/", "http://x")
@@ -79,7 +80,7 @@ func TestDestination(t *testing.T) {
 		var got http.Header
 		reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }), proxy.Config{Checker: h, Routes: c.routes})
 		r := httptest.NewRequest("COPY", "/files/a", nil)
-		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+		r.Header.Set("Authorization", "Bearer "+h.Token(t, "iSHARE"))
 		r.Header.Set("Destination", "http://example.com/admin/a")
 		r.Header.Set("Depth", "0")
 		reverse.ServeHTTP(httptest.NewRecorder(), r)
@@ -92,7 +93,7 @@ func TestDestination(t *testing.T) {
 // An upstream may have a server before us send a file as the body of its answer, but not to a preflight request,
 // whose answer has no body: a stranger sends it.
 func TestAnswersThatFetchFiles(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	fetch := []string{"X-Accel-Redirect", "X-Sendfile", "X-Sendfile2", "X-Lighttpd-Send-File", "X-LIGHTTPD-send-tempfile", "X-Reproxy-Url", "X-Reproxy-File"}
 	others := []string{"X-Accel-Buffering", "X-Accel-Expires", "Location", "Access-Control-Allow-Origin", "X-Ratelimit-Limit"}
 	route := routeTo(t, "/", "http://x")
@@ -104,7 +105,7 @@ func TestAnswersThatFetchFiles(t *testing.T) {
 	}), proxy.Config{Checker: h, Routes: []proxy.Route{route}})
 	preflight := httptest.NewRecorder()
 	reverse.ServeHTTP(preflight, preflightRequest("/"))
-	answer := get(reverse, "/", h.token(t, "iSHARE"))
+	answer := guardtest.Get(reverse, "/", h.Token(t, "iSHARE"))
 	for _, name := range slices.Concat(fetch, others) {
 		if answer.Header().Get(name) != "/internal" {
 			t.Errorf("%s does not pass", name)
@@ -117,13 +118,13 @@ func TestAnswersThatFetchFiles(t *testing.T) {
 
 // The token goes on where the route says so, as it came, and nowhere else.
 func TestPassToken(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	var got http.Header
 	route := routeTo(t, "/passes", "http://x")
 	route.PassToken, route.Preflight = true, true
 	reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }),
 		proxy.Config{Checker: h, Routes: []proxy.Route{route, routeTo(t, "/", "http://x")}})
-	value := "bEARER " + h.token(t, "iSHARE")
+	value := "bEARER " + h.Token(t, "iSHARE")
 	for path, passes := range map[string]bool{"/passes/x": true, "/other": false} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		r.Header = http.Header{"Authorization": {value}, "authorization_": {"evil"}, "Connection": {"Authorization"}, "X-Ishare-Party-Id": {"evil"}}
@@ -132,7 +133,7 @@ func TestPassToken(t *testing.T) {
 		if values := got["Authorization"]; passes != slices.Equal(values, []string{value}) || !passes && values != nil {
 			t.Errorf("%s: %q", path, values)
 		}
-		if got.Get(proxy.HeaderPartyID) != string(consumer) {
+		if got.Get(proxy.HeaderPartyID) != string(guardtest.Consumer) {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
@@ -161,7 +162,7 @@ func preflightRequest(target string) *http.Request {
 }
 
 func TestPreflight(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	var got *http.Request
 	open := routeTo(t, "/open", "http://x")
 	open.Preflight = true
@@ -224,10 +225,10 @@ func TestPreflight(t *testing.T) {
 		})
 	}
 	r := preflightRequest("/open")
-	r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+	r.Header.Set("Authorization", "Bearer "+h.Token(t, "iSHARE"))
 	w := httptest.NewRecorder()
 	reverse.ServeHTTP(w, r)
-	if w.Code != http.StatusOK || w.Body.String() != "secret data" || got.Header.Get(proxy.HeaderPartyID) != string(consumer) {
+	if w.Code != http.StatusOK || w.Body.String() != "secret data" || got.Header.Get(proxy.HeaderPartyID) != string(guardtest.Consumer) {
 		t.Errorf("with a token: %d %s", w.Code, w.Body)
 	}
 }
@@ -253,9 +254,9 @@ func TestPreflightMakesNoWebSocket(t *testing.T) {
 
 // An upstream that is down is told of by those who may use it, not by every stranger.
 func TestPreflightOfAnUpstreamThatIsDown(t *testing.T) {
-	log, told := newLog()
+	log, told := guardtest.NewLog()
 	reverse := newProxy(t, nil, proxy.Config{
-		Checker: newHouse(t), Log: log, Transport: failing{io.ErrUnexpectedEOF},
+		Checker: guardtest.NewIssuer(t), Log: log, Transport: failing{io.ErrUnexpectedEOF},
 		Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}, Preflight: true}},
 	})
 	w := httptest.NewRecorder()
@@ -277,10 +278,10 @@ func (s slowTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // Strangers hold a bounded number of connections to the upstream, for a bounded time, and write nothing to the log.
 func TestPreflightsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, told := newLog()
+		log, told := guardtest.NewLog()
 		transport := slowTransport{make(chan struct{})}
 		reverse := newProxy(t, nil, proxy.Config{
-			Checker: newHouse(t), Log: log, Transport: transport,
+			Checker: guardtest.NewIssuer(t), Log: log, Transport: transport,
 			Routes: []proxy.Route{{Path: "/", Upstream: &url.URL{Scheme: "http", Host: "x"}, Preflight: true}},
 		})
 		codes := make(chan int)
@@ -355,7 +356,7 @@ func TestHostOverHTTP2(t *testing.T) {
 		r := s.request(t, http.MethodGet, "/", nil)
 		r.Host = host
 		answer, err := s.proxy.Client().Do(r)
-		check(t, err)
+		guardtest.NoError(t, err)
 		answer.Body.Close()
 		if answer.ProtoMajor != 2 || answer.StatusCode != status {
 			t.Errorf("%q: %s %d", host, answer.Proto, answer.StatusCode)
@@ -370,7 +371,7 @@ func TestHostOverHTTP2(t *testing.T) {
 		func(r *http.Request) { r.URL.Scheme, r.URL.Host = "http", "evil" }, // :path is a whole URL
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Header.Set("Authorization", "Bearer "+s.token(t, "iSHARE"))
+		r.Header.Set("Authorization", "Bearer "+s.Token(t, "iSHARE"))
 		change(r)
 		w := httptest.NewRecorder()
 		s.proxy.Config.Handler.ServeHTTP(w, r)

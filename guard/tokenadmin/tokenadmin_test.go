@@ -1,10 +1,11 @@
-package guard_test
+package tokenadmin_test
 
 import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -18,35 +19,37 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/internal/guardtest"
 	"github.com/waybill-token/waybill/guard/tokenadmin"
 	"github.com/waybill-token/waybill/internal/logtest"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
 )
 
-// Two desks with one secret, or none.
-type desks struct {
-	*house
+// Two handlers with one secret, or none.
+type handlers struct {
+	*guardtest.Issuer
 	introspection, revocation http.Handler
 	log                       *logtest.Buffer
 }
 
-func newDesks(tb testing.TB, secret string) *desks {
+func newHandlers(tb testing.TB, secret string) *handlers {
 	tb.Helper()
-	d := &desks{house: newHouse(tb)}
-	c := tokenadmin.Config{Checker: d, Secret: secret, Revocations: d.revocations}
-	c.Log, d.log = newLog()
+	d := &handlers{Issuer: guardtest.NewIssuer(tb)}
+	c := tokenadmin.Config{Checker: d, Secret: secret, Revocations: d.Revocations}
+	c.Log, d.log = guardtest.NewLog()
 	var err error
 	d.introspection, err = tokenadmin.NewIntrospection(c)
-	check(tb, err)
+	guardtest.NoError(tb, err)
 	d.revocation, err = tokenadmin.NewRevocation(c)
-	check(tb, err)
+	guardtest.NoError(tb, err)
 	return d
 }
 
 // post sends a form, and the name and value of header fields.
 func post(h http.Handler, body string, fields ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(http.MethodPost, "/desk", strings.NewReader(body))
+	r := httptest.NewRequest(http.MethodPost, "/admin", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	for i := 0; i+1 < len(fields); i += 2 {
 		r.Header.Add(fields[i], fields[i+1])
@@ -81,15 +84,15 @@ func active(tb testing.TB, w *httptest.ResponseRecorder) bool {
 
 func TestIntrospection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesks(t, "")
-		token := d.token(t, "iSHARE", "orders")
+		d := newHandlers(t, "")
+		token := d.Token(t, "iSHARE", "orders")
 		claims, err := d.Check(t.Context(), token)
-		check(t, err)
+		guardtest.NoError(t, err)
 		now := time.Now().Unix()
 		want := map[string]any{
-			"active": true, "token_type": "Bearer", "scope": "iSHARE orders", "client_id": string(alias), "sub": string(consumer),
-			"iss": string(provider), "aud": string(provider), "iat": float64(now), "exp": float64(now + 3600), "jti": claims.ID,
-			"ishare_certificate_thumbprint": certificate,
+			"active": true, "token_type": "Bearer", "scope": "iSHARE orders", "client_id": string(guardtest.Alias), "sub": string(guardtest.Consumer),
+			"iss": string(guardtest.Provider), "aud": string(guardtest.Provider), "iat": float64(now), "exp": float64(now + 3600), "jti": claims.ID,
+			"ishare_certificate_thumbprint": guardtest.Certificate,
 		}
 		for _, body := range []string{form("token", token), form("token", token, "token_type_hint", "refresh_token", "unknown", "x"), form("token", token+"\n")} {
 			w := post(d.introspection, body)
@@ -109,9 +112,9 @@ func TestIntrospection(t *testing.T) {
 		}
 		wantInactive("x")
 		wantInactive(token[:len(token)-4] + "AAAA")
-		wantInactive(newHouse(t).token(t, "iSHARE"))
+		wantInactive(guardtest.NewIssuer(t).Token(t, "iSHARE"))
 		wantInactive(strings.Repeat("a", 20000))
-		other := d.token(t, "iSHARE")
+		other := d.Token(t, "iSHARE")
 		post(d.revocation, form("token", other))
 		wantInactive(other)
 		time.Sleep(time.Hour)
@@ -132,33 +135,33 @@ func TestRevocation(t *testing.T) {
 			return form("token", token, "token_type_hint", "refresh_token")
 		}, false},
 		{"token id", func(_ string, c *accesstoken.Claims) string { return form("token_id", c.ID) }, false},
-		{"party", func(string, *accesstoken.Claims) string { return form("party_id", string(consumer)) }, true},
-		{"party by its alias", func(string, *accesstoken.Claims) string { return form("party_id", string(alias)) }, true},
-		{"certificate", func(string, *accesstoken.Claims) string { return form("certificate", certificate) }, true},
+		{"party", func(string, *accesstoken.Claims) string { return form("party_id", string(guardtest.Consumer)) }, true},
+		{"party by its alias", func(string, *accesstoken.Claims) string { return form("party_id", string(guardtest.Alias)) }, true},
+		{"certificate", func(string, *accesstoken.Claims) string { return form("certificate", guardtest.Certificate) }, true},
 		{"certificate as openssl prints it", func(string, *accesstoken.Claims) string {
 			return form("certificate", strings.TrimSuffix(strings.Repeat("AB:", 32), ":"))
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDesks(t, "")
-			token, sibling := d.token(t, "iSHARE"), d.token(t, "iSHARE")
+			d := newHandlers(t, "")
+			token, sibling := d.Token(t, "iSHARE"), d.Token(t, "iSHARE")
 			claims, err := d.Check(t.Context(), token)
-			check(t, err)
+			guardtest.NoError(t, err)
 			guards := map[string]http.Handler{}
-			for _, way := range ways() {
-				guards[way.name] = way.guard(t, d, nil)
-				if w := get(guards[way.name], "/orders", token); w.Code != http.StatusOK {
-					t.Fatalf("%s, before: %d", way.name, w.Code)
+			for _, way := range guardtest.Ways() {
+				guards[way.Name] = way.Guard(t, d, nil)
+				if w := guardtest.Get(guards[way.Name], "/orders", token); w.Code != http.StatusOK {
+					t.Fatalf("%s, before: %d", way.Name, w.Code)
 				}
 			}
 			if w := post(d.revocation, c.form(token, claims)); w.Code != http.StatusOK || w.Body.Len() != 0 {
 				t.Fatalf("%d %s", w.Code, w.Body)
 			}
 			for name, handler := range guards {
-				if w := get(handler, "/orders", token); w.Code != http.StatusUnauthorized || !strings.Contains(w.Header().Get("WWW-Authenticate"), "revoked") {
+				if w := guardtest.Get(handler, "/orders", token); w.Code != http.StatusUnauthorized || !strings.Contains(w.Header().Get("WWW-Authenticate"), "revoked") {
 					t.Errorf("%s: %d %v", name, w.Code, w.Header())
 				}
-				if w := get(handler, "/orders", sibling); (w.Code == http.StatusUnauthorized) != c.sibling {
+				if w := guardtest.Get(handler, "/orders", sibling); (w.Code == http.StatusUnauthorized) != c.sibling {
 					t.Errorf("%s, another token: %d", name, w.Code)
 				}
 			}
@@ -183,23 +186,23 @@ func TestRevocationOfAPartyUnderAllItsNames(t *testing.T) {
 		status    int
 		revoked   []ishare.PartyID // who has used them as client_id
 	}{
-		{"nobody resolves", nil, alias, 200, []ishare.PartyID{alias}},
-		{"alias", resolve, alias, 200, []ishare.PartyID{alias, consumer}},
-		{"canonical", resolve, consumer, 200, []ishare.PartyID{alias, consumer}},
+		{"nobody resolves", nil, guardtest.Alias, 200, []ishare.PartyID{guardtest.Alias}},
+		{"alias", resolve, guardtest.Alias, 200, []ishare.PartyID{guardtest.Alias, guardtest.Consumer}},
+		{"canonical", resolve, guardtest.Consumer, 200, []ishare.PartyID{guardtest.Alias, guardtest.Consumer}},
 		{"unknown", resolve, stranger, 200, nil},
 		{"out of reach", func(context.Context, ishare.PartyID) (ishare.PartyID, error) {
 			return "", errors.New("the registry is at secret.example")
-		}, alias, 503, []ishare.PartyID{alias}},
+		}, guardtest.Alias, 503, []ishare.PartyID{guardtest.Alias}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newHouse(t)
-			log, told := newLog()
-			revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Canonical: c.canonical, Revocations: h.revocations})
-			check(t, err)
+			h := guardtest.NewIssuer(t)
+			log, told := guardtest.NewLog()
+			revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Canonical: c.canonical, Revocations: h.Revocations})
+			guardtest.NoError(t, err)
 			tokens := map[ishare.PartyID]string{}
-			for _, id := range []ishare.PartyID{alias, consumer} {
-				tokens[id], _, err = h.Issue(t.Context(), accesstoken.Claims{Party: consumer, Client: id, Scope: ishare.Scope{"iSHARE"}, Thumbprint: certificate})
-				check(t, err)
+			for _, id := range []ishare.PartyID{guardtest.Alias, guardtest.Consumer} {
+				tokens[id], _, err = h.Issue(t.Context(), accesstoken.Claims{Party: guardtest.Consumer, Client: id, Scope: ishare.Scope{"iSHARE"}, Thumbprint: guardtest.Certificate})
+				guardtest.NoError(t, err)
 			}
 			w := post(revocation, form("party_id", string(c.party)))
 			if w.Code != c.status || strings.Contains(w.Body.String(), "secret") {
@@ -219,28 +222,28 @@ func TestRevocationOfAPartyUnderAllItsNames(t *testing.T) {
 
 // resolve knows the consumer only.
 func resolve(_ context.Context, id ishare.PartyID) (ishare.PartyID, error) {
-	if id == alias {
-		return consumer, nil
+	if id == guardtest.Alias {
+		return guardtest.Consumer, nil
 	}
 	return id, nil
 }
 
 // RFC 7009 section 2.2: what is no token is no error.
 func TestRevocationOfNothing(t *testing.T) {
-	d := newDesks(t, "")
-	for _, token := range []string{"x", newHouse(t).token(t, "iSHARE"), strings.Repeat("a", 20000)} {
+	d := newHandlers(t, "")
+	for _, token := range []string{"x", guardtest.NewIssuer(t).Token(t, "iSHARE"), strings.Repeat("a", 20000)} {
 		if w := post(d.revocation, form("token", token)); w.Code != http.StatusOK || w.Body.Len() != 0 {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	}
-	if d.revocations.Len() != 0 {
-		t.Errorf("%d revocations are held", d.revocations.Len())
+	if d.Revocations.Len() != 0 {
+		t.Errorf("%d revocations are held", d.Revocations.Len())
 	}
 }
 
-func TestDesksRefuse(t *testing.T) {
-	d := newDesks(t, "")
-	token := d.token(t, "iSHARE")
+func TestRefusals(t *testing.T) {
+	d := newHandlers(t, "")
+	token := d.Token(t, "iSHARE")
 	for _, c := range []struct {
 		name   string
 		desk   http.Handler
@@ -267,11 +270,11 @@ func TestDesksRefuse(t *testing.T) {
 		}
 	}
 	for _, h := range []http.Handler{d.introspection, d.revocation} {
-		if w := get(h, "/desk?"+form("token", token), ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != http.MethodPost {
+		if w := guardtest.Get(h, "/admin?"+form("token", token), ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != http.MethodPost {
 			t.Errorf("GET: %d %v", w.Code, w.Header())
 		}
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/desk", strings.NewReader(form("token", token))))
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/admin", strings.NewReader(form("token", token))))
 		if w.Code != http.StatusBadRequest {
 			t.Errorf("without a media type: %d", w.Code)
 		}
@@ -281,9 +284,9 @@ func TestDesksRefuse(t *testing.T) {
 	}
 }
 
-func TestDesksWithASecret(t *testing.T) {
-	d := newDesks(t, "a secret of the house")
-	token := d.token(t, "iSHARE")
+func TestWithASecret(t *testing.T) {
+	d := newHandlers(t, "a secret of the house")
+	token := d.Token(t, "iSHARE")
 	for _, fields := range [][]string{
 		nil,
 		{"Authorization", "Bearer "},
@@ -321,15 +324,15 @@ func basic(name, secret string) string {
 }
 
 // Those who may ask say so in each of the ways of RFC 6749 section 2.3.1, or with Bearer.
-func TestDesksWithCallers(t *testing.T) {
-	h := newHouse(t)
-	log, told := newLog()
-	c := tokenadmin.Config{Checker: h, Revocations: h.revocations, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
+func TestWithCallers(t *testing.T) {
+	h := guardtest.NewIssuer(t)
+	log, told := guardtest.NewLog()
+	c := tokenadmin.Config{Checker: h, Revocations: h.Revocations, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
 	introspection, err := tokenadmin.NewIntrospection(c)
-	check(t, err)
+	guardtest.NoError(t, err)
 	revocation, err := tokenadmin.NewRevocation(c)
-	check(t, err)
-	token := h.token(t, "iSHARE")
+	guardtest.NoError(t, err)
+	token := h.Token(t, "iSHARE")
 	encoded := url.QueryEscape(kongSecret)
 	for _, c := range []struct {
 		name          string
@@ -405,13 +408,13 @@ func TestDesksWithCallers(t *testing.T) {
 }
 
 // A map that names nobody lets nobody in, whoever reaches the desk.
-func TestDesksWithoutCallers(t *testing.T) {
-	h := newHouse(t)
-	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: h, Log: quiet, Callers: map[string]string{}})
-	check(t, err)
+func TestWithoutCallers(t *testing.T) {
+	h := guardtest.NewIssuer(t)
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: h, Callers: map[string]string{}})
+	guardtest.NoError(t, err)
 	for _, fields := range [][]string{nil, {"Authorization", "Bearer "}, {"Authorization", basic("", "")}} {
 		for _, more := range [][]string{nil, {"client_id", "", "client_secret", ""}} {
-			if w := post(introspection, form(append([]string{"token", h.token(t, "iSHARE")}, more...)...), fields...); w.Code != http.StatusUnauthorized {
+			if w := post(introspection, form(append([]string{"token", h.Token(t, "iSHARE")}, more...)...), fields...); w.Code != http.StatusUnauthorized {
 				t.Errorf("%q %q: %d %s", fields, more, w.Code, w.Body)
 			}
 		}
@@ -428,7 +431,7 @@ func TestBadCallers(t *testing.T) {
 		"one secret":        {Callers: map[string]string{"a": apisixSecret, "b": apisixSecret}},
 		"that of the house": {Secret: houseSecret, Callers: map[string]string{"a": houseSecret}},
 	} {
-		c.Checker, c.Log = newHouse(t), quiet
+		c.Checker = guardtest.NewIssuer(t)
 		if _, err := tokenadmin.NewIntrospection(c); err == nil || strings.Contains(err.Error(), apisixSecret) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -437,9 +440,9 @@ func TestBadCallers(t *testing.T) {
 
 // FuzzCredentials finds nobody in without a secret.
 func FuzzCredentials(f *testing.F) {
-	h := newHouse(f)
-	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: h, Log: quiet, Callers: map[string]string{"kong": kongSecret}})
-	check(f, err)
+	h := guardtest.NewIssuer(f)
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: h, Callers: map[string]string{"kong": kongSecret}})
+	guardtest.NoError(f, err)
 	for _, seed := range []string{"Bearer " + kongSecret, basic("kong", kongSecret), basic("%6bong", url.QueryEscape(kongSecret)), "Basic ===", "Basic", "Bearer", "", "Basic Og=="} {
 		f.Add(seed, "client_secret=")
 	}
@@ -462,8 +465,8 @@ func FuzzCredentials(f *testing.F) {
 
 // A page in the browser of somebody on the server's machine can post forms to it.
 func TestBrowsersAreNotAnswered(t *testing.T) {
-	d := newDesks(t, "")
-	token := d.token(t, "iSHARE")
+	d := newHandlers(t, "")
+	token := d.Token(t, "iSHARE")
 	for _, fields := range [][]string{{"Origin", "https://evil.example"}, {"Origin", "null"}, {"Origin", "http://example.com"}, {"Sec-Fetch-Site", "same-origin"}, {"Sec-Fetch-Site", "cross-site"}} {
 		for _, h := range []http.Handler{d.introspection, d.revocation} {
 			if w := post(h, form("token", token), fields...); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "active") {
@@ -477,19 +480,19 @@ func TestBrowsersAreNotAnswered(t *testing.T) {
 }
 
 // fullStore has no room.
-type fullStore struct{ silent }
+type fullStore struct{ guardtest.Unreachable }
 
 // When nobody knows, the answer is neither yes nor no.
-func TestDesksThatCannotKnow(t *testing.T) {
-	log, told := newLog()
-	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: undecided{}, Log: log})
-	check(t, err)
-	unknowing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: undecided{}, Log: log, Revocations: fullStore{}})
-	check(t, err)
-	h := newHouse(t)
+func TestWhatCannotBeDone(t *testing.T) {
+	log, told := guardtest.NewLog()
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: guardtest.Undecided{}, Log: log})
+	guardtest.NoError(t, err)
+	unknowing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: guardtest.Undecided{}, Log: log, Revocations: fullStore{}})
+	guardtest.NoError(t, err)
+	h := guardtest.NewIssuer(t)
 	failing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Revocations: fullStore{}})
-	check(t, err)
-	token := h.token(t, "iSHARE")
+	guardtest.NoError(t, err)
+	token := h.Token(t, "iSHARE")
 	for _, c := range []struct {
 		name  string
 		w     *httptest.ResponseRecorder
@@ -499,7 +502,7 @@ func TestDesksThatCannotKnow(t *testing.T) {
 		{"revocation of a token", post(unknowing, form("token", token)), "the token cannot be checked"},
 		{"revocation of a party", post(unknowing, form("party_id", "urn:a")), "the revocation cannot be kept"},
 		{"revocation not kept", post(failing, form("token", token)), "the revocation cannot be kept"},
-		{"certificate not kept", post(failing, form("certificate", certificate)), "the revocation cannot be kept"},
+		{"certificate not kept", post(failing, form("certificate", guardtest.Certificate)), "the revocation cannot be kept"},
 		{"revocation without end", post(failing, form("token_id", "A")), "the revocation cannot be kept"},
 	} {
 		if c.w.Code != http.StatusServiceUnavailable || c.w.Header().Get("Retry-After") == "" || strings.Contains(c.w.Body.String(), "secret") || strings.Contains(c.w.Body.String(), "active") {
@@ -514,16 +517,16 @@ func TestDesksThatCannotKnow(t *testing.T) {
 	}
 }
 
-func FuzzDesks(f *testing.F) {
-	d := newDesks(f, "")
-	token := d.token(f, "iSHARE")
-	for _, seed := range []string{form("token", token), "token=x&token=y", "party_id=urn:a", "certificate=" + certificate, "token_id=A", "%zz", "&&=&", "token=&party_id=urn:a"} {
+func FuzzForms(f *testing.F) {
+	d := newHandlers(f, "")
+	token := d.Token(f, "iSHARE")
+	for _, seed := range []string{form("token", token), "token=x&token=y", "party_id=urn:a", "certificate=" + guardtest.Certificate, "token_id=A", "%zz", "&&=&", "token=&party_id=urn:a"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		store := &remembering{}
-		revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: d, Log: quiet, Revocations: store})
-		check(t, err)
+		revocation, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: d, Revocations: store})
+		guardtest.NoError(t, err)
 		w := post(revocation, body)
 		if w.Code >= 500 || len(store.got) > 1 || len(store.got) == 1 && w.Code != http.StatusOK {
 			t.Errorf("%d %s, %d revocations", w.Code, w.Body, len(store.got))
@@ -540,7 +543,7 @@ func FuzzDesks(f *testing.F) {
 
 // remembering is a store that refuses what a store must refuse.
 type remembering struct {
-	silent
+	guardtest.Unreachable
 	got []accesstoken.TokenRevocation
 }
 
@@ -557,4 +560,40 @@ func (s *remembering) Revoke(ctx context.Context, r accesstoken.TokenRevocation)
 	}
 	s.got = append(s.got, r)
 	return nil
+}
+
+// What goes wrong for every request that comes is logged once while it lasts.
+func TestFailuresAreSummedUp(t *testing.T) {
+	guardtest.CheckSummedUp(t, "a request about access tokens failed", func(log *slog.Logger) (http.Handler, error) {
+		return tokenadmin.NewIntrospection(tokenadmin.Config{Checker: guardtest.Undecided{}, Log: log})
+	}, func(h http.Handler) { post(h, "token=x") })
+}
+
+// Who cannot tell is unavailable, and without a log there is silence.
+func TestCheckersThatCannotTell(t *testing.T) {
+	for _, checker := range []guard.Checker{guardtest.Undecided{}, guardtest.Voiceless{}} {
+		c := tokenadmin.Config{Checker: checker, Revocations: guardtest.NewIssuer(t).Revocations}
+		introspection, err := tokenadmin.NewIntrospection(c)
+		guardtest.NoError(t, err)
+		revocation, err := tokenadmin.NewRevocation(c)
+		guardtest.NoError(t, err)
+		for _, h := range []http.Handler{introspection, revocation} {
+			if w := post(h, form("token", "x")); w.Code != http.StatusServiceUnavailable {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// A handler is never made without what it needs.
+func TestIncompleteConfigurations(t *testing.T) {
+	issuer := guardtest.NewIssuer(t)
+	_, introspection := tokenadmin.NewIntrospection(tokenadmin.Config{})
+	_, revocation := tokenadmin.NewRevocation(tokenadmin.Config{Revocations: issuer.Revocations})
+	_, nowhere := tokenadmin.NewRevocation(tokenadmin.Config{Checker: issuer})
+	for field, err := range map[string]error{"field Checker": introspection, "the field Checker": revocation, "field Revocations": nowhere} {
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
 }

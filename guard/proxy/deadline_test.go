@@ -1,4 +1,4 @@
-package guard_test
+package proxy_test
 
 import (
 	"bufio"
@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/waybill-token/waybill/guard/internal/guardtest"
 	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/logtest"
 )
@@ -22,7 +23,7 @@ import (
 // A hall is an upstream and a proxy before it on a network in memory. The proxy's server has the
 // deadlines of one that means to answer short requests.
 type hall struct {
-	*house
+	*guardtest.Issuer
 	front  *pipeNet
 	client *http.Client
 	log    *logtest.Buffer // the proxy's and its server's
@@ -35,13 +36,13 @@ func newHall(t *testing.T, http2 bool, upstream http.HandlerFunc) *hall {
 
 func newHallTo(t *testing.T, http2 bool, transport http.RoundTripper) *hall {
 	t.Helper()
-	h := &hall{house: newHouse(t)}
+	h := &hall{Issuer: guardtest.NewIssuer(t)}
 	var log *slog.Logger
-	log, h.log = newLog()
+	log, h.log = guardtest.NewLog()
 	reverse, err := proxy.New(proxy.Config{
 		Checker: h, Log: log, Transport: transport, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")},
 	})
-	check(t, err)
+	guardtest.NoError(t, err)
 	server := &http.Server{Handler: reverse, ReadTimeout: 15 * time.Second, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)
 	server.Protocols = protocols(http2)
@@ -62,10 +63,10 @@ func protocols(http2 bool) *http.Protocols {
 func (h *hall) do(t *testing.T, method string, body io.Reader) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://proxy/", body)
-	check(t, err)
-	r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+	guardtest.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+h.Token(t, "iSHARE"))
 	answer, err := h.client.Do(r)
-	check(t, err)
+	guardtest.NoError(t, err)
 	if answer.StatusCode != http.StatusOK {
 		t.Fatalf("%d %s", answer.StatusCode, readAll(t, answer.Body))
 	}
@@ -137,9 +138,9 @@ func TestLongWebSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(t, false, echo)
 		conn, err := h.front.dial(t.Context(), "", "")
-		check(t, err)
+		guardtest.NoError(t, err)
 		defer conn.Close()
-		w := openWebSocket(t, conn, h.token(t, "iSHARE"))
+		w := openWebSocket(t, conn, h.Token(t, "iSHARE"))
 		for range 5 {
 			time.Sleep(10 * time.Minute)
 			w.wantEcho(t, "\x81\x05hello")
@@ -244,9 +245,9 @@ func TestWebSocketClientThatTakesNothing(t *testing.T) {
 				held := make(flood, 1)
 				h := newHall(t, false, held.ServeHTTP)
 				conn, err := h.front.dial(t.Context(), "", "")
-				check(t, err)
+				guardtest.NoError(t, err)
 				defer conn.Close()
-				begin(t, conn, h.token(t, "iSHARE"))
+				begin(t, conn, h.Token(t, "iSHARE"))
 				select {
 				case got := <-held:
 					if got != time.Minute {
@@ -295,7 +296,7 @@ func TestSlowUpstream(t *testing.T) {
 		status int
 	}{{59 * time.Second, 200}, {61 * time.Second, 504}} {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHouse(t)
+			h := guardtest.NewIssuer(t)
 			behind := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				select {
 				case <-time.After(c.takes):
@@ -306,7 +307,7 @@ func TestSlowUpstream(t *testing.T) {
 			transport := transportTo(t, behind)
 			transport.ResponseHeaderTimeout = proxy.DefaultAnswerTimeout
 			reverse := newProxy(t, nil, proxy.Config{Checker: h, Transport: transport, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")}})
-			if w := get(reverse, "/", h.token(t, "iSHARE")); w.Code != c.status {
+			if w := guardtest.Get(reverse, "/", h.Token(t, "iSHARE")); w.Code != c.status {
 				t.Errorf("%v: %d %s", c.takes, w.Code, w.Body)
 			}
 		})
@@ -318,18 +319,18 @@ func TestDeadlinesHoldForTheNextRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(t, false, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "answered") })
 		conn, err := h.front.dial(t.Context(), "", "")
-		check(t, err)
+		guardtest.NoError(t, err)
 		defer conn.Close()
-		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+h.token(t, "iSHARE")+"\r\n\r\n")
-		check(t, err)
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+h.Token(t, "iSHARE")+"\r\n\r\n")
+		guardtest.NoError(t, err)
 		reader := bufio.NewReader(conn)
 		answer, err := http.ReadResponse(reader, nil)
-		check(t, err)
+		guardtest.NoError(t, err)
 		readAll(t, answer.Body)
 		answer.Body.Close()
 		start := time.Now()
 		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n") // and no end
-		check(t, err)
+		guardtest.NoError(t, err)
 		io.Copy(io.Discard, reader)
 		if held := time.Since(start); held > 15*time.Second {
 			t.Errorf("the connection was held for %v", held)
@@ -358,11 +359,11 @@ func TestClientThatSendsNoMore(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHallTo(t, false, c.transport(t))
 				conn, err := h.front.dial(t.Context(), "", "")
-				check(t, err)
+				guardtest.NoError(t, err)
 				defer conn.Close()
 				start := time.Now()
-				_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nAuthorization: Bearer "+h.token(t, "iSHARE")+"\r\n\r\nbeginning")
-				check(t, err)
+				_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nAuthorization: Bearer "+h.Token(t, "iSHARE")+"\r\n\r\nbeginning")
+				guardtest.NoError(t, err)
 				got, _ := io.ReadAll(conn)
 				if !strings.HasPrefix(string(got), "HTTP/1.1 "+c.status) {
 					t.Errorf("%q", got)
@@ -378,7 +379,7 @@ func TestClientThatSendsNoMore(t *testing.T) {
 // Over HTTP/1.1 there is a deadline also before and between the reads of the upstream: the server
 // itself reads what is left of a body before it answers.
 func TestDeadlineBetweenReads(t *testing.T) {
-	h := newHouse(t)
+	h := guardtest.NewIssuer(t)
 	for major, want := range map[int]bool{1: true, 2: false} {
 		w := &timed{ResponseRecorder: httptest.NewRecorder()}
 		reverse := newProxy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -394,7 +395,7 @@ func TestDeadlineBetweenReads(t *testing.T) {
 		}), proxy.Config{Checker: h, Routes: []proxy.Route{routeTo(t, "/", "http://upstream")}})
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body"))
 		r.ProtoMajor = major
-		r.Header.Set("Authorization", "Bearer "+h.token(t, "iSHARE"))
+		r.Header.Set("Authorization", "Bearer "+h.Token(t, "iSHARE"))
 		reverse.ServeHTTP(w, r)
 		if w.Code != http.StatusOK {
 			t.Errorf("HTTP/%d: %d", major, w.Code)
