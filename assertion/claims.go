@@ -2,6 +2,9 @@ package assertion
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"math"
 	"slices"
 	"strconv"
@@ -21,28 +24,29 @@ const maxJTI = 255
 // maxSeconds is a time in the year 5138. A larger number is in milliseconds.
 const maxSeconds = 1e11
 
-// A claimSet holds the registered claims of a payload as they were written.
-// Anything else in the payload is ignored.
-type claimSet struct {
-	Iss jsontext.Value `json:"iss"`
-	Sub jsontext.Value `json:"sub"`
-	Aud jsontext.Value `json:"aud"`
-	JTI jsontext.Value `json:"jti"`
-	Iat jsontext.Value `json:"iat"`
-	Exp jsontext.Value `json:"exp"`
-	Nbf jsontext.Value `json:"nbf"`
+// A claim is a value of the payload, parsed.
+type claim struct {
+	raw     jsontext.Value // nil when the payload lacks it
+	text    string         // of a string
+	seconds float64        // of a number
+	// isText and isNumber say which of the two there is.
+	isText, isNumber bool
 }
 
-// decodeClaims: rule jwt.payload.
-func decodeClaims(token *jws.Token) (*claimSet, error) {
-	var c claimSet
-	if err := jws.UnmarshalObject(token.Payload(), &c); err != nil {
-		return nil, rule.JWTPayload.Because("the payload %v", err).From(err)
+func parseClaim(raw jsontext.Value) claim {
+	c := claim{raw: raw}
+	switch raw.Kind() {
+	case '"':
+		c.text, c.isText = text(raw)
+	case '0':
+		var err error
+		c.seconds, err = strconv.ParseFloat(string(raw), 64)
+		c.isNumber = err == nil
 	}
-	return &c, nil
+	return c
 }
 
-// text returns a claim that is a string.
+// text returns a value that is a string.
 func text(v jsontext.Value) (string, bool) {
 	if v.Kind() != '"' {
 		return "", false
@@ -51,30 +55,13 @@ func text(v jsontext.Value) (string, bool) {
 	return string(b), err == nil
 }
 
-// seconds returns a claim that is a number.
-func seconds(v jsontext.Value) (float64, bool) {
-	if v.Kind() != '0' {
-		return 0, false
-	}
-	f, err := strconv.ParseFloat(string(v), 64)
-	return f, err == nil
-}
-
-// instant is exact to the millisecond. f is below [maxSeconds].
+// instant is the time of a claim, exact to the millisecond. f is below [maxSeconds].
 func instant(f float64) time.Time { return time.UnixMilli(int64(math.Round(f * 1000))) }
 
-// stated is what an assertion says when it keeps the rules claim.iss to
-// claim.nbf. It is not proven yet.
-type stated struct {
-	issuer            ishare.PartyID
-	jti               string
-	issuedAt, expires time.Time
-	payload           []byte // whole, decoded
-}
-
-// hearing is what the claims' rules look at.
-type hearing struct {
-	*claimSet
+// claimsInput is what the rules about claims judge: the registered claims of a payload, and what they are held
+// against. Anything else in the payload is ignored.
+type claimsInput struct {
+	iss, sub, aud, jti, iat, exp, nbf claim
 
 	clientID ishare.PartyID
 	audience []ishare.PartyID
@@ -82,7 +69,47 @@ type hearing struct {
 	leeway   time.Duration
 }
 
-var claimTests = []rule.Check[hearing]{
+// decodeClaims: rule jwt.payload.
+func (w *walk) decodeClaims(context.Context) error {
+	if w.token == nil {
+		return errSkipped
+	}
+	var c struct {
+		Iss jsontext.Value `json:"iss"`
+		Sub jsontext.Value `json:"sub"`
+		Aud jsontext.Value `json:"aud"`
+		JTI jsontext.Value `json:"jti"`
+		Iat jsontext.Value `json:"iat"`
+		Exp jsontext.Value `json:"exp"`
+		Nbf jsontext.Value `json:"nbf"`
+	}
+	if err := jws.UnmarshalObject(w.token.Payload(), &c); err != nil {
+		return rule.JWTPayload.Because("the payload %v", err).From(err)
+	}
+	w.payload = &claimsInput{
+		iss: parseClaim(c.Iss), sub: parseClaim(c.Sub), aud: parseClaim(c.Aud), jti: parseClaim(c.JTI),
+		iat: parseClaim(c.Iat), exp: parseClaim(c.Exp), nbf: parseClaim(c.Nbf),
+	}
+	iss := w.payload.iss.text
+	w.info.Issuer = iss[:min(len(iss), 255)]
+	if w.payload.jti.isText {
+		sum := sha256.Sum256([]byte(iss + "\x00" + w.payload.jti.text))
+		w.info.JTIHash = hex.EncodeToString(sum[:8])
+	}
+	if w.trace != nil {
+		w.clientID, _ = ishare.ParsePartyID(iss)
+	}
+	return nil
+}
+
+// validClaims is what an assertion says when it keeps the rules claim.iss to
+// claim.nbf. It is not proven yet.
+type validClaims struct {
+	jti               string
+	issuedAt, expires time.Time
+}
+
+var claimChecks = []rule.Check[claimsInput]{
 	{Rule: rule.ClaimIss, Apply: issIsClient},
 	{Rule: rule.ClaimSub, Apply: subIsIss},
 	{Rule: rule.ClaimAud, Apply: audIsThisServer},
@@ -93,59 +120,60 @@ var claimTests = []rule.Check[hearing]{
 	{Rule: rule.ClaimNbf, Apply: nbfHasCome},
 }
 
-func (v *Verifier) judgeClaims(c *claimSet, clientID ishare.PartyID, at time.Time, trail *rule.Trace) (*stated, error) {
-	h := hearing{claimSet: c, clientID: clientID, audience: v.config.Audience, at: at, leeway: v.config.Leeway}
-	if err := rule.Evaluate(trail, h, claimTests); err != nil {
-		return nil, err
+func (w *walk) checkClaims(context.Context) error {
+	if w.payload == nil {
+		return errSkipped
 	}
-	jti, _ := text(c.JTI)
-	iat, _ := seconds(c.Iat)
-	exp, _ := seconds(c.Exp)
-	return &stated{issuer: clientID, jti: jti, issuedAt: instant(iat), expires: instant(exp)}, nil
+	in := *w.payload
+	in.clientID, in.audience, in.at, in.leeway = w.clientID, w.v.config.Audience, w.at, w.v.leeway
+	if err := rule.Evaluate(w.trace, in, claimChecks); err != nil {
+		return err
+	}
+	w.claims = &validClaims{jti: in.jti.text, issuedAt: instant(in.iat.seconds), expires: instant(in.exp.seconds)}
+	return nil
 }
 
-func issIsClient(h hearing) *rule.Rejection {
-	iss, rejection := textOf(rule.ClaimIss, "iss", h.Iss)
+func issIsClient(in claimsInput) *rule.Rejection {
+	iss, rejection := textOf(rule.ClaimIss, "iss", in.iss)
 	switch {
 	case rejection != nil:
 		return rejection
-	case h.clientID == "": // nobody but an explanation comes without one: it takes iss for it
+	case in.clientID == "": // nobody but an explanation comes without one: it takes iss for it
 		return rule.ClaimIss.Because("iss is %s, which is not a party identifier", rule.Quote(iss))
-	case iss != string(h.clientID):
-		return rule.ClaimIss.Because("iss is %s, and client_id is %s", rule.Quote(iss), rule.Quote(string(h.clientID)))
+	case iss != string(in.clientID):
+		return rule.ClaimIss.Because("iss is %s, and client_id is %s", rule.Quote(iss), rule.Quote(string(in.clientID)))
 	}
 	return nil
 }
 
-func subIsIss(h hearing) *rule.Rejection {
-	iss, _ := text(h.Iss)
-	sub, rejection := textOf(rule.ClaimSub, "sub", h.Sub)
-	if rejection == nil && sub != iss {
-		return rule.ClaimSub.Because("sub is %s, and iss is %s", rule.Quote(sub), rule.Quote(iss))
+func subIsIss(in claimsInput) *rule.Rejection {
+	sub, rejection := textOf(rule.ClaimSub, "sub", in.sub)
+	if rejection == nil && sub != in.iss.text {
+		return rule.ClaimSub.Because("sub is %s, and iss is %s", rule.Quote(sub), rule.Quote(in.iss.text))
 	}
 	return rejection
 }
 
-func audIsThisServer(h hearing) *rule.Rejection {
-	mend := "Set aud to " + string(h.audience[0]) + ", the party identifier of this server, as one string."
-	if h.Aud.Kind() == '[' {
+func audIsThisServer(in claimsInput) *rule.Rejection {
+	hint := "Set aud to " + string(in.audience[0]) + ", the party identifier of this server, as one string."
+	if in.aud.raw.Kind() == '[' {
 		return rule.ClaimAud.Because("aud is an array, %s; it must be one string, because an assertion for several servers lets each pass as the client at the others",
-			quoteArray(h.Aud)).WithHint("%s", mend+" Some libraries make an array even of one value: give them the text.")
+			quoteArray(in.aud.raw)).WithHint("%s", hint+" Some libraries make an array even of one value: give them the text.")
 	}
-	aud, rejection := textOf(rule.ClaimAud, "aud", h.Aud)
+	aud, rejection := textOf(rule.ClaimAud, "aud", in.aud)
 	switch {
 	case rejection != nil:
-		return rejection.WithHint("%s", mend)
-	case slices.Contains(h.audience, ishare.PartyID(aud)):
+		return rejection.WithHint("%s", hint)
+	case slices.Contains(in.audience, ishare.PartyID(aud)):
 		return nil
 	case strings.Contains(aud, "://"):
-		mend += " iSHARE names a server by its party identifier, and never by a URL."
+		hint += " iSHARE names a server by its party identifier, and never by a URL."
 	}
-	return rule.ClaimAud.Because("aud is %s; this server is %s", rule.Quote(aud), h.audience[0]).WithHint("%s", mend)
+	return rule.ClaimAud.Because("aud is %s; this server is %s", rule.Quote(aud), in.audience[0]).WithHint("%s", hint)
 }
 
-func jtiIsPresent(h hearing) *rule.Rejection {
-	jti, rejection := textOf(rule.ClaimJTI, "jti", h.JTI)
+func jtiIsPresent(in claimsInput) *rule.Rejection {
+	jti, rejection := textOf(rule.ClaimJTI, "jti", in.jti)
 	if rejection == nil && len(jti) > maxJTI {
 		return rule.ClaimJTI.Because("jti has %d bytes, more than %d", len(jti), maxJTI).
 			WithHint("Set jti to a short random value, such as a UUID: it has 36 bytes.")
@@ -154,17 +182,16 @@ func jtiIsPresent(h hearing) *rule.Rejection {
 }
 
 // textOf refuses a claim that is missing, empty or not a string.
-func textOf(reason *rule.Rule, name string, v jsontext.Value) (string, *rule.Rejection) {
-	s, ok := text(v)
+func textOf(reason *rule.Rule, name string, c claim) (string, *rule.Rejection) {
 	switch {
-	case v == nil:
+	case c.raw == nil:
 		return "", reason.Because("%s is missing", name)
-	case !ok:
-		return "", reason.Because("%s is %s, not a string", name, quoteJSON(v))
-	case s == "":
+	case !c.isText:
+		return "", reason.Because("%s is %s, not a string", name, quoteJSON(c.raw))
+	case c.text == "":
 		return "", reason.Because("%s is empty", name)
 	}
-	return s, nil
+	return c.text, nil
 }
 
 // quoteJSON shows a value of any kind, in few bytes.
@@ -209,32 +236,31 @@ func quoteArray(v jsontext.Value) string {
 	return "[" + strings.Join(shown, ", ") + "]"
 }
 
-// numberOf refuses a time that is no number, or that is in milliseconds.
-func numberOf(reason *rule.Rule, name string, v jsontext.Value) (time.Time, *rule.Rejection) {
-	f, ok := seconds(v)
+// timeOf refuses a time that is no number, or that is in milliseconds.
+func timeOf(reason *rule.Rule, name string, c claim) (time.Time, *rule.Rejection) {
 	switch {
-	case v == nil:
+	case c.raw == nil:
 		return time.Time{}, reason.Because("%s is missing", name).
 			WithHint("Set %s to a time in seconds since 1970, as a JSON number.", name)
-	case !ok:
-		return time.Time{}, reason.Because("%s is %s, not a number of seconds", name, quoteJSON(v)).
+	case !c.isNumber:
+		return time.Time{}, reason.Because("%s is %s, not a number of seconds", name, quoteJSON(c.raw)).
 			WithHint("Set %s to a time in seconds since 1970, as a JSON number: without quotes.", name)
-	case f < 0:
-		return time.Time{}, reason.Because("%s is negative: %.15g", name, f)
-	case f >= maxSeconds:
-		return time.Time{}, reason.Because("%s is in milliseconds (%.15g); it must be in seconds", name, f).
+	case c.seconds < 0:
+		return time.Time{}, reason.Because("%s is negative: %.15g", name, c.seconds)
+	case c.seconds >= maxSeconds:
+		return time.Time{}, reason.Because("%s is in milliseconds (%.15g); it must be in seconds", name, c.seconds).
 			WithHint("Divide by 1000 and drop the fraction, in iat, exp and nbf alike.")
 	}
-	return instant(f), nil
+	return instant(c.seconds), nil
 }
 
-// ahead refuses a time that has not come.
-func (h *hearing) ahead(reason *rule.Rule, name string, then time.Time) *rule.Rejection {
-	early := then.Sub(h.at)
-	if early <= h.leeway {
+// notAhead refuses a time that has not come.
+func (in claimsInput) notAhead(reason *rule.Rule, name string, then time.Time) *rule.Rejection {
+	early := then.Sub(in.at)
+	if early <= in.leeway {
 		return nil
 	}
-	rejection := reason.Because("%s is %s in the future: it says %s, and here it is %s", name, span(early), stamp(then), stamp(h.at))
+	rejection := reason.Because("%s is %s in the future: it says %s, and here it is %s", name, span(early), stamp(then), stamp(in.at))
 	if zone := early.Round(time.Hour); zone > 0 && zone <= 14*time.Hour && (early-zone).Abs() < time.Minute {
 		return rejection.WithHint("Take the time in UTC: local time seems to have been taken for it. Unless the clock is wrong by %d hours.", zone/time.Hour)
 	}
@@ -251,29 +277,27 @@ func span(d time.Duration) time.Duration {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func iatHasCome(h hearing) *rule.Rejection {
-	iat, rejection := numberOf(rule.ClaimIat, "iat", h.Iat)
+func iatHasCome(in claimsInput) *rule.Rejection {
+	iat, rejection := timeOf(rule.ClaimIat, "iat", in.iat)
 	if rejection != nil {
 		return rejection
 	}
-	return h.ahead(rule.ClaimIat, "iat", iat)
+	return in.notAhead(rule.ClaimIat, "iat", iat)
 }
 
-func expHasNotCome(h hearing) *rule.Rejection {
-	exp, rejection := numberOf(rule.ClaimExp, "exp", h.Exp)
-	if rejection == nil && !h.at.Before(exp.Add(h.leeway)) {
-		return rule.ClaimExp.Because("the assertion expired %s ago: exp says %s, and here it is %s", span(h.at.Sub(exp)), stamp(exp), stamp(h.at))
+func expHasNotCome(in claimsInput) *rule.Rejection {
+	exp, rejection := timeOf(rule.ClaimExp, "exp", in.exp)
+	if rejection == nil && !in.at.Before(exp.Add(in.leeway)) {
+		return rule.ClaimExp.Because("the assertion expired %s ago: exp says %s, and here it is %s", span(in.at.Sub(exp)), stamp(exp), stamp(in.at))
 	}
 	return rejection
 }
 
 // lifeIsThirtySeconds compares to the millisecond, because clients in some
 // languages send fractions of seconds.
-func lifeIsThirtySeconds(h hearing) *rule.Rejection {
-	iat, okIat := seconds(h.Iat)
-	exp, okExp := seconds(h.Exp)
-	switch life := math.Round((exp-iat)*1000) / 1000; {
-	case !okIat || !okExp:
+func lifeIsThirtySeconds(in claimsInput) *rule.Rejection {
+	switch life := math.Round((in.exp.seconds-in.iat.seconds)*1000) / 1000; {
+	case !in.iat.isNumber || !in.exp.isNumber:
 		return rule.ClaimLifetime.Because("iat or exp is missing or not a number")
 	case life != Lifetime.Seconds():
 		return rule.ClaimLifetime.Because("exp is iat + %.15g seconds, and must be iat + %d", life, Lifetime/time.Second).
@@ -282,13 +306,13 @@ func lifeIsThirtySeconds(h hearing) *rule.Rejection {
 	return nil
 }
 
-func nbfHasCome(h hearing) *rule.Rejection {
-	if h.Nbf == nil {
+func nbfHasCome(in claimsInput) *rule.Rejection {
+	if in.nbf.raw == nil {
 		return nil
 	}
-	nbf, rejection := numberOf(rule.ClaimNbf, "nbf", h.Nbf)
+	nbf, rejection := timeOf(rule.ClaimNbf, "nbf", in.nbf)
 	if rejection != nil {
 		return rejection.WithHint("%s", rule.ClaimNbf.Hint)
 	}
-	return h.ahead(rule.ClaimNbf, "nbf", nbf)
+	return in.notAhead(rule.ClaimNbf, "nbf", nbf)
 }

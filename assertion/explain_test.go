@@ -239,7 +239,7 @@ func TestExplainOddKeys(t *testing.T) {
 func TestExplainer(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		w.config.Replay = nil
-		e, err := assertion.NewExplainer(w.config)
+		e, err := assertion.NewExplainer(w.config, leeway)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func TestExplainer(t *testing.T) {
 			t.Errorf("refused: %v", r.Rejection)
 		}
 		w.config.Trust = nil
-		if e, err := assertion.NewExplainer(w.config); err == nil || e != nil {
+		if e, err := assertion.NewExplainer(w.config, leeway); err == nil || e != nil {
 			t.Error("an explainer without trust was made")
 		}
 	})

@@ -1,4 +1,24 @@
 package assertion
 
-// Remembered is the number of headers in the cache of signers.
-func (v *Verifier) Remembered() int { return v.signers.EstimatedSize() }
+import "github.com/waybill-token/waybill/rule"
+
+// Remembered is the number of headers in the cache of proven headers.
+func (v *Verifier) Remembered() int { return v.headers.EstimatedSize() }
+
+// A Stage is what a page tells of a stage.
+type Stage struct {
+	Name      string
+	Rules     []*rule.Rule
+	PerHeader bool
+}
+
+// Stages lists those of both halves of the walk, in their order.
+func Stages() (authenticating, admitting []Stage) {
+	list := func(stages []stage) (all []Stage) {
+		for _, s := range stages {
+			all = append(all, Stage{s.name, s.rules, s.perHeader})
+		}
+		return all
+	}
+	return list(authentication), list(admission)
+}

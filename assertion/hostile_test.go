@@ -150,7 +150,7 @@ func allocated(f func()) int {
 // FuzzVerify: no input panics, and none is accepted but the one that was signed.
 func FuzzVerify(f *testing.F) {
 	w := newWorld(f)
-	w.config.Leeway = assertion.MaxLeeway
+	w.memory.leeway = assertion.MaxLeeway
 	v, good, at := w.verifier(f), newDraft().compact(f, w), time.Now()
 	f.Add(good)
 	for _, b := range breaches() {
@@ -183,7 +183,7 @@ func FuzzVerify(f *testing.F) {
 func FuzzSignedPayload(f *testing.F) {
 	w := newWorld(f)
 	w.config.AllowExtraHeader = true
-	w.config.Leeway = assertion.MaxLeeway
+	w.memory.leeway = assertion.MaxLeeway
 	v := w.verifier(f)
 	header := marshal(f, map[string]any{"alg": "RS256", "typ": "JWT", "x5c": encodeChain(w.seal.Chain)})
 	const right = `{"iss":"CLIENT","sub":"CLIENT","aud":"SERVER","jti":"a","iat":IAT,"exp":EXP}`
@@ -273,8 +273,8 @@ func TestPublishedAssertions(t *testing.T) {
 		}
 		e, err := assertion.NewExplainer(assertion.Config{
 			Audience: []ishare.PartyID{test.audience}, Trust: publishedTrust(t, test.anchor),
-			Parties: source, Revocation: revocation.Off{}, Leeway: leeway,
-		})
+			Parties: source, Revocation: revocation.Off{},
+		}, leeway)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
+	"github.com/waybill-token/waybill/internal/bucket"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/rule"
@@ -20,27 +21,11 @@ import (
 const Lifetime = 30 * time.Second
 
 // MaxLeeway is the most by which clocks may be held to differ.
-const MaxLeeway = 60 * time.Second
+const MaxLeeway = replay.MaxLeeway
 
 // maxCachedHeaders bounds the memory that is spent on headers of proven
 // signers, in bytes of raw header. Only holders of a trusted certificate can add to it.
 const maxCachedHeaders = 32 << 20
-
-// A PartySource answers who a participant is. An error that wraps
-// [ishare.ErrUnknownParty] is a definite no; any other error means that the
-// source is out of reach. A record must not be changed once returned.
-type PartySource interface {
-	Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
-}
-
-// A FreshSource is a [PartySource] that may answer from memory, and can be asked for a record that was
-// obtained just now. Before a party is refused by a record of its, the rules are applied again to a fresh one: the party
-// may have renewed its compliance or its certificate a moment ago. A [Verifier] looks for this interface
-// in [Config].Parties.
-type FreshSource interface {
-	PartySource
-	FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
-}
 
 // A Gate bounds work. Enter takes a place, for which it may wait a short time, or returns why there is none. After
 // work that had a place, Leave gives it back.
@@ -74,11 +59,9 @@ type Config struct {
 	Parties PartySource
 	// Revocation knows which certificates are revoked.
 	Revocation RevocationChecker
-	// Replay remembers the assertions that were used.
+	// Replay remembers the assertions that were used. Its leeway is that of the verifier, 0 to [MaxLeeway]: how
+	// far the client's clock may be off. It applies to iat, nbf and exp, never to the life of 30 seconds.
 	Replay replay.Store
-	// Leeway is how far the client's clock may be off: 0 to [MaxLeeway]. It
-	// applies to iat, nbf and exp, never to the life of 30 seconds.
-	Leeway time.Duration
 	// AllowExtraHeader lets header parameters pass that are neither alg, typ
 	// and x5c nor one of those that change what is verified. Optional.
 	AllowExtraHeader bool
@@ -101,46 +84,49 @@ type Config struct {
 // A Verifier judges client assertions. It is safe for concurrent use.
 type Verifier struct {
 	config  Config
-	signers *otter.Cache[string, *signer] // by raw header
-	shares  *shares
-}
-
-// A signer is what a header says once its chain was trusted and a signature of
-// its key was seen. The same header need not be judged twice.
-type signer struct {
-	opened *opened
-	chain  *trust.Chain
+	leeway  time.Duration
+	headers *otter.Cache[string, *knownHeader] // by raw header
+	lookups *bucket.Set[string]                // what is left to each seal, by its thumbprint
 }
 
 // NewVerifier checks the configuration and returns a verifier for it.
 func NewVerifier(c Config) (*Verifier, error) {
 	switch {
+	case c.Parties == nil:
+		return nil, errors.New("assertion: Parties must be set")
+	case c.Replay == nil:
+		return nil, errors.New("assertion: Replay must be set")
+	}
+	return newVerifier(c, c.Replay.Leeway())
+}
+
+// newVerifier makes a verifier without a look at Replay, which only serving needs, and at Parties.
+func newVerifier(c Config, leeway time.Duration) (*Verifier, error) {
+	switch {
 	case len(c.Audience) == 0:
 		return nil, errors.New("assertion: no audience")
 	case slices.ContainsFunc(c.Audience, isNoPartyID):
 		return nil, errors.New("assertion: an audience is not a party identifier")
-	case c.Trust == nil || c.Parties == nil || c.Revocation == nil || c.Replay == nil:
-		return nil, errors.New("assertion: Trust, Parties, Revocation and Replay must be set")
-	case c.Leeway < 0 || c.Leeway > MaxLeeway:
-		return nil, fmt.Errorf("assertion: leeway %s is not within 0 and %s", c.Leeway, MaxLeeway)
+	case c.Trust == nil:
+		return nil, errors.New("assertion: Trust must be set")
+	case c.Revocation == nil:
+		return nil, errors.New("assertion: Revocation must be set")
+	case leeway < 0 || leeway > MaxLeeway:
+		return nil, fmt.Errorf("assertion: leeway %s is not within 0 and %s", leeway, MaxLeeway)
 	}
-	return newVerifier(c)
-}
-
-func newVerifier(c Config) (*Verifier, error) {
-	signers, err := otter.New(&otter.Options[string, *signer]{
+	headers, err := otter.New(&otter.Options[string, *knownHeader]{
 		MaximumWeight: maxCachedHeaders,
-		Weigher:       func(header string, _ *signer) uint32 { return uint32(len(header)) },
+		Weigher:       func(header string, _ *knownHeader) uint32 { return uint32(len(header)) },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("assertion: cache of signers: %w", err)
+		return nil, fmt.Errorf("assertion: cache of headers: %w", err)
 	}
-	shares, err := newShares()
+	lookups, err := bucket.New[string](bucket.Rate{Events: 1, Period: LookupInterval, Burst: LookupBurst})
 	if err != nil {
 		return nil, fmt.Errorf("assertion: %w", err)
 	}
 	c.Audience = slices.Clone(c.Audience)
-	return &Verifier{config: c, signers: signers, shares: shares}, nil
+	return &Verifier{config: c, leeway: leeway, headers: headers, lookups: lookups}, nil
 }
 
 // isNoPartyID is true of the empty identifier, which an empty aud would match, and
@@ -168,109 +154,55 @@ func (c *Client) ID() ishare.PartyID { return c.id }
 // Thumbprint is the [ishare.Thumbprint] of the certificate that signed.
 func (c *Client) Thumbprint() string { return c.chain.Thumbprint() }
 
+// UnverifiedInfo is what could be read of an assertion, for the log. Nothing in it
+// is proven unless the assertion was accepted, and none of it is secret. Fields
+// that could not be read are empty.
+type UnverifiedInfo struct {
+	Issuer     string // iss, cut at 255 bytes
+	Thumbprint string // SHA-256 of the first certificate in x5c, hex
+	JTIHash    string // first 8 bytes of SHA-256 of iss, a zero byte and jti, hex
+}
+
 // Verify judges a client assertion by every rule in the order of the catalogue.
 // clientID is the client_id of the request. A client is returned only when every
 // rule holds and the assertion is now used up.
 //
 // The error is an [*rule.Rejection] when the caller is at fault, an
 // [*rule.Outage] when something that the server depends on is out of reach, and
-// another error otherwise. The sighting is for the log, whatever the outcome:
+// another error otherwise. The info is for the log, whatever the outcome:
 // what could be read of the assertion, true or not.
 func (v *Verifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*Client, UnverifiedInfo, error) {
-	var seen UnverifiedInfo
-	client, err := v.verify(ctx, clientID, compact, &seen)
-	return client, seen, err
+	w := &walk{v: v, clientID: clientID, compact: compact, at: time.Now()}
+	err := w.authenticate(ctx)
+	if err == nil {
+		err = w.unlessExpired(w.run(ctx, admission))
+	}
+	if err != nil {
+		return nil, w.info, err
+	}
+	return w.client, w.info, nil
 }
 
-func (v *Verifier) verify(ctx context.Context, clientID ishare.PartyID, compact string, seen *UnverifiedInfo) (*Client, error) {
-	at := time.Now()
-	stated, proof, err := v.authenticateInTurn(ctx, compact, clientID, at, seen)
-	if err != nil {
-		return nil, err
-	}
-	client, err := v.admitOnce(ctx, stated, proof, at)
-	return v.unlessEnded(stated, client, err)
-}
-
-// admitOnce applies the rules party.unknown to jti.replayed, which may wait for others.
-func (v *Verifier) admitOnce(ctx context.Context, s *stated, p *proof, at time.Time) (*Client, error) {
-	party, err := v.lookUp(ctx, s.issuer, p, at)
-	if err != nil {
-		return nil, err
-	}
-	member, err := v.admit(party, p, at, nil)
-	if err != nil {
-		member, err = v.admitAfresh(ctx, s.issuer, p, at, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	current, err := v.checkRevocation(ctx, member)
-	if err != nil {
-		return nil, err
-	}
-	return v.use(ctx, s, current)
-}
-
-// authenticateInTurn is authenticate, within the bounds on work and on what one seal may ask for.
-func (v *Verifier) authenticateInTurn(ctx context.Context, compact string, issuer ishare.PartyID, at time.Time, seen *UnverifiedInfo) (*stated, *proof, error) {
-	gate := v.config.Work
-	if header, _, _ := strings.Cut(compact, "."); v.config.FirstWork != nil && v.knownSigner(header, at) == nil {
-		gate = v.config.FirstWork
+// authenticate is the first half of the walk, within the bounds on work and on how often one seal may ask.
+func (w *walk) authenticate(ctx context.Context) error {
+	c := &w.v.config
+	gate := c.Work
+	if header, _, _ := strings.Cut(w.compact, "."); c.FirstWork != nil && w.v.knownHeader(header, w.at) == nil {
+		gate = c.FirstWork
 	}
 	if gate != nil {
 		if err := gate.Enter(ctx); err != nil {
-			return nil, nil, &rule.Outage{Rule: rule.UnavailableOverload, RetryAfter: time.Second, Cause: err}
+			return &rule.Outage{Rule: rule.UnavailableOverload, RetryAfter: time.Second, Cause: err}
 		}
 		defer gate.Leave()
 	}
-	stated, proof, err := v.authenticate(compact, issuer, at, seen)
-	if err != nil || v.config.Seals == nil {
-		return stated, proof, err
+	if err := w.run(ctx, authentication); err != nil || c.Seals == nil {
+		return err
 	}
-	if wait := v.config.Seals.Take(proof.chain.Thumbprint()); wait > 0 {
-		return nil, nil, &rule.Outage{Rule: rule.Limited, RetryAfter: wait, Cause: errTooOften}
+	if wait := c.Seals.Take(w.signer.Thumbprint()); wait > 0 {
+		return &rule.Outage{Rule: rule.Limited, RetryAfter: wait, Cause: errTooOften}
 	}
-	return stated, proof, nil
+	return nil
 }
 
 var errTooOften = errors.New("the certificate has signed for too many tokens")
-
-// authenticate applies the rules jwt.compact to jwt.signature: what the token says,
-// and the proof that whoever holds the key of a trusted certificate says it.
-func (v *Verifier) authenticate(compact string, issuer ishare.PartyID, at time.Time, seen *UnverifiedInfo) (*stated, *proof, error) {
-	token, err := split(compact)
-	if err != nil {
-		return nil, nil, err
-	}
-	known := v.knownSigner(token.RawHeader(), at)
-	if known == nil {
-		known = &signer{}
-		if known.opened, err = v.open(token, nil); err != nil {
-			return nil, nil, err
-		}
-	}
-	seen.certificate(known.opened)
-	claimed, err := decodeClaims(token)
-	if err != nil {
-		return nil, nil, err
-	}
-	seen.claims(claimed)
-	stated, err := v.judgeClaims(claimed, issuer, at, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	if known.chain == nil {
-		if known.chain, err = v.config.Trust.Validate(known.opened.certificates, at, nil); err != nil {
-			return nil, nil, err
-		}
-	}
-	proof, err := prove(token, known.opened, known.chain)
-	if err != nil {
-		return nil, nil, err
-	}
-	// Remembered only now: whoever merely shows a certificate gets no place.
-	v.remember(token.RawHeader(), known)
-	stated.payload = token.Payload()
-	return stated, proof, nil
-}

@@ -610,7 +610,7 @@ func TestLeeway(t *testing.T) {
 			{name: "a life with the leeway", life: max(leeway, time.Second), rule: rule.ClaimLifetime},
 		} {
 			within(t, func(t *testing.T, w *world) {
-				w.config.Leeway = leeway
+				w.memory.leeway = leeway
 				d := newDraft()
 				at := func(from time.Duration) float64 { return float64(time.Now().Add(from).UnixMilli()) / 1000 }
 				d.payload["iat"], d.payload["exp"] = at(test.iat), at(test.iat+30*time.Second+test.life)
@@ -756,8 +756,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 			"no parties":              func(c *assertion.Config) { c.Parties = nil },
 			"no revocation":           func(c *assertion.Config) { c.Revocation = nil },
 			"no replay":               func(c *assertion.Config) { c.Replay = nil },
-			"negative leeway":         func(c *assertion.Config) { c.Leeway = -1 },
-			"leeway over the maximum": func(c *assertion.Config) { c.Leeway = assertion.MaxLeeway + 1 },
+			"negative leeway":         func(c *assertion.Config) { c.Replay = &memory{leeway: -1} },
+			"leeway over the maximum": func(c *assertion.Config) { c.Replay = &memory{leeway: assertion.MaxLeeway + 1} },
 		} {
 			config := w.config
 			spoil(&config)

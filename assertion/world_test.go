@@ -65,7 +65,7 @@ func newWorld(tb testing.TB) *world {
 		ca:         ca,
 		registry:   &registry{records: map[ishare.PartyID]*ishare.Party{}},
 		revocation: &revocationAnswers{},
-		memory:     &memory{store: store},
+		memory:     &memory{store: store, leeway: leeway},
 	}
 	w.seal = w.newSeal(tb, testca.SealRequest{})
 	w.register(w.seal)
@@ -73,7 +73,6 @@ func newWorld(tb testing.TB) *world {
 		Audience: []ishare.PartyID{server, serverAlias},
 		Trust:    w.trusting(tb, ca.Authority(testca.Root).Certificate()),
 		Parties:  w.registry, Revocation: w.revocation, Replay: w.memory,
-		Leeway: leeway,
 	}
 	return w
 }
@@ -220,9 +219,10 @@ func (r *revocationAnswers) Check(_ context.Context, chain *trust.Chain) error {
 type memory struct {
 	counter
 
-	store *replay.Memory
-	err   error
-	last  replay.Pair
+	store  *replay.Memory
+	leeway time.Duration
+	err    error
+	last   replay.Pair
 }
 
 func (m *memory) Use(ctx context.Context, p replay.Pair) (bool, error) {
@@ -236,7 +236,7 @@ func (m *memory) Use(ctx context.Context, p replay.Pair) (bool, error) {
 	return m.store.Use(ctx, p)
 }
 
-func (m *memory) Leeway() time.Duration { return m.store.Leeway() }
+func (m *memory) Leeway() time.Duration { return m.leeway }
 
 // A draft is an assertion before it is signed, right unless a test changes it.
 type draft struct {

@@ -28,11 +28,13 @@ func ParseScope(s string) (Scope, error) {
 		return nil, fmt.Errorf("%w: it %s", errScope, flaw)
 	}
 	var scope Scope
+	seen := map[string]struct{}{} // a stranger can send thousands of values
 	for value := range strings.SplitSeq(s, " ") {
 		if value == "" {
 			return nil, fmt.Errorf("%w: values are separated by single spaces", errScope)
 		}
-		if !scope.Has(value) {
+		if _, repeated := seen[value]; !repeated {
+			seen[value] = struct{}{}
 			scope = append(scope, value)
 		}
 	}

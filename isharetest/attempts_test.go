@@ -53,7 +53,7 @@ func newVerifier(t *testing.T, ca *isharetest.CA, parties ...*isharetest.Party) 
 	t.Cleanup(func() { store.Close() })
 	v, err := assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{server, alias}, Trust: validator, Parties: isharetest.NewList(parties...),
-		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store,
 		Roles: []string{isharetest.RoleServiceConsumer},
 	})
 	if err != nil {

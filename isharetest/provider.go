@@ -155,7 +155,6 @@ func (p *Provider) verifier(c ProviderConfig) (*assertion.Verifier, error) {
 		Parties:    p.Parties,
 		Revocation: revocation.Off{},
 		Replay:     store,
-		Leeway:     leeway,
 		Roles:      c.Roles,
 		Dataspaces: c.Dataspaces,
 	})

@@ -18,8 +18,9 @@ const maxCause = 300
 
 const message = "token request"
 
-// patience is what a client should have. What keeps one waiting for longer that then goes is an outage, whoever ended it.
-const patience = 2 * time.Second
+// maxWait is how long a client should wait for an answer. A client that leaves sooner has abandoned its request; one that
+// was kept waiting for longer has met an outage.
+const maxWait = 2 * time.Second
 
 // An event is what the log keeps of a request. It never holds an assertion, a
 // token or a key.
@@ -52,7 +53,7 @@ func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {
 		to.LogAttrs(ctx, slog.LevelInfo, message, append([]slog.Attr{slog.String("outcome", "issued")}, e.attrs()...)...)
 	case rejection != nil:
 		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs)
-	case outage != nil && ctx.Err() != nil && errors.Is(outage.Cause, context.Canceled) && time.Since(e.start) < patience:
+	case outage != nil && ctx.Err() != nil && errors.Is(outage.Cause, context.Canceled) && time.Since(e.start) < maxWait:
 		log.Some(ctx, slog.LevelInfo, message, labels("abandoned", outage.Rule), e.attrs)
 	case outage != nil && outage.Rule == rule.Limited: // which is up to the client
 		log.Some(ctx, slog.LevelWarn, message, labels("unavailable", outage.Rule), e.attrs)

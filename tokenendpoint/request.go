@@ -26,15 +26,19 @@ type request struct {
 	assertion  string
 }
 
-// asking is what the rules about parameters look at.
-type asking struct {
+// parametersInput is what the rules about parameters judge.
+type parametersInput struct {
 	form          form.Form
 	query         string // of the URL, where no parameter counts
 	authorization string // the Authorization header, when it has a value
-	known         map[string]bool
+	scopes        map[string]bool
+	clientID      ishare.PartyID
+	clientIDError error
+	scope         ishare.Scope
+	scopeError    error
 }
 
-var parameterTests = []rule.Check[asking]{
+var parameterChecks = []rule.Check[parametersInput]{
 	{Rule: rule.RequestMissingParameter, Apply: allFiveArePresent},
 	{Rule: rule.RequestGrantType, Apply: grantIsClientCredentials},
 	{Rule: rule.RequestScope, Apply: scopeIsKnown},
@@ -43,30 +47,24 @@ var parameterTests = []rule.Check[asking]{
 	{Rule: rule.RequestClientAuthentication, Apply: nothingElseAuthenticates},
 }
 
-// judge applies the rules about parameters.
-func (h *Handler) judge(r *http.Request, f form.Form) (*request, error) {
-	a := asking{form: f, query: r.URL.RawQuery, known: h.scopes}
-	a.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
-	if err := rule.Evaluate(nil, a, parameterTests); err != nil {
+// checkParameters applies the rules about parameters.
+func (h *Handler) checkParameters(r *http.Request, f form.Form) (*request, error) {
+	in := parametersInput{form: f, query: r.URL.RawQuery, scopes: h.scopes}
+	in.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
+	in.clientID, in.clientIDError = ishare.ParsePartyID(f.Get("client_id"))
+	in.scope, in.scopeError = ishare.ParseScope(f.Get("scope"))
+	if err := rule.Evaluate(nil, in, parameterChecks); err != nil {
 		return nil, err
 	}
-	clientID, err := ishare.ParsePartyID(f.Get("client_id"))
-	if err != nil {
-		return nil, rule.RequestClientID.Reject().From(err)
-	}
-	scope, err := ishare.ParseScope(f.Get("scope"))
-	if err != nil {
-		return nil, rule.RequestScope.Reject().From(err)
-	}
-	return &request{clientID: clientID, scope: scope, askedScope: f.Get("scope"), assertion: f.Get("client_assertion")}, nil
+	return &request{clientID: in.clientID, scope: in.scope, askedScope: f.Get("scope"), assertion: f.Get("client_assertion")}, nil
 }
 
-func allFiveArePresent(a asking) *rule.Rejection {
+func allFiveArePresent(in parametersInput) *rule.Rejection {
 	for _, name := range []string{"grant_type", "scope", "client_id", "client_assertion_type", "client_assertion"} {
-		if a.form.Get(name) != "" {
+		if in.form.Get(name) != "" {
 			continue
 		}
-		if query, _ := url.ParseQuery(a.query); query.Has(name) {
+		if query, _ := url.ParseQuery(in.query); query.Has(name) {
 			return rule.RequestMissingParameter.Because("the parameter %s is missing in the body; it stands in the URL", name).
 				WithHint("Move all parameters from the URL into the body: URLs end up in the logs of everybody on the way.")
 		}
@@ -75,8 +73,8 @@ func allFiveArePresent(a asking) *rule.Rejection {
 	return nil
 }
 
-func grantIsClientCredentials(a asking) *rule.Rejection {
-	grant := a.form.Get("grant_type")
+func grantIsClientCredentials(in parametersInput) *rule.Rejection {
+	grant := in.form.Get("grant_type")
 	if grant == grantClientCredentials {
 		return nil
 	}
@@ -87,17 +85,16 @@ func grantIsClientCredentials(a asking) *rule.Rejection {
 	return rejection
 }
 
-func scopeIsKnown(a asking) *rule.Rejection {
-	asked := a.form.Get("scope")
-	scope, err := ishare.ParseScope(asked)
-	if err != nil {
+func scopeIsKnown(in parametersInput) *rule.Rejection {
+	asked := in.form.Get("scope")
+	if err := in.scopeError; err != nil {
 		return rule.RequestScope.Because("scope is %s: %v", rule.Quote(asked), err).
 			WithHint("Separate the values by one blank each, without line breaks, quotes or other characters.").From(err)
 	}
 	folded := func(value string) bool { return strings.EqualFold(value, ishare.ScopeISHARE) }
 	switch {
-	case scope.Has(ishare.ScopeISHARE):
-	case slices.ContainsFunc(scope, folded):
+	case in.scope.Has(ishare.ScopeISHARE):
+	case slices.ContainsFunc(in.scope, folded):
 		return rule.RequestScope.Because("scope is %s, which lacks iSHARE: it is written with a small i and capitals", rule.Quote(asked))
 	case strings.ContainsAny(asked, ",;+"):
 		return rule.RequestScope.Because("scope is %s, which lacks iSHARE as a value of its own", rule.Quote(asked)).
@@ -105,8 +102,8 @@ func scopeIsKnown(a asking) *rule.Rejection {
 	default:
 		return rule.RequestScope.Because("scope is %s, which lacks iSHARE", rule.Quote(asked))
 	}
-	for _, value := range scope {
-		if !a.known[value] {
+	for _, value := range in.scope {
+		if !in.scopes[value] {
 			return rule.RequestScope.Because("this server does not know the scope value %s", rule.Quote(value)).
 				WithHint("Ask for iSHARE, and for other values only if scopes_supported of the server's metadata lists them.")
 		}
@@ -114,9 +111,9 @@ func scopeIsKnown(a asking) *rule.Rejection {
 	return nil
 }
 
-func clientIDIsPartyID(a asking) *rule.Rejection {
-	id := a.form.Get("client_id")
-	_, err := ishare.ParsePartyID(id)
+func clientIDIsPartyID(in parametersInput) *rule.Rejection {
+	id := in.form.Get("client_id")
+	err := in.clientIDError
 	if err == nil {
 		return nil
 	}
@@ -127,28 +124,28 @@ func clientIDIsPartyID(a asking) *rule.Rejection {
 	return rejection
 }
 
-func assertionTypeIsJWTBearer(a asking) *rule.Rejection {
-	if kind := a.form.Get("client_assertion_type"); kind != assertionTypeJWTBearer {
+func assertionTypeIsJWTBearer(in parametersInput) *rule.Rejection {
+	if kind := in.form.Get("client_assertion_type"); kind != assertionTypeJWTBearer {
 		return rule.RequestAssertionType.Because("client_assertion_type is %s, not %s", rule.Quote(kind), assertionTypeJWTBearer)
 	}
 	return nil
 }
 
-func nothingElseAuthenticates(a asking) *rule.Rejection {
-	const mend = "Have the client authenticate with the assertion alone: many libraries call that private_key_jwt, "
-	scheme, _, _ := strings.Cut(a.authorization, " ")
+func nothingElseAuthenticates(in parametersInput) *rule.Rejection {
+	const hint = "Have the client authenticate with the assertion alone: many libraries call that private_key_jwt, "
+	scheme, _, _ := strings.Cut(in.authorization, " ")
 	switch {
 	case strings.EqualFold(scheme, "Basic"):
 		return rule.RequestClientAuthentication.Because("the request carries HTTP Basic credentials besides the assertion").
-			WithHint("%s", mend+"in place of client_secret_basic.")
+			WithHint("%s", hint+"in place of client_secret_basic.")
 	case strings.EqualFold(scheme, "Bearer"):
 		return rule.RequestClientAuthentication.Because("the request carries a Bearer token besides the assertion").
 			WithHint("Ask for a token without the Authorization header: the client has no token yet.")
-	case a.authorization != "":
+	case in.authorization != "":
 		return rule.RequestClientAuthentication.Because("the request carries an Authorization header besides the assertion")
-	case a.form.Get("client_secret") != "":
+	case in.form.Get("client_secret") != "":
 		return rule.RequestClientAuthentication.Because("the request carries client_secret besides the assertion").
-			WithHint("%s", mend+"in place of client_secret_post.")
+			WithHint("%s", hint+"in place of client_secret_post.")
 	}
 	return nil
 }

@@ -2,8 +2,13 @@
 // apart, has the client assertion judged, and issues an access token (iSHARE 3.0,
 // access token; RFC 6749 section 4.4, RFC 7523).
 //
-// Every answer is JSON and forbids caching. A refusal names the rule that failed,
-// so that whoever reads it knows what to mend.
+// [New] makes a [Handler] of a [Verifier], which is an [*assertion.Verifier], and an [Issuer], which is an
+// [*accesstoken.Issuer]. It is an [http.Handler] for one's own mux, at [Path]. Bounds on connections and timeouts are those
+// of the server that it is put into; [Config].Screen is asked before a body is read.
+//
+// Every answer is JSON and forbids caching. A refusal is the error of RFC 6749 section 5.2; its error_description names the
+// rule that failed (package rule), so that whoever reads it knows what to mend. An error of our own shows nothing but an
+// id that leads to its line in the log.
 package tokenendpoint
 
 import (
@@ -49,7 +54,7 @@ type Config struct {
 	Screen func(*http.Request) error
 	// Log gets one event for each token that is given. Of refusals by a rule it gets the first few in each ten
 	// seconds, and how many more there were; of outages the first for each cause, and how many more there were when
-	// it has ended.
+	// it has ended. Optional.
 	Log *slog.Logger
 }
 
@@ -62,8 +67,13 @@ type Handler struct {
 
 // New checks the configuration and returns a handler for it.
 func New(c Config) (*Handler, error) {
-	if c.Verifier == nil || c.Issuer == nil || c.Log == nil {
-		return nil, errors.New("tokenendpoint: Verifier, Issuer and Log must be set")
+	switch {
+	case c.Verifier == nil:
+		return nil, errors.New("tokenendpoint: Verifier must be set")
+	case c.Issuer == nil:
+		return nil, errors.New("tokenendpoint: Issuer must be set")
+	case c.Log == nil:
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{config: c, scopes: map[string]bool{ishare.ScopeISHARE: true}, log: logsum.New(c.Log)}
 	for _, name := range c.Scopes {
@@ -109,7 +119,7 @@ func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := h.judge(r, body)
+	req, err := h.checkParameters(r, body)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func newEndpoint(tb testing.TB) *endpoint {
 	tb.Cleanup(func() { check(tb, store.Close()) })
 	e.verifier, err = assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{provider, alias}, Trust: validator, Parties: isharetest.NewList(e.client),
-		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store,
 	})
 	check(tb, err)
 	keys, err := accesstoken.OpenKeys(tb.TempDir(), slog.New(slog.DiscardHandler))

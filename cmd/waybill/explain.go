@@ -127,8 +127,8 @@ func flagExplainer(cmd *cli.Command, log *slog.Logger) (*assertion.Explainer, er
 	}
 	return assertion.NewExplainer(assertion.Config{
 		Audience: []ishare.PartyID{audience}, Trust: validator, Parties: parties,
-		Revocation: revocation.Off{}, Leeway: defaultLeeway,
-	})
+		Revocation: revocation.Off{},
+	}, defaultLeeway)
 }
 
 // cutLineBreak takes the end of the last line off, which belongs to the file. What else is not of the

@@ -147,7 +147,7 @@ func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact 
 	if from.clients.list != nil {
 		_ = from.clients.list.Update(ctx) // which logs it; without the list, only our own anchors count
 	}
-	explainer, err := assertion.NewExplainer(from.judgement())
+	explainer, err := assertion.NewExplainer(from.judgement(), cfg.Policy.Leeway)
 	if err != nil {
 		return nil, err
 	}

@@ -300,7 +300,6 @@ func (s *sources) judgement() assertion.Config {
 		Trust:            s.clients.Validator,
 		Parties:          s.parties(),
 		Revocation:       s.revocationChecker(),
-		Leeway:           cfg.Policy.Leeway,
 		AllowExtraHeader: cfg.Policy.ExtraHeaderParameters == config.ExtraHeadersAllow,
 		Roles:            cfg.Policy.Roles,
 		Dataspaces:       cfg.Policy.Dataspaces,

@@ -155,7 +155,7 @@ func listedEndpoint(t *testing.T, clients *trust.Validator, list *registry.Trust
 	t.Cleanup(func() { store.Close() })
 	verifier, err := assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{isharetest.ProviderID}, Trust: clients, Parties: parties,
-		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package assertion
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -27,7 +26,7 @@ type ResponseVerifierConfig struct {
 	Trust *trust.Validator
 	// Revocation knows which certificates are revoked.
 	Revocation RevocationChecker
-	// Leeway is as in [Config].
+	// Leeway is how far the issuer's clock may be off: 0 to [MaxLeeway].
 	Leeway time.Duration
 }
 
@@ -41,19 +40,12 @@ type ResponseVerifier struct {
 	certificates []string
 }
 
-// NewResponseVerifier checks the configuration and returns a reader for it.
+// NewResponseVerifier checks the configuration and returns a verifier for it.
 func NewResponseVerifier(c ResponseVerifierConfig) (*ResponseVerifier, error) {
-	switch {
-	case isNoPartyID(c.Issuer):
+	if isNoPartyID(c.Issuer) {
 		return nil, errors.New("assertion: the issuer is not a party identifier")
-	case len(c.Audience) == 0 || slices.ContainsFunc(c.Audience, isNoPartyID):
-		return nil, errors.New("assertion: no audience, or one that is not a party identifier")
-	case c.Trust == nil || c.Revocation == nil:
-		return nil, errors.New("assertion: Trust and Revocation must be set")
-	case c.Leeway < 0 || c.Leeway > MaxLeeway:
-		return nil, fmt.Errorf("assertion: leeway %s is not within 0 and %s", c.Leeway, MaxLeeway)
 	}
-	v, err := newVerifier(Config{Audience: c.Audience, Trust: c.Trust, Revocation: c.Revocation, Leeway: c.Leeway})
+	v, err := newVerifier(Config{Audience: c.Audience, Trust: c.Trust, Revocation: c.Revocation}, c.Leeway)
 	if err != nil {
 		return nil, err
 	}
@@ -63,72 +55,58 @@ func NewResponseVerifier(c ResponseVerifierConfig) (*ResponseVerifier, error) {
 // errNotIssuer says that a participant signed who is not the one we asked.
 var errNotIssuer = errors.New("assertion: the certificate is not the issuer's")
 
+var errNoLonger = errors.New("assertion: the issuer's certificates are not trusted any more")
+
 // Read returns the payload of a token that the issuer signed for us.
 //
 // The error is an [*rule.Rejection] by the rule that the token breaks, an
 // [*rule.Outage] when revocation could not be found out, or another error when
 // the seal is not the issuer's.
 func (r *ResponseVerifier) Read(ctx context.Context, compact string) ([]byte, error) {
-	stated, err := r.read(ctx, compact, time.Now())
-	if err != nil {
+	w := &walk{v: r.verifier, clientID: r.issuer, compact: compact, at: time.Now()}
+	if err := r.verify(ctx, w); err != nil {
 		return nil, err
 	}
-	return stated.payload, nil
+	return w.token.Payload(), nil
 }
 
 // ReadKept is [ResponseVerifier.Read] for a token that was kept since it was received: its claims are judged as of
 // the time when it was issued, which is returned too, and which must have come; the seal is judged as of
 // then and as of now, by the present anchors and the present revocations.
 func (r *ResponseVerifier) ReadKept(ctx context.Context, compact string) (payload []byte, issued time.Time, err error) {
-	token, err := split(compact)
-	if err != nil {
+	w := &walk{v: r.verifier, clientID: r.issuer, compact: compact, at: time.Now()}
+	if err := w.run(ctx, []stage{{apply: (*walk).split}, {apply: (*walk).decodeClaims}}); err != nil {
 		return nil, time.Time{}, err
 	}
-	claimed, err := decodeClaims(token)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	iat, rejection := numberOf(rule.ClaimIat, "iat", claimed.Iat)
-	now := hearing{at: time.Now(), leeway: r.verifier.config.Leeway}
+	iat, rejection := timeOf(rule.ClaimIat, "iat", w.payload.iat)
 	if rejection == nil {
-		rejection = now.ahead(rule.ClaimIat, "iat", iat)
+		rejection = claimsInput{at: w.at, leeway: r.verifier.leeway}.notAhead(rule.ClaimIat, "iat", iat)
 	}
 	if rejection != nil {
 		return nil, time.Time{}, rejection
 	}
-	stated, err := r.read(ctx, compact, iat)
-	if err != nil {
+	w = &walk{v: r.verifier, clientID: r.issuer, compact: compact, at: iat}
+	if err := r.verify(ctx, w); err != nil {
 		return nil, time.Time{}, err
 	}
-	return stated.payload, stated.issuedAt, nil
+	return w.token.Payload(), w.claims.issuedAt, nil
 }
 
-var errNoLonger = errors.New("assertion: the issuer's certificates are not trusted any more")
-
-// read judges a token as of a time, and its seal as of now besides.
-func (r *ResponseVerifier) read(ctx context.Context, compact string, at time.Time) (*stated, error) {
-	var seen UnverifiedInfo
-	stated, proof, err := r.verifier.authenticate(compact, r.issuer, at, &seen)
-	if err != nil {
-		return nil, err
+// verify judges a token as of the time of the walk, and its seal as of now besides.
+func (r *ResponseVerifier) verify(ctx context.Context, w *walk) error {
+	if err := w.run(ctx, authentication); err != nil {
+		return err
 	}
-	if !r.verifier.config.Trust.Holds(proof.chain, time.Now()) {
-		return nil, errNoLonger
+	if !r.verifier.config.Trust.Holds(w.signer, time.Now()) {
+		return errNoLonger
 	}
-	if !r.isIssuer(proof.chain) {
-		return nil, errNotIssuer
+	// Any participant has a seal of a trusted CA, and could otherwise speak as the issuer.
+	isIssuer := slices.Contains(r.certificates, w.signer.Thumbprint())
+	if len(r.certificates) == 0 {
+		isIssuer = slices.Contains(ishare.CertificateIDs(w.signer.Leaf()), r.issuer)
 	}
-	if err := r.verifier.askRevocation(ctx, proof.chain); err != nil {
-		return nil, err
+	if !isIssuer {
+		return errNotIssuer
 	}
-	return stated, nil
-}
-
-// isIssuer holds the seal against the party: any participant has a seal of a
-// trusted CA, and could otherwise speak as the registry.
-func (r *ResponseVerifier) isIssuer(chain *trust.Chain) bool {
-	if len(r.certificates) > 0 {
-		return slices.Contains(r.certificates, chain.Thumbprint())
-	}
-	return slices.Contains(ishare.CertificateIDs(chain.Leaf()), r.issuer)
+	return r.verifier.askRevocation(ctx, w.signer)
 }
