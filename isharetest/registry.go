@@ -181,7 +181,6 @@ func (g *Registry) open() error {
 		Parties:    register3{g.Parties},
 		Revocation: revocation.Off{},
 		Replay:     store,
-		Leeway:     registryLeeway,
 	})
 	if err != nil {
 		return err
