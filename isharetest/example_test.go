@@ -1,12 +1,18 @@
 package isharetest_test
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"net/http"
 	"time"
 
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/rule"
+	"github.com/waybill-token/waybill/trust"
 )
 
 // A consumer asks a provider for a token, and is refused when it asks again with
@@ -122,4 +128,80 @@ func ExampleParty_Assertion() {
 	fmt.Println(len(assertion) > 4000, len(consumer.Certificates))
 	// Output:
 	// true 4
+}
+
+// Your server asks a Participant Registry about its clients. Here our own client of registries stands for it. What the
+// registry says, and how it fails, can change while it runs.
+func ExampleRegistry() {
+	ca := isharetest.NewCA()
+	you := ca.Party("did:ishare:EU.NL.NTRNL-10000000", "Your Server")
+	consumer := ca.Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer")
+	participants := isharetest.NewRegistry(ca, you, consumer)
+	defer participants.Close()
+
+	validator, err := trust.New(ca.Anchors())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server, err := registry.NewRemote(registry.RemoteConfig{
+		ID: participants.ID, URL: participants.URL, Party: []ishare.PartyID{you.ID()},
+		Key: you.Key, Certificates: you.Certificates, Trust: validator, Revocation: revocation.Off{},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer server.Close()
+
+	for _, change := range []func(){
+		func() {},
+		func() { participants.Parties.Put(consumer.With(isharetest.Suspended)) },
+		func() { participants.Fail(isharetest.FaultWrongSigner) },
+	} {
+		change()
+		party, err := server.Party(context.Background(), consumer.ID())
+		if err != nil {
+			fmt.Println("no record that can be believed")
+			continue
+		}
+		fmt.Println(party.Name, party.Compliant(time.Now()))
+	}
+	fmt.Println(participants.Counters().Parties, "questions")
+	// Output:
+	// Some Consumer <nil>
+	// Some Consumer compliance is suspended
+	// no record that can be believed
+	// 3 questions
+}
+
+// Certificates of this CA name a responder and revocation lists, which say what the test wants. The checker of package
+// revocation stands for your server.
+func ExampleStatusServices() {
+	status := isharetest.NewStatusServices()
+	defer status.Close()
+	consumer := status.CA.Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer")
+	status.Revoke(consumer.Certificates[0])
+	status.FailOCSP(isharetest.FaultOff) // the lists are asked instead
+
+	validator, err := trust.New(status.CA.Anchors())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	chain, err := validator.Validate(consumer.Certificates, time.Now(), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	checker, err := revocation.New(revocation.Config{AllowPrivate: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer checker.Close()
+	rejection, _ := rule.Classify(checker.Check(context.Background(), chain))
+	fmt.Println(rejection.Rule.ID, status.Counters().CRL > 0)
+	// Output:
+	// certificate.revoked true
 }

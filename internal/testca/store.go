@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Types of PEM blocks (RFC 7468 sections 5 and 10).
@@ -60,7 +61,8 @@ func keyFile(dir string, level Level) string {
 }
 
 // Load reads what [CA.Save] wrote. The configuration is for what the CA issues
-// from now on. The error wraps [fs.ErrNotExist] when there is no CA in the folder.
+// from now on; status services that it does not name are those of the issuing CA's
+// own certificate. The error wraps [fs.ErrNotExist] when there is no CA in the folder.
 func Load(dir string, c Config) (*CA, error) {
 	ca := &CA{config: c.withDefaults()}
 	var above []*x509.Certificate
@@ -76,6 +78,13 @@ func Load(dir string, c Config) (*CA, error) {
 		}
 		id.Chain = append(id.Chain[:1:1], above...)
 		ca.authorities[level], above = id, id.Chain
+	}
+	issuing := above[0]
+	if c.OCSPURL == "" && len(issuing.OCSPServer) > 0 {
+		ca.config.OCSPURL = issuing.OCSPServer[0]
+	}
+	if c.CRLURL == "" && len(issuing.CRLDistributionPoints) > 0 {
+		ca.config.CRLURL = strings.TrimSuffix(issuing.CRLDistributionPoints[0], "/"+Sub.String()+".crl")
 	}
 	return ca, nil
 }
