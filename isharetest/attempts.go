@@ -81,7 +81,7 @@ func NewAttempts(ca *CA, audience ishare.PartyID, aliases ...ishare.PartyID) *At
 	s.stranger = ca.Party("did:ishare:EU.NL.NTRNL-90000003", "Stranger")
 	s.parties = []*Party{s.Consumer, s.Other}
 	s.forge()
-	s.all = slices.Concat(s.right(), s.requestAttempts(), s.jwtAttempts(), s.claimAttempts(),
+	s.all = slices.Concat(s.right(), s.requestAttempts(), s.parameterAttempts(), s.jwtAttempts(), s.headerAttempts(), s.x5cAndPayloadAttempts(), s.claimAttempts(), s.timeAttempts(),
 		s.certificateAttempts(), s.signatureAttempts(), s.partyAttempts(), s.replayAttempts())
 	return s
 }
@@ -112,7 +112,7 @@ type variant struct {
 }
 
 // breaking makes attempts of the consumer at a rule.
-func (s *Attempts) breaking(reason *rule.Rule, variants ...variant) []Attempt {
+func (s *Attempts) breaking(reason *rule.Rule, variants []variant) []Attempt {
 	attempts := make([]Attempt, len(variants))
 	for i, v := range variants {
 		attempts[i] = s.attempt(reason, s.Consumer, v)

@@ -34,24 +34,18 @@ func (s *Attempts) certificateAttempts() []Attempt {
 	for i, f := range s.forgeries {
 		attempts[i] = s.attempt(f.rule, s.Consumer, variant{name: f.name, about: f.about, official: f.official, edit: func(r *Request) {
 			r.Assertion.Header.Set("x5c", X5C(f.identity.Chain...))
-			sign(r.Assertion, f.identity.Key)
+			r.Assertion.Key = f.identity.Key // which cannot sign rightly when it is not RSA
+			if key, ok := f.identity.Key.(ed25519.PrivateKey); ok {
+				r.Assertion.Sign = func(signed string) []byte { return ed25519.Sign(key, []byte(signed)) }
+			}
 		}})
 	}
 	return attempts
 }
 
-// sign lets a key of any kind sign: one that is not RSA cannot do it rightly.
-func sign(a *Assertion, key crypto.Signer) {
-	a.Key = key
-	if _, ok := key.(ed25519.PrivateKey); ok {
-		a.Sign = func(signed string) []byte { return must(key.Sign(rand.Reader, []byte(signed), crypto.Hash(0))) }
-	}
-}
-
 // forge makes the forgeries and registers their leaves for the consumer.
 func (s *Attempts) forge() {
-	s.forgeries = slices.Concat(s.rightSeals(), s.wrongKeys(), s.wrongValidity(), s.wrongUsage(),
-		s.wrongOrder(), s.wrongSignatureInChain(), s.wrongIssuers(), s.wrongPaths(), s.untrusted())
+	s.forgeries = slices.Concat(s.rightSeals(), s.wrongSeals(), s.wrongUsage(), s.wrongOrder(), s.wrongIssuers(), s.untrusted())
 	s.second = s.Consumer.Resealed(nil)
 	s.Consumer.register(s.second.Certificates[0])
 	for _, f := range s.forgeries {
@@ -126,6 +120,10 @@ func (s *Attempts) rightSeals() []forgery {
 	usage := func(u x509.KeyUsage) *testca.Identity {
 		return s.changed(func(c *x509.Certificate) { c.KeyUsage = u })
 	}
+	deep := s.ca.ca.Authority(testca.Root)
+	for range 8 {
+		deep = s.authority(testca.Sub, deep, nil)
+	}
 	return []forgery{
 		{name: "digitalSignature", about: "The seal's key usage is digitalSignature.", identity: usage(x509.KeyUsageDigitalSignature)},
 		{name: "digitalSignature and nonRepudiation", about: "The seal's key usage is digitalSignature and nonRepudiation.", identity: usage(
@@ -140,24 +138,21 @@ func (s *Attempts) rightSeals() []forgery {
 		{name: "key of 8192 bits", about: "The seal's key has 8192 bits.", identity: s.keyed(must(testca.NewOddKey(8192, 65537)))},
 		{name: "signed with SHA-512", about: "The seal is signed with SHA-512.", identity: s.changed(func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA512WithRSA })},
 		{name: "chain of two", about: "The root issued the seal.", identity: s.below(s.ca.ca.Authority(testca.Root))},
-		{name: "chain of ten", about: "Eight CAs stand between the seal and the root.", identity: s.below(s.tower(8))},
+		{name: "chain of ten", about: "Eight CAs stand between the seal and the root.", identity: s.below(deep)},
 	}
 }
 
-// tower is a CA so many levels below the root.
-func (s *Attempts) tower(height int) *testca.Identity {
-	id := s.ca.ca.Authority(testca.Root)
-	for range height {
-		id = s.authority(testca.Sub, id, nil)
-	}
-	return id
-}
-
-func (s *Attempts) wrongKeys() []forgery {
+// wrongSeals break the rules about one certificate.
+func (s *Attempts) wrongSeals() []forgery {
 	odd := func(bits, exponent int) *testca.Identity { return s.keyed(must(testca.NewOddKey(bits, exponent))) }
-	_, ed := must2(ed25519.GenerateKey(rand.Reader))
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	must(ed, err)
 	short := must(s.ca.ca.Authority(testca.Sub).Issue(s.ca.ca.Template(testca.Issuing), must(testca.PooledKey(1024))))
-	forgeries := []forgery{
+	expired := func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().AddDate(-3, 0, 0), time.Now().Add(-time.Hour)
+	}
+	future := func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }
+	return slices.Concat(by(rule.CertificateKey, []forgery{
 		{name: "1024 bits", about: "The seal's key has 1024 bits.", official: "certificate under 2048 bits", identity: s.keyed(must(testca.PooledKey(1024)))},
 		{name: "2047 bits", about: "The seal's key has 2047 bits.", identity: odd(2047, 65537)},
 		{name: "8193 bits", about: "The seal's key has 8193 bits.", identity: odd(8193, 65537)},
@@ -167,8 +162,12 @@ func (s *Attempts) wrongKeys() []forgery {
 		{name: "ECDSA", about: "The seal's key is on the curve P-256.", official: "certificate not RSA", identity: s.keyed(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))},
 		{name: "Ed25519", about: "The seal's key is Ed25519.", identity: s.keyed(ed)},
 		{name: "issuer of 1024 bits", about: "The issuing CA's key has 1024 bits.", identity: s.below(short)},
-	}
-	return by(rule.CertificateKey, forgeries)
+	}), by(rule.CertificateValidity, []forgery{
+		{name: "expired", about: "The seal expired an hour ago.", official: "certificate expired", identity: s.changed(expired)},
+		{name: "not yet valid", about: "The seal is valid from an hour from now.", identity: s.changed(future)},
+		{name: "issuer expired", about: "The issuing CA expired an hour ago.", identity: s.issuing(expired)},
+		{name: "issuer not yet valid", about: "The issuing CA is valid from an hour from now.", identity: s.issuing(future)},
+	}))
 }
 
 // by sets the rule that forgeries break.
@@ -177,24 +176,6 @@ func by(reason *rule.Rule, forgeries []forgery) []forgery {
 		forgeries[i].rule = reason
 	}
 	return forgeries
-}
-
-func must2[A, B any](a A, b B, err error) (A, B) {
-	must(a, err)
-	return a, b
-}
-
-func (s *Attempts) wrongValidity() []forgery {
-	expired := func(c *x509.Certificate) {
-		c.NotBefore, c.NotAfter = time.Now().AddDate(-3, 0, 0), time.Now().Add(-time.Hour)
-	}
-	future := func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }
-	return by(rule.CertificateValidity, []forgery{
-		{name: "expired", about: "The seal expired an hour ago.", official: "certificate expired", identity: s.changed(expired)},
-		{name: "not yet valid", about: "The seal is valid from an hour from now.", identity: s.changed(future)},
-		{name: "issuer expired", about: "The issuing CA expired an hour ago.", identity: s.issuing(expired)},
-		{name: "issuer not yet valid", about: "The issuing CA is valid from an hour from now.", identity: s.issuing(future)},
-	})
 }
 
 func (s *Attempts) wrongUsage() []forgery {
@@ -216,10 +197,18 @@ func (s *Attempts) wrongUsage() []forgery {
 
 func (s *Attempts) wrongOrder() []forgery {
 	other := s.Other.Certificates[0]
+	strange := must(testca.New(testca.Config{Name: "Strange", NewKey: testca.PooledKey}))
 	follows := s.own(0, 1, 2, 3)
-	follows.Chain = append(follows.Chain, strangeRoot())
+	follows.Chain = append(follows.Chain, strange.Authority(testca.Root).Certificate())
 	between := s.own(0)
 	between.Chain = append(between.Chain, other, s.Consumer.Certificates[1], s.Consumer.Certificates[2], s.ca.Root())
+	altered := s.changed(nil) // in the lowest bit of its serial number
+	leaf := altered.Certificate()
+	der := slices.Clone(leaf.Raw)
+	serial := must(asn1.Marshal(leaf.SerialNumber))
+	der[bytes.Index(der, serial)+len(serial)-1] ^= 1
+	altered.Chain[0] = must(x509.ParseCertificate(der))
+	sha1 := func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA }
 	return by(rule.ChainOrder, []forgery{
 		{name: "issuers from the root down", about: "The issuers stand in the wrong order.", identity: s.own(0, 3, 2, 1)},
 		{name: "two exchanged", about: "The issuing CA and the sub CA are exchanged.", identity: s.own(0, 2, 1, 3)},
@@ -228,22 +217,10 @@ func (s *Attempts) wrongOrder() []forgery {
 		{name: "leaf twice", about: "The seal stands in x5c twice.", identity: s.own(0, 0, 1, 2, 3)},
 		{name: "stranger behind the root", about: "A root with another name follows the root.", identity: follows},
 		{name: "stranger between", about: "Another party's seal stands between seal and issuing CA.", identity: between},
-	})
-}
-
-// strangeRoot is a root with a name of its own.
-func strangeRoot() *x509.Certificate {
-	ca := must(testca.New(testca.Config{Name: "Strange", NewKey: testca.PooledKey}))
-	return ca.Authority(testca.Root).Certificate()
-}
-
-// wrongSignatureInChain: the names fit, the signatures do not.
-func (s *Attempts) wrongSignatureInChain() []forgery {
-	sha1 := func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA }
-	return by(rule.ChainOrder, []forgery{
+		// From here on the names fit, the signatures do not.
 		{name: "another key under the same name", about: "An issuing CA with the name of the real one and another key issued the seal, and the real one is shown.", identity: s.swapped(1)},
 		{name: "last link", about: "Another CA with the same names issued the seal, and the trusted root is shown in place of its own.", identity: s.swapped(3)},
-		{name: "altered", about: "The seal's serial number was changed after it was signed.", identity: s.altered()},
+		{name: "altered", about: "The seal's serial number was changed after it was signed.", identity: altered},
 		{name: "signed with SHA-1", about: "The seal is signed with SHA-1.", identity: s.changed(sha1)},
 		{name: "issuer signed with SHA-1", about: "The issuing CA is signed with SHA-1.", identity: s.issuing(sha1)},
 	})
@@ -262,19 +239,16 @@ func (s *Attempts) stranded() *testca.Identity {
 	return must(NewCA().ca.Seal(s.sealRequest(testca.SealRequest{})))
 }
 
-// altered flips the lowest bit of the serial number.
-func (s *Attempts) altered() *testca.Identity {
-	id := s.changed(nil)
-	leaf := id.Certificate()
-	der := slices.Clone(leaf.Raw)
-	serial := must(asn1.Marshal(leaf.SerialNumber))
-	der[bytes.Index(der, serial)+len(serial)-1] ^= 1
-	id.Chain[0] = must(x509.ParseCertificate(der))
-	return id
-}
-
 func (s *Attempts) wrongIssuers() []forgery {
 	leaf := &testca.Identity{Key: s.Other.Key, Chain: s.Other.Certificates}
+	// The identifier is under the arc for examples (ITU-T X.660 section A.8).
+	unknown := func(c *x509.Certificate) {
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 999, 1}, Critical: true, Value: []byte{5, 0}})
+	}
+	pathLength := s.authority(testca.Sub, nil, func(c *x509.Certificate) { c.MaxPathLenZero = true })
+	constrained := s.authority(testca.Issuing, nil, func(c *x509.Certificate) {
+		c.PermittedDNSDomainsCritical, c.PermittedEmailAddresses = true, []string{"permitted.example.org"}
+	})
 	return by(rule.ChainIssuer, []forgery{
 		{name: "leaf as a CA", about: "Another party's seal issued the seal: every participant could pass as every other.", identity: s.below(leaf)},
 		{name: "CA:FALSE", about: "The issuing CA's basic constraints say that it is none.", identity: s.issuing(func(c *x509.Certificate) {
@@ -290,21 +264,6 @@ func (s *Attempts) wrongIssuers() []forgery {
 		{name: "policy demanded", about: "The issuing CA demands a certificate policy, and the seal has none.", identity: s.issuing(func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 3, 0x80, 1, 0}})
 		})},
-	})
-}
-
-// oidUnknown is under the arc for examples (ITU-T X.660 section A.8).
-var oidUnknown = asn1.ObjectIdentifier{2, 999, 1}
-
-func (s *Attempts) wrongPaths() []forgery {
-	unknown := func(c *x509.Certificate) {
-		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidUnknown, Critical: true, Value: []byte{5, 0}})
-	}
-	pathLength := s.authority(testca.Sub, nil, func(c *x509.Certificate) { c.MaxPathLenZero = true })
-	constrained := s.authority(testca.Issuing, nil, func(c *x509.Certificate) {
-		c.PermittedDNSDomainsCritical, c.PermittedEmailAddresses = true, []string{"permitted.example.org"}
-	})
-	return by(rule.ChainIssuer, []forgery{
 		{name: "path length", about: "The sub CA may have no CA below it, and has one.", identity: s.below(s.authority(testca.Issuing, pathLength, nil))},
 		{name: "name constraints", about: "The issuing CA may issue for other mail domains than the seal's.", identity: s.seal(testca.SealRequest{
 			Issuer: constrained, Template: func(c *x509.Certificate) { c.EmailAddresses = []string{"seal@elsewhere.example.org"} },

@@ -14,75 +14,109 @@ import (
 // beyondLeeway is further off than any server lets a clock be.
 const beyondLeeway = 2 * time.Minute
 
-// claimAttempts break the rules about what the assertion claims.
+// claimAttempts break the rules about who and whom the assertion is for.
 func (s *Attempts) claimAttempts() []Attempt {
+	capitals := strings.ToUpper(string(s.Consumer.ID()))
+	server := s.audience[0]
 	return slices.Concat(
-		s.breaking(rule.ClaimIss, s.wrongIss()...),
-		inRequest(s.breaking(rule.ClaimIss, s.wrongIssOfRequest()...)),
-		s.breaking(rule.ClaimSub, s.wrongSub()...),
-		s.breaking(rule.ClaimAud, s.wrongAud()...),
-		s.breaking(rule.ClaimJTI, wrongJTI()...),
-		s.breaking(rule.ClaimIat, wrongIat()...),
-		s.breaking(rule.ClaimExp, wrongExp()...),
-		s.breaking(rule.ClaimLifetime, wrongLifetimes()...),
-		s.breaking(rule.ClaimNbf, wrongNbf()...),
+		s.breaking(rule.ClaimIss, []variant{
+			{name: "missing", about: "iss is missing.", official: "iss missing", edit: drop("iss")},
+			{name: "empty", about: "iss is empty.", edit: set("iss", "")},
+			{name: "null", about: "iss is null.", edit: set("iss", nil)},
+			{name: "array", about: "iss is an array with the client's identifier.", edit: set("iss", []ishare.PartyID{s.Consumer.ID()})},
+			{name: "number", about: "iss is a number.", edit: set("iss", 90000001)},
+			{name: "in capitals", about: "The claim is called ISS.", edit: both(drop("iss"), set("ISS", s.Consumer.ID()))},
+		}),
+		inRequest(s.breaking(rule.ClaimIss, []variant{
+			{name: "another party", about: "iss and sub are another party in good standing.", official: "iss not client_id", edit: both(set("iss", s.Other.ID()), set("sub", s.Other.ID()))},
+			{name: "another client_id", about: "client_id is another party in good standing: the client asks for somebody else's token.", official: "client_id other than the assertion's", edit: setForm("client_id", string(s.Other.ID()))},
+			{name: "other identifier", about: "client_id is another identifier of the same party than iss.", edit: setForm("client_id", string(s.Consumer.Record.AlsoKnownAs[0]))},
+			{name: "other letters", about: "iss and sub differ from client_id in case.", edit: both(set("iss", capitals), set("sub", capitals))},
+			{name: "blank", about: "iss and sub have a blank behind the identifier.", edit: both(set("iss", s.Consumer.ID()+" "), set("sub", s.Consumer.ID()+" "))},
+		})),
+		s.breaking(rule.ClaimSub, []variant{
+			{name: "missing", about: "sub is missing.", official: "sub missing", edit: drop("sub")},
+			{name: "another party", about: "sub is another party.", official: "sub not iss", edit: set("sub", s.Other.ID())},
+			{name: "empty", about: "sub is empty.", edit: set("sub", "")},
+			{name: "null", about: "sub is null.", edit: set("sub", nil)},
+			{name: "array", about: "sub is an array with the client's identifier.", edit: set("sub", []ishare.PartyID{s.Consumer.ID()})},
+			{name: "other identifier", about: "sub is another identifier of the same party than iss.", edit: set("sub", s.Consumer.Record.AlsoKnownAs[0])},
+			{name: "in capitals", about: "The claim is called SUB.", edit: both(drop("sub"), set("SUB", s.Consumer.ID()))},
+			{name: "with a long s", about: "The claim is called ſub, which some parsers take for sub.", edit: both(drop("sub"), set("ſub", s.Consumer.ID()))},
+		}),
+		s.breaking(rule.ClaimAud, []variant{
+			{name: "missing", about: "aud is missing.", official: "aud missing", edit: drop("aud")},
+			{name: "another party", about: "aud is another party: the assertion was meant for another server.", official: "aud not the server", edit: set("aud", s.Other.ID())},
+			{name: "array of one", about: "aud is an array that holds the server's identifier only.", edit: set("aud", []ishare.PartyID{server})},
+			{name: "array of several", about: "aud is an array of the server and another party, who could use the assertion here.", edit: set("aud", []ishare.PartyID{server, s.Other.ID()})},
+			{name: "empty array", about: "aud is an empty array.", edit: set("aud", []string{})},
+			{name: "URL", about: "aud is the URL of the token endpoint, as other frameworks have it.", edit: set("aud", "https://provider.example.org"+TokenPath)},
+			{name: "object", about: "aud is an object.", edit: set("aud", Object{{"id", server}})},
+			{name: "null", about: "aud is null.", edit: set("aud", nil)},
+			{name: "empty", about: "aud is empty.", edit: set("aud", "")},
+			{name: "client", about: "aud is the client itself.", edit: set("aud", s.Consumer.ID())},
+			{name: "longer", about: "aud begins with the server's identifier.", edit: set("aud", server+"1")},
+			{name: "blank", about: "aud has a blank behind the identifier.", edit: set("aud", server+" ")},
+			{name: "other letters", about: "aud differs from the server's identifier in case.", edit: set("aud", swapCase(string(server)))},
+			{name: "two in one", about: "aud is the server's identifier and another one, separated by a blank.", edit: set("aud", server+" "+s.Other.ID())},
+		}),
 	)
 }
 
-func (s *Attempts) wrongIss() []variant {
-	return []variant{
-		{name: "missing", about: "iss is missing.", official: "iss missing", edit: drop("iss")},
-		{name: "empty", about: "iss is empty.", edit: set("iss", "")},
-		{name: "null", about: "iss is null.", edit: set("iss", nil)},
-		{name: "array", about: "iss is an array with the client's identifier.", edit: set("iss", []ishare.PartyID{s.Consumer.ID()})},
-		{name: "number", about: "iss is a number.", edit: set("iss", 90000001)},
-		{name: "in capitals", about: "The claim is called ISS.", edit: both(drop("iss"), set("ISS", s.Consumer.ID()))},
+// timeAttempts break the rules about how often and how long the assertion may be used.
+func (s *Attempts) timeAttempts() []Attempt {
+	lasting := func(d time.Duration) func(*Request) {
+		return func(r *Request) {
+			now := time.Now().Unix()
+			both(set("iat", now), set("exp", now+int64(d/time.Second)))(r)
+		}
 	}
-}
-
-// wrongIssOfRequest are assertions that are right for another request.
-func (s *Attempts) wrongIssOfRequest() []variant {
-	capitals := strings.ToUpper(string(s.Consumer.ID()))
-	return []variant{
-		{name: "another party", about: "iss and sub are another party in good standing.", official: "iss not client_id", edit: both(set("iss", s.Other.ID()), set("sub", s.Other.ID()))},
-		{name: "another client_id", about: "client_id is another party in good standing: the client asks for somebody else's token.", official: "client_id other than the assertion's", edit: setForm("client_id", string(s.Other.ID()))},
-		{name: "other identifier", about: "client_id is another identifier of the same party than iss.", edit: setForm("client_id", string(s.Consumer.Record.AlsoKnownAs[0]))},
-		{name: "other letters", about: "iss and sub differ from client_id in case.", edit: both(set("iss", capitals), set("sub", capitals))},
-		{name: "blank", about: "iss and sub have a blank behind the identifier.", edit: both(set("iss", s.Consumer.ID()+" "), set("sub", s.Consumer.ID()+" "))},
-	}
-}
-
-func (s *Attempts) wrongSub() []variant {
-	return []variant{
-		{name: "missing", about: "sub is missing.", official: "sub missing", edit: drop("sub")},
-		{name: "another party", about: "sub is another party.", official: "sub not iss", edit: set("sub", s.Other.ID())},
-		{name: "empty", about: "sub is empty.", edit: set("sub", "")},
-		{name: "null", about: "sub is null.", edit: set("sub", nil)},
-		{name: "array", about: "sub is an array with the client's identifier.", edit: set("sub", []ishare.PartyID{s.Consumer.ID()})},
-		{name: "other identifier", about: "sub is another identifier of the same party than iss.", edit: set("sub", s.Consumer.Record.AlsoKnownAs[0])},
-		{name: "in capitals", about: "The claim is called SUB.", edit: both(drop("sub"), set("SUB", s.Consumer.ID()))},
-		{name: "with a long s", about: "The claim is called ſub, which some parsers take for sub.", edit: both(drop("sub"), set("ſub", s.Consumer.ID()))},
-	}
-}
-
-func (s *Attempts) wrongAud() []variant {
-	server := s.audience[0]
-	return []variant{
-		{name: "missing", about: "aud is missing.", official: "aud missing", edit: drop("aud")},
-		{name: "another party", about: "aud is another party: the assertion was meant for another server.", official: "aud not the server", edit: set("aud", s.Other.ID())},
-		{name: "array of one", about: "aud is an array that holds the server's identifier only.", edit: set("aud", []ishare.PartyID{server})},
-		{name: "array of several", about: "aud is an array of the server and another party, who could use the assertion here.", edit: set("aud", []ishare.PartyID{server, s.Other.ID()})},
-		{name: "empty array", about: "aud is an empty array.", edit: set("aud", []string{})},
-		{name: "URL", about: "aud is the URL of the token endpoint, as other frameworks have it.", edit: set("aud", "https://provider.example.org"+TokenPath)},
-		{name: "object", about: "aud is an object.", edit: set("aud", Object{{"id", server}})},
-		{name: "null", about: "aud is null.", edit: set("aud", nil)},
-		{name: "empty", about: "aud is empty.", edit: set("aud", "")},
-		{name: "client", about: "aud is the client itself.", edit: set("aud", s.Consumer.ID())},
-		{name: "longer", about: "aud begins with the server's identifier.", edit: set("aud", server+"1")},
-		{name: "blank", about: "aud has a blank behind the identifier.", edit: set("aud", server+" ")},
-		{name: "other letters", about: "aud differs from the server's identifier in case.", edit: set("aud", swapCase(string(server)))},
-		{name: "two in one", about: "aud is the server's identifier and another one, separated by a blank.", edit: set("aud", server+" "+s.Other.ID())},
-	}
+	return slices.Concat(
+		s.breaking(rule.ClaimJTI, []variant{
+			{name: "missing", about: "jti is missing.", official: "jti missing", edit: drop("jti")},
+			{name: "empty", about: "jti is empty.", edit: set("jti", "")},
+			{name: "null", about: "jti is null.", edit: set("jti", nil)},
+			{name: "number", about: "jti is a number.", edit: set("jti", Raw("42"))},
+			{name: "array", about: "jti is an array.", edit: set("jti", []string{"42"})},
+			{name: "too long", about: "jti has 256 bytes.", edit: func(r *Request) { r.Assertion.Payload.Set("jti", uuid()+strings.Repeat("j", 256-36)) }},
+		}),
+		s.breaking(rule.ClaimIat, append(
+			notANumber("iat"),
+			variant{name: "missing", about: "iat is missing.", official: "iat missing", edit: drop("iat")},
+			variant{name: "in the future", about: "iat is two minutes ahead, and exp 30 seconds later.", official: "iat in the future", edit: shift(beyondLeeway)},
+			variant{name: "in milliseconds", about: "iat and exp are in milliseconds.", edit: func(r *Request) {
+				now := time.Now().UnixMilli()
+				both(set("iat", now), set("exp", now+30_000))(r)
+			}},
+			variant{name: "beyond all numbers", about: "iat is a number that no computer's clock can show.", edit: set("iat", Raw("1e400"))},
+		)),
+		s.breaking(rule.ClaimExp, append(
+			notANumber("exp"),
+			variant{name: "missing", about: "exp is missing.", official: "exp missing", edit: drop("exp")},
+			variant{name: "in the past", about: "The assertion expired two minutes ago.", edit: shift(-beyondLeeway - 30*time.Second)},
+			variant{name: "last year", about: "The assertion expired a year ago.", edit: shift(-365 * 24 * time.Hour)},
+			variant{name: "in milliseconds", about: "exp is in milliseconds, iat in seconds.", edit: func(r *Request) { r.Assertion.Payload.Set("exp", time.Now().UnixMilli()+30_000) }},
+		)),
+		s.breaking(rule.ClaimLifetime, []variant{
+			{name: "an hour", about: "exp is iat and an hour.", official: "exp not iat+30", edit: lasting(time.Hour)},
+			{name: "60 seconds", about: "exp is iat and 60 seconds.", edit: lasting(60 * time.Second)},
+			{name: "31 seconds", about: "exp is iat and 31 seconds.", edit: lasting(31 * time.Second)},
+			{name: "29 seconds", about: "exp is iat and 29 seconds.", edit: lasting(29 * time.Second)},
+			{name: "10 years", about: "exp is iat and ten years.", edit: lasting(10 * 365 * 24 * time.Hour)},
+			{name: "10 ms too long", about: "exp is iat and 30.01 seconds.", edit: func(r *Request) {
+				now := time.Now().Unix()
+				both(set("iat", now), set("exp", Raw(fmt.Sprintf("%d.01", now+30))))(r)
+			}},
+		}),
+		s.breaking(rule.ClaimNbf, []variant{
+			{name: "in the future", about: "nbf is two minutes ahead.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", time.Now().Add(beyondLeeway).Unix()) }},
+			{name: "in milliseconds", about: "nbf is in milliseconds.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", time.Now().UnixMilli()) }},
+			{name: "string", about: "nbf is a number as a string.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", strconv.FormatInt(time.Now().Unix(), 10)) }},
+			{name: "null", about: "nbf is null.", edit: set("nbf", nil)},
+			{name: "boolean", about: "nbf is false.", edit: set("nbf", false)},
+			{name: "array", about: "nbf is an array.", edit: set("nbf", []int{0})},
+		}),
+	)
 }
 
 func swapCase(text string) string {
@@ -90,17 +124,6 @@ func swapCase(text string) string {
 		return upper
 	}
 	return strings.ToLower(text)
-}
-
-func wrongJTI() []variant {
-	return []variant{
-		{name: "missing", about: "jti is missing.", official: "jti missing", edit: drop("jti")},
-		{name: "empty", about: "jti is empty.", edit: set("jti", "")},
-		{name: "null", about: "jti is null.", edit: set("jti", nil)},
-		{name: "number", about: "jti is a number.", edit: set("jti", Raw("42"))},
-		{name: "array", about: "jti is an array.", edit: set("jti", []string{"42"})},
-		{name: "too long", about: "jti has 256 bytes.", edit: func(r *Request) { r.Assertion.Payload.Set("jti", uuid()+strings.Repeat("j", 256-36)) }},
-	}
 }
 
 // notANumber are values that look like a time and are none.
@@ -116,56 +139,71 @@ func notANumber(claim string) []variant {
 	}
 }
 
-func wrongIat() []variant {
-	return append(
-		notANumber("iat"),
-		variant{name: "missing", about: "iat is missing.", official: "iat missing", edit: drop("iat")},
-		variant{name: "in the future", about: "iat is two minutes ahead, and exp 30 seconds later.", official: "iat in the future", edit: shift(beyondLeeway)},
-		variant{name: "in milliseconds", about: "iat and exp are in milliseconds.", edit: func(r *Request) {
-			now := time.Now().UnixMilli()
-			both(set("iat", now), set("exp", now+30_000))(r)
-		}},
-		variant{name: "beyond all numbers", about: "iat is a number that no computer's clock can show.", edit: set("iat", Raw("1e400"))},
-	)
+// partyAttempts break the rules about the party. The parties are right in
+// everything but what the server's records say of them.
+func (s *Attempts) partyAttempts() []Attempt {
+	attempts := []Attempt{
+		s.attempt(rule.PartyUnknown, s.stranger, variant{name: "not a participant", about: "The client has a seal of a trusted CA and is in no record.", official: "unknown client"}),
+		s.attempt(rule.PartyCertificate, s.Consumer, variant{
+			name: "of another party", about: "The client signs with the seal of another party in good standing.",
+			official: "certificate of another party", edit: s.signedBy(s.Other),
+		}),
+		s.attempt(rule.PartyCertificate, s.Consumer, variant{
+			name: "not registered yet", about: "The client signs with a new seal that has the same subject as the registered one, and another key.",
+			edit: s.signedBy(s.Consumer.Resealed(nil)),
+		}),
+	}
+	for i, b := range badStandings() {
+		id := ishare.PartyID(fmt.Sprintf("did:ishare:EU.NL.NTRNL-%08d", 90000010+i))
+		client := s.ca.Party(id, "Consumer: "+b.name, b.standing)
+		s.parties = append(s.parties, client)
+		attempts = append(attempts, s.attempt(b.rule, client, b.variant))
+	}
+	return attempts
 }
 
-func wrongExp() []variant {
-	return append(
-		notANumber("exp"),
-		variant{name: "missing", about: "exp is missing.", official: "exp missing", edit: drop("exp")},
-		variant{name: "in the past", about: "The assertion expired two minutes ago.", edit: shift(-beyondLeeway - 30*time.Second)},
-		variant{name: "last year", about: "The assertion expired a year ago.", edit: shift(-365 * 24 * time.Hour)},
-		variant{name: "in milliseconds", about: "exp is in milliseconds, iat in seconds.", edit: func(r *Request) { r.Assertion.Payload.Set("exp", time.Now().UnixMilli()+30_000) }},
-	)
+// A badStanding is a standing for which a rule refuses.
+type badStanding struct {
+	rule     *rule.Rule
+	standing Standing
+	variant
 }
 
-func wrongLifetimes() []variant {
-	lasting := func(d time.Duration) func(*Request) {
-		return func(r *Request) {
-			now := time.Now().Unix()
-			both(set("iat", now), set("exp", now+int64(d/time.Second)))(r)
+func badStandings() []badStanding {
+	return []badStanding{
+		{rule.PartyNotActive, Inactive, variant{name: "inactive", about: "The client's compliance is inactive.", official: "client not active"}},
+		{rule.PartyNotActive, Suspended, variant{name: "suspended", about: "The client's compliance is suspended."}},
+		{rule.PartyNotActive, Revoked, variant{name: "revoked", about: "The client's compliance is revoked."}},
+		{rule.PartyNotActive, Ended, variant{name: "ended", about: "The client's compliance is active, and ended yesterday."}},
+		{rule.PartyNotActive, NotYetBegun, variant{name: "not yet begun", about: "The client's compliance is active, and begins tomorrow."}},
+		{rule.PartyNotActive, WithoutDates, variant{name: "without dates", about: "The client's compliance is active, and states no dates."}},
+		{rule.PartyNotActive, WithoutCompliance, variant{name: "no compliance", about: "The client's record does not speak of compliance."}},
+		{rule.PartyNotActive, OtherFramework, variant{name: "another framework", about: "The client complies with another framework."}},
+		{rule.PartyCertificate, WithoutCertificate, variant{name: "none registered", about: "No certificate is registered for the client."}},
+		{rule.PartyCertificate, OtherCertificate, variant{name: "another registered", about: "Another seal with the same subject is registered for the client."}},
+		{rule.PartyCertificate, InactiveCertificate, variant{name: "inactive", about: "The client's certificate is registered as inactive."}},
+		{rule.PartyCertificate, EndedCertificate, variant{name: "registration ended", about: "The registration of the client's certificate ended yesterday."}},
+		{rule.PartyPolicy, WithoutRole, variant{name: "no role", about: "The client does not hold the role that the server demands."}},
+		{rule.PartyPolicy, InactiveRole, variant{name: "inactive role", about: "The client's role is inactive."}},
+	}
+}
+
+// replayAttempts break the rule jti.replayed.
+func (s *Attempts) replayAttempts() []Attempt {
+	again := func(edit func(*Request)) func() []*Request {
+		return func() []*Request {
+			first, second := s.Consumer.Request(s.audience[0]), s.Consumer.Request(s.audience[0])
+			second.Assertion.Payload = append(Object{}, first.Assertion.Payload...)
+			edit(second)
+			return []*Request{first, second}
 		}
 	}
-	return []variant{
-		{name: "an hour", about: "exp is iat and an hour.", official: "exp not iat+30", edit: lasting(time.Hour)},
-		{name: "60 seconds", about: "exp is iat and 60 seconds.", edit: lasting(60 * time.Second)},
-		{name: "31 seconds", about: "exp is iat and 31 seconds.", edit: lasting(31 * time.Second)},
-		{name: "29 seconds", about: "exp is iat and 29 seconds.", edit: lasting(29 * time.Second)},
-		{name: "10 years", about: "exp is iat and ten years.", edit: lasting(10 * 365 * 24 * time.Hour)},
-		{name: "10 ms too long", about: "exp is iat and 30.01 seconds.", edit: func(r *Request) {
-			now := time.Now().Unix()
-			both(set("iat", now), set("exp", Raw(fmt.Sprintf("%d.01", now+30))))(r)
-		}},
-	}
-}
-
-func wrongNbf() []variant {
-	return []variant{
-		{name: "in the future", about: "nbf is two minutes ahead.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", time.Now().Add(beyondLeeway).Unix()) }},
-		{name: "in milliseconds", about: "nbf is in milliseconds.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", time.Now().UnixMilli()) }},
-		{name: "string", about: "nbf is a number as a string.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", strconv.FormatInt(time.Now().Unix(), 10)) }},
-		{name: "null", about: "nbf is null.", edit: set("nbf", nil)},
-		{name: "boolean", about: "nbf is false.", edit: set("nbf", false)},
-		{name: "array", about: "nbf is an array.", edit: set("nbf", []int{0})},
+	return []Attempt{
+		inRow(rule.JTIReplayed, "same assertion", "The same assertion is sent twice.", again(func(*Request) {})),
+		inRow(rule.JTIReplayed, "same jti", "A new assertion has the jti of the one before.", again(func(r *Request) {
+			r.Assertion.Payload.Set("note", "another payload")
+		})),
+		inRow(rule.JTIReplayed, "same jti, another algorithm", "A new assertion has the jti of the one before and is signed with RS512.", again(setHeader("alg", "RS512"))),
+		inRow(rule.JTIReplayed, "same jti, another seal", "A new assertion has the jti of the one before and is signed with another registered seal of the party.", again(s.signedBy(s.second))),
 	}
 }

@@ -1,10 +1,12 @@
 package isharetest
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -16,24 +18,9 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// jwtAttempts break the rules about the assertion as a signed object.
+// jwtAttempts break the rule jwt.compact. Some spell the same bytes otherwise: each would be a second assertion with
+// the same signature.
 func (s *Attempts) jwtAttempts() []Attempt {
-	return slices.Concat(
-		s.breaking(rule.JWTCompact, wrongSpellings()...),
-		s.breaking(rule.JWTCompact, wrongParts()...),
-		s.breaking(rule.JWTHeader, s.wrongHeaders()...),
-		s.breaking(rule.JWTAlg, s.wrongAlgs()...),
-		s.breaking(rule.JWTTyp, wrongTyps()...),
-		s.breaking(rule.JWTHeaderParameter, s.wrongHeaderParameters()...),
-		s.breaking(rule.JWTX5C, s.wrongX5Cs()...),
-		s.breaking(rule.JWTX5C, s.wrongX5CEntries()...),
-		s.breaking(rule.JWTPayload, s.wrongPayloads()...),
-	)
-}
-
-// wrongSpellings write the same bytes otherwise: each would be a second assertion
-// with the same signature.
-func wrongSpellings() []variant {
 	part := func(i int, change func(string) string) func(*Request) {
 		return rewriteJWT(func(compact string) string {
 			parts := strings.Split(compact, ".")
@@ -50,23 +37,189 @@ func wrongSpellings() []variant {
 	inside := func(text string) func(string) string {
 		return func(part string) string { return part[:len(part)/2] + text + part[len(part)/2:] }
 	}
-	return []variant{
-		{name: "padded header", about: "The header is padded.", edit: part(0, func(p string) string { return p + "=" })},
-		{name: "padded payload", about: "The payload is padded.", edit: part(1, func(p string) string { return p + "==" })},
-		{name: "padded signature", about: "The signature is padded.", edit: behind("==")},
-		{name: "blank before", about: "A blank stands before the assertion.", edit: before(" ")},
-		{name: "blank behind", about: "A blank stands behind the assertion.", edit: behind(" ")},
-		{name: "line break behind", about: "A line break stands behind the assertion, as when it was read from a file.", edit: behind("\n")},
-		{name: "line break in the header", about: "A line break stands inside of the header, which Go's decoder skips.", edit: part(0, inside("\n"))},
-		{name: "line break in the payload", about: "A line break stands inside of the payload, which Go's decoder skips.", edit: part(1, inside("\r\n"))},
-		{name: "line break in the signature", about: "A line break stands inside of the signature, which Go's decoder skips.", edit: part(2, inside("\n"))},
-		{name: "blank inside", about: "A blank stands inside of the payload, as where a plus sign was not encoded.", edit: part(1, inside(" "))},
-		{name: "NUL inside", about: "A NUL stands inside of the signature.", edit: part(2, inside("\x00"))},
-		{name: "last character", about: "The last character of the signature has bits set that encode nothing.", edit: part(2, otherLastCharacter)},
-		{name: "other alphabet", about: "The signature is in standard base64.", edit: part(2, standardAlphabet)},
-		{name: "quotes", about: "The assertion stands in quotes, as a JSON string.", edit: rewriteJWT(func(compact string) string { return `"` + compact + `"` })},
-		{name: "scheme", about: "The word Bearer stands before the assertion.", edit: before("Bearer ")},
+	return slices.Concat(
+		s.breaking(rule.JWTCompact, []variant{
+			{name: "padded header", about: "The header is padded.", edit: part(0, func(p string) string { return p + "=" })},
+			{name: "padded payload", about: "The payload is padded.", edit: part(1, func(p string) string { return p + "==" })},
+			{name: "padded signature", about: "The signature is padded.", edit: behind("==")},
+			{name: "blank before", about: "A blank stands before the assertion.", edit: before(" ")},
+			{name: "blank behind", about: "A blank stands behind the assertion.", edit: behind(" ")},
+			{name: "line break behind", about: "A line break stands behind the assertion, as when it was read from a file.", edit: behind("\n")},
+			{name: "line break in the header", about: "A line break stands inside of the header, which Go's decoder skips.", edit: part(0, inside("\n"))},
+			{name: "line break in the payload", about: "A line break stands inside of the payload, which Go's decoder skips.", edit: part(1, inside("\r\n"))},
+			{name: "line break in the signature", about: "A line break stands inside of the signature, which Go's decoder skips.", edit: part(2, inside("\n"))},
+			{name: "blank inside", about: "A blank stands inside of the payload, as where a plus sign was not encoded.", edit: part(1, inside(" "))},
+			{name: "NUL inside", about: "A NUL stands inside of the signature.", edit: part(2, inside("\x00"))},
+			{name: "last character", about: "The last character of the signature has bits set that encode nothing.", edit: part(2, otherLastCharacter)},
+			{name: "other alphabet", about: "The signature is in standard base64.", edit: part(2, standardAlphabet)},
+			{name: "quotes", about: "The assertion stands in quotes, as a JSON string.", edit: rewriteJWT(func(compact string) string { return `"` + compact + `"` })},
+			{name: "scheme", about: "The word Bearer stands before the assertion.", edit: before("Bearer ")},
+		}),
+		s.breaking(rule.JWTCompact, []variant{
+			{name: "no signature", about: "The signature is cut off, with its point.", edit: rewriteJWT(func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')] })},
+			{name: "empty signature", about: "The signature is empty.", official: "signature missing", edit: rewriteJWT(func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')+1] })},
+			{name: "empty payload", about: "The payload is empty, as of a detached signature.", edit: rewriteJWT(func(compact string) string {
+				parts := strings.Split(compact, ".")
+				return parts[0] + ".." + parts[2]
+			})},
+			{name: "empty header", about: "The header is empty.", edit: rewriteJWT(func(compact string) string { return compact[strings.IndexByte(compact, '.'):] })},
+			{name: "one part", about: "The points are left out.", edit: rewriteJWT(func(compact string) string { return strings.ReplaceAll(compact, ".", "") })},
+			{name: "four parts", about: "An empty fourth part follows.", edit: rewriteJWT(func(compact string) string { return compact + "." })},
+			{name: "five parts", about: "There are five parts, as of an encrypted JWT.", edit: rewriteJWT(func(compact string) string { return compact + ".AAAA.AAAA" })},
+			{name: "not base64url", about: "The assertion is the text of its header and payload.", edit: func(r *Request) {
+				r.Assertion.Rewrite = func(string) string {
+					return r.Assertion.Header.String() + "." + r.Assertion.Payload.String() + ".signature"
+				}
+			}},
+			{name: "JSON serialisation", about: "The assertion is in the flattened JSON serialisation.", edit: rewriteJWT(func(compact string) string {
+				parts := strings.Split(compact, ".")
+				return Object{{"protected", parts[0]}, {"payload", parts[1]}, {"signature", parts[2]}}.String()
+			})},
+		}),
+	)
+}
+
+// headerAttempts break the rules about the header, but for x5c.
+func (s *Attempts) headerAttempts() []Attempt {
+	headerText := func(change func(text string) string) func(*Request) {
+		return func(r *Request) { r.Assertion.HeaderText = change(r.Assertion.Header.String()) }
 	}
+	first := func(name string, value any) func(*Request) {
+		return func(r *Request) { r.Assertion.Header = slices.Insert(r.Assertion.Header, 0, Member{name, value}) }
+	}
+	leaf := s.Consumer.Certificates[0]
+	sum := sha256.Sum256(leaf.Raw)
+	thumbprint := base64.RawURLEncoding.EncodeToString(sum[:])
+	return slices.Concat(
+		s.breaking(rule.JWTHeader, []variant{
+			{name: "no JSON", about: "The header is a word.", edit: headerText(func(string) string { return "header" })},
+			{name: "array", about: "The header is an array.", edit: headerText(func(text string) string { return "[" + text + "]" })},
+			{name: "string", about: "The header is a JSON string.", edit: headerText(func(text string) string { return jsonOf(text) })},
+			{name: "null", about: "The header is null.", edit: headerText(func(string) string { return "null" })},
+			{name: "cut short", about: "The header lacks its last brace.", edit: headerText(func(text string) string { return strings.TrimSuffix(text, "}") })},
+			{name: "two objects", about: "A second object follows.", edit: headerText(func(text string) string { return text + "{}" })},
+			{name: "byte order mark", about: "A byte order mark stands before the object.", edit: headerText(func(text string) string { return "\ufeff" + text })},
+			{name: "trailing comma", about: "A comma follows the last member.", edit: headerText(func(text string) string { return strings.TrimSuffix(text, "}") + ",}" })},
+			{name: "comment", about: "The object holds a comment.", edit: headerText(func(text string) string { return "{/* */" + text[1:] })},
+			{name: "single quotes", about: "Names and strings stand in single quotes.", edit: headerText(func(text string) string { return strings.ReplaceAll(text, `"`, "'") })},
+			{name: "not UTF-8", about: "A string holds bytes that are not UTF-8.", edit: setHeader("typ", Raw("\"JWT\xff\""))},
+			{name: "alg twice", about: "alg occurs twice, first as none.", edit: first("alg", "none")},
+			{name: "typ twice", about: "typ occurs twice, with the same value.", edit: first("typ", "JWT")},
+			{name: "x5c twice", about: "x5c occurs twice, first with another party's certificates.", edit: first("x5c", X5C(s.Other.Certificates...))},
+			{name: "alg twice, escaped", about: "alg occurs twice, once with its name escaped.", edit: headerText(func(text string) string { return `{"\u0061lg":"none",` + text[1:] })},
+		}),
+		s.breaking(rule.JWTAlg, []variant{
+			{name: "missing", about: "alg is missing.", official: "alg missing", edit: dropHeader("alg")},
+			{name: "none", about: "alg is none; the signature is right for RS256.", edit: setHeader("alg", "none")},
+			{name: "None", about: "alg is None, to slip through a comparison with none.", edit: setHeader("alg", "None")},
+			{name: "HS256 with the public key", about: "alg is HS256, and the secret is the leaf's public key in PEM, which everybody knows.", edit: both(setHeader("alg", "HS256"), signHMAC(s.publicKeyPEM()))},
+			{name: "HS256 with the certificate", about: "alg is HS256, and the secret is the leaf's certificate.", edit: both(setHeader("alg", "HS256"), signHMAC(s.Consumer.Certificates[0].Raw))},
+			{name: "PS256", about: "alg is PS256, rightly signed with the leaf's key.", official: "alg not RS", edit: both(setHeader("alg", "PS256"), signPSS(s.Consumer.Key))},
+			{name: "ES256", about: "alg is ES256, signed with a key on the curve P-256.", edit: both(setHeader("alg", "ES256"), signES256)},
+			{name: "RS1", about: "alg is RS1: RSA with SHA-1.", official: "alg below RS256", edit: setHeader("alg", "RS1")},
+			{name: "lower case", about: "alg is rs256.", edit: setHeader("alg", "rs256")},
+			{name: "blank", about: "alg has a blank behind it.", edit: setHeader("alg", "RS256 ")},
+			{name: "empty", about: "alg is empty.", edit: setHeader("alg", "")},
+			{name: "null", about: "alg is null.", edit: setHeader("alg", nil)},
+			{name: "array", about: "alg is an array.", edit: setHeader("alg", []string{"RS256"})},
+			{name: "number", about: "alg is a number.", edit: setHeader("alg", 256)},
+		}),
+		s.breaking(rule.JWTTyp, []variant{
+			{name: "missing", about: "typ is missing.", official: "typ missing", edit: dropHeader("typ")},
+			{name: "JWS", about: "typ is JWS.", official: "typ not JWT", edit: setHeader("typ", "JWS")},
+			{name: "at+jwt", about: "typ is that of access tokens.", edit: setHeader("typ", "at+jwt")},
+			{name: "client-authentication+jwt", about: "typ is the one that newer drafts of other frameworks ask for.", edit: setHeader("typ", "client-authentication+jwt")},
+			{name: "empty", about: "typ is empty.", edit: setHeader("typ", "")},
+			{name: "null", about: "typ is null.", edit: setHeader("typ", nil)},
+			{name: "array", about: "typ is an array.", edit: setHeader("typ", []string{"JWT"})},
+			{name: "application/jwt", about: "typ is written with application/.", edit: setHeader("typ", "application/jwt")},
+		}),
+		s.breaking(rule.JWTHeaderParameter, []variant{
+			{name: "kid", about: "kid names the key, as many libraries do.", edit: setHeader("kid", "1")},
+			{name: "x5t#S256", about: "x5t#S256 holds the leaf's thumbprint, as .NET clients do.", edit: setHeader("x5t#S256", thumbprint)},
+			{name: "cty", about: "cty is JSON.", edit: setHeader("cty", "JSON")},
+			{name: "crit", about: "crit names an extension that must be understood.", edit: both(setHeader("crit", []string{"exp"}), setHeader("exp", 0))},
+			{name: "empty crit", about: "crit is empty.", edit: setHeader("crit", []string{})},
+			{name: "b64", about: "b64 says that the payload is not encoded.", edit: setHeader("b64", false)},
+			{name: "own jwk", about: "jwk holds the leaf's key.", edit: func(r *Request) { r.Assertion.Header.Set("jwk", jwk(s.Consumer)) }},
+			{name: "jwk of the attacker", about: "jwk holds the key that signed, which is not the leaf's: a server that prefers it lets anybody pass as anybody.", edit: func(r *Request) {
+				r.Assertion.Header.Set("jwk", jwk(s.stranger))
+				r.Assertion.Key = s.stranger.Key
+			}},
+			{name: "jku", about: "jku says where to fetch the key.", edit: setHeader("jku", "https://attacker.example.org/keys")},
+			{name: "x5u", about: "x5u says where to fetch the certificates.", edit: setHeader("x5u", "https://attacker.example.org/chain.pem")},
+			{name: "zip", about: "zip says that the payload is compressed.", edit: setHeader("zip", "DEF")},
+			{name: "alg in capitals", about: "There is also an ALG, which some parsers take for alg.", edit: setHeader("ALG", "none")},
+			{name: "without a name", about: "A parameter's name is empty.", edit: setHeader("", "")},
+		}),
+	)
+}
+
+// x5cAndPayloadAttempts break the rules about x5c as a parameter, and about the payload as an object.
+func (s *Attempts) x5cAndPayloadAttempts() []Attempt {
+	chain := s.Consumer.Certificates
+	leaf := chain[0]
+	entries := X5C(chain...)
+	entry := func(i int, value any) func(*Request) {
+		return func(r *Request) {
+			changed := make([]any, len(entries))
+			for j := range entries {
+				changed[j] = entries[j]
+			}
+			changed[i] = value
+			r.Assertion.Header.Set("x5c", changed)
+		}
+	}
+	text := string(testca.EncodeCertificates(leaf))
+	payloadText := func(change func(text string) string) func(*Request) {
+		return func(r *Request) { r.Assertion.PayloadText = change(r.Assertion.Payload.String()) }
+	}
+	first := func(name string, value any) func(*Request) {
+		return func(r *Request) {
+			r.Assertion.Payload = slices.Insert(r.Assertion.Payload, 0, Member{name, value})
+		}
+	}
+	return slices.Concat(
+		s.breaking(rule.JWTX5C, []variant{
+			{name: "missing", about: "x5c is missing.", official: "x5c missing", edit: dropHeader("x5c")},
+			{name: "null", about: "x5c is null.", edit: setHeader("x5c", nil)},
+			{name: "string", about: "x5c is the leaf, not an array.", edit: setHeader("x5c", X5C(chain[0])[0])},
+			{name: "object", about: "x5c is an object.", edit: setHeader("x5c", Object{{"0", X5C(chain[0])[0]}})},
+			{name: "empty", about: "x5c is an empty array.", edit: setHeader("x5c", []string{})},
+			{name: "eleven entries", about: "x5c holds the chain and the root again and again, eleven entries.", edit: setHeader("x5c", X5C(s.repeated(11)...))},
+			{name: "hundred entries", about: "x5c holds a hundred small entries.", edit: setHeader("x5c", slices.Repeat([]string{"MAA="}, 100))},
+			{name: "numbers", about: "x5c is an array of numbers.", edit: setHeader("x5c", []int{1, 2, 3})},
+			{name: "nested", about: "x5c is an array in an array.", edit: setHeader("x5c", [][]string{X5C(chain...)})},
+		}),
+		s.breaking(rule.JWTX5C, []variant{
+			{name: "PEM", about: "The first entry is a PEM text.", edit: entry(0, text)},
+			{name: "base64 of PEM", about: "The second entry is base64 of a PEM text, as in published examples.", edit: entry(1, base64.StdEncoding.EncodeToString([]byte(text)))},
+			{name: "base64url", about: "The first entry is in base64url.", edit: entry(0, base64.URLEncoding.EncodeToString(leaf.Raw))},
+			{name: "line breaks", about: "The first entry is broken into lines.", edit: entry(0, entries[0][:64]+"\n"+entries[0][64:])},
+			{name: "no certificate", about: "The first entry is base64 of something else.", official: "x5c not X.509", edit: entry(0, base64.StdEncoding.EncodeToString([]byte("certificate")))},
+			{name: "public key", about: "The first entry is a public key.", edit: entry(0, base64.StdEncoding.EncodeToString(leaf.RawSubjectPublicKeyInfo))},
+			{name: "cut short", about: "The first entry lacks its last bytes.", edit: entry(0, base64.StdEncoding.EncodeToString(leaf.Raw[:len(leaf.Raw)-3]))},
+			{name: "trailing byte", about: "A byte follows the certificate in the first entry.", edit: entry(0, base64.StdEncoding.EncodeToString(append(slices.Clone(leaf.Raw), 0)))},
+			{name: "no base64", about: "The last entry is not base64.", edit: entry(3, "root")},
+			{name: "empty entry", about: "The last entry is empty.", edit: entry(3, "")},
+			{name: "null entry", about: "The last entry is null.", edit: entry(3, nil)},
+		}),
+		s.breaking(rule.JWTPayload, []variant{
+			{name: "no JSON", about: "The payload is a word.", edit: payloadText(func(string) string { return "payload" })},
+			{name: "array", about: "The payload is an array.", edit: payloadText(func(text string) string { return "[" + text + "]" })},
+			{name: "string", about: "The payload is a JSON string.", edit: payloadText(func(text string) string { return jsonOf(text) })},
+			{name: "null", about: "The payload is null.", edit: payloadText(func(string) string { return "null" })},
+			{name: "cut short", about: "The payload lacks its last brace.", edit: payloadText(func(text string) string { return strings.TrimSuffix(text, "}") })},
+			{name: "two objects", about: "A second object follows.", edit: payloadText(func(text string) string { return text + `{"aud":"somebody"}` })},
+			{name: "nested too deep", about: "A claim nests ten thousand arrays that are not closed.", edit: set("deep", Raw(strings.Repeat("[", 10_000)))},
+			{name: "not UTF-8", about: "A string holds bytes that are not UTF-8.", edit: set("note", Raw("\"\xff\""))},
+			{name: "sub twice", about: "sub occurs twice, first as another party.", edit: first("sub", s.Other.ID())},
+			{name: "aud twice", about: "aud occurs twice, first as another party.", edit: first("aud", s.Other.ID())},
+			{name: "exp twice", about: "exp occurs twice, with the same value.", edit: func(r *Request) { r.Assertion.Payload.Add("exp", r.Assertion.Payload.Get("exp")) }},
+			{name: "unknown claim twice", about: "A claim that means nothing to the server occurs twice.", edit: both(first("note", 1), func(r *Request) { r.Assertion.Payload.Add("note", 2) })},
+			{name: "iss twice, escaped", about: "iss occurs twice, once with its name escaped.", edit: payloadText(func(text string) string { return `{"\u0069ss":"somebody",` + text[1:] })},
+		}),
+	)
 }
 
 const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -83,76 +236,6 @@ func standardAlphabet(part string) string {
 		return standard
 	}
 	return "+" + part[1:] // no such character happened to be in it
-}
-
-func wrongParts() []variant {
-	return []variant{
-		{name: "no signature", about: "The signature is cut off, with its point.", edit: rewriteJWT(func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')] })},
-		{name: "empty signature", about: "The signature is empty.", official: "signature missing", edit: rewriteJWT(func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')+1] })},
-		{name: "empty payload", about: "The payload is empty, as of a detached signature.", edit: rewriteJWT(func(compact string) string {
-			parts := strings.Split(compact, ".")
-			return parts[0] + ".." + parts[2]
-		})},
-		{name: "empty header", about: "The header is empty.", edit: rewriteJWT(func(compact string) string { return compact[strings.IndexByte(compact, '.'):] })},
-		{name: "one part", about: "The points are left out.", edit: rewriteJWT(func(compact string) string { return strings.ReplaceAll(compact, ".", "") })},
-		{name: "four parts", about: "An empty fourth part follows.", edit: rewriteJWT(func(compact string) string { return compact + "." })},
-		{name: "five parts", about: "There are five parts, as of an encrypted JWT.", edit: rewriteJWT(func(compact string) string { return compact + ".AAAA.AAAA" })},
-		{name: "not base64url", about: "The assertion is the text of its header and payload.", edit: func(r *Request) {
-			r.Assertion.Rewrite = func(string) string {
-				return r.Assertion.Header.String() + "." + r.Assertion.Payload.String() + ".signature"
-			}
-		}},
-		{name: "JSON serialisation", about: "The assertion is in the flattened JSON serialisation.", edit: rewriteJWT(func(compact string) string {
-			parts := strings.Split(compact, ".")
-			return Object{{"protected", parts[0]}, {"payload", parts[1]}, {"signature", parts[2]}}.String()
-		})},
-	}
-}
-
-func headerText(change func(text string) string) func(*Request) {
-	return func(r *Request) { r.Assertion.HeaderText = change(r.Assertion.Header.String()) }
-}
-
-func (s *Attempts) wrongHeaders() []variant {
-	first := func(name string, value any) func(*Request) {
-		return func(r *Request) { r.Assertion.Header = slices.Insert(r.Assertion.Header, 0, Member{name, value}) }
-	}
-	return []variant{
-		{name: "no JSON", about: "The header is a word.", edit: headerText(func(string) string { return "header" })},
-		{name: "array", about: "The header is an array.", edit: headerText(func(text string) string { return "[" + text + "]" })},
-		{name: "string", about: "The header is a JSON string.", edit: headerText(func(text string) string { return jsonOf(text) })},
-		{name: "null", about: "The header is null.", edit: headerText(func(string) string { return "null" })},
-		{name: "cut short", about: "The header lacks its last brace.", edit: headerText(func(text string) string { return strings.TrimSuffix(text, "}") })},
-		{name: "two objects", about: "A second object follows.", edit: headerText(func(text string) string { return text + "{}" })},
-		{name: "byte order mark", about: "A byte order mark stands before the object.", edit: headerText(func(text string) string { return "\ufeff" + text })},
-		{name: "trailing comma", about: "A comma follows the last member.", edit: headerText(func(text string) string { return strings.TrimSuffix(text, "}") + ",}" })},
-		{name: "comment", about: "The object holds a comment.", edit: headerText(func(text string) string { return "{/* */" + text[1:] })},
-		{name: "single quotes", about: "Names and strings stand in single quotes.", edit: headerText(func(text string) string { return strings.ReplaceAll(text, `"`, "'") })},
-		{name: "not UTF-8", about: "A string holds bytes that are not UTF-8.", edit: setHeader("typ", Raw("\"JWT\xff\""))},
-		{name: "alg twice", about: "alg occurs twice, first as none.", edit: first("alg", "none")},
-		{name: "typ twice", about: "typ occurs twice, with the same value.", edit: first("typ", "JWT")},
-		{name: "x5c twice", about: "x5c occurs twice, first with another party's certificates.", edit: first("x5c", X5C(s.Other.Certificates...))},
-		{name: "alg twice, escaped", about: "alg occurs twice, once with its name escaped.", edit: headerText(func(text string) string { return `{"\u0061lg":"none",` + text[1:] })},
-	}
-}
-
-func (s *Attempts) wrongAlgs() []variant {
-	return []variant{
-		{name: "missing", about: "alg is missing.", official: "alg missing", edit: dropHeader("alg")},
-		{name: "none", about: "alg is none; the signature is right for RS256.", edit: setHeader("alg", "none")},
-		{name: "None", about: "alg is None, to slip through a comparison with none.", edit: setHeader("alg", "None")},
-		{name: "HS256 with the public key", about: "alg is HS256, and the secret is the leaf's public key in PEM, which everybody knows.", edit: both(setHeader("alg", "HS256"), signHMAC(s.publicKeyPEM()))},
-		{name: "HS256 with the certificate", about: "alg is HS256, and the secret is the leaf's certificate.", edit: both(setHeader("alg", "HS256"), signHMAC(s.Consumer.Certificates[0].Raw))},
-		{name: "PS256", about: "alg is PS256, rightly signed with the leaf's key.", official: "alg not RS", edit: both(setHeader("alg", "PS256"), signPSS(s.Consumer.Key))},
-		{name: "ES256", about: "alg is ES256, signed with a key on the curve P-256.", edit: both(setHeader("alg", "ES256"), signES256)},
-		{name: "RS1", about: "alg is RS1: RSA with SHA-1.", official: "alg below RS256", edit: setHeader("alg", "RS1")},
-		{name: "lower case", about: "alg is rs256.", edit: setHeader("alg", "rs256")},
-		{name: "blank", about: "alg has a blank behind it.", edit: setHeader("alg", "RS256 ")},
-		{name: "empty", about: "alg is empty.", edit: setHeader("alg", "")},
-		{name: "null", about: "alg is null.", edit: setHeader("alg", nil)},
-		{name: "array", about: "alg is an array.", edit: setHeader("alg", []string{"RS256"})},
-		{name: "number", about: "alg is a number.", edit: setHeader("alg", 256)},
-	}
 }
 
 func (s *Attempts) publicKeyPEM() []byte {
@@ -180,61 +263,9 @@ func signES256(r *Request) {
 	}
 }
 
-func wrongTyps() []variant {
-	return []variant{
-		{name: "missing", about: "typ is missing.", official: "typ missing", edit: dropHeader("typ")},
-		{name: "JWS", about: "typ is JWS.", official: "typ not JWT", edit: setHeader("typ", "JWS")},
-		{name: "at+jwt", about: "typ is that of access tokens.", edit: setHeader("typ", "at+jwt")},
-		{name: "client-authentication+jwt", about: "typ is the one that newer drafts of other frameworks ask for.", edit: setHeader("typ", "client-authentication+jwt")},
-		{name: "empty", about: "typ is empty.", edit: setHeader("typ", "")},
-		{name: "null", about: "typ is null.", edit: setHeader("typ", nil)},
-		{name: "array", about: "typ is an array.", edit: setHeader("typ", []string{"JWT"})},
-		{name: "application/jwt", about: "typ is written with application/.", edit: setHeader("typ", "application/jwt")},
-	}
-}
-
-func (s *Attempts) wrongHeaderParameters() []variant {
-	leaf := s.Consumer.Certificates[0]
-	sum := sha256.Sum256(leaf.Raw)
-	thumbprint := base64.RawURLEncoding.EncodeToString(sum[:])
-	return []variant{
-		{name: "kid", about: "kid names the key, as many libraries do.", edit: setHeader("kid", "1")},
-		{name: "x5t#S256", about: "x5t#S256 holds the leaf's thumbprint, as .NET clients do.", edit: setHeader("x5t#S256", thumbprint)},
-		{name: "cty", about: "cty is JSON.", edit: setHeader("cty", "JSON")},
-		{name: "crit", about: "crit names an extension that must be understood.", edit: both(setHeader("crit", []string{"exp"}), setHeader("exp", 0))},
-		{name: "empty crit", about: "crit is empty.", edit: setHeader("crit", []string{})},
-		{name: "b64", about: "b64 says that the payload is not encoded.", edit: setHeader("b64", false)},
-		{name: "own jwk", about: "jwk holds the leaf's key.", edit: func(r *Request) { r.Assertion.Header.Set("jwk", jwk(s.Consumer)) }},
-		{name: "jwk of the attacker", about: "jwk holds the key that signed, which is not the leaf's: a server that prefers it lets anybody pass as anybody.", edit: func(r *Request) {
-			r.Assertion.Header.Set("jwk", jwk(s.stranger))
-			r.Assertion.Key = s.stranger.Key
-		}},
-		{name: "jku", about: "jku says where to fetch the key.", edit: setHeader("jku", "https://attacker.example.org/keys")},
-		{name: "x5u", about: "x5u says where to fetch the certificates.", edit: setHeader("x5u", "https://attacker.example.org/chain.pem")},
-		{name: "zip", about: "zip says that the payload is compressed.", edit: setHeader("zip", "DEF")},
-		{name: "alg in capitals", about: "There is also an ALG, which some parsers take for alg.", edit: setHeader("ALG", "none")},
-		{name: "without a name", about: "A parameter's name is empty.", edit: setHeader("", "")},
-	}
-}
-
 // jwk is a party's public key as a JSON Web Key (RFC 7517).
 func jwk(p *Party) Object {
 	return Object{{"kty", "RSA"}, {"n", encode(string(p.Key.N.Bytes()))}, {"e", "AQAB"}}
-}
-
-func (s *Attempts) wrongX5Cs() []variant {
-	chain := s.Consumer.Certificates
-	return []variant{
-		{name: "missing", about: "x5c is missing.", official: "x5c missing", edit: dropHeader("x5c")},
-		{name: "null", about: "x5c is null.", edit: setHeader("x5c", nil)},
-		{name: "string", about: "x5c is the leaf, not an array.", edit: setHeader("x5c", X5C(chain[0])[0])},
-		{name: "object", about: "x5c is an object.", edit: setHeader("x5c", Object{{"0", X5C(chain[0])[0]}})},
-		{name: "empty", about: "x5c is an empty array.", edit: setHeader("x5c", []string{})},
-		{name: "eleven entries", about: "x5c holds the chain and the root again and again, eleven entries.", edit: setHeader("x5c", X5C(s.repeated(11)...))},
-		{name: "hundred entries", about: "x5c holds a hundred small entries.", edit: setHeader("x5c", slices.Repeat([]string{"MAA="}, 100))},
-		{name: "numbers", about: "x5c is an array of numbers.", edit: setHeader("x5c", []int{1, 2, 3})},
-		{name: "nested", about: "x5c is an array in an array.", edit: setHeader("x5c", [][]string{X5C(chain...)})},
-	}
 }
 
 // repeated is the chain with its root repeated up to a length.
@@ -246,58 +277,55 @@ func (s *Attempts) repeated(length int) []*x509.Certificate {
 	return chain
 }
 
-func (s *Attempts) wrongX5CEntries() []variant {
-	leaf := s.Consumer.Certificates[0]
-	entries := X5C(s.Consumer.Certificates...)
-	entry := func(i int, value any) func(*Request) {
+// signatureAttempts break the rule jwt.signature.
+func (s *Attempts) signatureAttempts() []Attempt {
+	signWith := func(key crypto.Signer) func(*Request) { return func(r *Request) { r.Assertion.Key = key } }
+	signed := func(change func(right []byte) []byte) func(*Request) {
 		return func(r *Request) {
-			changed := make([]any, len(entries))
-			for j := range entries {
-				changed[j] = entries[j]
+			r.Assertion.Sign = func(signed string) []byte { return change(r.Assertion.signWithKey(signed)) }
+		}
+	}
+	return s.breaking(rule.JWTSignature, []variant{
+		{name: "another key", about: "Somebody else's key signed.", official: "signature by a key other than x5c", edit: signWith(s.stranger.Key)},
+		{name: "key of x5c[1]", about: "The key of the second certificate in x5c signed.", edit: signWith(s.ca.ca.Authority(testca.Issuing).Key)},
+		{name: "key of the root", about: "The key of the last certificate in x5c signed.", edit: signWith(s.ca.ca.Authority(testca.Root).Key)},
+		{name: "one bit", about: "The last bit of the signature is flipped.", edit: signed(func(b []byte) []byte {
+			b[len(b)-1] ^= 1
+			return b
+		})},
+		{name: "shorter", about: "The signature lacks its last byte.", edit: signed(func(b []byte) []byte { return b[:len(b)-1] })},
+		{name: "longer", about: "A zero byte stands before the signature.", edit: signed(func(b []byte) []byte { return slices.Insert(b, 0, 0) })},
+		{name: "zero", about: "The signature is nothing but zeros.", edit: signed(func(b []byte) []byte { return make([]byte, len(b)) })},
+		{name: "one byte", about: "The signature is one byte.", edit: signed(func([]byte) []byte { return []byte{1} })},
+		{name: "SHA-512 for RS256", about: "alg is RS256; the signature is right for RS512.", edit: func(r *Request) {
+			r.Assertion.Sign = func(signed string) []byte {
+				digest, hash := digestFor("RS512", signed)
+				return must(s.Consumer.Key.Sign(rand.Reader, digest, hash))
 			}
-			changed[i] = value
-			r.Assertion.Header.Set("x5c", changed)
-		}
-	}
-	text := string(testca.EncodeCertificates(leaf))
-	return []variant{
-		{name: "PEM", about: "The first entry is a PEM text.", edit: entry(0, text)},
-		{name: "base64 of PEM", about: "The second entry is base64 of a PEM text, as in published examples.", edit: entry(1, base64.StdEncoding.EncodeToString([]byte(text)))},
-		{name: "base64url", about: "The first entry is in base64url.", edit: entry(0, base64.URLEncoding.EncodeToString(leaf.Raw))},
-		{name: "line breaks", about: "The first entry is broken into lines.", edit: entry(0, entries[0][:64]+"\n"+entries[0][64:])},
-		{name: "no certificate", about: "The first entry is base64 of something else.", official: "x5c not X.509", edit: entry(0, base64.StdEncoding.EncodeToString([]byte("certificate")))},
-		{name: "public key", about: "The first entry is a public key.", edit: entry(0, base64.StdEncoding.EncodeToString(leaf.RawSubjectPublicKeyInfo))},
-		{name: "cut short", about: "The first entry lacks its last bytes.", edit: entry(0, base64.StdEncoding.EncodeToString(leaf.Raw[:len(leaf.Raw)-3]))},
-		{name: "trailing byte", about: "A byte follows the certificate in the first entry.", edit: entry(0, base64.StdEncoding.EncodeToString(append(slices.Clone(leaf.Raw), 0)))},
-		{name: "no base64", about: "The last entry is not base64.", edit: entry(3, "root")},
-		{name: "empty entry", about: "The last entry is empty.", edit: entry(3, "")},
-		{name: "null entry", about: "The last entry is null.", edit: entry(3, nil)},
-	}
+		}},
+		{name: "PSS for RS256", about: "alg is RS256; the signature is right for PS256.", edit: signPSS(s.Consumer.Key)},
+		{name: "payload changed", about: "The payload was changed after it was signed.", edit: func(r *Request) {
+			right := r.Assertion.Payload
+			r.Assertion.Payload = append(slices.Clone(right), Member{"note", "signed"})
+			r.Assertion.Rewrite = func(compact string) string {
+				parts := strings.Split(compact, ".")
+				return parts[0] + "." + encode(right.String()) + "." + parts[2]
+			}
+		}},
+		{name: "header changed", about: "The header was changed after it was signed.", edit: func(r *Request) {
+			right := r.Assertion.Header.String()
+			r.Assertion.Header.Set("typ", "jwt")
+			r.Assertion.Rewrite = func(compact string) string { return encode(right) + compact[strings.IndexByte(compact, '.'):] }
+		}},
+	})
 }
 
-func payloadText(change func(text string) string) func(*Request) {
-	return func(r *Request) { r.Assertion.PayloadText = change(r.Assertion.Payload.String()) }
-}
-
-func (s *Attempts) wrongPayloads() []variant {
-	first := func(name string, value any) func(*Request) {
-		return func(r *Request) {
-			r.Assertion.Payload = slices.Insert(r.Assertion.Payload, 0, Member{name, value})
+func signPSS(key *rsa.PrivateKey) func(*Request) {
+	return func(r *Request) {
+		r.Assertion.Sign = func(signed string) []byte {
+			digest, hash := digestFor("PS256", signed)
+			options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
+			return must(rsa.SignPSS(rand.Reader, key, hash, digest, options))
 		}
-	}
-	return []variant{
-		{name: "no JSON", about: "The payload is a word.", edit: payloadText(func(string) string { return "payload" })},
-		{name: "array", about: "The payload is an array.", edit: payloadText(func(text string) string { return "[" + text + "]" })},
-		{name: "string", about: "The payload is a JSON string.", edit: payloadText(func(text string) string { return jsonOf(text) })},
-		{name: "null", about: "The payload is null.", edit: payloadText(func(string) string { return "null" })},
-		{name: "cut short", about: "The payload lacks its last brace.", edit: payloadText(func(text string) string { return strings.TrimSuffix(text, "}") })},
-		{name: "two objects", about: "A second object follows.", edit: payloadText(func(text string) string { return text + `{"aud":"somebody"}` })},
-		{name: "nested too deep", about: "A claim nests ten thousand arrays that are not closed.", edit: set("deep", Raw(strings.Repeat("[", 10_000)))},
-		{name: "not UTF-8", about: "A string holds bytes that are not UTF-8.", edit: set("note", Raw("\"\xff\""))},
-		{name: "sub twice", about: "sub occurs twice, first as another party.", edit: first("sub", s.Other.ID())},
-		{name: "aud twice", about: "aud occurs twice, first as another party.", edit: first("aud", s.Other.ID())},
-		{name: "exp twice", about: "exp occurs twice, with the same value.", edit: func(r *Request) { r.Assertion.Payload.Add("exp", r.Assertion.Payload.Get("exp")) }},
-		{name: "unknown claim twice", about: "A claim that means nothing to the server occurs twice.", edit: both(first("note", 1), func(r *Request) { r.Assertion.Payload.Add("note", 2) })},
-		{name: "iss twice, escaped", about: "iss occurs twice, once with its name escaped.", edit: payloadText(func(text string) string { return `{"\u0069ss":"somebody",` + text[1:] })},
 	}
 }

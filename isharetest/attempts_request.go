@@ -1,95 +1,119 @@
 package isharetest
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
 )
 
-// requestAttempts break the rules about the HTTP request.
+// requestAttempts break the rules about the HTTP request and its form.
 func (s *Attempts) requestAttempts() []Attempt {
+	method := func(name string) func(*Request) { return func(r *Request) { r.Method = name } }
+	mediaType := func(value string) func(*Request) { return func(r *Request) { r.Header.Set("Content-Type", value) } }
 	return slices.Concat(
-		s.breaking(rule.RequestMethod, wrongMethods()...),
-		s.breaking(rule.RequestMediaType, wrongMediaTypes()...),
-		s.breaking(rule.RequestSize, wrongSizes()...),
-		s.breaking(rule.RequestMalformed, malformedForms()...),
-		s.breaking(rule.RequestDuplicateParameter, duplicateParameters()...),
-		s.breaking(rule.RequestMissingParameter, missingParameters()...),
-		s.breaking(rule.RequestGrantType, wrongGrantTypes()...),
-		s.breaking(rule.RequestScope, wrongScopes()...),
-		s.breaking(rule.RequestClientID, wrongClientIDs()...),
-		s.breaking(rule.RequestAssertionType, wrongAssertionTypes()...),
-		s.breaking(rule.RequestClientAuthentication, s.secondAuthentications()...),
+		s.breaking(rule.RequestMethod, []variant{
+			{name: "GET", about: "The method is GET, with the parameters in the URL.", official: "wrong method", edit: both(method(http.MethodGet), func(r *Request) {
+				r.InURL = true
+				r.Header.Del("Content-Type")
+			})},
+			{name: "PUT", about: "The method is PUT.", edit: method(http.MethodPut)},
+			{name: "PATCH", about: "The method is PATCH.", edit: method(http.MethodPatch)},
+			{name: "DELETE", about: "The method is DELETE.", edit: method(http.MethodDelete)},
+			{name: "OPTIONS", about: "The method is OPTIONS.", edit: method(http.MethodOptions)},
+			{name: "lower case", about: "The method is post: methods are compared with regard to case.", edit: method("post")},
+		}),
+		s.breaking(rule.RequestMediaType, []variant{
+			{name: "JSON", about: "The parameters are sent as a JSON object.", official: "body of another media type", edit: both(mediaType("application/json"), func(r *Request) {
+				r.Rewrite = func(string) string {
+					var o Object
+					for _, p := range r.Form {
+						o.Add(p.Name, strings.Replace(p.Value, Signed, r.Assertion.Compact(), 1))
+					}
+					return o.String()
+				}
+			})},
+			{name: "JSON by name only", about: "A right form is called application/json.", edit: mediaType("application/json")},
+			{name: "multipart", about: "A right form is called multipart/form-data.", edit: mediaType("multipart/form-data; boundary=x")},
+			{name: "text", about: "A right form is called text/plain.", edit: mediaType("text/plain")},
+			{name: "longer name", about: "The media type only begins rightly.", edit: mediaType(MediaType + "-2")},
+			{name: "two in one", about: "The header names two media types.", edit: mediaType(MediaType + ", application/json")},
+			{name: "two headers", about: "There are two Content-Type headers.", edit: func(r *Request) { r.Header.Add("Content-Type", "application/json") }},
+			{name: "missing", about: "There is no Content-Type header.", edit: func(r *Request) { r.Header.Del("Content-Type") }},
+		}),
+		s.breaking(rule.RequestSize, []variant{
+			{name: "one byte too many", about: "The body has 64 KiB and one byte.", edit: func(r *Request) { r.Rewrite = padTo(maxBody + 1) }},
+			{name: "one byte too many, no length", about: "The body has 64 KiB and one byte, and does not say so.", edit: func(r *Request) {
+				r.Rewrite, r.Chunked = padTo(maxBody+1), true
+			}},
+			{name: "twice the limit", about: "The body has 128 KiB.", edit: func(r *Request) { r.Rewrite = padTo(2 * maxBody) }},
+		}),
+		s.breaking(rule.RequestMalformed, []variant{
+			{name: "bad escape", about: "A percent sign is followed by letters that are no hex digits.", edit: suffix("&state=%zz")},
+			{name: "short escape", about: "The form ends in the middle of an escape.", edit: suffix("&state=%4")},
+			{name: "bad escape in a name", about: "A parameter's name holds a percent sign that begins no escape.", edit: suffix("&st%ate=1")},
+			{name: "value not UTF-8", about: "A value decodes to bytes that are not UTF-8.", edit: suffix("&state=%ff%fe")},
+			{name: "name not UTF-8", about: "A name decodes to bytes that are not UTF-8.", edit: suffix("&%c3%28=1")},
+			{name: "bytes not UTF-8", about: "The form holds bytes that are not UTF-8, not encoded.", edit: suffix("&state=\xff")},
+		}),
+		s.breaking(rule.RequestDuplicateParameter, duplicateParameters()),
+		s.breaking(rule.RequestMissingParameter, missingParameters()),
 	)
 }
 
-func method(name string) func(*Request) { return func(r *Request) { r.Method = name } }
-
-func wrongMethods() []variant {
-	return []variant{
-		{name: "GET", about: "The method is GET, with the parameters in the URL.", official: "wrong method", edit: both(method(http.MethodGet), func(r *Request) {
-			r.InURL = true
-			r.Header.Del("Content-Type")
-		})},
-		{name: "PUT", about: "The method is PUT.", edit: method(http.MethodPut)},
-		{name: "PATCH", about: "The method is PATCH.", edit: method(http.MethodPatch)},
-		{name: "DELETE", about: "The method is DELETE.", edit: method(http.MethodDelete)},
-		{name: "OPTIONS", about: "The method is OPTIONS.", edit: method(http.MethodOptions)},
-		{name: "lower case", about: "The method is post: methods are compared with regard to case.", edit: method("post")},
-	}
-}
-
-func mediaType(value string) func(*Request) {
-	return func(r *Request) { r.Header.Set("Content-Type", value) }
-}
-
-func wrongMediaTypes() []variant {
-	return []variant{
-		{name: "JSON", about: "The parameters are sent as a JSON object.", official: "body of another media type", edit: both(mediaType("application/json"), func(r *Request) {
-			r.Rewrite = func(string) string {
-				var o Object
-				for _, p := range r.Form {
-					o.Add(p.Name, strings.Replace(p.Value, Signed, r.Assertion.Compact(), 1))
-				}
-				return o.String()
-			}
-		})},
-		{name: "JSON by name only", about: "A right form is called application/json.", edit: mediaType("application/json")},
-		{name: "multipart", about: "A right form is called multipart/form-data.", edit: mediaType("multipart/form-data; boundary=x")},
-		{name: "text", about: "A right form is called text/plain.", edit: mediaType("text/plain")},
-		{name: "longer name", about: "The media type only begins rightly.", edit: mediaType(MediaType + "-2")},
-		{name: "two in one", about: "The header names two media types.", edit: mediaType(MediaType + ", application/json")},
-		{name: "two headers", about: "There are two Content-Type headers.", edit: func(r *Request) { r.Header.Add("Content-Type", "application/json") }},
-		{name: "missing", about: "There is no Content-Type header.", edit: func(r *Request) { r.Header.Del("Content-Type") }},
-	}
-}
-
-func wrongSizes() []variant {
-	return []variant{
-		{name: "one byte too many", about: "The body has 64 KiB and one byte.", edit: func(r *Request) { r.Rewrite = padTo(maxBody + 1) }},
-		{name: "one byte too many, no length", about: "The body has 64 KiB and one byte, and does not say so.", edit: func(r *Request) {
-			r.Rewrite, r.Chunked = padTo(maxBody+1), true
-		}},
-		{name: "twice the limit", about: "The body has 128 KiB.", edit: func(r *Request) { r.Rewrite = padTo(2 * maxBody) }},
-	}
+// parameterAttempts break the rules about the values of the parameters.
+func (s *Attempts) parameterAttempts() []Attempt {
+	goBy := func(id string) func(*Request) { return func(r *Request) { r.As(ishare.PartyID(id)) } }
+	return slices.Concat(
+		s.breaking(rule.RequestGrantType, []variant{
+			{name: "authorization_code", about: "grant_type is authorization_code.", official: "grant_type wrong", edit: setForm("grant_type", "authorization_code")},
+			{name: "jwt-bearer", about: "grant_type is the one of RFC 7523 section 2.1, where the assertion is the grant.", edit: setForm("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")},
+			{name: "refresh_token", about: "grant_type is refresh_token.", edit: setForm("grant_type", "refresh_token")},
+			{name: "capitals", about: "grant_type is right but for capitals.", edit: setForm("grant_type", "Client_Credentials")},
+			{name: "blank", about: "grant_type has a blank behind it.", edit: setForm("grant_type", GrantType+" ")},
+		}),
+		s.breaking(rule.RequestScope, []variant{
+			{name: "openid", about: "scope lacks iSHARE.", official: "scope wrong", edit: setForm("scope", "openid")},
+			{name: "lower case", about: "scope is ishare.", edit: setForm("scope", "ishare")},
+			{name: "capitals", about: "scope is ISHARE.", edit: setForm("scope", "ISHARE")},
+			{name: "unknown value", about: "scope holds a value besides iSHARE that the server does not know.", edit: setForm("scope", "dsgo iSHARE")},
+			{name: "comma", about: "The values of scope are separated by a comma.", edit: setForm("scope", "iSHARE,openid")},
+			{name: "leading blank", about: "scope begins with a blank.", edit: setForm("scope", " iSHARE")},
+			{name: "two blanks", about: "The values of scope are separated by two blanks.", edit: setForm("scope", "iSHARE "+" iSHARE")},
+			{name: "line break", about: "scope ends with a line break.", edit: setForm("scope", "iSHARE\n")},
+			{name: "quotes", about: "scope stands in quotes.", edit: setForm("scope", `"iSHARE"`)},
+		}),
+		s.breaking(rule.RequestClientID, []variant{
+			{name: "no identifier", about: "client_id, iss and sub are a name.", edit: goBy("some-consumer")},
+			{name: "URL", about: "client_id, iss and sub are a URL.", edit: goBy("https://consumer.example.org/")},
+			{name: "blank", about: "client_id, iss and sub are an identifier with a blank behind it.", edit: goBy("did:ishare:EU.NL.NTRNL-90000001 ")},
+			{name: "no value", about: "client_id, iss and sub are a method without a value.", edit: goBy("did:")},
+			{name: "line break", about: "client_id, iss and sub hold a line break, which would forge a log line.", edit: goBy("did:ishare:EU.NL\nNTRNL-90000001")},
+			{name: "too long", about: "client_id, iss and sub have 256 bytes.", edit: goBy("did:web:" + strings.Repeat("x", 248))},
+		}),
+		s.breaking(rule.RequestAssertionType, []variant{
+			{name: "SAML", about: "client_assertion_type is that of SAML assertions.", official: "client_assertion_type wrong", edit: setForm("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")},
+			{name: "short", about: "client_assertion_type is jwt-bearer without the rest of the URN.", edit: setForm("client_assertion_type", "jwt-bearer")},
+			{name: "encoded twice", about: "client_assertion_type is percent-encoded twice.", edit: setForm("client_assertion_type", strings.ReplaceAll(AssertionType, ":", "%3A"))},
+			{name: "grant type", about: "client_assertion_type is the URN of the grant type.", edit: setForm("client_assertion_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")},
+		}),
+		s.breaking(rule.RequestClientAuthentication, []variant{
+			{name: "basic", about: "An Authorization header carries the client's identifier and a secret.", edit: func(r *Request) {
+				r.Header.Set("Authorization", "Basic ZXhhbXBsZTpzZWNyZXQ=") // example:secret
+			}},
+			{name: "bearer", about: "An Authorization header carries an access token.", edit: func(r *Request) { r.Header.Set("Authorization", "Bearer example") }},
+			{name: "secret", about: "The form carries client_secret.", edit: setForm("client_secret", "secret")},
+		}),
+	)
 }
 
 func suffix(text string) func(*Request) {
 	return func(r *Request) { r.Rewrite = func(form string) string { return form + text } }
-}
-
-func malformedForms() []variant {
-	return []variant{
-		{name: "bad escape", about: "A percent sign is followed by letters that are no hex digits.", edit: suffix("&state=%zz")},
-		{name: "short escape", about: "The form ends in the middle of an escape.", edit: suffix("&state=%4")},
-		{name: "bad escape in a name", about: "A parameter's name holds a percent sign that begins no escape.", edit: suffix("&st%ate=1")},
-		{name: "value not UTF-8", about: "A value decodes to bytes that are not UTF-8.", edit: suffix("&state=%ff%fe")},
-		{name: "name not UTF-8", about: "A name decodes to bytes that are not UTF-8.", edit: suffix("&%c3%28=1")},
-		{name: "bytes not UTF-8", about: "The form holds bytes that are not UTF-8, not encoded.", edit: suffix("&state=\xff")},
-	}
 }
 
 // required are the parameters of every token request.
@@ -127,59 +151,142 @@ func missingParameters() []variant {
 	return variants
 }
 
-func wrongGrantTypes() []variant {
-	return []variant{
-		{name: "authorization_code", about: "grant_type is authorization_code.", official: "grant_type wrong", edit: setForm("grant_type", "authorization_code")},
-		{name: "jwt-bearer", about: "grant_type is the one of RFC 7523 section 2.1, where the assertion is the grant.", edit: setForm("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")},
-		{name: "refresh_token", about: "grant_type is refresh_token.", edit: setForm("grant_type", "refresh_token")},
-		{name: "capitals", about: "grant_type is right but for capitals.", edit: setForm("grant_type", "Client_Credentials")},
-		{name: "blank", about: "grant_type has a blank behind it.", edit: setForm("grant_type", GrantType+" ")},
+// maxBody is the size of the largest body that must be read.
+const maxBody = 64 << 10
+
+// right are the requests that must get a token, however unusual they look.
+func (s *Attempts) right() []Attempt {
+	return slices.Concat(
+		s.breaking(nil, []variant{
+			{name: "plain", about: "Nothing is wrong.", official: "valid request"},
+			{name: "RS384", about: "alg is RS384.", edit: setHeader("alg", "RS384")},
+			{name: "RS512", about: "alg is RS512.", edit: setHeader("alg", "RS512")},
+			{name: "typ in lower case", about: "typ is jwt, which differs in case only.", edit: setHeader("typ", "jwt")},
+			{name: "header in another order", about: "The header's members stand in another order.", edit: func(r *Request) { slices.Reverse(r.Assertion.Header) }},
+			{name: "payload with white space", about: "The payload has white space between its members.", edit: func(r *Request) {
+				r.Assertion.PayloadText = " " + strings.ReplaceAll(r.Assertion.Payload.String(), `,"`, ",\r\n\t\"") + "\n"
+			}},
+			{name: "more claims", about: "The payload holds claims that mean nothing to the server.", edit: both(
+				set("azp", "somebody"), set("roles", []string{"admin"}), set("nested", Object{{"a", Object{{"b", nil}}}}),
+			)},
+			{name: "claims that differ in case", about: "The payload holds other parties' identifiers under names that differ from claims in case only.", edit: both(
+				set("SUB", s.Other.ID()), set("Iss", s.Other.ID()), set("AUD", "EU.EORI.NL000000000"), set("ſub", s.Other.ID()), set("EXP", 0),
+			)},
+			{name: "fractions of seconds", about: "iat and exp are numbers with a fraction, exactly 30 seconds apart.", edit: func(r *Request) {
+				now := time.Now()
+				fraction := func(t time.Time) Raw { return Raw(fmt.Sprintf("%d.%03d", t.Unix(), t.Nanosecond()/1e6)) }
+				both(set("iat", fraction(now)), set("exp", fraction(now.Add(30*time.Second))))(r)
+			}},
+			{name: "nbf", about: "nbf is the same as iat.", edit: func(r *Request) { r.Assertion.Payload.Set("nbf", r.Assertion.Payload.Get("iat")) }},
+			{name: "longest jti", about: "jti has 255 bytes.", edit: func(r *Request) { r.Assertion.Payload.Set("jti", uuid()+strings.Repeat("j", 255-36)) }},
+			{name: "old", about: "The assertion is 20 seconds old.", edit: shift(-20 * time.Second)},
+		}),
+		inRequest(s.breaking(nil, []variant{
+			{name: "additional parameters", about: "The form holds parameters that mean nothing to the server.", official: "additional parameters", edit: func(r *Request) {
+				r.Form = append(Form{{"resource", "https://example.org/"}}, append(r.Form, Parameter{"état", "é"}, Parameter{"empty", ""})...)
+			}},
+			{name: "parameters without a value", about: "scope and client_secret are there without a value, which is as if they were not.", edit: func(r *Request) {
+				r.Form = append(Form{{"scope", ""}}, append(r.Form, Parameter{"client_secret", ""}, Parameter{"client_secret", ""})...)
+			}},
+			{name: "several resources", about: "resource occurs twice, as RFC 8707 allows.", edit: func(r *Request) {
+				r.Form = append(r.Form, Parameter{"resource", "https://example.org/"}, Parameter{"resource", "https://example.org/orders"})
+			}},
+			{name: "empty Authorization", about: "The Authorization header is empty.", edit: func(r *Request) { r.Header.Set("Authorization", "") }},
+			{name: "parameters in another order", about: "The parameters stand in another order.", edit: func(r *Request) { slices.Reverse(r.Form) }},
+			{name: "media type with charset", about: "The media type has a charset and capitals.", edit: func(r *Request) {
+				r.Header.Set("Content-Type", "Application/X-WWW-Form-URLencoded; charset=UTF-8")
+			}},
+			{name: "repeated scope value", about: "scope holds iSHARE twice, which asks for nothing more.", edit: setForm("scope", ishare.ScopeISHARE+" "+ishare.ScopeISHARE)},
+			{name: "largest body", about: "The body has exactly 64 KiB.", edit: func(r *Request) { r.Rewrite = padTo(maxBody) }},
+			{name: "no length", about: "The body does not say how long it is.", edit: func(r *Request) { r.Chunked = true }},
+			{name: "everything percent-encoded", about: "Every character of the form is percent-encoded, half of them in lower case.", edit: func(r *Request) { r.Rewrite = percentEncode }},
+		})),
+		s.rightAliases(),
+		s.rightRows(),
+	)
+}
+
+// shift moves the times of the assertion.
+func shift(by time.Duration) func(*Request) {
+	return func(r *Request) {
+		now := time.Now().Add(by).Unix()
+		both(set("iat", now), set("exp", now+30))(r)
 	}
 }
 
-func wrongScopes() []variant {
-	return []variant{
-		{name: "openid", about: "scope lacks iSHARE.", official: "scope wrong", edit: setForm("scope", "openid")},
-		{name: "lower case", about: "scope is ishare.", edit: setForm("scope", "ishare")},
-		{name: "capitals", about: "scope is ISHARE.", edit: setForm("scope", "ISHARE")},
-		{name: "unknown value", about: "scope holds a value besides iSHARE that the server does not know.", edit: setForm("scope", "dsgo iSHARE")},
-		{name: "comma", about: "The values of scope are separated by a comma.", edit: setForm("scope", "iSHARE,openid")},
-		{name: "leading blank", about: "scope begins with a blank.", edit: setForm("scope", " iSHARE")},
-		{name: "two blanks", about: "The values of scope are separated by two blanks.", edit: setForm("scope", "iSHARE "+" iSHARE")},
-		{name: "line break", about: "scope ends with a line break.", edit: setForm("scope", "iSHARE\n")},
-		{name: "quotes", about: "scope stands in quotes.", edit: setForm("scope", `"iSHARE"`)},
+// padTo fills a form up to so many bytes with a parameter that means nothing.
+func padTo(size int) func(string) string {
+	return func(form string) string {
+		form += "&padding="
+		return form + strings.Repeat("x", size-len(form))
 	}
 }
 
-func goBy(id string) func(*Request) { return func(r *Request) { r.As(ishare.PartyID(id)) } }
-
-func wrongClientIDs() []variant {
-	return []variant{
-		{name: "no identifier", about: "client_id, iss and sub are a name.", edit: goBy("some-consumer")},
-		{name: "URL", about: "client_id, iss and sub are a URL.", edit: goBy("https://consumer.example.org/")},
-		{name: "blank", about: "client_id, iss and sub are an identifier with a blank behind it.", edit: goBy("did:ishare:EU.NL.NTRNL-90000001 ")},
-		{name: "no value", about: "client_id, iss and sub are a method without a value.", edit: goBy("did:")},
-		{name: "line break", about: "client_id, iss and sub hold a line break, which would forge a log line.", edit: goBy("did:ishare:EU.NL\nNTRNL-90000001")},
-		{name: "too long", about: "client_id, iss and sub have 256 bytes.", edit: goBy("did:web:" + strings.Repeat("x", 248))},
+func percentEncode(form string) string {
+	var b strings.Builder
+	for i := range len(form) {
+		switch c := form[i]; {
+		case strings.IndexByte("=&%+", c) >= 0:
+			b.WriteByte(c)
+		case i >= 1 && form[i-1] == '%' || i >= 2 && form[i-2] == '%': // inside of an escape
+			b.WriteByte(c)
+		case i%2 == 0:
+			fmt.Fprintf(&b, "%%%02x", c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
 	}
+	return b.String()
 }
 
-func wrongAssertionTypes() []variant {
-	const name = "client_assertion_type"
-	return []variant{
-		{name: "SAML", about: "client_assertion_type is that of SAML assertions.", official: "client_assertion_type wrong", edit: setForm(name, "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")},
-		{name: "short", about: "client_assertion_type is jwt-bearer without the rest of the URN.", edit: setForm(name, "jwt-bearer")},
-		{name: "encoded twice", about: "client_assertion_type is percent-encoded twice.", edit: setForm(name, strings.ReplaceAll(AssertionType, ":", "%3A"))},
-		{name: "grant type", about: "client_assertion_type is the URN of the grant type.", edit: setForm(name, "urn:ietf:params:oauth:grant-type:jwt-bearer")},
+// rightAliases: parties may go by any identifier of their records.
+func (s *Attempts) rightAliases() []Attempt {
+	attempts := s.breaking(nil, []variant{{
+		name: "client by its other identifier", about: "client_id, iss and sub are an identifier that the client's record lists under alsoKnownAs.",
+		edit: func(r *Request) { r.As(s.Consumer.Record.AlsoKnownAs[0]) },
+	}})
+	for _, alias := range s.audience[1:] {
+		attempts = append(attempts, s.breaking(nil, []variant{{
+			name: "server by its other identifier " + string(alias), about: "aud is an identifier that the server's record lists under alsoKnownAs.", edit: set("aud", alias),
+		}})...)
 	}
+	return attempts
 }
 
-func (s *Attempts) secondAuthentications() []variant {
-	return []variant{
-		{name: "basic", about: "An Authorization header carries the client's identifier and a secret.", edit: func(r *Request) {
-			r.Header.Set("Authorization", "Basic ZXhhbXBsZTpzZWNyZXQ=") // example:secret
-		}},
-		{name: "bearer", about: "An Authorization header carries an access token.", edit: func(r *Request) { r.Header.Set("Authorization", "Bearer example") }},
-		{name: "secret", about: "The form carries client_secret.", edit: setForm("client_secret", "secret")},
+// rightRows: what happened before must not matter.
+func (s *Attempts) rightRows() []Attempt {
+	attempts := []Attempt{inRow(nil, "jti of another issuer", "The jti was used before, by another client: it is unique to its issuer only.", func() []*Request {
+		first, second := s.Other.Request(s.audience[0]), s.Consumer.Request(s.audience[0])
+		second.Assertion.Payload.Set("jti", first.Assertion.Payload.Get("jti"))
+		return []*Request{first, second}
+	})}
+	spoils := map[string]struct {
+		rule  *rule.Rule
+		spoil func(*Request)
+	}{
+		"signature": {rule.JWTSignature, func(r *Request) { r.Assertion.Key = s.stranger.Key }},
+		"chain":     {rule.ChainUntrusted, setHeader("x5c", X5C(s.Consumer.Certificates[0]))},
+		"audience":  {rule.ClaimAud, set("aud", s.Other.ID())},
+		"standing":  {rule.PartyCertificate, s.signedBy(s.Other)},
+	}
+	for _, what := range slices.Sorted(maps.Keys(spoils)) {
+		attempts = append(attempts, inRow(nil, "jti of a refused assertion, "+what,
+			"The jti was seen before in an assertion that was refused, and so is not used up: a stranger must not burn it.",
+			func() []*Request {
+				first, second := s.Consumer.Request(s.audience[0]), s.Consumer.Request(s.audience[0])
+				first.Assertion.Payload.Set("jti", second.Assertion.Payload.Get("jti"))
+				first.Expect = spoils[what].rule
+				spoils[what].spoil(first)
+				return []*Request{first, second}
+			}))
+	}
+	return attempts
+}
+
+// signedBy presents and uses the seal of another party.
+func (s *Attempts) signedBy(p *Party) func(*Request) {
+	return func(r *Request) {
+		r.Assertion.Key = p.Key
+		r.Assertion.Header.Set("x5c", X5C(p.Certificates...))
 	}
 }

@@ -1,12 +1,14 @@
 package isharetest
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/waybill-token/waybill/assertion"
@@ -138,4 +140,183 @@ func uuid() string {
 	_, _ = rand.Read(b[:]) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// A Standing changes what the Participant Registry says of a party. Without any, a
+// party is in good standing.
+type Standing func(*Party)
+
+// Inactive says that the party's compliance is inactive.
+func Inactive(p *Party) { complianceIs("inactive")(p) }
+
+// Pending says that the party has applied and is not admitted yet. A [Registry] of 3.0, which knows no such status,
+// says that its compliance is inactive.
+func Pending(p *Party) { complianceIs(statusPending)(p) }
+
+// Suspended says that the party's compliance is suspended.
+func Suspended(p *Party) { complianceIs("suspended")(p) }
+
+// Revoked says that the party's compliance is revoked.
+func Revoked(p *Party) { complianceIs("revoked")(p) }
+
+func complianceIs(status string) Standing {
+	return func(p *Party) {
+		p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Status = status })
+	}
+}
+
+// Ended says that the party's compliance ended yesterday. Its status is active still.
+func Ended(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.End = time.Now().UTC().AddDate(0, 0, -1) })
+}
+
+// NotYetBegun says that the party's compliance begins tomorrow. Its status is
+// active already.
+func NotYetBegun(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Start = time.Now().UTC().AddDate(0, 0, 1) })
+}
+
+// WithoutDates says that the party's compliance is active, and not from when to
+// when.
+func WithoutDates(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Start, c.End = time.Time{}, time.Time{} })
+}
+
+// OtherFramework says that the party complies with another framework than iSHARE.
+func OtherFramework(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.FrameworkID = "OTHER" })
+}
+
+// WithoutCompliance says nothing of the party's compliance.
+func WithoutCompliance(p *Party) { p.remove(ishare.ClaimFrameworkCompliance) }
+
+// WithoutCertificate says that no certificate is registered for the party.
+func WithoutCertificate(p *Party) { p.remove(ishare.ClaimX509Certificate) }
+
+// OtherCertificate says that another seal of the same CA, with the same subject, is
+// registered for the party than the one that it signs with.
+func OtherCertificate(p *Party) {
+	WithoutCertificate(p)
+	p.register(must(p.ca.ca.Seal(sealRequest(p.ID(), p.Record.Name))).Certificate())
+}
+
+// InactiveCertificate says that the party's certificate is registered, and not
+// active.
+func InactiveCertificate(p *Party) {
+	p.change(ishare.ClaimX509Certificate, func(c *ishare.Claim) { c.Status = "inactive" })
+}
+
+// EndedCertificate says that the registration of the party's certificate ended
+// yesterday.
+func EndedCertificate(p *Party) {
+	p.change(ishare.ClaimX509Certificate, func(c *ishare.Claim) { c.End = time.Now().UTC().AddDate(0, 0, -1) })
+}
+
+// WithoutRole says that the party holds no framework role.
+func WithoutRole(p *Party) { p.remove(ishare.ClaimFrameworkRole) }
+
+// InactiveRole says that the party's framework roles are not active.
+func InactiveRole(p *Party) {
+	p.change(ishare.ClaimFrameworkRole, func(c *ishare.Claim) { c.Status = "inactive" })
+}
+
+// AlsoKnownAs says that the party goes by these identifiers as well.
+func AlsoKnownAs(ids ...ishare.PartyID) Standing {
+	return func(p *Party) { p.Record.AlsoKnownAs = append(p.Record.AlsoKnownAs, ids...) }
+}
+
+// WithRole says that the party holds a further framework role.
+func WithRole(role string) Standing {
+	return func(p *Party) { p.Record.Claims = append(p.Record.Claims, roleClaim(role)) }
+}
+
+// MemberOf says that the party is a member of a data space.
+func MemberOf(dataspace string) Standing {
+	return func(p *Party) {
+		c := claim(ishare.ClaimDataspaceMembership)
+		c.DataspaceID = dataspace
+		p.Record.Claims = append(p.Record.Claims, c)
+	}
+}
+
+// A List is a Participant Registry in memory, whose word can be changed while a
+// test runs. It is safe for concurrent use.
+type List struct {
+	mu      sync.Mutex
+	records []*ishare.Party
+	outage  error
+}
+
+var _ assertion.PartySource = (*List)(nil)
+
+// NewList makes a list of these parties.
+func NewList(parties ...*Party) *List {
+	l := &List{}
+	for _, p := range parties {
+		l.Put(p)
+	}
+	return l
+}
+
+// Put adds a party as its record stands now, or takes the record in place of an
+// earlier one with the same canonical identifier:
+//
+//	list.Put(consumer.With(isharetest.Suspended))
+func (l *List) Put(p *Party) {
+	record := clone(p.Record)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.IndexFunc(l.records, func(r *ishare.Party) bool { return r.ID == record.ID }); i >= 0 {
+		l.records[i] = record
+		return
+	}
+	l.records = append(l.records, record)
+}
+
+// Remove forgets the party that goes by this identifier.
+func (l *List) Remove(id ishare.PartyID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records = slices.DeleteFunc(l.records, func(r *ishare.Party) bool { return r.KnownAs(id) })
+}
+
+// Replace makes these parties the only ones, in this order.
+func (l *List) Replace(parties ...*Party) {
+	records := make([]*ishare.Party, len(parties))
+	for i, p := range parties {
+		records[i] = clone(p.Record)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records = records
+}
+
+// Fail puts the list out of reach with this error. Nil brings it back.
+func (l *List) Fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outage = err
+}
+
+// all returns every record.
+func (l *List) all() ([]*ishare.Party, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.records), l.outage
+}
+
+// Party returns the record of the party that goes by id. The error wraps
+// [ishare.ErrUnknownParty] when there is none.
+func (l *List) Party(_ context.Context, id ishare.PartyID) (*ishare.Party, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.outage != nil {
+		return nil, l.outage
+	}
+	for _, r := range l.records {
+		if r.KnownAs(id) {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("isharetest: %s: %w", id, ishare.ErrUnknownParty)
 }

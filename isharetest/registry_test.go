@@ -51,7 +51,7 @@ func TestRegistryFollowsChanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer g.Close()
+		t.Cleanup(func() { _ = g.Close() })
 		r := remoteOf(t, g, us)
 		for _, step := range []struct {
 			change func()
