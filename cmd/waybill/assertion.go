@@ -3,8 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
 )
 
 func (c *command) assertion() *cli.Command {
@@ -19,7 +25,7 @@ func (c *command) assertion() *cli.Command {
 			if err != nil {
 				return err
 			}
-			defer s.close()
+			defer func() { _ = s.seal.Close() }()
 			compact, err := s.maker.Make(s.audience)
 			if err != nil {
 				return err
@@ -28,4 +34,94 @@ func (c *command) assertion() *cli.Command {
 			return err
 		},
 	}
+}
+
+// passwordVariable holds the password of a PKCS#12 file; with _FILE behind it, the
+// variable names a file that holds it.
+const passwordVariable = "WAYBILL_PARTY_KEY_PASSWORD"
+
+// sealFlags say who signs for whom.
+func sealFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "audience", Usage: "party identifier `ID` of the server", Required: true},
+		&cli.StringFlag{Name: "client-id", Usage: "your own party identifier `ID`", Required: true},
+		&cli.StringFlag{Name: "key", Usage: "private `KEY` of your seal: a file, PEM, PKCS#12 or PKCS#8, encrypted or not, or the pkcs11: URI of a key in hardware", Required: true},
+		&cli.StringFlag{Name: "key-password-file", Usage: "`FILE` that holds the password of the key's file, or the PIN of the hardware; otherwise taken from " +
+			passwordVariable + " or from the file that " + passwordVariable + "_FILE names"},
+		&cli.StringFlag{Name: "certificates", Usage: "certificate chain `FILE` of your seal, PEM, PKCS#7, PKCS#12 or DER; not needed when the key's file holds it"},
+		&cli.StringFlag{Name: "alg", Usage: "signature `ALGORITHM`: RS256, RS384 or RS512", Value: string(jws.RS256)},
+	}
+}
+
+// A signatory is what the flags say.
+type signatory struct {
+	maker    assertion.Maker
+	audience ishare.PartyID
+	seal     *keyfile.Pair // to be closed, which ends the session with a key in hardware
+}
+
+// signatory reads the flags and the files they name. Warnings about the files go
+// to the error stream.
+func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
+	audience, err := ishare.ParsePartyID(cmd.String("audience"))
+	if err != nil {
+		return nil, usagef("--audience: %w", err)
+	}
+	clientID, err := ishare.ParsePartyID(cmd.String("client-id"))
+	if err != nil {
+		return nil, usagef("--client-id: %w", err)
+	}
+	alg, err := jws.ParseAlgorithm(cmd.String("alg"))
+	if err != nil {
+		return nil, usagef("--alg: %w", err)
+	}
+	if keyfile.IsText(cmd.String("key")) {
+		return nil, usagef("--key: a private key on the command line can be read by every account of this machine: name its file")
+	}
+	password, err := c.password(cmd)
+	if err != nil {
+		return nil, err
+	}
+	pair, problems := keyfile.ReadSeal(keyfile.Files{
+		Key:          cmd.String("key"),
+		Certificates: cmd.String("certificates"),
+		Password:     password,
+		PasswordFrom: "the file that --key-password-file names, or in " + passwordVariable,
+	}, time.Now())
+	for _, p := range problems {
+		if p.Warning {
+			fmt.Fprintln(c.err, "warning:", p)
+		}
+	}
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	return &signatory{
+		audience: audience,
+		seal:     pair,
+		maker:    assertion.Maker{ClientID: clientID, Key: pair.Signer(), Certificates: pair.Certificates, Algorithm: alg},
+	}, nil
+}
+
+// password comes from the flag, or else from where a configuration takes it too. It
+// is no flag itself: every account of the machine can read a command line.
+func (c *command) password(cmd *cli.Command) (string, error) {
+	text, named := c.getenv(passwordVariable), c.getenv(passwordVariable+"_FILE")
+	switch path := cmd.String("key-password-file"); {
+	case path != "":
+		return readPassword("--key-password-file", path)
+	case text != "" && named != "":
+		return "", usagef("%s is set, and so is %[1]s_FILE: unset one of them", passwordVariable)
+	case named != "":
+		return readPassword(passwordVariable+"_FILE", named)
+	}
+	return text, nil
+}
+
+func readPassword(source, path string) (string, error) {
+	password, problems := keyfile.ReadSecret(path)
+	if err := problems.Err(); err != nil {
+		return "", fmt.Errorf("%s: %w", source, err)
+	}
+	return password, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
-	"github.com/waybill-token/waybill/internal/keyfile"
 )
 
 func (c *command) check() *cli.Command {
@@ -33,7 +32,10 @@ func (c *command) check() *cli.Command {
 			found.Problems = slices.DeleteFunc(found.Problems, func(p config.Problem) bool {
 				return slices.ContainsFunc(problems, func(refused config.Problem) bool { return refused.Key == p.Key })
 			})
-			for _, p := range inFileOrder(append(problems, found.Problems...)) {
+			inFileOrder := func(a, b config.Problem) int {
+				return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key))
+			}
+			for _, p := range slices.SortedStableFunc(slices.Values(append(problems, found.Problems...)), inFileOrder) {
 				fmt.Fprintln(c.out, p)
 			}
 			for _, w := range found.Warnings {
@@ -46,20 +48,4 @@ func (c *command) check() *cli.Command {
 			return nil
 		},
 	}
-}
-
-func inFileOrder(problems []config.Problem) []config.Problem {
-	return slices.SortedStableFunc(slices.Values(problems), func(a, b config.Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key))
-	})
-}
-
-// tell prints warnings about files, and returns what is worse.
-func (c *command) tell(problems keyfile.Problems) error {
-	for _, p := range problems {
-		if p.Warning {
-			fmt.Fprintln(c.err, "warning:", p)
-		}
-	}
-	return problems.Err()
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/urfave/cli/v3"
 
 	"github.com/waybill-token/waybill/assertion"
@@ -62,7 +60,11 @@ func (c *command) runExplain(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	compact, lineBreak := cutLineBreak(text)
+	// The end of the last line belongs to the file. What else is not of the assertion is judged, as a server would.
+	compact, lineBreak := strings.CutSuffix(text, "\n")
+	if lineBreak {
+		compact = strings.TrimSuffix(compact, "\r")
+	}
 	report, err := c.report(ctx, cmd, compact, at)
 	if err != nil {
 		return err
@@ -72,7 +74,7 @@ func (c *command) runExplain(ctx context.Context, cmd *cli.Command) error {
 		v.Note = noteLineBreak
 	}
 	if cmd.Bool("json") {
-		err = writeReportJSON(c.out, v)
+		err = c.printJSON(v)
 	} else {
 		err = writeReport(c.out, report, v)
 	}
@@ -129,16 +131,6 @@ func flagExplainer(cmd *cli.Command, log *slog.Logger) (*assertion.Explainer, er
 		Audience: []ishare.PartyID{audience}, Trust: validator, Parties: parties,
 		Revocation: revocation.Off{},
 	}, defaultLeeway)
-}
-
-// cutLineBreak takes the end of the last line off, which belongs to the file. What else is not of the
-// assertion is judged, as a server would.
-func cutLineBreak(text string) (compact string, found bool) {
-	compact, found = strings.CutSuffix(text, "\n")
-	if found {
-		compact = strings.TrimSuffix(compact, "\r")
-	}
-	return compact, found
 }
 
 // noteLineBreak keeps a verdict from promising what a server denies: curl --data-urlencode name@file
@@ -269,15 +261,6 @@ func subjectOf(cert *x509.Certificate) string {
 	}
 	subject.Names = nil // what is left are the attributes that have names
 	return subject.String() + strings.Join(extra, "")
-}
-
-func writeReportJSON(w io.Writer, v verdict) error {
-	b, err := json.Marshal(v, jsontext.WithIndent("  "))
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	_, err = fmt.Fprintf(w, "%s\n", b)
-	return err
 }
 
 // writeReport prints the verdict first, then every rule, then what could be

@@ -37,18 +37,18 @@ func (c *command) runRequest(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := c.client(ctx, cmd)
+	tokens, closeAll, err := c.client(ctx, cmd)
 	if err != nil {
 		return err
 	}
-	defer tokens.close()
+	defer closeAll()
 	answer, err := tokens.HTTPClient().Do(r)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if token, err := tokens.Token(ctx); err == nil { // the one that was sent
-		c.tellNotes(token)
+		c.printNotes(token)
 	}
 	fmt.Fprintln(c.err, answer.Proto, answer.Status)
 	if _, err := io.Copy(c.out, answer.Body); err != nil {
@@ -121,7 +121,10 @@ func refusal(answer *http.Response) error {
 	code, description := parameter(challenge, "error"), parameter(challenge, "error_description")
 	switch scope := parameter(challenge, "scope"); {
 	case code == "insufficient_scope" && scope != "":
-		return hintedError{fmt.Errorf("the endpoint refuses the token: %s: %s", code, description), "Ask for one with --scope " + quote(withISHARE(scope)) + "."}
+		if !slices.Contains(strings.Fields(scope), ishare.ScopeISHARE) { // which every token request has
+			scope = ishare.ScopeISHARE + " " + scope
+		}
+		return hintedError{fmt.Errorf("the endpoint refuses the token: %s: %s", code, description), "Ask for one with --scope " + quote(scope) + "."}
 	case code != "":
 		return fmt.Errorf("the endpoint refuses the token: %s: %s", code, description)
 	case answer.StatusCode == http.StatusUnauthorized:
@@ -131,14 +134,6 @@ func refusal(answer *http.Response) error {
 		}
 	}
 	return errNo
-}
-
-// withISHARE adds the value that every token request has.
-func withISHARE(scope string) string {
-	if slices.Contains(strings.Fields(scope), ishare.ScopeISHARE) {
-		return scope
-	}
-	return ishare.ScopeISHARE + " " + scope
 }
 
 // parameter takes one out of a challenge (RFC 9110 section 11.6.1). It is empty when

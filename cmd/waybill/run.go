@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/urfave/cli/v3"
 
 	"github.com/waybill-token/waybill/client"
@@ -112,20 +114,18 @@ func (c *command) root() *cli.Command {
 		sub.DisableSliceFlagSeparator = true // names of files may hold commas
 		if sub.ArgsUsage == "" {
 			sub.ArgsUsage = " "
-			sub.ArgValidator = noArguments
+			sub.ArgValidator = func(_ context.Context, cmd *cli.Command) error {
+				if cmd.Args().Present() {
+					return usagef("%s takes no argument %q", cmd.Name, cmd.Args().First())
+				}
+				return nil
+			}
 		}
 	}
 	return root
 }
 
 func onUsageError(_ context.Context, _ *cli.Command, err error, _ bool) error { return usageError{err} }
-
-func noArguments(_ context.Context, cmd *cli.Command) error {
-	if cmd.Args().Present() {
-		return usagef("%s takes no argument %q", cmd.Name, cmd.Args().First())
-	}
-	return nil
-}
 
 // withoutCommand is what the program does when its first argument is no command.
 func withoutCommand(ctx context.Context, cmd *cli.Command) error {
@@ -161,4 +161,14 @@ func (c *command) help() *cli.Command {
 			return cli.ShowCommandHelp(ctx, above, about.Name)
 		},
 	}
+}
+
+// printJSON writes a result for programs.
+func (c *command) printJSON(result any) error {
+	b, err := json.Marshal(result, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "%s\n", b)
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v3"
 
@@ -35,7 +36,7 @@ func (c *command) sandbox() *cli.Command {
 			},
 			&cli.BoolFlag{Name: "real-key-sizes", Usage: "give the CAs keys of 4096 bits, as real ones have; takes longer", Local: true},
 		},
-		Commands: []*cli.Command{c.sandboxShow(), c.sandboxSet(), c.sandboxReset()},
+		Commands: c.sandboxCommands(),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			bits := 2048
 			if cmd.Bool("real-key-sizes") {
@@ -48,7 +49,7 @@ func (c *command) sandbox() *cli.Command {
 				Framework: sandbox.Framework(cmd.String("framework")),
 			})
 			if err != nil {
-				return elsewhere(err, cmd.String("listen"))
+				return hintListen(err, cmd.String("listen"))
 			}
 			if err := c.printNext(s, cmd.String("dir")); err != nil {
 				return err
@@ -58,9 +59,9 @@ func (c *command) sandbox() *cli.Command {
 	}
 }
 
-// elsewhere adds a hint to the error of an address that is not to be had. The other
+// hintListen adds a hint to the error of an address that is not to be had. The other
 // addresses either give way to free ones or say themselves what to do.
-func elsewhere(err error, address string) error {
+func hintListen(err error, address string) error {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok || op.Op != "listen" || op.Addr == nil {
 		return err
@@ -81,10 +82,7 @@ func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
 			s.Provider.ID, p.ID, quote(p.KeyFile), quote(p.ChainFile))
 	}
 	server := " --server " + quote(s.URL) + " "
-	change := self + " sandbox"
-	if dir != defaultDir {
-		change += " --dir " + quote(dir)
-	}
+	change := sandboxCommand(dir)
 	_, err := io.WriteString(c.out, strings.Join([]string{
 		"",
 		fmt.Sprintf("The sandbox is ready: provider %s at %s, registry %s at %s. Ctrl-C stops it.",
@@ -111,6 +109,103 @@ func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
 		"",
 	}, "\n")+"\n")
 	return err
+}
+
+// sandboxCommands watch and change a sandbox that runs.
+func (c *command) sandboxCommands() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name:         "show",
+			Usage:        "print the switches of a running sandbox and how they stand",
+			Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print everything as JSON"}},
+			OnUsageError: onUsageError,
+			Action: func(ctx context.Context, cmd *cli.Command) error {
+				return withSandbox(cmd, func(r *sandbox.Remote) error {
+					state, err := r.State(ctx)
+					switch {
+					case err != nil:
+						return err
+					case cmd.Bool("json"):
+						return c.printJSON(state)
+					}
+					return c.printSwitches(state)
+				})
+			},
+		},
+		{
+			Name:      "set",
+			Usage:     "turn a switch of a running sandbox",
+			ArgsUsage: "SWITCH VALUE",
+			Description: "Changes a party's standing or certificate, or how the registry, OCSP and the revocation lists answer:\n" +
+				"waybill sandbox set consumer.standing suspended. The subcommand show lists the switches and their values.",
+			OnUsageError: onUsageError,
+			ArgValidator: func(_ context.Context, cmd *cli.Command) error {
+				if cmd.Args().Len() != 2 {
+					return usagef("set takes a switch and a value; waybill sandbox show lists them")
+				}
+				return nil
+			},
+			Action: func(ctx context.Context, cmd *cli.Command) error {
+				name, value := cmd.Args().Get(0), cmd.Args().Get(1)
+				return withSandbox(cmd, func(r *sandbox.Remote) error {
+					_, err := r.Set(ctx, name, value)
+					if err == nil {
+						fmt.Fprintln(c.err, name, "is", value)
+					}
+					return err
+				})
+			},
+		},
+		{
+			Name:         "reset",
+			Usage:        "put every switch of a running sandbox back",
+			OnUsageError: onUsageError,
+			Action: func(ctx context.Context, cmd *cli.Command) error {
+				return withSandbox(cmd, func(r *sandbox.Remote) error {
+					_, err := r.Reset(ctx)
+					if err == nil {
+						fmt.Fprintln(c.err, "every switch is as it was in the beginning")
+					}
+					return err
+				})
+			},
+		},
+	}
+}
+
+// withSandbox does something with the sandbox that runs in the folder. Its errors say what to do about a sandbox that
+// cannot be asked, or that does not take the order.
+func withSandbox(cmd *cli.Command, do func(*sandbox.Remote) error) error {
+	dir := cmd.String("dir")
+	running, err := sandbox.Find(dir)
+	if err == nil {
+		err = do(running)
+	}
+	switch {
+	case errors.Is(err, sandbox.ErrNotRunning):
+		return hintedError{err, "Start one: " + sandboxCommand(dir)}
+	case errors.Is(err, sandbox.ErrNoSwitch), errors.Is(err, sandbox.ErrNoChoice):
+		return usageError{err}
+	}
+	return err
+}
+
+func (c *command) printSwitches(state *sandbox.State) error {
+	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SWITCH\tIS\tCAN BE")
+	for _, s := range state.Switches {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, s.Value, strings.Join(s.Choices, " "))
+	}
+	return table.Flush()
+}
+
+// sandboxCommand is how the sandbox of a folder can be started or changed.
+func sandboxCommand(dir string) string {
+	command := selfCommand() + " sandbox"
+	if dir != defaultDir {
+		command += " --dir " + quote(dir)
+	}
+	return command
 }
 
 // selfCommand is how this program can be started again from the present folder.

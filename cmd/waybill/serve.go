@@ -49,8 +49,10 @@ func (c *command) serve() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := checkFirstStart(cmd.Bool("first-start"), cfg); err != nil {
-				return err
+			if cmd.Bool("first-start") {
+				if err := daemon.FirstStart(cfg); err != nil { // it says that it is a first start and is not
+					return hintedError{fmt.Errorf("--first-start: %w", err), "Start without --first-start, and wait for /readyz."}
+				}
 			}
 			sockets, err := listen.Inherited(daemon.SocketPublic, daemon.SocketInternal)
 			if err != nil {
@@ -62,28 +64,13 @@ func (c *command) serve() *cli.Command {
 			}
 			log.InfoContext(ctx, "serving", slog.String("public", d.PublicAddr().String()), slog.String("internal", d.InternalAddr().String()),
 				slog.String("party", string(cfg.Party.ID)), slog.Int("connections", d.Connections()))
-			go func() {
-				for hangup(ctx, hangups) {
-					reload(ctx, d, load, log)
-				}
-			}()
-			go cutShort(ctx, d)
+			go reloadOnHangup(ctx, hangups, d, load, log)
+			go cutOnSecondSignal(ctx, d)
 			err = d.Run(ctx)
 			log.InfoContext(ctx, "stopped")
 			return err
 		},
 	}
-}
-
-// checkFirstStart refuses what says that it is a first start and is not.
-func checkFirstStart(claimed bool, cfg *config.Config) error {
-	if !claimed {
-		return nil
-	}
-	if err := daemon.FirstStart(cfg); err != nil {
-		return hintedError{fmt.Errorf("--first-start: %w", err), "Start without --first-start, and wait for /readyz."}
-	}
-	return nil
 }
 
 // loader reads the configuration, with a program to protect besides when there is one.
@@ -103,8 +90,8 @@ func loader(path, protect string) func() (*config.Config, error) {
 	}
 }
 
-// cutShort ends a stop at the second signal. The first is waited for elsewhere.
-func cutShort(ctx context.Context, d *daemon.Daemon) {
+// cutOnSecondSignal ends a stop at the second signal. The first is waited for elsewhere.
+func cutOnSecondSignal(ctx context.Context, d *daemon.Daemon) {
 	<-ctx.Done()
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
@@ -112,25 +99,22 @@ func cutShort(ctx context.Context, d *daemon.Daemon) {
 	d.Cut()
 }
 
-// hangup waits for SIGHUP, and reports false when ctx is done first.
-func hangup(ctx context.Context, hangups <-chan os.Signal) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-hangups:
-		return true
+// reloadOnHangup exchanges the configuration at each SIGHUP, until ctx is done.
+func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, d *daemon.Daemon, load func() (*config.Config, error), log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		cfg, err := load()
+		if err == nil {
+			err = d.Reload(ctx, cfg)
+		}
+		if err != nil {
+			log.ErrorContext(ctx, "reload failed; the old configuration stays in use", slog.Any("error", err))
+		} else {
+			log.InfoContext(ctx, "reloaded")
+		}
 	}
-}
-
-// reload exchanges the configuration.
-func reload(ctx context.Context, d *daemon.Daemon, load func() (*config.Config, error), log *slog.Logger) {
-	cfg, err := load()
-	if err == nil {
-		err = d.Reload(ctx, cfg)
-	}
-	if err != nil {
-		log.ErrorContext(ctx, "reload failed; the old configuration stays in use", slog.Any("error", err))
-		return
-	}
-	log.InfoContext(ctx, "reloaded")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
@@ -27,58 +29,41 @@ func tokenFlags() []cli.Flag {
 	}, sealFlags()...)
 }
 
-// A tokenClient is a client that the flags describe. It has to be closed.
-type tokenClient struct {
-	*client.Client
-
-	signatory *signatory
-}
-
-func (t *tokenClient) close() {
-	_ = t.Close() // which never fails
-	t.signatory.close()
-}
-
-// client reads the flags, and asks the server where its token endpoint is unless
-// they say so.
-func (c *command) client(ctx context.Context, cmd *cli.Command) (*tokenClient, error) {
+// client makes what the flags describe, and asks the server where its token endpoint is unless
+// they say so. It comes with the function that closes it.
+func (c *command) client(ctx context.Context, cmd *cli.Command) (tokens *client.Client, closeAll func(), err error) {
 	s, err := c.signatory(cmd)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	tokens, err := c.clientOf(ctx, cmd, s)
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	return &tokenClient{tokens, s}, nil
-}
-
-func (c *command) clientOf(ctx context.Context, cmd *cli.Command, s *signatory) (*client.Client, error) {
+	defer func() {
+		if err != nil {
+			_ = s.seal.Close()
+		}
+	}()
 	config := client.Config{
 		Server: cmd.String("server"), TokenEndpoint: cmd.String("token-endpoint"), Audience: s.audience, ClientID: s.maker.ClientID,
 		Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm,
 	}
-	scope, err := ishare.ParseScope(cmd.String("scope"))
-	if err != nil {
-		return nil, usagef("--scope: %w", err)
+	if config.Scope, err = ishare.ParseScope(cmd.String("scope")); err != nil {
+		return nil, nil, usagef("--scope: %w", err)
 	}
-	config.Scope = scope
 	switch {
 	case config.Server == "" && config.TokenEndpoint == "":
-		return nil, usagef("neither --server nor --token-endpoint is given")
+		return nil, nil, usagef("neither --server nor --token-endpoint is given")
 	case config.TokenEndpoint == "" && strings.HasSuffix(strings.TrimRight(config.Server, "/"), tokenendpoint.Path):
 		config.TokenEndpoint = config.Server // what it is called matters little
 	}
-	tokens, err := client.New(config)
-	switch {
-	case err != nil:
-		return nil, usageError{err}
-	case config.TokenEndpoint != "":
-		return tokens, nil
+	if tokens, err = client.New(config); err != nil { // also before the server is asked
+		return nil, nil, usageError{err}
 	}
-	config.TokenEndpoint = c.discover(ctx, config)
-	return client.New(config)
+	if config.TokenEndpoint == "" {
+		config.TokenEndpoint = c.discover(ctx, config)
+		if tokens, err = client.New(config); err != nil {
+			return nil, nil, err
+		}
+	}
+	return tokens, func() { _, _ = tokens.Close(), s.seal.Close() }, nil
 }
 
 // discover asks the server for its token endpoint; it is empty when the server does
@@ -129,16 +114,16 @@ func (c *command) runToken(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := c.client(ctx, cmd)
+	tokens, closeAll, err := c.client(ctx, cmd)
 	if err != nil {
 		return err
 	}
-	defer tokens.close()
+	defer closeAll()
 	token, err := tokens.Token(ctx)
 	if err != nil {
 		return err
 	}
-	c.tellNotes(token)
+	c.printNotes(token)
 	line := token.AccessToken
 	switch cmd.String("output") {
 	case "json":
@@ -153,8 +138,8 @@ func (c *command) runToken(ctx context.Context, cmd *cli.Command) error {
 	return err
 }
 
-// tellNotes tells in what the answer was not that of RFC 6749.
-func (c *command) tellNotes(token *oauth2.Token) {
+// printNotes says in what the answer was not that of RFC 6749.
+func (c *command) printNotes(token *oauth2.Token) {
 	notes, _ := token.Extra("notes").([]string)
 	for _, note := range notes {
 		fmt.Fprintf(c.err, "note: %s\n", note)
@@ -184,4 +169,37 @@ func oneOf(values ...string) func(string) error {
 		}
 		return fmt.Errorf("%q is none of %s", s, strings.Join(values, ", "))
 	}
+}
+
+// curlTarget is what a curl line calls; empty when none is asked for.
+func curlTarget(cmd *cli.Command) (string, error) {
+	switch {
+	case cmd.String("output") != "curl" && cmd.String("url") != "":
+		return "", usagef("--url goes with --output curl; waybill request makes a call")
+	case cmd.String("output") != "curl":
+		return "", nil
+	}
+	target := cmp.Or(cmd.String("url"), cmd.String("server"))
+	u, err := url.Parse(target)
+	switch {
+	case target == "":
+		return "", usagef("--url is not given, nor --server")
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
+		return "", usagef("--url is not a URL such as https://provider.example/orders")
+	case u.User != nil:
+		return "", usagef("--url holds credentials; the token is the only one that is sent")
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
+		return "", usagef("--url is not https, and who listens in has the token; plain http is accepted to a loopback address only")
+	}
+	return target, nil
+}
+
+// curlLine is a command that calls the target with the token, which does not appear
+// in the list of processes. It fails when the call does, and shows why.
+func curlLine(token, target string) string {
+	var globbing string
+	if strings.ContainsAny(target, "[]{}") { // of which curl would make several URLs
+		globbing = "--globoff "
+	}
+	return `printf 'Authorization: Bearer %s\n' ` + quote(token) + " | curl --silent --show-error --fail-with-body --header @- " + globbing + quote(target)
 }
