@@ -20,23 +20,23 @@ import (
 	"github.com/waybill-token/waybill/internal/logtest"
 )
 
-// A hall is an upstream and a proxy before it on a network in memory. The proxy's server has the
+// A pipeFixture is an upstream and a proxy before it on a network in memory. The proxy's server has the
 // deadlines of one that means to answer short requests.
-type hall struct {
+type pipeFixture struct {
 	*guardtest.Issuer
 	front  *pipeNet
 	client *http.Client
 	log    *logtest.Buffer // the proxy's and its server's
 }
 
-func newHall(t *testing.T, http2 bool, upstream http.HandlerFunc) *hall {
+func newPipeFixture(t *testing.T, http2 bool, upstream http.HandlerFunc) *pipeFixture {
 	t.Helper()
-	return newHallTo(t, http2, transportTo(t, serve(t, &http.Server{Handler: upstream})))
+	return newPipeFixtureTo(t, http2, transportTo(t, serve(t, &http.Server{Handler: upstream})))
 }
 
-func newHallTo(t *testing.T, http2 bool, transport http.RoundTripper) *hall {
+func newPipeFixtureTo(t *testing.T, http2 bool, transport http.RoundTripper) *pipeFixture {
 	t.Helper()
-	h := &hall{Issuer: guardtest.NewIssuer(t)}
+	h := &pipeFixture{Issuer: guardtest.NewIssuer(t)}
 	var log *slog.Logger
 	log, h.log = guardtest.NewLog()
 	reverse, err := proxy.New(proxy.Config{
@@ -60,7 +60,7 @@ func protocols(http2 bool) *http.Protocols {
 	return p
 }
 
-func (h *hall) do(t *testing.T, method string, body io.Reader) *http.Response {
+func (h *pipeFixture) do(t *testing.T, method string, body io.Reader) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://proxy/", body)
 	guardtest.NoError(t, err)
@@ -86,7 +86,7 @@ func overBoth(t *testing.T, test func(t *testing.T, http2 bool)) {
 // of them; what the upstream writes arrives when it is written.
 func TestLongAnswers(t *testing.T) {
 	overBoth(t, func(t *testing.T, http2 bool) {
-		h := newHall(t, http2, func(w http.ResponseWriter, _ *http.Request) {
+		h := newPipeFixture(t, http2, func(w http.ResponseWriter, _ *http.Request) {
 			for i := range 5 {
 				fmt.Fprintf(w, "event %d\n", i)
 				http.NewResponseController(w).Flush()
@@ -114,7 +114,7 @@ func TestLongAnswers(t *testing.T) {
 // A request body may also take its time.
 func TestLongRequests(t *testing.T) {
 	overBoth(t, func(t *testing.T, http2 bool) {
-		h := newHall(t, http2, func(w http.ResponseWriter, r *http.Request) {
+		h := newPipeFixture(t, http2, func(w http.ResponseWriter, r *http.Request) {
 			b, err := io.ReadAll(r.Body)
 			fmt.Fprintf(w, "%s %v", b, err)
 		})
@@ -136,7 +136,7 @@ func TestLongRequests(t *testing.T) {
 
 func TestLongWebSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(t, false, echo)
+		h := newPipeFixture(t, false, echo)
 		conn, err := h.front.dial(t.Context(), "", "")
 		guardtest.NoError(t, err)
 		defer conn.Close()
@@ -153,7 +153,7 @@ func TestClientThatTakesNothing(t *testing.T) {
 	overBoth(t, func(t *testing.T, http2 bool) {
 		var held time.Duration
 		ended := make(chan struct{})
-		h := newHall(t, http2, func(w http.ResponseWriter, r *http.Request) {
+		h := newPipeFixture(t, http2, func(w http.ResponseWriter, r *http.Request) {
 			defer close(ended)
 			http.NewResponseController(w).Flush()
 			time.Sleep(time.Second) // the proxy has passed the header on, and is at rest
@@ -188,7 +188,7 @@ func TestSlowReaders(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.rate), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHall(t, false, func(w http.ResponseWriter, _ *http.Request) {
+				h := newPipeFixture(t, false, func(w http.ResponseWriter, _ *http.Request) {
 					http.NewResponseController(w).Flush()
 					time.Sleep(time.Second) // the proxy has passed the header on, and is at rest
 					w.Write(make([]byte, size))
@@ -243,7 +243,7 @@ func TestWebSocketClientThatTakesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				held := make(flood, 1)
-				h := newHall(t, false, held.ServeHTTP)
+				h := newPipeFixture(t, false, held.ServeHTTP)
 				conn, err := h.front.dial(t.Context(), "", "")
 				guardtest.NoError(t, err)
 				defer conn.Close()
@@ -269,7 +269,7 @@ func TestWebSocketClientThatTakesNothing(t *testing.T) {
 func TestUpstreamThatTakesItsTime(t *testing.T) {
 	const size = 16 << 20
 	overBoth(t, func(t *testing.T, http2 bool) {
-		h := newHall(t, http2, func(w http.ResponseWriter, r *http.Request) {
+		h := newPipeFixture(t, http2, func(w http.ResponseWriter, r *http.Request) {
 			part := make([]byte, size/4)
 			n := 0
 			var err error
@@ -317,7 +317,7 @@ func TestSlowUpstream(t *testing.T) {
 // After a proxied request, the server's deadlines hold again for the next on the connection.
 func TestDeadlinesHoldForTheNextRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(t, false, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "answered") })
+		h := newPipeFixture(t, false, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "answered") })
 		conn, err := h.front.dial(t.Context(), "", "")
 		guardtest.NoError(t, err)
 		defer conn.Close()
@@ -357,7 +357,7 @@ func TestClientThatSendsNoMore(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHallTo(t, false, c.transport(t))
+				h := newPipeFixtureTo(t, false, c.transport(t))
 				conn, err := h.front.dial(t.Context(), "", "")
 				guardtest.NoError(t, err)
 				defer conn.Close()

@@ -244,7 +244,7 @@ func TestPreflightMakesNoWebSocket(t *testing.T) {
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	}))
 	t.Cleanup(upstream.Close)
-	s := newStage(t, false, func(c *proxy.Config) {
+	s := newSocketFixture(t, false, func(c *proxy.Config) {
 		c.Routes = []proxy.Route{{Path: "/", Upstream: parseURL(t, upstream.URL), Preflight: true}}
 	})
 	if status := s.raw(t, "OPTIONS / HTTP/1.1", "Host: x", "Origin: https://app.example", "Access-Control-Request-Method: PUT", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "", ""); status != http.StatusBadGateway {
@@ -318,7 +318,7 @@ func TestPreflightsAreBounded(t *testing.T) {
 
 // A host that holds more than a name and a port is nobody's.
 func TestHost(t *testing.T) {
-	s := newStage(t, false, nil)
+	s := newSocketFixture(t, false, nil)
 	for lines, status := range map[[2]string]int{
 		{"GET / HTTP/1.1", "Host: x"}:             200,
 		{"GET / HTTP/1.1", "Host: x:80"}:          200,
@@ -351,7 +351,7 @@ func TestHost(t *testing.T) {
 
 // Over HTTP/2 the host comes as :authority, and nobody else looks at it.
 func TestHostOverHTTP2(t *testing.T) {
-	s := newStage(t, true, nil)
+	s := newSocketFixture(t, true, nil)
 	for host, status := range map[string]int{"x": 200, "x,y": 400, "x'y": 400, "(x)": 400} {
 		r := s.request(t, http.MethodGet, "/", nil)
 		r.Host = host

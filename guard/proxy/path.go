@@ -28,8 +28,6 @@ const maxLayers = 3
 // send it. Servers usually take 8 KiB for a whole request line.
 const maxPath = 8 << 10
 
-func isTooLong(u *url.URL) bool { return max(len(u.Path), len(u.RawPath)) > maxPath }
-
 // special are the characters that mean something in a path or end it.
 const special = `./\;?#`
 
@@ -173,8 +171,6 @@ func isLookalike(r rune) bool {
 // isBlank finds blanks of every kind, and what cannot be seen at all.
 func isBlank(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
-func isDotOrBlank(r rune) bool { return r == '.' || isBlank(r) }
-
 // mustNotBeEncoded finds what no client encodes but to hide it, or what means something else decoded than encoded.
 func mustNotBeEncoded(c byte) bool { return c < ' ' || c == 0x7f || strings.IndexByte(special, c) >= 0 }
 
@@ -221,6 +217,7 @@ func foldPath(path string) string {
 		}
 		return r
 	}, path)
+	isDotOrBlank := func(r rune) bool { return r == '.' || isBlank(r) }
 	segments := strings.Split(strings.ToLower(strings.ToUpper(norm.NFKC.String(seen))), "/")
 	for i, segment := range segments {
 		segments[i] = strings.TrimLeftFunc(strings.TrimRightFunc(segment, isDotOrBlank), isBlank)

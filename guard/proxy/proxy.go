@@ -246,7 +246,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		respond.Error(w, http.StatusBadRequest, rule.CodeInvalidRequest, rejectReason)
 		return
 	}
-	if isTooLong(r.URL) {
+	if max(len(r.URL.Path), len(r.URL.RawPath)) > maxPath {
 		respond.Error(w, http.StatusRequestURITooLong, rule.CodeInvalidRequest, "the path is too long")
 		return
 	}

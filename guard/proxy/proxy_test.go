@@ -30,18 +30,18 @@ type seen struct {
 	body string
 }
 
-// A stage is an upstream and a proxy before it, both on sockets.
-type stage struct {
+// A socketFixture is an upstream and a proxy before it, both on sockets.
+type socketFixture struct {
 	*guardtest.Issuer
 	proxy    *httptest.Server
 	upstream *httptest.Server
 	got      chan seen
 }
 
-// newStage serves the proxy, over HTTP/2 if asked to.
-func newStage(t *testing.T, http2 bool, change func(*proxy.Config)) *stage {
+// newSocketFixture serves the proxy, over HTTP/2 if asked to.
+func newSocketFixture(t *testing.T, http2 bool, change func(*proxy.Config)) *socketFixture {
 	t.Helper()
-	s := &stage{Issuer: guardtest.NewIssuer(t), got: make(chan seen, 1)}
+	s := &socketFixture{Issuer: guardtest.NewIssuer(t), got: make(chan seen, 1)}
 	s.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		s.got <- seen{r, string(body)}
@@ -67,7 +67,7 @@ func newStage(t *testing.T, http2 bool, change func(*proxy.Config)) *stage {
 }
 
 // request makes one with a good token.
-func (s *stage) request(t *testing.T, method, path string, body io.Reader) *http.Request {
+func (s *socketFixture) request(t *testing.T, method, path string, body io.Reader) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.proxy.URL+path, body)
 	guardtest.NoError(t, err)
@@ -76,7 +76,7 @@ func (s *stage) request(t *testing.T, method, path string, body io.Reader) *http
 }
 
 // send wants an answer of 200, and returns what the upstream saw.
-func (s *stage) send(t *testing.T, r *http.Request) seen {
+func (s *socketFixture) send(t *testing.T, r *http.Request) seen {
 	t.Helper()
 	answer, err := s.proxy.Client().Do(r)
 	guardtest.NoError(t, err)
@@ -88,7 +88,7 @@ func (s *stage) send(t *testing.T, r *http.Request) seen {
 }
 
 // raw sends a request as text, and returns the status of the answer.
-func (s *stage) raw(t *testing.T, lines ...string) int {
+func (s *socketFixture) raw(t *testing.T, lines ...string) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
 	guardtest.NoError(t, err)
@@ -101,7 +101,7 @@ func (s *stage) raw(t *testing.T, lines ...string) int {
 	return answer.StatusCode
 }
 
-func (s *stage) bearer(t *testing.T) string {
+func (s *socketFixture) bearer(t *testing.T) string {
 	t.Helper()
 	return "Authorization: Bearer " + s.Token(t, "iSHARE")
 }
@@ -135,7 +135,7 @@ func wantCaller(t *testing.T, h http.Header) {
 func TestClientCannotNameItself(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("http2 %v", http2), func(t *testing.T) {
-			s := newStage(t, http2, nil)
+			s := newSocketFixture(t, http2, nil)
 			r := s.request(t, http.MethodPost, "/orders", strings.NewReader("body"))
 			for _, name := range []string{
 				"X-Ishare-Party-Id", "x-ishare-client-id", "X-ISHARE-SCOPE", "X_Ishare_Party_Id", "x-ishare_certificate-thumbprint",
@@ -167,7 +167,7 @@ func TestClientCannotNameItself(t *testing.T) {
 
 // What a client lists in Connection is hop-by-hop, but ours is not the client's to list.
 func TestConnectionCannotRemoveIdentity(t *testing.T) {
-	s := newStage(t, false, nil)
+	s := newSocketFixture(t, false, nil)
 	status := s.raw(t, "GET / HTTP/1.1", "Host: x", s.bearer(t),
 		"Connection: close, X-Ishare-Party-Id, X-Ishare-Client-Id, X-Forwarded-For, X-Private", "X-Private: 1", "Keep-Alive: 1", "Proxy-Authorization: evil", "", "")
 	got := <-s.got
@@ -186,7 +186,7 @@ func TestConnectionCannotRemoveIdentity(t *testing.T) {
 }
 
 func TestTrailersCannotNameAnybody(t *testing.T) {
-	s := newStage(t, false, nil)
+	s := newSocketFixture(t, false, nil)
 	status := s.raw(t, "POST / HTTP/1.1", "Host: x", s.bearer(t), "Connection: close", "Transfer-Encoding: chunked",
 		"Trailer: X-Ishare-Party-Id, X-Other", "", "4", "body", "0", "X-Ishare-Party-Id: evil", "X-Other: 1", "X-Ishare-Scope: evil", "", "")
 	got := <-s.got
@@ -201,7 +201,7 @@ func TestTrailersCannotNameAnybody(t *testing.T) {
 
 // With an upgrade to h2c a client would speak to the upstream unseen.
 func TestOnlyWebSocketsUpgrade(t *testing.T) {
-	s := newStage(t, false, nil)
+	s := newSocketFixture(t, false, nil)
 	for _, protocol := range []string{"h2c", "websocket, h2c", "websocket/13", "TLS/1.0", "\tx"} {
 		status := s.raw(t, "GET / HTTP/1.1", "Host: x", s.bearer(t), "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+protocol, "HTTP2-Settings: AAMAAABkAAQAAP__", "", "")
 		got := <-s.got
@@ -223,7 +223,7 @@ func TestUpstreamCannotSwitchUnasked(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n"+fields+"\r\n")
 		}))
 		t.Cleanup(upstream.Close)
-		s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
+		s := newSocketFixture(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 		if status := s.raw(t, "GET / HTTP/1.1", "Host: x", s.bearer(t), "", ""); status != http.StatusBadGateway {
 			t.Errorf("%q: %d", fields, status)
 		}
@@ -232,7 +232,7 @@ func TestUpstreamCannotSwitchUnasked(t *testing.T) {
 
 // The traversal table, through the whole proxy: the upstream is never asked.
 func TestSuspiciousRequestsAreRefused(t *testing.T) {
-	s := newStage(t, false, func(c *proxy.Config) {
+	s := newSocketFixture(t, false, func(c *proxy.Config) {
 		c.Routes = []proxy.Route{{Path: "/", Upstream: c.Routes[0].Upstream}, {Path: "/admin", Upstream: c.Routes[0].Upstream, Scope: []string{"admin"}}}
 	})
 	for _, path := range []string{
@@ -325,7 +325,7 @@ func TestNothingAtThisPath(t *testing.T) {
 func TestUpstreamDown(t *testing.T) {
 	const address = "127.0.0.1:1" // nobody listens there, and no system gives it to others
 	log, told := guardtest.NewLog()
-	s := newStage(t, false, func(c *proxy.Config) {
+	s := newSocketFixture(t, false, func(c *proxy.Config) {
 		c.Routes = []proxy.Route{routeTo(t, "/api", "http://"+address)}
 		c.Log = log
 	})
@@ -357,7 +357,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}))
 	defer upstream.Close()
-	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
+	s := newSocketFixture(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	answer, err := s.proxy.Client().Do(s.request(t, http.MethodGet, "/", nil))
 	guardtest.NoError(t, err)
 	defer answer.Body.Close()
@@ -367,7 +367,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 }
 
 func TestBodyLimit(t *testing.T) {
-	s := newStage(t, false, func(c *proxy.Config) { c.MaxBody = 10 })
+	s := newSocketFixture(t, false, func(c *proxy.Config) { c.MaxBody = 10 })
 	got := s.send(t, s.request(t, http.MethodPost, "/", strings.NewReader("0123456789")))
 	if got.body != "0123456789" {
 		t.Errorf("body %q", got.body)
@@ -389,7 +389,7 @@ func TestBodyLimit(t *testing.T) {
 }
 
 func TestNoBodyLimitByDefault(t *testing.T) {
-	s := newStage(t, false, nil)
+	s := newSocketFixture(t, false, nil)
 	got := s.send(t, s.request(t, http.MethodPut, "/", bytes.NewReader(make([]byte, 8<<20))))
 	if len(got.body) != 8<<20 {
 		t.Errorf("%d bytes arrive", len(got.body))
@@ -399,7 +399,7 @@ func TestNoBodyLimitByDefault(t *testing.T) {
 // A body that breaks off is the client's fault, and no news about the upstream.
 func TestBodyThatBreaksOff(t *testing.T) {
 	log, told := guardtest.NewLog()
-	s := newStage(t, false, func(c *proxy.Config) { c.Log = log })
+	s := newSocketFixture(t, false, func(c *proxy.Config) { c.Log = log })
 	status := s.raw(t, "POST / HTTP/1.1", "Host: x", s.bearer(t), "Transfer-Encoding: chunked", "", "no length", "")
 	if status != http.StatusBadRequest {
 		t.Errorf("status %d", status)
@@ -443,7 +443,7 @@ func TestCaching(t *testing.T) {
 
 // Compression is between client and upstream.
 func TestEncodingIsLeftAlone(t *testing.T) {
-	s := newStage(t, false, nil)
+	s := newSocketFixture(t, false, nil)
 	r := s.request(t, http.MethodGet, "/", nil)
 	r.Header.Set("Accept-Encoding", "br")
 	if got := s.send(t, r); got.Header.Get("Accept-Encoding") != "br" {
@@ -510,7 +510,7 @@ func (w *webSocket) wantEcho(t *testing.T, text string) {
 func TestWebSocket(t *testing.T) {
 	upstream := httptest.NewServer(echo)
 	defer upstream.Close()
-	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
+	s := newSocketFixture(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
 	guardtest.NoError(t, err)
 	defer conn.Close()
@@ -539,7 +539,7 @@ func TestWebSocketThatEndsOnOneSide(t *testing.T) {
 		got <- string(last)
 	}))
 	defer upstream.Close()
-	s := newStage(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
+	s := newSocketFixture(t, false, func(c *proxy.Config) { c.Routes = []proxy.Route{routeTo(t, "/", upstream.URL)} })
 	conn, err := net.Dial("tcp", s.proxy.Listener.Addr().String())
 	guardtest.NoError(t, err)
 	defer conn.Close()

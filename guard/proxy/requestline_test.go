@@ -56,7 +56,7 @@ func TestRequestLine(t *testing.T) {
 
 // Over HTTP/2 a query may come with a blank in it.
 func TestQueryOverHTTP2(t *testing.T) {
-	s := newStage(t, true, nil)
+	s := newSocketFixture(t, true, nil)
 	r := s.request(t, http.MethodGet, "/api/x", nil)
 	r.URL.RawQuery = "q HTTP/1.0 junk"
 	answer, err := s.proxy.Client().Do(r)
@@ -71,7 +71,7 @@ func TestQueryOverHTTP2(t *testing.T) {
 
 // Over HTTP/1.1 a client may ask for a tunnel at a path.
 func TestConnect(t *testing.T) {
-	s := newStage(t, false, nil)
+	s := newSocketFixture(t, false, nil)
 	if status := s.raw(t, "CONNECT /public/x HTTP/1.1", "Host: x", s.bearer(t), "", ""); status != http.StatusMethodNotAllowed {
 		t.Errorf("status %d", status)
 	}

@@ -245,11 +245,11 @@ func TestRefusals(t *testing.T) {
 	d := newHandlers(t, "")
 	token := d.Token(t, "iSHARE")
 	for _, c := range []struct {
-		name   string
-		desk   http.Handler
-		body   string
-		status int
-		rule   *rule.Rule
+		name    string
+		handler http.Handler
+		body    string
+		status  int
+		rule    *rule.Rule
 	}{
 		{"introspect nothing", d.introspection, "", 400, rule.RequestMissingParameter},
 		{"introspect an empty token", d.introspection, "token=", 400, rule.RequestMissingParameter},
@@ -263,7 +263,7 @@ func TestRefusals(t *testing.T) {
 		{"revoke no certificate", d.revocation, form("certificate", "abc"), 400, rule.RequestMalformed},
 		{"revoke no token id", d.revocation, form("token_id", "a b"), 400, rule.RequestMalformed},
 	} {
-		w := post(c.desk, c.body)
+		w := post(c.handler, c.body)
 		body := decode(t, w)
 		if description, _ := body["error_description"].(string); w.Code != c.status || body["error"] != c.rule.Code || !strings.HasPrefix(description, c.rule.ID+": ") {
 			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
@@ -315,7 +315,7 @@ func TestWithASecret(t *testing.T) {
 const (
 	apisixSecret = "5c1fd3a90b7e24688c03fe9d1a57b246"
 	kongSecret   = "a+b/c%2Fd=e:f~0123456789"
-	houseSecret  = "the-secret-of-the-house"
+	sharedSecret = "the-secret-of-the-house"
 )
 
 // basic is the value of Authorization, name and secret as given.
@@ -327,7 +327,7 @@ func basic(name, secret string) string {
 func TestWithCallers(t *testing.T) {
 	h := guardtest.NewIssuer(t)
 	log, told := guardtest.NewLog()
-	c := tokenadmin.Config{Checker: h, Revocations: h.Revocations, Log: log, Secret: houseSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
+	c := tokenadmin.Config{Checker: h, Revocations: h.Revocations, Log: log, Secret: sharedSecret, Callers: map[string]string{"apisix": apisixSecret, "kong": kongSecret}}
 	introspection, err := tokenadmin.NewIntrospection(c)
 	guardtest.NoError(t, err)
 	revocation, err := tokenadmin.NewRevocation(c)
@@ -343,15 +343,15 @@ func TestWithCallers(t *testing.T) {
 	}{
 		{"Bearer", []string{"Bearer " + apisixSecret}, nil, 200, "apisix"},
 		{"Bearer, several blanks", []string{"bearer   " + kongSecret}, nil, 200, "kong"},
-		{"Bearer of the house", []string{"Bearer " + houseSecret}, nil, 200, ""},
+		{"Bearer of the house", []string{"Bearer " + sharedSecret}, nil, 200, ""},
 		{"Basic", []string{basic("apisix", apisixSecret)}, nil, 200, "apisix"},
 		{"Basic, scheme in another case", []string{"bASIC  " + basic("apisix", apisixSecret)[6:]}, nil, 200, "apisix"},
 		{"Basic, not encoded", []string{basic("kong", kongSecret)}, nil, 200, "kong"},
 		{"Basic, encoded", []string{basic("%6bong", encoded)}, nil, 200, "kong"},
-		{"Basic of the house, any name", []string{basic("whoever%20", houseSecret)}, nil, 200, ""},
-		{"Basic of the house, no name", []string{basic("", houseSecret)}, nil, 200, ""},
+		{"Basic of the house, any name", []string{basic("whoever%20", sharedSecret)}, nil, 200, ""},
+		{"Basic of the house, no name", []string{basic("", sharedSecret)}, nil, 200, ""},
 		{"form", nil, []string{"client_id", "kong", "client_secret", kongSecret}, 200, "kong"},
-		{"form of the house", nil, []string{"client_secret", houseSecret}, 200, ""},
+		{"form of the house", nil, []string{"client_secret", sharedSecret}, 200, ""},
 		{"form beside an empty header", []string{" "}, []string{"client_id", "apisix", "client_secret", apisixSecret}, 200, "apisix"},
 		{"Basic with client_id and an empty client_secret", []string{basic("apisix", apisixSecret)}, []string{"client_id", "apisix", "client_secret", ""}, 200, "apisix"},
 
@@ -372,7 +372,7 @@ func TestWithCallers(t *testing.T) {
 		{"wrong header beside a good form", []string{"Bearer wrong"}, []string{"client_id", "kong", "client_secret", kongSecret}, 401, ""},
 		{"two headers", []string{"Bearer " + apisixSecret, "Bearer " + apisixSecret}, nil, 401, ""},
 		{"header and form", []string{basic("kong", kongSecret)}, []string{"client_id", "kong", "client_secret", kongSecret}, 400, ""},
-		{"header and a wrong form", []string{"Bearer " + houseSecret}, []string{"client_secret", "x"}, 400, ""},
+		{"header and a wrong form", []string{"Bearer " + sharedSecret}, []string{"client_secret", "x"}, 400, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var fields []string
@@ -400,14 +400,14 @@ func TestWithCallers(t *testing.T) {
 			}
 		})
 	}
-	for _, secret := range []string{apisixSecret, kongSecret, encoded, houseSecret, basic("apisix", apisixSecret)} {
+	for _, secret := range []string{apisixSecret, kongSecret, encoded, sharedSecret, basic("apisix", apisixSecret)} {
 		if strings.Contains(told.String(), secret) {
 			t.Errorf("the log holds %q", secret)
 		}
 	}
 }
 
-// A map that names nobody lets nobody in, whoever reaches the desk.
+// A map that names nobody lets nobody in, whoever reaches the listener.
 func TestWithoutCallers(t *testing.T) {
 	h := guardtest.NewIssuer(t)
 	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: h, Callers: map[string]string{}})
@@ -429,7 +429,7 @@ func TestBadCallers(t *testing.T) {
 		"a long name":       {Callers: map[string]string{strings.Repeat("a", 65): apisixSecret}},
 		"no secret":         {Callers: map[string]string{"a": ""}},
 		"one secret":        {Callers: map[string]string{"a": apisixSecret, "b": apisixSecret}},
-		"that of the house": {Secret: houseSecret, Callers: map[string]string{"a": houseSecret}},
+		"that of the house": {Secret: sharedSecret, Callers: map[string]string{"a": sharedSecret}},
 	} {
 		c.Checker = guardtest.NewIssuer(t)
 		if _, err := tokenadmin.NewIntrospection(c); err == nil || strings.Contains(err.Error(), apisixSecret) {
