@@ -207,40 +207,23 @@ func (i *Issuer) Check(ctx context.Context, token string) (*Claims, error) {
 	if err != nil {
 		return nil, invalid(err.Error())
 	}
-	if err := i.admit(c, time.Now()); err != nil {
-		return nil, err
-	}
-	if err := i.unrevoked(ctx, c); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// unrevoked is the last question, and the only one that others may be asked for an
-// answer to.
-func (i *Issuer) unrevoked(ctx context.Context, c *Claims) error {
-	if i.revoked == nil {
-		return nil
-	}
-	revoked, err := i.revoked.Revoked(ctx, c)
-	switch {
-	case err != nil:
-		return fmt.Errorf("looking for a revocation of an access token: %w", err)
-	case revoked:
-		return ErrRevoked
-	}
-	return nil
-}
-
-// admit judges the claims of an authentic token.
-func (i *Issuer) admit(c *Claims, now time.Time) error {
 	// Parties that share a key folder do not accept each other's tokens. A URL is not compared: it
 	// is ours by the key, and tokens outlive a change of our address.
 	if c.Issuer != i.party {
-		return invalid("it is of another party")
+		return nil, invalid("it is of another party")
 	}
-	if !now.Before(c.Expires) {
-		return ErrExpired
+	if !time.Now().Before(c.Expires) {
+		return nil, ErrExpired
 	}
-	return nil
+	if i.revoked == nil {
+		return c, nil
+	}
+	revoked, err := i.revoked.Revoked(ctx, c) // last, as the only question that may be asked of others
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("looking for a revocation of an access token: %w", err)
+	case revoked:
+		return nil, ErrRevoked
+	}
+	return c, nil
 }

@@ -61,15 +61,13 @@ func (c *Claims) encode() ([]byte, error) {
 	})
 }
 
-var errClaims = errors.New("the claims are not a JSON object of the right types")
-
 // decodeClaims reads the claims of an authentic token. Members that it does not
 // know are ignored, as RFC 7519 section 4 wants, so that servers of two versions
 // can share keys; a member that occurs twice is refused.
 func decodeClaims(payload []byte) (*Claims, error) {
 	var set claimSet
 	if err := json.Unmarshal(payload, &set); err != nil {
-		return nil, errClaims
+		return nil, errors.New("the claims are not a JSON object of the right types")
 	}
 	issuerURL := ""
 	if set.Audience != set.Issuer {

@@ -33,14 +33,6 @@ const (
 // once taken, never gets other content.
 type folder struct{ root *os.Root }
 
-// makeFolder creates the folder for its owner alone, unless it is there.
-func makeFolder(dir string) error {
-	if dir == "" {
-		return errors.New("no folder given")
-	}
-	return os.MkdirAll(dir, 0o700)
-}
-
 // openFolder opens the folder, unless others may write to it: who can write there
 // can plant keys, and who plants keys can make tokens.
 func openFolder(dir string) (*folder, error) {
@@ -49,7 +41,7 @@ func openFolder(dir string) (*folder, error) {
 		return nil, err
 	}
 	info, err := root.Stat(".")
-	if err == nil && lets(info, 0o022) {
+	if err == nil && grants(info, 0o022) {
 		err = fmt.Errorf("%s has mode %#o: others may write to it (mend: chmod 700 %s)", dir, info.Mode().Perm(), dir)
 	}
 	if err != nil {
@@ -79,8 +71,8 @@ var (
 	errNoKeys      = errors.New("another folder has taken its place, without keys: those of before go on until it is back; a restart or reload makes new ones")
 )
 
-// is makes sure that two are the same folder, wherever it was moved to.
-func (f *folder) is(other *folder) error {
+// sameAs is an error unless the two are one folder, wherever it was moved to.
+func (f *folder) sameAs(other *folder) error {
 	one, err := f.root.Stat(".")
 	if err != nil {
 		return err
@@ -97,7 +89,7 @@ func (f *folder) is(other *folder) error {
 
 // lets reports whether the mode gives group or world one of the permissions.
 // Windows has no such modes; there the folder's access control list decides.
-func lets(info fs.FileInfo, permissions fs.FileMode) bool {
+func grants(info fs.FileInfo, permissions fs.FileMode) bool {
 	return runtime.GOOS != "windows" && info.Mode().Perm()&permissions != 0
 }
 
@@ -158,7 +150,7 @@ func (f *folder) readInto(set *keySet, entry fs.DirEntry, previous *keySet) (pro
 	if !ok || !entry.Type().IsRegular() {
 		return errors.New("not a key file (mend: move it out of the folder)"), nil
 	}
-	set.seen(name)
+	set.last[name.use] = max(set.last[name.use], name.number)
 	data, problem, err := f.readFile(entry.Name())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -166,7 +158,7 @@ func (f *folder) readInto(set *keySet, entry fs.DirEntry, previous *keySet) (pro
 	case err != nil || errors.Is(problem, errExposed):
 		return problem, err
 	}
-	known := previous.named(name)
+	known := previous.byName[name]
 	if known != nil && problem == nil && bytes.Equal(known.file, data) {
 		return set.add(known), nil
 	}
@@ -180,7 +172,7 @@ func (f *folder) readInto(set *keySet, entry fs.DirEntry, previous *keySet) (pro
 	case known == nil || problem == nil && k.kid != known.kid: // all were withdrawn, and others made
 		return set.add(k), nil
 	}
-	set.spoiled[known] = true
+	set.damaged[known] = true
 	problem = fmt.Errorf("%w; tokens made with the key that was read before are accepted until a restart", cmp.Or(problem, errOtherKey))
 	return errors.Join(problem, set.add(known)), nil
 }
@@ -203,7 +195,7 @@ func (f *folder) readFile(name string) (data []byte, problem, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if lets(info, 0o077) {
+	if grants(info, 0o077) {
 		return nil, fmt.Errorf("mode %#o %w", info.Mode().Perm(), errExposed), nil
 	}
 	if info.Size() > maxKeyFileSize {
@@ -232,8 +224,8 @@ func (f *folder) remove(name string) error {
 	return nil
 }
 
-// sweep removes what servers that crashed while writing left behind.
-func (f *folder) sweep(now time.Time) error {
+// removeTemporary removes what servers that crashed while writing left behind.
+func (f *folder) removeTemporary(now time.Time) error {
 	entries, err := fs.ReadDir(f.root.FS(), ".")
 	if err != nil {
 		return err

@@ -1,12 +1,14 @@
 package accesstoken
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,17 +27,9 @@ const (
 
 const sealingKeySize = 32 // bytes: A256GCM, RFC 7518 section 5.3
 
-// A maker makes tokens out of payloads and gets the payloads back. Both its
-// methods are safe for concurrent use. open is only for tokens that inspect let
-// pass.
-type maker interface {
-	seal(payload []byte) (string, error)
-	open(token string) ([]byte, error)
-}
-
 // A key is one key of the ring, ready for use.
 type key struct {
-	maker
+	sealer
 	keyRef
 	number  uint64    // place in the order of keys of one use; from the name of its file
 	created time.Time // by the clock of the server that made it
@@ -119,7 +113,23 @@ func parseKeyFile(u use, number uint64, data []byte) (*key, error) {
 		return nil, errors.New("kid is not 1 to 64 letters, digits, hyphens and underscores")
 	}
 	k := &key{keyRef: keyRef{use: u, kid: jwk.KeyID}, number: number, created: file.Created, file: data}
-	if err := k.prepare(&jwk); err != nil {
+	var err error
+	switch secret := jwk.Key.(type) {
+	case []byte:
+		if u != sealing || jwk.Algorithm != string(jose.A256GCM) || len(secret) != sealingKeySize {
+			return nil, errKeyKind
+		}
+		k.sealer, err = newOpaqueSealer(k.kid, secret)
+	case *ecdsa.PrivateKey:
+		if u != signing || jwk.Algorithm != string(jose.ES256) || !halvesMatch(secret) {
+			return nil, errKeyKind
+		}
+		k.public = &secret.PublicKey
+		k.sealer, err = newJWTSealer(k.kid, secret)
+	default:
+		return nil, errKeyKind
+	}
+	if err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -135,34 +145,14 @@ func isKeyID(kid string) bool {
 	return 0 < len(kid) && len(kid) <= 64
 }
 
-// prepare makes ready what every token needs anew otherwise.
-func (k *key) prepare(jwk *jose.JSONWebKey) (err error) {
-	switch secret := jwk.Key.(type) {
-	case []byte:
-		if k.use != sealing || jwk.Algorithm != string(jose.A256GCM) || len(secret) != sealingKeySize {
-			return errKeyKind
-		}
-		k.maker, err = newSealer(k.kid, secret)
-	case *ecdsa.PrivateKey:
-		if k.use != signing || jwk.Algorithm != string(jose.ES256) || !sound(secret) {
-			return errKeyKind
-		}
-		k.public = &secret.PublicKey
-		k.maker, err = newSigner(k.kid, secret)
-	default:
-		return errKeyKind
-	}
-	return err
-}
-
 var errKeySum = errors.New("damaged: it does not have the sum that it says (mend: put back the file as it was, or remove it, and with it the tokens made with its key)")
 
 var errKeyKind = errors.New("not a 256-bit key for A256GCM with use enc, or a private P-256 key for ES256 with use sig")
 
-// sound reports whether the key is of P-256 and its public half belongs to its
+// halvesMatch reports whether the key is of P-256 and its public half belongs to its
 // private half, which go-jose does not check: we would sign tokens that nobody,
 // we included, could verify.
-func sound(secret *ecdsa.PrivateKey) bool {
+func halvesMatch(secret *ecdsa.PrivateKey) bool {
 	raw, err := secret.Bytes()
 	if err != nil {
 		return false
@@ -171,35 +161,94 @@ func sound(secret *ecdsa.PrivateKey) bool {
 	return err == nil && derived.PublicKey.Equal(&secret.PublicKey)
 }
 
-// A signer makes JWTs: JWS with ES256. Its go-jose Signer keeps nothing between
-// calls, so one serves all goroutines.
-type signer struct {
-	public *ecdsa.PublicKey
-	signer jose.Signer
+// A keySet is what the key folder held at one moment. It is never changed
+// once it is in use, apart from the counts in its keys.
+type keySet struct {
+	byRef  map[keyRef]*key
+	byName map[keyName]*key
+	ages   map[use][]*key // oldest first
+	last   map[use]uint64 // highest number in any file name, of unsound files too
+	jwks   []byte         // JWK Set of the public keys
+
+	// damaged are keys whose files have changed. Their tokens are good, but other servers may not
+	// have read them.
+	damaged map[*key]bool
+
+	// stale is why the folder could not be read when it was last tried, with
+	// the keys of the time before; nil if the set is what the folder holds.
+	stale error
 }
 
-func newSigner(kid string, secret *ecdsa.PrivateKey) (*signer, error) {
-	jwk := jose.JSONWebKey{Key: secret, KeyID: kid}
-	options := new(jose.SignerOptions).WithType(typAccessToken)
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jwk}, options)
-	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
+func newKeySet() *keySet {
+	return &keySet{
+		byRef: map[keyRef]*key{}, byName: map[keyName]*key{},
+		ages: map[use][]*key{}, last: map[use]uint64{}, damaged: map[*key]bool{},
 	}
-	return &signer{public: &secret.PublicKey, signer: s}, nil
 }
 
-func (s *signer) seal(payload []byte) (string, error) {
-	object, err := s.signer.Sign(payload)
-	if err != nil {
-		return "", fmt.Errorf("signing: %w", err)
+// add adds a key, unless its kid is there.
+func (s *keySet) add(k *key) error {
+	if s.byRef[k.keyRef] != nil {
+		return errors.New("another file holds a key of the same kid")
 	}
-	return object.CompactSerialize()
+	s.byRef[k.keyRef] = k
+	s.byName[keyName{k.use, k.number}] = k
+	s.ages[k.use] = append(s.ages[k.use], k)
+	return nil
 }
 
-func (s *signer) open(token string) ([]byte, error) {
-	object, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
-	if err != nil {
-		return nil, err
+// finish orders the keys and writes the JWK Set.
+func (s *keySet) finish() error {
+	for _, keys := range s.ages {
+		slices.SortFunc(keys, func(a, b *key) int { return cmp.Compare(a.number, b.number) })
 	}
-	return object.Verify(s.public)
+	public := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
+	for _, k := range s.ages[signing] {
+		public.Keys = append(public.Keys, jose.JSONWebKey{
+			Key: k.public, KeyID: k.kid, Use: string(signing), Algorithm: string(jose.ES256),
+		})
+	}
+	var err error
+	if s.jwks, err = json.Marshal(public); err != nil {
+		return fmt.Errorf("public keys: %w", err)
+	}
+	return nil
+}
+
+// current chooses the key for a new token: the newest that every server has had
+// time to read. If there is none, as on the first start, it is the oldest.
+func (s *keySet) current(u use, now time.Time) *key {
+	var oldest *key
+	for _, k := range slices.Backward(s.ages[u]) {
+		switch {
+		case s.damaged[k]:
+			continue
+		case now.Sub(k.created) >= activationDelay:
+			return k
+		}
+		oldest = k
+	}
+	return oldest
+}
+
+// due reports whether a use needs a new key. A newest key from far in the
+// future was made by a clock that was wrong and would otherwise never grow old, and one
+// whose file is damaged makes no tokens.
+func (s *keySet) due(u use, now time.Time) bool {
+	keys := s.ages[u]
+	if len(keys) == 0 {
+		return true
+	}
+	newest := keys[len(keys)-1]
+	return s.damaged[newest] || now.Sub(newest.created).Abs() > rotateAfter || u == sealing && newest.uses.Load() > usesDue
+}
+
+// dead lists the keys with which no living token can have been made.
+func (s *keySet) expired(u use, now time.Time) []*key {
+	keys := s.ages[u]
+	n := 0
+	for n+1 < len(keys) && now.Sub(keys[n+1].created) > retireAfter {
+		n++
+	}
+	return keys[:n]
 }

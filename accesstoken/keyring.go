@@ -38,11 +38,11 @@ import (
 // that rate, and at 2²⁸ it refuses to make more. Up to 16 servers that share a
 // folder, or restarts within a day, stay below 2³² whatever happens.
 const (
-	rotateAfter  = 24 * time.Hour
-	settling     = 5 * time.Minute
-	clockMargin  = time.Hour
-	outlived     = settling + MaxLifetime + clockMargin
-	housekeeping = time.Minute
+	rotateAfter     = 24 * time.Hour
+	activationDelay = 5 * time.Minute
+	clockMargin     = time.Hour
+	retireAfter     = activationDelay + MaxLifetime + clockMargin
+	maintainEvery   = time.Minute
 
 	usesDue = 1 << 27
 	usesMax = 1 << 28
@@ -75,13 +75,13 @@ const (
 // removed in it before a ring is opened on it. If there are none in it, as in the place where a
 // volume is not mounted, the keys of before go on.
 type KeyRing struct {
-	dir       string
-	opened    *folder // held, so that no other can be mistaken for it; the garbage collector closes it
-	log       *slog.Logger
-	set       atomic.Pointer[keySet]
-	problem   atomic.Pointer[error] // nil, or what the last reading found wrong
-	flight    singleflight.Group
-	strangers *rate.Limiter
+	dir           string
+	opened        *folder // held, so that no other can be mistaken for it; the garbage collector closes it
+	log           *slog.Logger
+	set           atomic.Pointer[keySet]
+	problem       atomic.Pointer[error] // nil, or what the last reading found wrong
+	reloads       singleflight.Group
+	rereadLimiter *rate.Limiter
 
 	mu sync.Mutex // held while the folder is read or changed
 }
@@ -89,12 +89,12 @@ type KeyRing struct {
 // OpenKeys reads the keys in dir, and makes the first ones if there are none.
 // The folder is created for its owner alone if it does not exist; it must be
 // writable, on a file system with hard links. [KeyRing.Run] must run as long as
-// the ring is used. What goes wrong later is told to log.
+// the ring is used. What goes wrong later is told to log; nil means silence.
 func OpenKeys(dir string, log *slog.Logger) (*KeyRing, error) {
 	if log == nil {
-		return nil, errors.New("access token keys: no logger")
+		log = slog.New(slog.DiscardHandler)
 	}
-	k := &KeyRing{dir: dir, log: log, strangers: rate.NewLimiter(rate.Every(rereadPause), 1)}
+	k := &KeyRing{dir: dir, log: log, rereadLimiter: rate.NewLimiter(rate.Every(rereadPause), 1)}
 	if err := k.open(); err != nil {
 		return nil, fmt.Errorf("access token keys: %w", err)
 	}
@@ -104,7 +104,10 @@ func OpenKeys(dir string, log *slog.Logger) (*KeyRing, error) {
 // open refuses to start on a folder with anything doubtful in it, before it
 // changes anything there.
 func (k *KeyRing) open() error {
-	if err := makeFolder(k.dir); err != nil {
+	if k.dir == "" {
+		return errors.New("no folder given")
+	}
+	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		return err
 	}
 	f, err := openFolder(k.dir)
@@ -117,14 +120,14 @@ func (k *KeyRing) open() error {
 	}
 	k.opened = f
 	k.set.Store(set)
-	return k.tend(time.Now())
+	return k.maintain(time.Now())
 }
 
-// Run keeps house until ctx is done, and then returns nil: each minute it reads
-// the folder, makes the keys that are due and removes those that are dead. What
+// Run maintains the folder until ctx is done, and then returns nil: each minute it reads
+// the folder, makes the keys that are due and removes those whose tokens have expired. What
 // goes wrong is logged and tried again; meanwhile the ring keeps the keys it has.
 func (k *KeyRing) Run(ctx context.Context) error {
-	ticker := time.NewTicker(housekeeping)
+	ticker := time.NewTicker(maintainEvery)
 	defer ticker.Stop()
 	for {
 		select {
@@ -174,7 +177,7 @@ func (k *KeyRing) find(ctx context.Context, ref keyRef) (*key, error) {
 		return key, nil
 	}
 	select {
-	case <-k.flight.DoChan("", k.look):
+	case <-k.reloads.DoChan("", k.reload):
 	case <-ctx.Done():
 		return nil, fmt.Errorf("looking for the key of an access token: %w", ctx.Err())
 	}
@@ -188,18 +191,18 @@ func (k *KeyRing) find(ctx context.Context, ref keyRef) (*key, error) {
 	return nil, invalid("it names a key that is not ours")
 }
 
-func (k *KeyRing) look() (any, error) {
-	if k.strangers.Allow() {
+func (k *KeyRing) reload() (any, error) {
+	if k.rereadLimiter.Allow() {
 		k.refresh(time.Now())
 	}
 	return nil, nil
 }
 
-// refresh tends the folder, and logs what is wrong with it when that is new.
+// refresh maintains the folder, and logs what is wrong with it when that is new.
 func (k *KeyRing) refresh(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err := k.tend(now)
+	err := k.maintain(now)
 	if err == nil {
 		k.problem.Store(nil)
 		return
@@ -210,21 +213,21 @@ func (k *KeyRing) refresh(now time.Time) {
 	k.problem.Store(&err)
 }
 
-// tend reads the folder, and changes it where that is due. Its errors are about
+// maintain reads the folder, and changes it where that is due. Its errors are about
 // the folder or single files in it; the ring is then as good as can be.
-func (k *KeyRing) tend(now time.Time) error {
+func (k *KeyRing) maintain(now time.Time) error {
 	f, err := openFolder(k.dir)
 	if err != nil {
-		return k.keep(err)
+		return k.keepStale(err)
 	}
 	defer f.close() //nolint:errcheck // a folder handle: nothing is lost
 	set, problems, err := f.read(k.set.Load())
 	if err != nil {
-		return k.keep(err)
+		return k.keepStale(err)
 	}
-	other := f.is(k.opened)
+	other := f.sameAs(k.opened)
 	if errors.Is(other, errOtherFolder) && len(set.byRef) == 0 {
-		return k.keep(fmt.Errorf("%s: %w", k.dir, errNoKeys))
+		return k.keepStale(fmt.Errorf("%s: %w", k.dir, errNoKeys))
 	}
 	k.set.Store(set)
 	if other != nil {
@@ -234,26 +237,26 @@ func (k *KeyRing) tend(now time.Time) error {
 	problems = append(problems, err)
 	if changed {
 		if set, _, err = f.read(set); err != nil {
-			return k.keep(err)
+			return k.keepStale(err)
 		}
 		k.set.Store(set)
 	}
 	return errors.Join(problems...)
 }
 
-// keep keeps the keys that are known and notes that they may not be all.
-func (k *KeyRing) keep(why error) error {
+// keepStale keeps the keys that are known and notes that they may not be all.
+func (k *KeyRing) keepStale(why error) error {
 	stale := *k.set.Load()
 	stale.stale = why
 	k.set.Store(&stale)
 	return why
 }
 
-// renew makes the keys that are due and removes those that are dead.
+// renew makes the keys that are due and removes those whose tokens have expired.
 func (f *folder) renew(set *keySet, now time.Time) (changed bool, err error) {
-	err = f.sweep(now)
+	err = f.removeTemporary(now)
 	for _, u := range []use{sealing, signing} {
-		for _, k := range set.dead(u, now) {
+		for _, k := range set.expired(u, now) {
 			err = errors.Join(err, f.remove(keyName{u, k.number}.String()))
 			changed = true
 		}

@@ -239,7 +239,7 @@ func TestAnotherFolder(t *testing.T) {
 		own, _ := issue(t, ours)
 		before := names(t, theirs)
 		swap([2]string{dir, dir + ".away"}, [2]string{theirs, dir})
-		time.Sleep(rotateAfter + outlived + time.Hour) // a key is due, another would be dead, and the file left by a crash is old
+		time.Sleep(rotateAfter + retireAfter + time.Hour) // a key is due, another would be dead, and the file left by a crash is old
 		if after := names(t, dir); !slices.Equal(before, after) {
 			t.Errorf("the folder held %v, and now %v", before, after)
 		}
@@ -254,7 +254,7 @@ func TestAnotherFolder(t *testing.T) {
 			t.Errorf("a ring that is opened on it leaves it as %v", after)
 		}
 		swap([2]string{dir, theirs}, [2]string{dir + ".away", dir})
-		time.Sleep(2 * housekeeping)
+		time.Sleep(2 * maintainEvery)
 		if err := ours.keys.Problem(); err != nil {
 			t.Errorf("Problem = %v after the folder is back", err)
 		}
@@ -274,7 +274,7 @@ func TestAnEmptyFolderInPlaceOfTheKeys(t *testing.T) {
 		if err := errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * housekeeping)
+		time.Sleep(2 * maintainEvery)
 		if err := a.keys.Problem(); !errors.Is(err, errNoKeys) || len(names(t, dir)) > 0 {
 			t.Errorf("Problem = %v, and there is %v", err, names(t, dir))
 		}
@@ -284,7 +284,7 @@ func TestAnEmptyFolderInPlaceOfTheKeys(t *testing.T) {
 		if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * housekeeping)
+		time.Sleep(2 * maintainEvery)
 		if err := a.keys.Problem(); err != nil {
 			t.Errorf("Problem = %v after the folder is back", err)
 		}
@@ -295,8 +295,8 @@ func TestAnEmptyFolderInPlaceOfTheKeys(t *testing.T) {
 func TestCheckGivesUpWithItsCaller(t *testing.T) {
 	a := freshIssuer(t, Opaque)
 	foreign, _ := issue(t, freshIssuer(t, Opaque))
-	a.keys.mu.Lock()                        // a folder on a dead network drive
-	defer a.keys.flight.Do("", a.keys.look) // wait for the reading
+	a.keys.mu.Lock()                           // a folder on a dead network drive
+	defer a.keys.reloads.Do("", a.keys.reload) // wait for the reading
 	defer a.keys.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -330,7 +330,7 @@ func TestRotation(t *testing.T) {
 				run(t, b.keys)
 				first, _ := issue(t, a)
 
-				time.Sleep(rotateAfter + 2*housekeeping)
+				time.Sleep(rotateAfter + 2*maintainEvery)
 				if got := len(names(t, dir)); got != 4 {
 					t.Fatalf("%d key files after a day, want 4", got)
 				}
@@ -339,7 +339,7 @@ func TestRotation(t *testing.T) {
 					t.Error("a new key is used before every server can know it")
 				}
 
-				time.Sleep(settling)
+				time.Sleep(activationDelay)
 				second, _ := issue(t, a)
 				if keyID(t, second) == keyID(t, first) {
 					t.Error("the old key is still in use")
@@ -348,11 +348,11 @@ func TestRotation(t *testing.T) {
 				refuse(t, b, first, ErrExpired)
 
 				// The last token of the old key lives its whole life.
-				time.Sleep(MaxLifetime - settling - time.Minute)
+				time.Sleep(MaxLifetime - activationDelay - time.Minute)
 				accept(t, a, settlingToken)
 				accept(t, b, settlingToken)
 
-				time.Sleep(settling + clockMargin + 2*housekeeping)
+				time.Sleep(activationDelay + clockMargin + 2*maintainEvery)
 				if got := names(t, dir); slices.Contains(got, "enc-000001.jwk") || slices.Contains(got, "sig-000001.jwk") {
 					t.Errorf("the folder still holds the dead keys: %v", got)
 				}
@@ -405,7 +405,7 @@ func TestRotationAtStart(t *testing.T) {
 		if keyID(t, after) != keyID(t, before) {
 			t.Error("the new key is used at once")
 		}
-		time.Sleep(settling)
+		time.Sleep(activationDelay)
 		later, _ := issue(t, a)
 		if keyID(t, later) == keyID(t, before) {
 			t.Error("the old key is used for ever")
@@ -425,7 +425,7 @@ func TestKeyFromTheFuture(t *testing.T) {
 		}
 		a := newIssuer(t, Opaque, openKeys(t, dir))
 		ahead, _ := issue(t, a)
-		time.Sleep(settling)
+		time.Sleep(activationDelay)
 		now, _ := issue(t, a)
 		if keyID(t, now) == keyID(t, ahead) {
 			t.Error("the key from the future is still in use")
@@ -436,7 +436,7 @@ func TestKeyFromTheFuture(t *testing.T) {
 
 func testFolder(tb testing.TB, dir string) *folder {
 	tb.Helper()
-	if err := makeFolder(dir); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		tb.Fatal(err)
 	}
 	f, err := openFolder(dir)
@@ -455,11 +455,11 @@ func TestKeyWearsOut(t *testing.T) {
 		a := newIssuer(t, Opaque, openKeys(t, dir))
 		key := a.keys.set.Load().ages[sealing][0]
 		key.uses.Store(usesDue)
-		if err := a.keys.tend(time.Now()); err != nil || len(names(t, dir)) != 2 {
+		if err := a.keys.maintain(time.Now()); err != nil || len(names(t, dir)) != 2 {
 			t.Fatalf("%v, %v: a successor before its time", err, names(t, dir))
 		}
 		issue(t, a)
-		if err := a.keys.tend(time.Now()); err != nil || len(names(t, dir)) != 3 {
+		if err := a.keys.maintain(time.Now()); err != nil || len(names(t, dir)) != 3 {
 			t.Fatalf("%v, %v: no successor", err, names(t, dir))
 		}
 		if a.keys.set.Load().ages[sealing][0] != key {
@@ -471,7 +471,7 @@ func TestKeyWearsOut(t *testing.T) {
 			t.Fatalf("Issue = %q, %v; want an error", token, err)
 		}
 		accept(t, a, token)
-		time.Sleep(settling)
+		time.Sleep(activationDelay)
 		issue(t, a)
 	})
 }
@@ -608,7 +608,7 @@ func TestDoubtfulFilesIgnoredLater(t *testing.T) {
 				}
 				// The key is withdrawn by its file's going away, or may be known to others.
 				lost := strings.HasPrefix(test.want, "enc-000001.jwk: mode") || strings.HasPrefix(test.want, "enc-000001.jwk.bak") || strings.HasPrefix(test.want, "enc-1")
-				time.Sleep(3 * housekeeping)
+				time.Sleep(3 * maintainEvery)
 				synctest.Wait()
 				if lost {
 					refuse(t, a, token, ErrInvalid)
@@ -643,10 +643,23 @@ func TestFolderOpenToOthersRefused(t *testing.T) {
 	}
 }
 
-func TestOpenKeysRefuses(t *testing.T) {
-	if keys, err := OpenKeys(filepath.Join(t.TempDir(), "keys"), nil); err == nil || keys != nil {
-		t.Errorf("OpenKeys without a logger = %v, %v; want an error", keys, err)
+// A nil logger is silent, also when there is something to tell.
+func TestOpenKeysWithoutLogger(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	keys, err := OpenKeys(dir, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	keys.refresh(time.Now())
+	if keys.Problem() == nil {
+		t.Error("no problem where there is no folder")
+	}
+}
+
+func TestOpenKeysRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -697,7 +710,7 @@ func TestPublicJWKS(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "keys")
 		a := newIssuer(t, JWT, openKeys(t, dir))
 		time.Sleep(25 * time.Hour)
-		if err := a.keys.tend(time.Now()); err != nil {
+		if err := a.keys.maintain(time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		data := a.keys.PublicJWKS()

@@ -9,7 +9,7 @@ import (
 
 // A revocation is over when both clocks say so.
 func TestOverByBothClocks(t *testing.T) {
-	r := reach{until: 1000, held: time.Hour}
+	r := effect{until: 1000, held: time.Hour}
 	for at, over := range map[instant]bool{
 		{wall: 999, open: time.Hour - 1}:                false,
 		{wall: 1000, open: time.Hour - 1}:               false,
@@ -20,10 +20,10 @@ func TestOverByBothClocks(t *testing.T) {
 		{wall: 1 << 40, open: 1<<63 - 1}:                true,
 		{wall: 1000, open: time.Hour + time.Nanosecond}: true,
 	} {
-		s := newRevokedSet()
-		s.put(mark{tokenMark, "A"}, r)
-		if r.over(at) != over || (s.living(at).len() == 0) != over {
-			t.Errorf("at %+v: over is %v", at, r.over(at))
+		s := newRevocationSet()
+		s.put(target{tokenTarget, "A"}, r)
+		if r.expired(at) != over || (s.unexpired(at).len() == 0) != over {
+			t.Errorf("at %+v: over is %v", at, r.expired(at))
 		}
 	}
 }
@@ -63,17 +63,17 @@ func TestClockThatRunsAhead(t *testing.T) {
 // What a start takes over is bounded: of more than there is room for, those go that are
 // over by the clock, the longest ago first, and nothing that is not over.
 func TestRoomAtTheStart(t *testing.T) {
-	s := newRevokedSet()
+	s := newRevocationSet()
 	for i := range int64(10) {
-		s.put(mark{tokenMark, fmt.Sprint(i)}, reach{through: ever, until: 100 + i})
+		s.put(target{tokenTarget, fmt.Sprint(i)}, effect{through: whenever, until: 100 + i})
 	}
 	for _, c := range []struct{ now, room, want int64 }{{0, 0, 10}, {200, 10, 10}, {200, 4, 4}, {103, 4, 6}, {103, 8, 8}, {200, 0, 0}} {
-		kept := s.loaded(c.now, int(c.room))
+		kept := s.restored(c.now, int(c.room))
 		if int64(kept.len()) != c.want {
 			t.Errorf("%+v: %d are kept", c, kept.len())
 		}
 		for i := range c.want {
-			if r, ok := kept.reaches[mark{tokenMark, fmt.Sprint(9 - i)}]; !ok || r.held != holdFor {
+			if r, ok := kept.effects[target{tokenTarget, fmt.Sprint(9 - i)}]; !ok || r.held != holdFor {
 				t.Errorf("%+v: %d is %v, %+v", c, 9-i, ok, r)
 			}
 		}

@@ -108,12 +108,12 @@ func wantKilledWithoutDoubt(t *testing.T, dir string, promised ...string) {
 		}
 		content[i] = data
 	}
-	found, _, doubt := judge(content[0], content[1], true)
+	found, _, doubt := recoverJournal(content[0], content[1], true)
 	if doubt != nil {
 		t.Error(doubt)
 	}
 	for _, id := range promised {
-		if _, known := found.reaches[mark{tokenMark, id}]; !known {
+		if _, known := found.effects[target{tokenTarget, id}]; !known {
 			t.Errorf("%s is not revoked", id)
 		}
 	}

@@ -3,57 +3,90 @@ package accesstoken
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-var unexported = cmp.AllowUnexported(revokedSet{}, mark{}, reach{}, end{})
+var unexported = cmp.AllowUnexported(revocationSet{}, target{}, effect{}, journalEnd{})
 
-// oneOfEach is a set with a mark of each kind.
-func oneOfEach() *revokedSet {
-	s := newRevokedSet()
+// oneOfEach is a set with a target of each kind.
+func oneOfEach() *revocationSet {
+	s := newRevocationSet()
 	now := time.Unix(1_795_435_211, 0)
 	for _, r := range []TokenRevocation{
 		{TokenID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Expires: now.Add(time.Hour)},
 		{Party: consumer},
 		{Thumbprint: grant().Thumbprint},
 	} {
-		m, err := r.mark()
+		m, err := r.target()
 		if err != nil {
 			panic(err)
 		}
-		s.put(m, reachOf(r, now))
+		s.put(m, effectOf(r, now))
 	}
-	s.put(everyone(), reach{through: now.Unix(), until: keepUntil(now)})
+	s.put(everyone(), effect{through: now.Unix(), until: keepUntil(now)})
 	return s
 }
 
 func TestRevocationsReadAsWritten(t *testing.T) {
-	for _, s := range []*revokedSet{newRevokedSet(), oneOfEach()} {
+	for _, s := range []*revocationSet{newRevocationSet(), oneOfEach()} {
 		data, last := encodeJournal(s)
-		got, at, doubt := judge(data, encodeEnds([]end{{7, "other"}, last}), false)
+		got, at, doubt := recoverJournal(data, encodeEnds([]journalEnd{{7, "other"}, last}), false)
 		if doubt != nil {
 			t.Fatal(doubt)
 		}
 		if diff := cmp.Diff(s, got, unexported); diff != "" {
 			t.Errorf("read otherwise than written (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]end{last}, at, unexported); diff != "" {
+		if diff := cmp.Diff([]journalEnd{last}, at, unexported); diff != "" {
 			t.Errorf("ends elsewhere (-want +got):\n%s", diff)
 		}
 	}
 }
 
+// The files in testdata were written by an earlier release, which must stay able to read ours too.
+func TestFilesOfBefore(t *testing.T) {
+	read := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	data, ends := read(revocationsFile), read(revocationsEnd)
+	got, at, doubt := recoverJournal(data, ends, false)
+	if doubt != nil {
+		t.Fatal(doubt)
+	}
+	if diff := cmp.Diff(oneOfEach(), got, unexported); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if again := encodeEnds(at); !bytes.Equal(again, ends) {
+		t.Errorf("the end is written as %q", again)
+	}
+	again, last := []byte(journalHeader), startOf(journalHeader)
+	for _, line := range strings.Split(strings.TrimSpace(string(data)), "\n")[1:] {
+		of := target{strings.Fields(line)[1], strings.Fields(line)[2]}
+		again, last = appendLine(again, last, of, got.effects[of])
+	}
+	if !bytes.Equal(again, data) {
+		t.Errorf("the journal is written as %q", again)
+	}
+}
+
 func TestLinesThatNobodyWrote(t *testing.T) {
-	first, one := appendLine(nil, startOf(journalHeader), mark{partyMark, string(consumer)}, reach{through: 1, until: 2})
-	line := func(m mark) string {
-		data, _ := appendLine(nil, one, m, reach{through: 1, until: 2})
+	first, one := appendLine(nil, startOf(journalHeader), target{partyTarget, string(consumer)}, effect{through: 1, until: 2})
+	line := func(m target) string {
+		data, _ := appendLine(nil, one, m, effect{through: 1, until: 2})
 		return string(data)
 	}
-	good := line(mark{tokenMark, "A"})
-	foreign, _ := appendLine(nil, end{1, "of another journal"}, mark{tokenMark, "A"}, reach{through: 1, until: 2})
+	good := line(target{tokenTarget, "A"})
+	foreign, _ := appendLine(nil, journalEnd{1, "of another journal"}, target{tokenTarget, "A"}, effect{through: 1, until: 2})
 	for name, text := range map[string]string{
 		"empty line":           "\n",
 		"no sum":               "2 party urn:a 1 2\n",
@@ -65,11 +98,11 @@ func TestLinesThatNobodyWrote(t *testing.T) {
 		"zero before a number": "0" + good,
 		"the first again":      string(first),
 		"of another journal":   string(foreign),
-		"unknown kind":         line(mark{"issuer", "urn:a"}),
-		"party that is none":   line(mark{partyMark, "a"}),
-		"thumbprint too short": line(mark{certificateMark, "ab"}),
-		"everyone by name":     line(mark{everyoneMark, "urn:a"}),
-		"empty id":             line(mark{tokenMark, ""}),
+		"unknown kind":         line(target{"issuer", "urn:a"}),
+		"party that is none":   line(target{partyTarget, "a"}),
+		"thumbprint too short": line(target{certificateTarget, "ab"}),
+		"everyone by name":     line(target{everyoneTarget, "urn:a"}),
+		"empty id":             line(target{tokenTarget, ""}),
 		"zeros of a lost page": string(make([]byte, 100)) + "\n",
 	} {
 		r := readJournal([]byte(journalHeader + string(first) + text))
@@ -90,12 +123,12 @@ func TestLinesBehindAFault(t *testing.T) {
 	data := []byte(journalHeader)
 	at := startOf(journalHeader)
 	for _, id := range []string{"A", "B", "C", "D"} {
-		data, at = appendLine(data, at, mark{tokenMark, id}, reach{through: ever, until: 1})
+		data, at = appendLine(data, at, target{tokenTarget, id}, effect{through: whenever, until: 1})
 	}
 	data = bytes.Replace(data, []byte("token B"), []byte("token X"), 1)
-	set, _, doubt := judge(data, encodeEnds([]end{at}), false)
+	set, _, doubt := recoverJournal(data, encodeEnds([]journalEnd{at}), false)
 	for id, known := range map[string]bool{"A": true, "B": false, "X": false, "C": true, "D": true} {
-		if _, ok := set.reaches[mark{tokenMark, id}]; ok != known {
+		if _, ok := set.effects[target{tokenTarget, id}]; ok != known {
 			t.Errorf("%s is known: %v", id, ok)
 		}
 	}
@@ -105,12 +138,12 @@ func TestLinesBehindAFault(t *testing.T) {
 }
 
 func TestEndsThatNobodyWrote(t *testing.T) {
-	good := encodeEnds([]end{{3, "ab"}, {0, "cd"}})
+	good := encodeEnds([]journalEnd{{3, "ab"}, {0, "cd"}})
 	if ends, err := parseEnds(good); err != nil || len(ends) != 2 {
 		t.Errorf("%v, %v", ends, err)
 	}
 	for name, data := range map[string][]byte{
-		"nothing": nil, "no end": encodeEnds(nil), "negative": encodeEnds([]end{{-1, "ab"}}), "twice": append(good, good...),
+		"nothing": nil, "no end": encodeEnds(nil), "negative": encodeEnds([]journalEnd{{-1, "ab"}}), "twice": append(good, good...),
 		"a line more": append(bytes.Clone(good), '\n'), "another header": append([]byte("x"), good...),
 	} {
 		if ends, err := parseEnds(data); err == nil {
@@ -133,10 +166,10 @@ func TestEndsThatNobodyWrote(t *testing.T) {
 // is as it was: nothing is lost without doubt.
 func TestEveryDamageIsFound(t *testing.T) {
 	journal, last := encodeJournal(oneOfEach())
-	ends := encodeEnds([]end{last})
+	ends := encodeEnds([]journalEnd{last})
 	want := func(what string, at int, journal, ends []byte) {
 		t.Helper()
-		if _, _, doubt := judge(journal, ends, true); doubt == nil {
+		if _, _, doubt := recoverJournal(journal, ends, true); doubt == nil {
 			t.Errorf("%s at %d: no doubt", what, at)
 		}
 	}
@@ -155,7 +188,7 @@ func TestEveryDamageIsFound(t *testing.T) {
 		want("end flipped", bit, journal, flipped(ends, bit))
 		want("end cut", bit/8, journal, ends[:bit/8])
 	}
-	if _, _, doubt := judge(nil, nil, false); !errors.Is(doubt, errNoJournal) {
+	if _, _, doubt := recoverJournal(nil, nil, false); !errors.Is(doubt, errNoJournal) {
 		t.Errorf("nothing where something may have been: %v", doubt)
 	}
 }
@@ -164,17 +197,17 @@ func TestEveryDamageIsFound(t *testing.T) {
 // that of an earlier time.
 func TestLinesBehindTheEnd(t *testing.T) {
 	data := []byte(journalHeader)
-	ends := []end{startOf(journalHeader)}
+	ends := []journalEnd{startOf(journalHeader)}
 	for _, id := range []string{"A", "B", "C"} {
-		var next end
-		data, next = appendLine(data, ends[len(ends)-1], mark{tokenMark, id}, reach{through: ever, until: 1})
+		var next journalEnd
+		data, next = appendLine(data, ends[len(ends)-1], target{tokenTarget, id}, effect{through: whenever, until: 1})
 		ends = append(ends, next)
 	}
 	damaged := bytes.Replace(data, []byte("token C"), []byte("token X"), 1)
 	twice := bytes.Replace(data, []byte("token B"), []byte("token X"), 1)
 	for i, c := range []struct {
 		journal []byte
-		at      end
+		at      journalEnd
 		sure    bool
 	}{
 		{data, ends[3], true},
@@ -189,7 +222,7 @@ func TestLinesBehindTheEnd(t *testing.T) {
 		{damaged, ends[2], true},
 		{twice, ends[1], false},
 	} {
-		if _, _, doubt := judge(c.journal, encodeEnds([]end{c.at}), false); (doubt == nil) != c.sure {
+		if _, _, doubt := recoverJournal(c.journal, encodeEnds([]journalEnd{c.at}), false); (doubt == nil) != c.sure {
 			t.Errorf("case %d: doubt %v", i, doubt)
 		}
 	}
@@ -199,7 +232,7 @@ func TestLinesBehindTheEnd(t *testing.T) {
 // damage to a journal whose end is known goes without doubt unless it is all there.
 func FuzzRevocations(f *testing.F) {
 	whole, last := encodeJournal(oneOfEach())
-	ends := encodeEnds([]end{last})
+	ends := encodeEnds([]journalEnd{last})
 	old := []byte(oldJournalHeader + "party urn:a 1 2 0276b7a3\n")
 	for _, journal := range [][]byte{
 		whole, whole[:len(whole)-5], []byte(journalHeader), []byte(oldJournalHeader), old, nil, []byte("waybill revocations 3\n"),
@@ -209,23 +242,23 @@ func FuzzRevocations(f *testing.F) {
 		f.Add(journal, []byte(nil))
 	}
 	f.Fuzz(func(t *testing.T, journal, stated []byte) {
-		if got, _, doubt := judge(journal, ends, false); doubt == nil {
+		if got, _, doubt := recoverJournal(journal, ends, false); doubt == nil {
 			if diff := cmp.Diff(oneOfEach(), got, unexported); diff != "" {
 				t.Errorf("without doubt it differs (-promised +got):\n%s", diff)
 			}
 		}
 		for _, stated := range [][]byte{stated, nil} {
-			s, _, doubt := judge(journal, stated, false)
+			s, _, doubt := recoverJournal(journal, stated, false)
 			if doubt != nil {
 				continue
 			}
-			for m := range s.reaches {
+			for m := range s.effects {
 				if m.check() != nil {
 					t.Errorf("%v is accepted", m)
 				}
 			}
 			data, at := encodeJournal(s)
-			again, _, err := judge(data, encodeEnds([]end{at}), false)
+			again, _, err := recoverJournal(data, encodeEnds([]journalEnd{at}), false)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,7 +22,7 @@ type TokenRevocationConfig struct {
 	// that nothing is kept, and that a restart forgets every revocation.
 	Dir string
 
-	// Newborn says that no token can have been issued before this start that is
+	// NoHistory says that no token can have been issued before this start that is
 	// accepted after it, because the keys are made only now: see [HaveKeys]. Then a
 	// folder without a journal is taken for that of a first start. Otherwise the
 	// journal is missing, and it is not known which tokens had been revoked.
@@ -61,7 +61,7 @@ type TokenRevocationConfig struct {
 // half of Limit. While the clock is ahead, a revocation of a party or certificate hits
 // what is issued until the right time has made up for the difference.
 type MemoryTokenRevocations struct {
-	current atomic.Pointer[revokedSet]
+	current atomic.Pointer[revocationSet]
 	limit   int
 	opened  time.Time // with its monotonic reading
 	found   error     // why the journal could not be relied upon at the start
@@ -104,20 +104,20 @@ func openRevocations(c TokenRevocationConfig) (*MemoryTokenRevocations, error) {
 	return m, nil
 }
 
-// load takes over what an earlier life left. Damage is no error: it revokes everything
+// load takes over what an earlier run left. Damage is no error: it revokes everything
 // issued so far, besides what could be read.
-func (m *MemoryTokenRevocations) load(newborn bool) error {
-	found, doubt, err := m.journal.read(newborn)
+func (m *MemoryTokenRevocations) load(noHistory bool) error {
+	found, doubt, err := m.journal.read(noHistory)
 	if err != nil {
 		return err
 	}
-	// The clock is read after the lock is ours: until then, the earlier life may still
+	// The clock is read after the lock is ours: until then, the earlier run may still
 	// have been issuing tokens.
 	now := time.Now()
 	if m.found = doubt; doubt != nil {
-		found.put(everyone(), reach{through: now.Unix(), until: keepUntil(now.Add(MaxLifetime))})
+		found.put(everyone(), effect{through: now.Unix(), until: keepUntil(now.Add(MaxLifetime))})
 	}
-	kept := found.loaded(now.Unix(), m.limit/2)
+	kept := found.restored(now.Unix(), m.limit/2)
 	m.exchange(kept)
 	return m.journal.rewrite(kept)
 }
@@ -129,7 +129,7 @@ func (m *MemoryTokenRevocations) now() instant {
 }
 
 // exchange makes a set the one that checks see.
-func (m *MemoryTokenRevocations) exchange(s *revokedSet) {
+func (m *MemoryTokenRevocations) exchange(s *revocationSet) {
 	if s.len() == 0 {
 		s = nil
 	}
@@ -142,7 +142,7 @@ func (m *MemoryTokenRevocations) Revoked(_ context.Context, c *Claims) (bool, er
 	if s == nil {
 		return false, nil
 	}
-	if s.all.over(m.now()) {
+	if s.all.expired(m.now()) {
 		m.current.CompareAndSwap(s, nil) // all are over: later checks are cheap again
 		return false, nil
 	}
@@ -162,7 +162,7 @@ func (m *MemoryTokenRevocations) Revoke(ctx context.Context, r TokenRevocation) 
 }
 
 func (m *MemoryTokenRevocations) revoke(r TokenRevocation) error {
-	what, err := r.mark()
+	what, err := r.target()
 	if err != nil {
 		return err
 	}
@@ -174,9 +174,9 @@ func (m *MemoryTokenRevocations) revoke(r TokenRevocation) error {
 	// The clocks are read under the lock: a token that was issued while we waited
 	// is revoked as well.
 	now := m.now()
-	how := reachOf(r, time.Unix(now.wall, 0))
+	how := effectOf(r, time.Unix(now.wall, 0))
 	how.held = now.open + holdFor
-	next := m.current.Load().living(now)
+	next := m.current.Load().unexpired(now)
 	next.put(what, how)
 	if next.len() > m.limit {
 		return ErrTokenRevocationsFull
@@ -194,10 +194,10 @@ func (m *MemoryTokenRevocations) Len() int { return m.current.Load().len() }
 // and when it was known.
 func (m *MemoryTokenRevocations) RecoveryError() error {
 	s := m.current.Load()
-	if s == nil || s.reaches[everyone()].until <= time.Now().Unix() {
+	if s == nil || s.effects[everyone()].until <= time.Now().Unix() {
 		return nil
 	}
-	through := time.Unix(s.reaches[everyone()].through, 0).UTC().Format(time.RFC3339)
+	through := time.Unix(s.effects[everyone()].through, 0).UTC().Format(time.RFC3339)
 	return fmt.Errorf("access tokens issued up to %s are refused, as they may have been revoked: the journal of revocations: %w",
 		through, cmp.Or(m.found, errFoundEarlier))
 }

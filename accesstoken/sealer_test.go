@@ -48,7 +48,7 @@ func (s rawToken) token(gcm cipher.AEAD) string {
 
 // A workshop has a sealer, and its key for other tools.
 type workshop struct {
-	*sealer
+	*opaqueSealer
 	ref    keyRef
 	secret []byte
 	gcm    cipher.AEAD
@@ -66,7 +66,7 @@ func newWorkshop(tb testing.TB) *workshop {
 	if w.gcm, err = cipher.NewGCM(block); err != nil {
 		tb.Fatal(err)
 	}
-	if w.sealer, err = newSealer(w.ref.kid, w.secret); err != nil {
+	if w.opaqueSealer, err = newOpaqueSealer(w.ref.kid, w.secret); err != nil {
 		tb.Fatal(err)
 	}
 	return w
@@ -94,7 +94,7 @@ func (w *workshop) oddSpellings() map[string]rawToken {
 		"a byte of the text in the tag": with(rawToken{border: -1}),
 		"no ciphertext":                 with(rawToken{border: -3}),
 		"a line break in the header":    with(rawToken{at: 5, in: "\n"}),
-		"a line break in the nonce":     with(rawToken{at: len(w.sealer.header) + 5, in: "\n"}),
+		"a line break in the nonce":     with(rawToken{at: len(w.opaqueSealer.header) + 5, in: "\n"}),
 		"a carriage return in the tag":  with(rawToken{at: -5, in: "\r"}),
 		"a line break for a character":  with(rawToken{payload: "pa", at: -23, in: "\n"}),
 		"a line break at the end":       with(rawToken{at: 1 << 10, in: "\r\n"}),
@@ -167,7 +167,7 @@ func TestTokenUnderTheNameOfAnotherKey(t *testing.T) {
 	if err := testFolder(t, dir).add(keyName{sealing, 2}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := keys.tend(time.Now()); err != nil {
+	if err := keys.maintain(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	issuer := newIssuer(t, Opaque, keys)
@@ -192,7 +192,7 @@ func TestTokenUnderTheNameOfAnotherKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		secret, _ := jwk.Key.([]byte)
-		misnamed, err := newSealer(other.kid, secret)
+		misnamed, err := newOpaqueSealer(other.kid, secret)
 		if err != nil {
 			t.Fatal(err)
 		}

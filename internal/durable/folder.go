@@ -114,6 +114,15 @@ func (f *Folder) Lost() error {
 	return f.locked()
 }
 
+// IfThere makes nil of a file that is missing. It takes what [Folder.ReadFile] or
+// [os.ReadFile] returns.
+func IfThere(data []byte, err error) ([]byte, error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
 // ReadFile reads a file.
 func (f *Folder) ReadFile(name string) ([]byte, error) { return f.root.ReadFile(name) }
 

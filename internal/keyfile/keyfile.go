@@ -5,6 +5,7 @@
 package keyfile
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/keyforms"
 	"github.com/waybill-token/waybill/internal/permission"
+	"github.com/waybill-token/waybill/internal/pkcs11"
 )
 
 // Files names the files of a key and its certificates. Each may be of any form that package
@@ -28,6 +30,9 @@ type Files struct {
 	Password     string // of PKCS#12 or an encrypted key, or the PIN of the hardware
 	PasswordFrom string // where people set the password, for mends; empty: nobody knows
 }
+
+// IsURI reports whether the value of a key is the PKCS#11 URI of one in hardware.
+func IsURI(value string) bool { return pkcs11.IsURI(value) }
 
 // IsText reports whether a value is a key or certificates themselves, and not the name of a file:
 // PEM, or the base64 of a whole file.
@@ -125,7 +130,12 @@ func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 // inspect reads the files and, when there are a key and certificates in them, checks
 // these.
 func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
-	keyFile := openKey(files)
+	var keyFile *contents
+	if IsURI(files.Key) {
+		keyFile = openHardware(files)
+	} else {
+		keyFile = open(files, files.Key, false)
+	}
 	certFile := keyFile
 	if files.Certificates != "" && files.Certificates != files.Key {
 		certFile = open(files, files.Certificates, true)
@@ -150,13 +160,6 @@ func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
 		return nil, problems
 	}
 	return &Pair{Certificates: s.chain, key: key, closer: keyFile.closer}, problems
-}
-
-func openKey(files Files) *contents {
-	if IsURI(files.Key) {
-		return openURI(files)
-	}
-	return open(files, files.Key, false)
 }
 
 // open reads one file, or the text in its place, whatever it holds.
@@ -223,4 +226,45 @@ func permissions(c *contents, secret string) []Problem {
 	warning := c.problem(nil, found.Hint, "%s", found.Message)
 	warning.Warning = true
 	return []Problem{warning}
+}
+
+// openHardware finds the key that a PKCS#11 URI names. What is found stands in contents as that
+// of a file does.
+func openHardware(files Files) *contents {
+	c := &contents{Contents: &keyforms.Contents{}, path: "PKCS#11 URI"}
+	pinPlaces := "pin-source=file:/path in the URI, or in " + cmp.Or(files.PasswordFrom, "the password of the key")
+	uri, err := pkcs11.ParseURI(files.Key)
+	if err != nil {
+		hint := "Write it as pkcs11:token=LABEL;object=KEY?module-path=/path/of/library.so&pin-source=file:/path/of/pin (RFC 7512)."
+		if errors.Is(err, pkcs11.ErrPINValue) {
+			hint = "Remove it, and put the PIN in " + pinPlaces + "."
+		}
+		c.trouble = []Problem{c.problem(err, hint, "%v", err)}
+		return c
+	}
+	c.path = uri.Shown
+	pin := files.Password
+	if uri.PINSource != "" {
+		if pin != "" {
+			c.trouble = []Problem{c.problem(nil, "Remove one of them.", "the PIN is given twice: by pin-source, and as the password of the key")}
+			return c
+		}
+		file := &contents{path: uri.PINSource}
+		if pin, c.trouble = file.secret(); c.trouble != nil {
+			return c
+		}
+		c.warnings = permissions(file, "PIN of the token")
+	}
+	key, err := pkcs11.Open(uri, pin, pinPlaces)
+	if err != nil {
+		hint := "See the manual of the token."
+		if said, ok := errors.AsType[*pkcs11.Error](err); ok {
+			hint = said.Hint
+		}
+		c.trouble = []Problem{c.problem(err, hint, "%v", err)}
+		return c
+	}
+	c.Keys, c.closer = []keyforms.Key{{Signer: key}}, key
+	c.Faults = []keyforms.Fault{{Part: keyforms.Certificate, Hint: "Name the PEM file of the chain as well.", Message: "the certificates are not taken from the token"}}
+	return c
 }

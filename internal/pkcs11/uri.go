@@ -1,4 +1,4 @@
-package keyfile
+package pkcs11
 
 import (
 	"errors"
@@ -20,10 +20,10 @@ const (
 // IsURI reports whether a key is named by a PKCS#11 URI and not by a file.
 func IsURI(key string) bool { return strings.HasPrefix(key, uriScheme) }
 
-// A keyURI names one private key on one token: what a PKCS#11 URI says of them
+// A URI names one private key on one token: what a PKCS#11 URI says of them
 // (RFC 7512). An empty field says nothing; everything that is said must hold.
-type keyURI struct {
-	shown string // the URI without its query, which says where the PIN is
+type URI struct {
+	Shown string // the URI without its query, which says where the PIN is
 
 	token        string
 	serial       string
@@ -35,15 +35,15 @@ type keyURI struct {
 	id     []byte
 
 	module    string // absolute path
-	pinSource string // absolute path; empty: the PIN comes from elsewhere
+	PINSource string // absolute path; empty: the PIN comes from elsewhere
 }
 
-// parseURI reads a PKCS#11 URI that names a private key. It is stricter than RFC
+// ParseURI reads a PKCS#11 URI that names a private key. It is stricter than RFC
 // 7512, which lets a consumer choose when a URI is vague: here the token, the key
 // and the module have to be named, nothing may be said twice, and what is not
 // understood is refused. Its errors quote no value, since people put the PIN
 // in, and in any place.
-func parseURI(s string) (*keyURI, error) {
+func ParseURI(s string) (*URI, error) {
 	rest, ok := strings.CutPrefix(s, uriScheme)
 	switch {
 	case !ok:
@@ -52,7 +52,7 @@ func parseURI(s string) (*keyURI, error) {
 		return nil, fmt.Errorf("the URI is over %d bytes", maxURI)
 	}
 	path, query, hasQuery := strings.Cut(rest, "?")
-	u := &keyURI{shown: uriScheme + path}
+	u := &URI{Shown: uriScheme + path}
 	seen := make(map[string]bool)
 	for attribute := range strings.SplitSeq(path, ";") {
 		if err := u.add(attribute, inPath, seen); err != nil {
@@ -80,7 +80,7 @@ const (
 )
 
 // add takes one attribute, name=value, from a part of the URI.
-func (u *keyURI) add(attribute string, part rune, seen map[string]bool) error {
+func (u *URI) add(attribute string, part rune, seen map[string]bool) error {
 	name, raw, ok := strings.Cut(attribute, "=")
 	if !ok {
 		return errors.New("an attribute has no value; want name=value, with ; in between, and & behind the ?")
@@ -111,7 +111,7 @@ func known(name string, part rune) error {
 	}[name]
 	switch {
 	case name == "pin-value":
-		return errPinValue
+		return ErrPINValue
 	case name == "module-name":
 		return errors.New("module-name is not supported; give module-path, the whole path of the PKCS#11 library")
 	case !ok && readable(name):
@@ -126,8 +126,9 @@ func known(name string, part rune) error {
 	return nil
 }
 
-// errPinValue is told apart because it has a mend of its own.
-var errPinValue = errors.New("the URI holds a PIN (pin-value), which then shows in configuration files, process lists and logs")
+// ErrPINValue says that there is a PIN in the URI. It is told apart because it has a hint of
+// its own.
+var ErrPINValue = errors.New("the URI holds a PIN (pin-value), which then shows in configuration files, process lists and logs")
 
 // readable keeps what may be part of a PIN out of errors.
 func readable(name string) bool {
@@ -165,7 +166,7 @@ func isAlphanumeric(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 
 
 // set keeps one value. The lengths are those of the fields of CK_TOKEN_INFO (PKCS#11,
 // section 3.2): a longer value cannot match.
-func (u *keyURI) set(name, value string) error {
+func (u *URI) set(name, value string) error {
 	switch name {
 	case "id":
 		return setBytes(&u.id, value)
@@ -212,7 +213,7 @@ func setText(field *string, value string, limit int) error {
 	return nil
 }
 
-func (u *keyURI) setSlot(value string) error {
+func (u *URI) setSlot(value string) error {
 	slot, err := strconv.ParseUint(value, 10, 32)
 	if err != nil || strconv.FormatUint(slot, 10) != value {
 		return errors.New("is not a number")
@@ -236,16 +237,16 @@ func setFile(field *string, value string) error {
 
 // setPinSource takes a file: URI. RFC 7512 section 2.4 also knows commands to run, which
 // have no place in a configuration.
-func (u *keyURI) setPinSource(value string) error {
+func (u *URI) setPinSource(value string) error {
 	path, ok := strings.CutPrefix(value, "file:")
 	if !ok {
 		return errors.New("is not a file: URI")
 	}
-	return setFile(&u.pinSource, strings.TrimPrefix(path, "//"))
+	return setFile(&u.PINSource, strings.TrimPrefix(path, "//"))
 }
 
 // complete checks that there is no choice left to make.
-func (u *keyURI) complete() error {
+func (u *URI) complete() error {
 	switch {
 	case u.token == "" && u.serial == "" && u.slot == nil:
 		return errors.New("the URI names no token; add token=, serial= or slot-id=")

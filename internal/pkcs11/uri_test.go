@@ -1,4 +1,4 @@
-package keyfile
+package pkcs11
 
 import (
 	"path/filepath"
@@ -10,13 +10,13 @@ import (
 func TestURI(t *testing.T) {
 	t.Parallel()
 	slot := uint(417)
-	cases := map[string]keyURI{
+	cases := map[string]URI{
 		"pkcs11:token=waybill;object=seal?module-path=/usr/lib/x.so": {token: "waybill", object: "seal", module: "/usr/lib/x.so"},
 		"pkcs11:serial=8a0d;id=%01%ff?module-path=/x.so&pin-source=file:/run/pin": {
-			serial: "8a0d", id: []byte{1, 0xff}, module: "/x.so", pinSource: "/run/pin",
+			serial: "8a0d", id: []byte{1, 0xff}, module: "/x.so", PINSource: "/run/pin",
 		},
 		"pkcs11:slot-id=417;object=a%20b%3bc?pin-source=file:///run/pin%20of%20x&module-path=/x.so": {
-			slot: &slot, object: "a b;c", module: "/x.so", pinSource: "/run/pin of x",
+			slot: &slot, object: "a b;c", module: "/x.so", PINSource: "/run/pin of x",
 		},
 		// As p11tool lists it.
 		"pkcs11:model=SoftHSM%20v2;manufacturer=SoftHSM%20project;serial=8a0d;token=waybill;id=%01;object=seal;type=private?module-path=/x.so": {
@@ -25,12 +25,12 @@ func TestURI(t *testing.T) {
 		"pkcs11:token=z%C3%A9gel(1)&co;object=:[]@!$'*+,=?module-path=/a/b-c_d.so": {token: "zégel(1)&co", object: ":[]@!$'*+,=", module: "/a/b-c_d.so"},
 	}
 	for text, want := range cases {
-		got, err := parseURI(text)
+		got, err := ParseURI(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		want.shown, _, _ = strings.Cut(text, "?")
+		want.Shown, _, _ = strings.Cut(text, "?")
 		if !reflect.DeepEqual(*got, want) {
 			t.Errorf("%s:\ngot  %+v\nwant %+v", text, *got, want)
 		}
@@ -80,7 +80,7 @@ func TestURIsThatAreRefused(t *testing.T) {
 		{"pkcs11:token=" + strings.Repeat("%41", maxURI), "over 4096 bytes"},
 	}
 	for _, c := range cases {
-		_, err := parseURI(c.uri)
+		_, err := ParseURI(c.uri)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.80s: error %v, want %q", c.uri, err, c.want)
 		}
@@ -90,48 +90,6 @@ func TestURIsThatAreRefused(t *testing.T) {
 	}
 }
 
-// A PIN in the URI is refused before anything else is done with the URI, and shown
-// nowhere.
-func TestPINInTheURI(t *testing.T) {
-	t.Parallel()
-	for _, uri := range []string{
-		"pkcs11:token=t;object=o?module-path=/x.so&pin-value=geheimnis",
-		"pkcs11:token=t;object=o;pin-value=geheimnis?module-path=/x.so",
-	} {
-		_, problems := ReadSeal(Files{Key: uri, Certificates: place(t, "chain.pem", certPEM(testPKI().chain()...)), PasswordFrom: "the vault"}, now)
-		wantProblem(t, problems, "holds a PIN (pin-value)", "in the vault", false)
-		discreet(t, problems, "geheimnis")
-	}
-}
-
-func TestPINSources(t *testing.T) {
-	t.Parallel()
-	uri := func(path string) string {
-		return "pkcs11:token=t;object=o?module-path=/none.so&pin-source=file:" + filepath.ToSlash(path)
-	}
-	cases := []struct{ name, key, password, message, mend string }{
-		{"twice", uri(place(t, "pin", []byte("geheim\n"))), "verborgen", "the PIN is given twice", "Remove one"},
-		{"missing", uri(filepath.Join(t.TempDir(), "none")), "", "cannot be read", "Check the path"},
-		{"empty", uri(place(t, "pin", []byte("\n"))), "", "the file is empty", "Write the secret into it"},
-		{"huge", uri(place(t, "pin", make([]byte, maxSecret+1))), "", "over 4 KiB", "right file"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			_, problems := ReadSeal(Files{Key: c.key, Password: c.password, Certificates: place(t, "chain.pem", certPEM(testPKI().chain()...))}, now)
-			wantProblem(t, problems, c.message, c.mend, false)
-			discreet(t, problems, c.password)
-		})
-	}
-}
-
-func TestHardwareIsNotForTLS(t *testing.T) {
-	t.Parallel()
-	_, problems := ReadTLS(Files{Key: "pkcs11:token=t;object=o?module-path=/x.so&pin-value=geheimnis"}, now)
-	wantProblem(t, problems, "for the seal only", "file of a key for TLS", false)
-	discreet(t, problems, "geheimnis")
-}
-
 func FuzzURI(f *testing.F) {
 	f.Add("pkcs11:token=waybill;object=seal;id=%01?module-path=/usr/lib/x.so&pin-source=file:/run/pin")
 	f.Add("pkcs11:model=SoftHSM%20v2;manufacturer=SoftHSM%20project;serial=8a0d;token=t;id=%01;object=o;type=private?module-path=/x.so")
@@ -139,7 +97,7 @@ func FuzzURI(f *testing.F) {
 	f.Add("pkcs11:")
 	f.Add("pkcs11:token=%;object=%0?")
 	f.Fuzz(func(t *testing.T, text string) {
-		u, err := parseURI(text)
+		u, err := ParseURI(text)
 		if err != nil {
 			return
 		}
@@ -149,13 +107,13 @@ func FuzzURI(f *testing.F) {
 		if strings.Contains(text, "pin-value=") {
 			t.Errorf("%q holds a PIN", text)
 		}
-		for _, s := range []string{u.token, u.serial, u.model, u.manufacturer, u.object, u.module, u.pinSource} {
+		for _, s := range []string{u.token, u.serial, u.model, u.manufacturer, u.object, u.module, u.PINSource} {
 			if strings.ContainsRune(s, 0) {
 				t.Errorf("%q: NUL ends a string of C early: %q", text, s)
 			}
 		}
-		if strings.ContainsFunc(u.shown, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			t.Errorf("%q is shown as %q", text, u.shown)
+		if strings.ContainsFunc(u.Shown, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			t.Errorf("%q is shown as %q", text, u.Shown)
 		}
 	})
 }
