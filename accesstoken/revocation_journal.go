@@ -64,7 +64,7 @@ func openJournal(dir string) (*journal, error) {
 }
 
 // read finds out what an earlier run left: see recoverJournal.
-func (j *journal) read(noHistory bool) (set *revocationSet, doubt, err error) {
+func (j *journal) read(noHistory bool) (set *revocationSet, recoveryErr, err error) {
 	data, err := durable.IfThere(j.folder.ReadFile(revocationsFile))
 	if err != nil {
 		return nil, nil, err
@@ -73,25 +73,25 @@ func (j *journal) read(noHistory bool) (set *revocationSet, doubt, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	set, j.ends, doubt = recoverJournal(data, ends, noHistory)
-	if doubt != nil && data != nil {
+	set, j.ends, recoveryErr = recoverJournal(data, ends, noHistory)
+	if recoveryErr != nil && data != nil {
 		// A copy: until the new file takes its place, the damaged one must stand where the
 		// next start finds it.
 		err = j.replace(revocationsDamaged, data)
 	}
-	return set, doubt, err
+	return set, recoveryErr, err
 }
 
-// CheckTokenRevocations returns why [OpenTokenRevocations] would not know which tokens had been revoked, or a nil doubt when
-// it would. It changes nothing. While a store has the folder, what it says may be wrong.
-func CheckTokenRevocations(c TokenRevocationConfig) (doubt, err error) {
+// CheckTokenRevocations returns as recoveryErr why [OpenTokenRevocations] would not know which tokens had been
+// revoked; it is nil when it would. It changes nothing. While a store has the folder, what it says may be wrong.
+func CheckTokenRevocations(c TokenRevocationConfig) (recoveryErr, err error) {
 	data, err1 := durable.IfThere(os.ReadFile(filepath.Join(c.Dir, revocationsFile)))
 	ends, err2 := durable.IfThere(os.ReadFile(filepath.Join(c.Dir, revocationsEnd)))
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("revocations: %w", err)
 	}
-	_, _, doubt = recoverJournal(data, ends, c.NoHistory)
-	return doubt, nil
+	_, _, recoveryErr = recoverJournal(data, ends, c.NoHistory)
+	return recoveryErr, nil
 }
 
 // add puts one revocation at the end and waits for the disk. A nil journal keeps nothing.
@@ -373,9 +373,9 @@ var (
 )
 
 // recoverJournal finds out what an earlier run left, from the contents of both files, nil for one
-// that is missing. With doubt, revocations may be missing from the set. Without
+// that is missing. With a recoveryErr, revocations may be missing from the set. Without
 // one, at is where the journal was known to end.
-func recoverJournal(journal, ends []byte, noHistory bool) (set *revocationSet, at []journalEnd, doubt error) {
+func recoverJournal(journal, ends []byte, noHistory bool) (set *revocationSet, at []journalEnd, recoveryErr error) {
 	r := &parsedJournal{set: newRevocationSet()}
 	if journal != nil {
 		r = readJournal(journal)

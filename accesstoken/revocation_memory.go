@@ -107,14 +107,14 @@ func openRevocations(c TokenRevocationConfig) (*MemoryTokenRevocations, error) {
 // load takes over what an earlier run left. Damage is no error: it revokes everything
 // issued so far, besides what could be read.
 func (m *MemoryTokenRevocations) load(noHistory bool) error {
-	found, doubt, err := m.journal.read(noHistory)
+	found, recoveryErr, err := m.journal.read(noHistory)
 	if err != nil {
 		return err
 	}
 	// The clock is read after the lock is ours: until then, the earlier run may still
 	// have been issuing tokens.
 	now := time.Now()
-	if m.found = doubt; doubt != nil {
+	if m.found = recoveryErr; recoveryErr != nil {
 		found.put(everyone(), effect{through: now.Unix(), until: keepUntil(now.Add(MaxLifetime))})
 	}
 	kept := found.restored(now.Unix(), m.limit/2)

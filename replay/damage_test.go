@@ -22,7 +22,7 @@ type kept map[string][]byte
 func readKept(t *testing.T, dir string) kept {
 	t.Helper()
 	all := kept{}
-	for _, name := range []string{replay.LifeFile, replay.HandOverFile} {
+	for _, name := range []string{replay.WatermarkFile, replay.HandOverFile} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err == nil {
 			all[name] = data
@@ -94,11 +94,11 @@ func damagedFolders(ended []kept, killed kept) map[string]kept {
 	for i, earlier := range ended[:2] {
 		all[fmt.Sprint("hand-over of life ", i)] = last.with(replay.HandOverFile, earlier[replay.HandOverFile])
 		all[fmt.Sprint("hand-over of life ", i, " after a kill")] = killed.with(replay.HandOverFile, earlier[replay.HandOverFile])
-		if !bytes.Equal(earlier[replay.LifeFile], last[replay.LifeFile]) {
-			all[fmt.Sprint("mark of life ", i)] = last.with(replay.LifeFile, earlier[replay.LifeFile])
+		if !bytes.Equal(earlier[replay.WatermarkFile], last[replay.WatermarkFile]) {
+			all[fmt.Sprint("mark of life ", i)] = last.with(replay.WatermarkFile, earlier[replay.WatermarkFile])
 		}
 	}
-	for name, step := range map[string]int{replay.LifeFile: 1, replay.HandOverFile: 16} {
+	for name, step := range map[string]int{replay.WatermarkFile: 1, replay.HandOverFile: 16} {
 		data := last[name]
 		all[name+" removed"] = last.without(name)
 		all[name+" doubled"] = last.with(name, append(bytes.Clone(data), data...))

@@ -31,10 +31,10 @@
 // the disk before saying yes would save these seconds and cost a disk write for
 // every token.
 //
-// That rule leans on a clock that does not run backwards from one life to the next.
+// That rule needs a clock that does not run backwards from one start to the next.
 // It may: a machine can boot with a wrong clock. So the store also keeps, in a small
 // file that it overwrites at most once a second, a time at or after which no used
-// pair was issued, and after a crash it is unsure up to that time at least. The file
+// pair was issued: the watermark. After a crash nothing issued before it is accepted. The file
 // is not forced to the disk each time: a killed process loses none of it, a power cut
 // perhaps some seconds.
 //
@@ -42,13 +42,13 @@
 //
 // A store that has forgotten the pairs that ended by noon cannot tell, when its clock
 // returns to half past eleven, which of them were used. It refuses with
-// [UndecidedError] every pair that ends before noon, in this life and in the next ones.
+// [UndecidedError] every pair that ends before noon, before and after a restart.
 // Setting the clock back by less than the 30 seconds that an assertion lives goes
 // unnoticed; a clock that was wrongly hours ahead costs these hours, unless the
 // operator, who knows that it was wrong, stops the process and removes the files
 // whose names begin with "replay." from the folder. Removing them is what a crash is:
 // it costs the leeway.
 //
-// The files must not come from a backup. Those of one life are told from those of
-// another by a random number, but a whole folder put back as it was cannot be told.
+// The files must not come from a backup. Those of one run are told from those of
+// another by a random number, but nothing shows that a whole folder was put back as it was.
 package replay

@@ -4,9 +4,9 @@ import "time"
 
 // The names of the files, for tests that look at them or damage them.
 const (
-	LockFile     = lockFile
-	LifeFile     = lifeFile
-	HandOverFile = handOverFile
+	LockFile      = lockFile
+	WatermarkFile = watermarkFile
+	HandOverFile  = handOverFile
 )
 
 // UseAt is Use with the clock at now, for clocks that are set back: the time of a
@@ -17,8 +17,8 @@ func (m *Memory) UseAt(now time.Time, p Pair) (bool, error) { return m.use(now, 
 // open files back, and nothing is written.
 func (m *Memory) Crash() error {
 	for i := range m.shards {
-		m.shards[i].shut()
+		m.shards[i].close()
 	}
-	m.folder.settle()
+	m.folder.freeze()
 	return m.folder.close()
 }

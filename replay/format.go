@@ -21,12 +21,12 @@ import (
 // Version 1 had no id, and is read as if it were 0: a program that takes the place of an
 // older one goes on where that ended.
 const (
-	lifeKind        = "waybill replay life 2\n"
-	oldLifeKind     = "waybill replay life 1\n"
-	handOverKind    = "waybill replay hand-over 2\n"
-	oldHandOverKind = "waybill replay hand-over 1\n"
+	watermarkKind    = "waybill replay life 2\n"
+	oldWatermarkKind = "waybill replay life 1\n"
+	handOverKind     = "waybill replay hand-over 2\n"
+	oldHandOverKind  = "waybill replay hand-over 1\n"
 
-	lifeSize       = 3 * 8
+	watermarkSize  = 3 * 8
 	handOverHeader = 6 * 8
 	recordSize     = sha256.Size + 8
 )
@@ -63,11 +63,11 @@ func unseal(kind, oldKind string, data []byte) ([]byte, error) {
 	return body, nil
 }
 
-// A life is the mark that a store leaves while it lives, and after.
-type life struct {
-	id     int64 // random: it tells the hand-over of one life from that of another
-	reach  int64 // no pair used in this life or before was issued at or after this second
-	leeway time.Duration
+// A watermark is what a store keeps on the disk while it is open, and leaves behind.
+type watermark struct {
+	id           int64 // random: it tells the hand-over of one run from that of another
+	issuedBefore int64 // no pair used in this run or before was issued at or after this second
+	leeway       time.Duration
 }
 
 func newID() int64 {
@@ -76,54 +76,47 @@ func newID() int64 {
 	return int64(binary.BigEndian.Uint64(id[:]))
 }
 
-func (l life) encode() []byte {
-	data := append(make([]byte, 0, len(lifeKind)+lifeSize+sha256.Size), lifeKind...)
-	data = appendInts(data, l.id, l.reach, int64(l.leeway))
+func (w watermark) encode() []byte {
+	data := append(make([]byte, 0, len(watermarkKind)+watermarkSize+sha256.Size), watermarkKind...)
+	data = appendInts(data, w.id, w.issuedBefore, int64(w.leeway))
 	return seal(data)
 }
 
-func parseLife(data []byte) (*life, error) {
-	l, err := decodeLife(data)
+// parseWatermark accepts exactly what encode writes, and what it wrote in version 1.
+func parseWatermark(data []byte) (*watermark, error) {
+	body, err := unseal(watermarkKind, oldWatermarkKind, data)
 	if err != nil {
 		return nil, fmt.Errorf("mark of life: %w", err)
 	}
-	return l, nil
-}
-
-func decodeLife(data []byte) (*life, error) {
-	body, err := unseal(lifeKind, oldLifeKind, data)
-	if err != nil {
-		return nil, err
-	}
-	if len(body) != lifeSize {
-		return nil, fmt.Errorf("%w: wrong length", errMalformed)
+	if len(body) != watermarkSize {
+		return nil, fmt.Errorf("mark of life: %w: wrong length", errMalformed)
 	}
 	n := ints(body)
-	l := &life{id: n[0], reach: n[1], leeway: time.Duration(n[2])}
-	if !validLeeway(l.leeway) || !validSecond(l.reach) {
-		return nil, fmt.Errorf("%w: a number out of bounds", errMalformed)
+	w := &watermark{id: n[0], issuedBefore: n[1], leeway: time.Duration(n[2])}
+	if !validLeeway(w.leeway) || !validSecond(w.issuedBefore) {
+		return nil, fmt.Errorf("mark of life: %w: a number out of bounds", errMalformed)
 	}
-	return l, nil
+	return w, nil
 }
 
 // A handOver is what a closed store leaves to the next one.
 type handOver struct {
-	id        int64 // as in life
-	written   int64 // pairs that ended up to this second were forgotten; the time of writing, unless the clock was set back
-	leeway    time.Duration
-	vouchFrom time.Time // zero when the store vouched for everything
-	reach     int64     // as in life
-	records   records
+	id           int64 // as in watermark
+	written      int64 // pairs that ended up to this second were forgotten; the time of writing, unless the clock was set back
+	leeway       time.Duration
+	acceptFrom   time.Time // pairs issued before were undecided; zero: none
+	issuedBefore int64     // as in watermark
+	records      records
 }
 
 func (h handOver) encode() []byte {
 	size := len(handOverKind) + handOverHeader + len(h.records) + sha256.Size
 	data := append(make([]byte, 0, size), handOverKind...)
 	var from int64
-	if !h.vouchFrom.IsZero() {
-		from = h.vouchFrom.UnixNano()
+	if !h.acceptFrom.IsZero() {
+		from = h.acceptFrom.UnixNano()
 	}
-	data = appendInts(data, h.id, h.written, int64(h.leeway), from, h.reach, int64(h.records.len()))
+	data = appendInts(data, h.id, h.written, int64(h.leeway), from, h.issuedBefore, int64(h.records.len()))
 	return seal(append(data, h.records...))
 }
 
@@ -137,9 +130,9 @@ func parseHandOver(data []byte) (*handOver, error) {
 		return nil, fmt.Errorf("%w: cut short", errMalformed)
 	}
 	n := ints(body[:handOverHeader])
-	h := &handOver{id: n[0], written: n[1], leeway: time.Duration(n[2]), reach: n[4], records: records(body[handOverHeader:])}
+	h := &handOver{id: n[0], written: n[1], leeway: time.Duration(n[2]), issuedBefore: n[4], records: records(body[handOverHeader:])}
 	if n[3] != 0 {
-		h.vouchFrom = time.Unix(0, n[3])
+		h.acceptFrom = time.Unix(0, n[3])
 	}
 	if err := h.check(n[3], n[5]); err != nil {
 		return nil, err
@@ -153,7 +146,7 @@ func (h *handOver) check(from, count int64) error {
 	switch {
 	case len(h.records)%recordSize != 0 || count != int64(h.records.len()):
 		return fmt.Errorf("%w: wrong length", errMalformed)
-	case !validLeeway(h.leeway), !validSecond(h.written), !validSecond(h.reach), from < 0:
+	case !validLeeway(h.leeway), !validSecond(h.written), !validSecond(h.issuedBefore), from < 0:
 		return fmt.Errorf("%w: a number out of bounds", errMalformed)
 	}
 	for _, end := range h.records.all() {

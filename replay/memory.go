@@ -20,9 +20,9 @@ const DefaultLimit = 4 << 20
 const shards = 64
 
 // A Config says how a [Memory] begins. Its zero value is the careful one: nothing is
-// kept, and nothing that came before is vouched for.
+// kept, and what was issued before the start is refused as undecided.
 type Config struct {
-	// Dir is the folder of the lock, the hand-over and the mark of life; it is made
+	// Dir is the folder of the lock, the hand-over and the watermark; it is made
 	// (mode 0700) when it is missing. It belongs to one process at a time. Empty
 	// means that nothing outlives the process, and every start is like one after a
 	// crash.
@@ -42,26 +42,16 @@ type Config struct {
 	Limit int
 }
 
-func (c Config) check() error {
-	if c.Leeway < 0 || c.Leeway > MaxLeeway {
-		return fmt.Errorf("leeway %v is not between 0 and %v", c.Leeway, MaxLeeway)
-	}
-	if c.Limit < 0 {
-		return fmt.Errorf("limit %d is negative", c.Limit)
-	}
-	return nil
-}
-
 // Memory is a [Store] in the memory of one process.
 type Memory struct {
-	leeway    time.Duration
-	vouchFrom time.Time // pairs issued before are unsure
-	doubt     error
-	folder    *folder // nil when nothing is kept
-	common    common
-	relieved  atomic.Int64 // the second of the last sweep for want of room
-	shards    [shards]shard
-	closing   func() error
+	leeway      time.Duration
+	acceptFrom  time.Time // pairs issued before are undecided
+	recoveryErr error
+	folder      *folder // nil when nothing is kept
+	shared      shared
+	lastSweep   atomic.Int64 // the second of the last sweep when the store was full
+	shards      [shards]shard
+	closing     func() error
 }
 
 var _ Store = (*Memory)(nil)
@@ -78,43 +68,45 @@ func Open(c Config) (*Memory, error) {
 }
 
 func open(c Config) (*Memory, error) {
-	if err := c.check(); err != nil {
-		return nil, err
+	if c.Leeway < 0 || c.Leeway > MaxLeeway {
+		return nil, fmt.Errorf("leeway %v is not between 0 and %v", c.Leeway, MaxLeeway)
+	}
+	if c.Limit < 0 {
+		return nil, fmt.Errorf("limit %d is negative", c.Limit)
 	}
 	if c.Dir == "" {
-		return begin(c, nil, judge(c, time.Now(), past{})), nil
+		return newMemory(c, nil, recoverState(c, time.Now(), past{})), nil
 	}
 	claimed, err := durable.Claim(c.Dir, lockFile)
 	if err != nil {
 		return nil, err
 	}
 	f := &folder{Folder: claimed}
-	// The start is read from the clock after the lock is ours: until then, the
-	// earlier life may still be saying yes.
-	b := judge(c, time.Now(), f.read())
-	if err := f.begin(life{id: newID(), reach: b.reach, leeway: c.Leeway}); err != nil {
+	// The clock is read after the lock is ours: until then, the earlier run may still be
+	// saying yes.
+	s := recoverState(c, time.Now(), f.read())
+	if err := f.start(watermark{id: newID(), issuedBefore: s.issuedBefore, leeway: c.Leeway}); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	return begin(c, f, b), nil
+	return newMemory(c, f, s), nil
 }
 
-// begin fills a store with what it begins from.
-func begin(c Config, f *folder, b beginning) *Memory {
-	m := &Memory{leeway: c.Leeway, vouchFrom: b.vouchFrom, doubt: b.doubt, folder: f}
-	m.common.limit = DefaultLimit
+func newMemory(c Config, f *folder, s initialState) *Memory {
+	m := &Memory{leeway: c.Leeway, acceptFrom: s.acceptFrom, recoveryErr: s.recoveryErr, folder: f}
+	m.shared.limit = DefaultLimit
 	if c.Limit > 0 {
-		m.common.limit = int64(c.Limit)
+		m.shared.limit = int64(c.Limit)
 	}
-	m.common.raise(b.swept)
+	m.shared.raiseFloor(s.swept)
 	for i := range m.shards {
 		m.shards[i].used = make(map[Key]struct{})
-		m.shards[i].swept = b.swept
+		m.shards[i].swept = s.swept
 	}
-	for k, end := range b.records.all() {
+	for k, end := range s.records.all() {
 		m.shard(k).put(k, end)
 	}
-	// A smaller limit than the last one's leaves no room, and forgets nothing.
-	m.common.held.Store(int64(b.records.len()))
+	// A limit below what was handed over refuses new pairs, and forgets none.
+	m.shared.held.Store(int64(s.records.len()))
 	m.closing = sync.OnceValue(m.handOver)
 	return m
 }
@@ -133,22 +125,22 @@ func (m *Memory) Use(ctx context.Context, p Pair) (first bool, err error) {
 }
 
 func (m *Memory) use(now time.Time, p Pair) (bool, error) {
-	if err := m.judgeable(now, p); err != nil {
+	if err := m.checkPair(now, p); err != nil {
 		return false, err
 	}
 	if err := m.folder.raise(p.IssuedAt.Unix() + 1); err != nil {
 		return false, err
 	}
 	k, end := p.Key(), p.Until.Unix()+1
-	first, err := m.shard(k).use(now, k, end, &m.common)
-	if errors.Is(err, ErrFull) && m.relieve(now.Unix()) {
-		first, err = m.shard(k).use(now, k, end, &m.common)
+	first, err := m.shard(k).use(now, k, end, &m.shared)
+	if errors.Is(err, ErrFull) && m.sweepAll(now.Unix()) {
+		first, err = m.shard(k).use(now, k, end, &m.shared)
 	}
 	return first, err
 }
 
-// judgeable refuses what the store could not give a true answer about.
-func (m *Memory) judgeable(now time.Time, p Pair) error {
+// checkPair refuses what the store could not give a true answer about.
+func (m *Memory) checkPair(now time.Time, p Pair) error {
 	if err := p.Check(now); err != nil {
 		return err
 	}
@@ -156,22 +148,22 @@ func (m *Memory) judgeable(now time.Time, p Pair) error {
 	if p.IssuedAt.After(now.Add(m.leeway)) {
 		return fmt.Errorf("%w: it was issued in the future", ErrPair)
 	}
-	if p.IssuedAt.Before(m.vouchFrom) {
-		return unsure("it was issued before the time that the store vouches for", now, m.vouchFrom)
+	if p.IssuedAt.Before(m.acceptFrom) {
+		return undecided("it was issued before the time that the store vouches for", now, m.acceptFrom)
 	}
 	return nil
 }
 
-// relieve sweeps every shard, at most once a second, and reports whether it did: the
+// sweepAll sweeps every shard, at most once a second, and reports whether it did: the
 // shards that nobody asks hold on to what has ended.
-func (m *Memory) relieve(now int64) bool {
-	if m.relieved.Swap(now) == now {
+func (m *Memory) sweepAll(now int64) bool {
+	if m.lastSweep.Swap(now) == now {
 		return false
 	}
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
-		m.common.give(s.sweep(m.common.raise(now)))
+		m.shared.release(s.sweep(m.shared.raiseFloor(now)))
 		s.mu.Unlock()
 	}
 	return true
@@ -180,13 +172,13 @@ func (m *Memory) relieve(now int64) bool {
 // Leeway implements [Store].
 func (m *Memory) Leeway() time.Duration { return m.leeway }
 
-// RecoveryError says why the store cannot vouch for all that came before its start, in words
-// for the log, and nil when it can. [Memory.AcceptsIssuedFrom] says for how long.
-func (m *Memory) RecoveryError() error { return m.doubt }
+// RecoveryError says, for the log, why it is not known which pairs were used before the start,
+// and is nil when it is known. [Memory.AcceptsIssuedFrom] says from when on pairs are judged.
+func (m *Memory) RecoveryError() error { return m.recoveryErr }
 
 // AcceptsIssuedFrom is the time of issue from which pairs are judged; earlier ones are
-// answered with [UndecidedError]. It is zero when the store vouches for everything.
-func (m *Memory) AcceptsIssuedFrom() time.Time { return m.vouchFrom }
+// answered with [UndecidedError]. It is zero when it is known which pairs were used before the start.
+func (m *Memory) AcceptsIssuedFrom() time.Time { return m.acceptFrom }
 
 // Lost is an error when the folder is not at its path any more, or its lock was removed: nothing can be
 // handed over to the next start then, which is one after a crash unless the folder is put back. Nobody
@@ -201,12 +193,12 @@ func (m *Memory) Lost() error {
 // Floor is the time up to which pairs have been forgotten: one that ends by then is answered with
 // [UndecidedError]. It is later than now only when the clock has been set back.
 func (m *Memory) Floor() time.Time {
-	return time.Unix(m.common.second.Load(), 0)
+	return time.Unix(m.shared.floor.Load(), 0)
 }
 
 // Len is the number of pairs that the store holds, with some that have just ended:
 // what counts against Config.Limit.
-func (m *Memory) Len() int { return int(m.common.held.Load()) }
+func (m *Memory) Len() int { return int(m.shared.held.Load()) }
 
 // Close stops the store and hands the living pairs over to the next one. Every use
 // that was answered with yes is in the hand-over, and every later one is answered
@@ -216,13 +208,13 @@ func (m *Memory) Close() error { return m.closing() }
 
 func (m *Memory) handOver() error {
 	for i := range m.shards {
-		m.shards[i].shut()
+		m.shards[i].close()
 	}
-	floor := m.common.raise(time.Now().Unix())
+	floor := m.shared.raiseFloor(time.Now().Unix())
 	if m.folder == nil {
 		return nil
 	}
-	h := handOver{written: floor, leeway: m.leeway, vouchFrom: m.vouchFrom, reach: m.folder.settle()}
+	h := handOver{written: floor, leeway: m.leeway, acceptFrom: m.acceptFrom, issuedBefore: m.folder.freeze()}
 	h.records = make(records, 0, m.Len()*recordSize)
 	for i := range m.shards {
 		m.shards[i].each(floor, func(k Key, end int64) { h.records = h.records.add(k, end) })

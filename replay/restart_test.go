@@ -316,8 +316,8 @@ func TestDamagedFiles(t *testing.T) {
 		"other version":  {write(replay.HandOverFile, "waybill replay hand-over 3\n"), "another version", leeway},
 		"flipped bit":    {flipBit, "cut short or damaged", leeway},
 		"a folder":       {madeFolder, "cannot be used", leeway},
-		"no life":        {remove(replay.LifeFile), "not that of the last life", leeway},
-		"broken life":    {write(replay.LifeFile, "waybill replay life 2\n"), "not that of the last life", time.Minute},
+		"no life":        {remove(replay.WatermarkFile), "not that of the last life", leeway},
+		"broken life":    {write(replay.WatermarkFile, "waybill replay life 2\n"), "not that of the last life", time.Minute},
 		"nothing at all": {removeBoth, "no hand-over", leeway},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -386,7 +386,7 @@ func remove(name string) func(*testing.T, string) {
 
 func removeBoth(t *testing.T, dir string) {
 	t.Helper()
-	remove(replay.LifeFile)(t, dir)
+	remove(replay.WatermarkFile)(t, dir)
 	remove(replay.HandOverFile)(t, dir)
 }
 
@@ -430,7 +430,7 @@ func TestHandOverWithoutLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := life(t, replay.Config{Dir: dir, Leeway: 30 * time.Second, NoHistory: true})
 		stop(t, m)
-		remove(replay.LifeFile)(t, dir)
+		remove(replay.WatermarkFile)(t, dir)
 		m = life(t, replay.Config{Dir: dir})
 		wantUnsure(t, m, fresh("a"), 30*time.Second)
 		stop(t, m)
@@ -438,7 +438,7 @@ func TestHandOverWithoutLife(t *testing.T) {
 		m = life(t, replay.Config{Dir: dir, Leeway: time.Minute})
 		wantFirst(t, m, issued("b", time.Now().Add(time.Minute)))
 		stop(t, m)
-		remove(replay.LifeFile)(t, dir)
+		remove(replay.WatermarkFile)(t, dir)
 		m = life(t, replay.Config{Dir: dir})
 		wantUnsure(t, m, fresh("b"), time.Minute+time.Second)
 		stop(t, m)
@@ -450,7 +450,7 @@ func TestLeftOvers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c := replay.Config{Dir: dir, Leeway: leeway, NoHistory: true}
-	for _, name := range []string{replay.LifeFile, replay.HandOverFile} {
+	for _, name := range []string{replay.WatermarkFile, replay.HandOverFile} {
 		write(name+".new", "half a")(t, dir)
 	}
 	m := life(t, c)

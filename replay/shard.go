@@ -26,24 +26,24 @@ type shard struct {
 }
 
 // use is the one step of [Store.Use]: under the lock, all of it.
-func (s *shard) use(now time.Time, k Key, end int64, all *common) (bool, error) {
+func (s *shard) use(now time.Time, k Key, end int64, all *shared) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false, ErrClosed
 	}
-	all.give(s.sweep(all.raise(now.Unix())))
+	all.release(s.sweep(all.raiseFloor(now.Unix())))
 	if end <= s.swept {
-		// The clock was set back, or another goroutine has just seen it pass this
-		// pair's end, whichever shard it asked. A new assertion of the same life ends late enough once the
-		// clock has made up the difference.
-		return false, unsure("its like have been forgotten, by a clock that was later than now",
+		// The clock was set back, or another goroutine, in whatever shard, has just seen it
+		// pass this pair's end. A new assertion ends late enough once the clock has made up
+		// the difference.
+		return false, undecided("its like have been forgotten, by a clock that was later than now",
 			now, now.Add(time.Duration(s.swept-end+1)*time.Second))
 	}
 	if _, used := s.used[k]; used {
 		return false, nil
 	}
-	if !all.take() {
+	if !all.reserve() {
 		return false, ErrFull
 	}
 	s.put(k, end)
@@ -69,7 +69,14 @@ func (s *shard) sweep(now int64) int64 {
 	before := len(s.used)
 	s.peak = max(s.peak, before)
 	for second := max(s.swept, now-slots) + 1; second <= now; second++ {
-		s.empty(&s.ends[second%slots])
+		bucket := &s.ends[second%slots]
+		for _, k := range *bucket {
+			delete(s.used, k)
+		}
+		if cap(*bucket) > cap(s.spare) {
+			s.spare = (*bucket)[:0]
+		}
+		*bucket = nil
 	}
 	s.swept = now
 	dropped := before - len(s.used)
@@ -89,18 +96,8 @@ func (s *shard) shrink() {
 	s.used, s.spare, s.peak = used, nil, len(used)
 }
 
-func (s *shard) empty(bucket *[]Key) {
-	for _, k := range *bucket {
-		delete(s.used, k)
-	}
-	if cap(*bucket) > cap(s.spare) {
-		s.spare = (*bucket)[:0]
-	}
-	*bucket = nil
-}
-
-// shut lets nobody in any more. A pair that got its yes is in the shard by then.
-func (s *shard) shut() {
+// close lets nobody in any more. A pair that got its yes is in the shard by then.
+func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -117,47 +114,42 @@ func (s *shard) each(floor int64, visit func(k Key, end int64)) {
 	}
 }
 
-// common is what the shards share.
-type common struct {
-	room
-	floor
+// shared is what the shards have in common.
+type shared struct {
+	limit int64
+	held  atomic.Int64 // pairs in all shards, which count against the limit
+
+	// floor is the latest second that any shard was asked in. Pairs that ended up to it count as
+	// forgotten in all of them, so that the answers after a clock was set back do not depend on
+	// which shards were asked before.
+	floor atomic.Int64
 }
 
-// A floor is the latest second that any shard was asked in. Pairs that ended up to it
-// count as forgotten in all of them, so that the answers after a clock was set back do
-// not depend on which shards were asked before.
-type floor struct{ second atomic.Int64 }
-
-// raise returns the floor, which is not below now. A shard calls it under its lock: its
+// raiseFloor returns the floor, which is not below now. A shard calls it under its lock: its
 // floors never fall.
-func (f *floor) raise(now int64) int64 {
+func (s *shared) raiseFloor(now int64) int64 {
 	for {
-		second := f.second.Load()
-		if now <= second {
-			return second
+		floor := s.floor.Load()
+		if now <= floor {
+			return floor
 		}
-		if f.second.CompareAndSwap(second, now) {
+		if s.floor.CompareAndSwap(floor, now) {
 			return now
 		}
 	}
 }
 
-// room counts the pairs in all shards against the limit.
-type room struct {
-	limit int64
-	held  atomic.Int64
-}
-
-func (r *room) take() bool {
-	if r.held.Add(1) <= r.limit {
+// reserve counts one more pair, unless that is over the limit.
+func (s *shared) reserve() bool {
+	if s.held.Add(1) <= s.limit {
 		return true
 	}
-	r.held.Add(-1)
+	s.held.Add(-1)
 	return false
 }
 
-func (r *room) give(n int64) {
+func (s *shared) release(n int64) {
 	if n != 0 {
-		r.held.Add(-n)
+		s.held.Add(-n)
 	}
 }

@@ -11,7 +11,7 @@ import (
 func TestShardShrinks(t *testing.T) {
 	t.Parallel()
 	s := &shard{used: map[Key]struct{}{}}
-	all := &common{room: room{limit: DefaultLimit}}
+	all := &shared{limit: DefaultLimit}
 	now := time.Unix(1_795_435_200, 0)
 	use := func(name string, life int64) bool {
 		t.Helper()
@@ -48,9 +48,9 @@ func TestShardShrinks(t *testing.T) {
 func TestShardRefusesWhatItForgot(t *testing.T) {
 	t.Parallel()
 	s := &shard{used: map[Key]struct{}{}}
-	all := &common{room: room{limit: 10}}
+	all := &shared{limit: 10}
 	now := time.Unix(1_795_435_200, 0)
-	all.raise(now.Unix()) // by any shard
+	all.raiseFloor(now.Unix()) // by any shard
 	for ago, refused := range map[int64]bool{0: true, 1: true, 100: true, -1: false} {
 		first, err := s.use(now.Add(-time.Hour), Key{byte(ago)}, now.Unix()-ago, all)
 		if refused == first || refused == (err == nil) {

@@ -51,9 +51,8 @@ type Store interface {
 	Use(ctx context.Context, p Pair) (first bool, err error)
 
 	// Leeway is how far the clock of a client may be off: 0 to [MaxLeeway], and the same
-	// as long as the store lives. Whoever judges assertions takes it from here: a store
-	// that counts on less than the judge allows would forget a pair, or vouch for one,
-	// that is still let in.
+	// as long as the store lives. Whoever judges assertions takes it from here: with a
+	// smaller leeway than the verifier, a store would forget pairs that are still accepted.
 	Leeway() time.Duration
 }
 
@@ -113,10 +112,10 @@ func (e *UndecidedError) Error() string {
 	return fmt.Sprintf("the store cannot tell whether the pair was used before: %s (retry after %v)", e.Reason, e.RetryAfter)
 }
 
-// unsure counts the wait from now in whole seconds, as Retry-After does (RFC 9110
+// undecided counts the wait from now in whole seconds, as Retry-After does (RFC 9110
 // section 10.2.3). Times of issue are whole seconds too: a client that comes back
-// within the second in which the doubt ends would be too early again.
-func unsure(reason string, now, until time.Time) *UndecidedError {
+// within the last second of it would be too early again.
+func undecided(reason string, now, until time.Time) *UndecidedError {
 	end := time.Unix(ceilSecond(until), 0)
 	wait := max(end.Sub(now), time.Second)
 	return &UndecidedError{RetryAfter: (wait + time.Second - 1).Truncate(time.Second), Reason: reason}

@@ -19,7 +19,7 @@ import (
 // A memory is what a server must not forget: it stays when the configuration is
 // exchanged, and outlives the process in the data folder.
 type memory struct {
-	folder  *durable.Place                      // in which the others have their own
+	folder  *durable.Dir                      // in which the others have their own
 	used    *replay.Memory                      // assertions
 	revoked *accesstoken.MemoryTokenRevocations // access tokens
 }
@@ -36,7 +36,7 @@ func (m *memory) open(cfg *config.Config, newborn bool) (err error) {
 	if err := os.MkdirAll(string(cfg.Data), 0o700); err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
-	if m.folder, err = durable.OpenPlace(string(cfg.Data)); err != nil {
+	if m.folder, err = durable.OpenDir(string(cfg.Data)); err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
 	if err := durable.CheckLocks(string(cfg.Data)); err != nil {

@@ -29,21 +29,17 @@ func Create(root *os.Root, name string, data []byte) error {
 	temporary := TemporaryPrefix + rand.Text()
 	err := write(root, temporary, data)
 	if err == nil {
-		err = link(root, temporary, name)
+		// A hard link, other than a rename, never replaces a file.
+		if err = root.Link(temporary, name); errors.Is(err, fs.ErrExist) {
+			err = nil
+		} else if err != nil {
+			err = fmt.Errorf("naming a new file (the folder's file system must have hard links): %w", err)
+		}
 	}
 	if err := errors.Join(err, remove(root, temporary)); err != nil {
 		return err
 	}
 	return syncFolder(root)
-}
-
-// link gives a file another name, if that is free. A hard link, other than a rename, never
-// replaces a file.
-func link(root *os.Root, temporary, name string) error {
-	if err := root.Link(temporary, name); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("naming a new file (the folder's file system must have hard links): %w", err)
-	}
-	return nil
 }
 
 func remove(root *os.Root, name string) error {

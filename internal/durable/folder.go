@@ -13,49 +13,49 @@ import (
 // ErrInUse says that this or another process has the folder.
 var ErrInUse = errors.New("the folder is in use by another process")
 
-// A Place is a folder that was opened, and the path at which it was found. While it is open, no
+// A Dir is a folder that was opened, and the path at which it was found. While it is open, no
 // other folder can be mistaken for it.
-type Place struct {
+type Dir struct {
 	path string
 	root *os.Root
 }
 
-// OpenPlace opens a folder. The caller must close it.
-func OpenPlace(path string) (*Place, error) {
+// OpenDir opens a folder. The caller must close it.
+func OpenDir(path string) (*Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Place{path, root}, nil
+	return &Dir{path, root}, nil
 }
 
 // Lost is an error when the folder is not at its path any more. It wraps [fs.ErrNotExist] when
 // nothing is there.
-func (p *Place) Lost() error {
-	opened, err := p.root.Stat(".")
+func (d *Dir) Lost() error {
+	opened, err := d.root.Stat(".")
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.path, err)
+		return fmt.Errorf("%s: %w", d.path, err)
 	}
-	found, err := os.Stat(p.path)
+	found, err := os.Stat(d.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("the folder %s was removed: %w", p.path, fs.ErrNotExist)
+		return fmt.Errorf("the folder %s was removed: %w", d.path, fs.ErrNotExist)
 	case err != nil:
 		return err
 	case !os.SameFile(opened, found):
-		return fmt.Errorf("another folder has taken the place of %s", p.path)
+		return fmt.Errorf("another folder has taken the place of %s", d.path)
 	}
 	return nil
 }
 
 // Close lets go of the folder.
-func (p *Place) Close() error { return p.root.Close() }
+func (d *Dir) Close() error { return d.root.Close() }
 
 // A Folder is one that a process has for itself, as long as it holds the lock on a file in it. Names
 // are those of files in the folder that was claimed, wherever it is now, and never in one that
 // has taken its place.
 type Folder struct {
-	Place
+	Dir
 
 	lock *flock.Flock
 	name string // of the lock
@@ -69,26 +69,24 @@ func Claim(dir, name string) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	place, err := OpenPlace(dir)
+	opened, err := OpenDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	f := &Folder{Place: *place, lock: flock.New(filepath.Join(dir, name)), name: name}
-	if err := f.take(); err != nil {
+	f := &Folder{Dir: *opened, lock: flock.New(filepath.Join(dir, name)), name: name}
+	ok, err := f.lock.TryLock()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("lock the folder: %w", err)
+	case !ok:
+		err = fmt.Errorf("%s: %w", f.path, ErrInUse)
+	default:
+		err = f.locked()
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
-}
-
-func (f *Folder) take() error {
-	ok, err := f.lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("lock the folder: %w", err)
-	}
-	if !ok {
-		return fmt.Errorf("%s: %w", f.path, ErrInUse)
-	}
-	return f.locked()
 }
 
 // locked is an error when the lock in the folder is not the one that was taken: another process can
@@ -105,10 +103,10 @@ func (f *Folder) locked() error {
 	return nil
 }
 
-// Lost is an error when the folder is not at its path any more, as with [Place], or not this process's
+// Lost is an error when the folder is not at its path any more, as with [Dir], or not this process's
 // alone: what is written into it is then not found after a restart, or by another.
 func (f *Folder) Lost() error {
-	if err := f.Place.Lost(); err != nil {
+	if err := f.Dir.Lost(); err != nil {
 		return err
 	}
 	return f.locked()
@@ -167,7 +165,7 @@ func (f *Folder) Remove(name string) error {
 }
 
 // Close gives the folder to the next who claims it.
-func (f *Folder) Close() error { return errors.Join(f.lock.Unlock(), f.Place.Close()) }
+func (f *Folder) Close() error { return errors.Join(f.lock.Unlock(), f.Dir.Close()) }
 
 // InUse reports whether a process has claimed the folder by the lock with the name. It leaves nothing behind.
 func InUse(dir, name string) bool {

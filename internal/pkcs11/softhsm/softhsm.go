@@ -4,6 +4,7 @@
 package softhsm
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -85,7 +86,7 @@ func setUp(tokens []string, keys []Key) error {
 }
 
 func util(args ...string) error {
-	out, err := exec.Command("softhsm2-util", args...).CombinedOutput() //nolint:gosec // arguments of tests
+	out, err := exec.CommandContext(context.Background(), "softhsm2-util", args...).CombinedOutput() //nolint:gosec // arguments of tests
 	if err != nil {
 		return fmt.Errorf("softhsm2-util %v: %w: %s", args, err, out)
 	}
