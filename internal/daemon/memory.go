@@ -19,7 +19,7 @@ import (
 // A memory is what a server must not forget: it stays when the configuration is
 // exchanged, and outlives the process in the data folder.
 type memory struct {
-	folder  *durable.Dir                      // in which the others have their own
+	folder  *durable.Dir                        // in which the others have their own
 	used    *replay.Memory                      // assertions
 	revoked *accesstoken.MemoryTokenRevocations // access tokens
 }

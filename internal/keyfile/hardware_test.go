@@ -14,17 +14,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
-	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/pkcs11/softhsm"
-	"github.com/waybill-token/waybill/ishare"
-	"github.com/waybill-token/waybill/isharetest"
-	"github.com/waybill-token/waybill/replay"
-	"github.com/waybill-token/waybill/revocation"
-	"github.com/waybill-token/waybill/trust"
 )
 
 // pin is that of every token of these tests.
@@ -41,23 +34,23 @@ var softHSM = softhsm.Tokens([]string{"waybill", "alone", "closed", "double", "d
 		{Token: "waybill", Label: "small", ID: "04", Key: smallKey()},
 		{Token: "waybill", Label: "odd", ID: "05", Key: newECDSA()},
 		{Token: "waybill", Label: "other", ID: "06", Key: newRSA(2048)},
-		{Token: "waybill", Label: "accepted", ID: "07", Key: consumer().party.Key},
+		{Token: "waybill", Label: "accepted", ID: "07", Key: AcceptedKey()},
 		{Token: "alone", Label: "seal", ID: "01", Key: sealKey()},
 		{Token: "closed", Label: "seal", ID: "01", Key: sealKey()},
 		{Token: "closed", Label: "other", ID: "06", Key: smallKey()},
 	}
 })
 
-// A registered party has a CA that its servers trust.
-type registered struct {
-	ca    *isharetest.CA
-	party *isharetest.Party
-}
+// AcceptedKey is the key "accepted". The tests in package keyfile_test set it, which may import
+// packages that import this one.
+var AcceptedKey func() *rsa.PrivateKey
 
-var consumer = sync.OnceValue(func() registered {
-	ca := isharetest.NewCA()
-	return registered{ca, ca.Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer")}
-})
+// SoftHSM, Place and CertPEM are for those tests.
+var (
+	SoftHSM = softHSM
+	Place   = place
+	CertPEM = certPEM
+)
 
 var smallKey = sync.OnceValue(func() *rsa.PrivateKey { return newRSA(1024) })
 
@@ -107,49 +100,6 @@ func TestHardwareSignatures(t *testing.T) {
 			t.Errorf("%s: it signs", name)
 		}
 	}
-}
-
-// An assertion signed in hardware is one that the verifier accepts.
-func TestHardwareAssertionIsAccepted(t *testing.T) {
-	t.Parallel()
-	key := "pkcs11:token=waybill;object=accepted?module-path=" + softHSM(t)
-	party := consumer().party
-	chain := place(t, "chain.pem", certPEM(party.Certificates...))
-	pair, problems := ReadSeal(Files{Key: key, Password: pin, Certificates: chain}, time.Now())
-	if pair == nil {
-		t.Fatal(problems)
-	}
-	defer pair.Close()
-	maker := assertion.Maker{ClientID: party.ID(), Key: pair.Signer(), Certificates: pair.Certificates}
-	compact, err := maker.Make(isharetest.ProviderID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, _, err := newVerifier(t, consumer().ca, party).Verify(t.Context(), party.ID(), compact)
-	if err != nil || client.ID() != party.ID() {
-		t.Errorf("client %v, error %v", client, err)
-	}
-}
-
-func newVerifier(t *testing.T, ca *isharetest.CA, party *isharetest.Party) *assertion.Verifier {
-	t.Helper()
-	validator, err := trust.New(ca.Anchors())
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, NoHistory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	verifier, err := assertion.NewVerifier(assertion.Config{
-		Audience: []ishare.PartyID{isharetest.ProviderID}, Trust: validator, Parties: isharetest.NewList(party),
-		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return verifier
 }
 
 func TestProblemsOfHardware(t *testing.T) {
