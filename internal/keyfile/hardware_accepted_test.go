@@ -18,7 +18,7 @@ import (
 	"github.com/waybill-token/waybill/trust"
 )
 
-func init() { keyfile.AcceptedKey = func() *rsa.PrivateKey { return consumer().party.Key } }
+func init() { keyfile.AcceptedKey = func() *rsa.PrivateKey { return consumer().party.Key } } //nolint:gochecknoinits // before the tokens are made
 
 // A registered party has a CA that its servers trust.
 type registered struct {
