@@ -66,7 +66,7 @@ func newVerifier(t *testing.T, ca *isharetest.CA, party *isharetest.Party) *asse
 	t.Cleanup(func() { store.Close() })
 	verifier, err := assertion.NewVerifier(assertion.Config{
 		Audience: []ishare.PartyID{isharetest.ProviderID}, Trust: validator, Parties: isharetest.NewList(party),
-		Revocation: revocation.Off{}, Replay: store, Leeway: 10 * time.Second,
+		Revocation: revocation.Off{}, Replay: store,
 	})
 	if err != nil {
 		t.Fatal(err)
