@@ -185,11 +185,11 @@ func breaches() []breach {
 	}
 }
 
-func newCA(t *testing.T) *testca.CA {
-	t.Helper()
+func newCA(tb testing.TB) *testca.CA {
+	tb.Helper()
 	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return ca
 }

@@ -52,10 +52,7 @@ func within(t *testing.T, f func(t *testing.T, w *world)) {
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey})
-	if err != nil {
-		tb.Fatal(err)
-	}
+	ca, seal := certificates(tb)
 	store, err := replay.Open(replay.Config{Leeway: replay.MaxLeeway, NoHistory: true})
 	if err != nil {
 		tb.Fatal(err)
@@ -63,11 +60,11 @@ func newWorld(tb testing.TB) *world {
 	tb.Cleanup(func() { store.Close() })
 	w := &world{
 		ca:         ca,
+		seal:       seal,
 		registry:   &registry{records: map[ishare.PartyID]*ishare.Party{}},
 		revocation: &revocationAnswers{},
 		memory:     &memory{store: store, leeway: leeway},
 	}
-	w.seal = w.newSeal(tb, testca.SealRequest{})
 	w.register(w.seal)
 	w.config = assertion.Config{
 		Audience: []ishare.PartyID{server, serverAlias},
@@ -75,6 +72,30 @@ func newWorld(tb testing.TB) *world {
 		Parties:  w.registry, Revocation: w.revocation, Replay: w.memory,
 	}
 	return w
+}
+
+// made is what certificates has made, by the day. Keys and signatures of the CA are most of what a world costs, and no
+// test changes either of them.
+var made = struct {
+	sync.Mutex
+
+	byDay map[time.Time]*world
+}{byDay: map[time.Time]*world{}}
+
+// certificates returns the CA and the client's seal of all worlds that begin on this day, which in a bubble of synctest
+// is always the same.
+func certificates(tb testing.TB) (*testca.CA, *testca.Identity) {
+	tb.Helper()
+	made.Lock()
+	defer made.Unlock()
+	day := time.Now().UTC().Truncate(24 * time.Hour)
+	w := made.byDay[day]
+	if w == nil {
+		w = &world{ca: newCA(tb)}
+		w.seal = w.newSeal(tb, testca.SealRequest{})
+		made.byDay[day] = w
+	}
+	return w.ca, w.seal
 }
 
 func (w *world) newSeal(tb testing.TB, r testca.SealRequest) *testca.Identity {
