@@ -121,12 +121,12 @@ func entriesOf(array jsontext.Value) ([]jsontext.Value, error) {
 	return entries, nil
 }
 
-// Mends of entries.
+// Hints about entries.
 const (
-	mendPEM  = "Put in x5c what stands between the lines BEGIN and END of each certificate, joined to one line."
-	mendText = "Each entry is the standard base64 of one certificate in DER, with padding, on one line: the lines between BEGIN and END of a PEM file, joined."
-	mendURL  = "Encode the certificates in standard base64, which has + and / in place of - and _, and padding: x5c is the one part of a JWT that is not base64url (RFC 7515 section 4.1.6)."
-	mendDER  = "Each entry is one whole certificate in DER, in standard base64: compare it with the lines between BEGIN and END of the PEM file."
+	hintPEM  = "Put in x5c what stands between the lines BEGIN and END of each certificate, joined to one line."
+	hintText = "Each entry is the standard base64 of one certificate in DER, with padding, on one line: the lines between BEGIN and END of a PEM file, joined."
+	hintURL  = "Encode the certificates in standard base64, which has + and / in place of - and _, and padding: x5c is the one part of a JWT that is not base64url (RFC 7515 section 4.1.6)."
+	hintDER  = "Each entry is one whole certificate in DER, in standard base64: compare it with the lines between BEGIN and END of the PEM file."
 )
 
 var (
@@ -138,10 +138,10 @@ var (
 func parseEntry(entry jsontext.Value) (*x509.Certificate, *FlawError) {
 	text, err := jsontext.AppendUnquote(nil, entry)
 	if entry.Kind() != '"' || err != nil {
-		return nil, &FlawError{Sentence: "is not a string", Hint: mendText}
+		return nil, &FlawError{Sentence: "is not a string", Hint: hintText}
 	}
 	if bytes.Contains(text, pemBegin) {
-		return nil, &FlawError{Sentence: "is PEM text; it must be the base64 of the DER alone, without BEGIN and END lines", Hint: mendPEM}
+		return nil, &FlawError{Sentence: "is PEM text; it must be the base64 of the DER alone, without BEGIN and END lines", Hint: hintPEM}
 	}
 	der, err := strictStd.AppendDecode(nil, text)
 	if err != nil || bytes.ContainsAny(text, "\r\n") { // which the decoder skips
@@ -149,9 +149,9 @@ func parseEntry(entry jsontext.Value) (*x509.Certificate, *FlawError) {
 	}
 	switch {
 	case len(der) == 0:
-		return nil, &FlawError{Sentence: "is an empty string", Hint: mendText}
+		return nil, &FlawError{Sentence: "is an empty string", Hint: hintText}
 	case bytes.Contains(der, pemBegin):
-		return nil, &FlawError{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: mendPEM}
+		return nil, &FlawError{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: hintPEM}
 	}
 	cert, err := certparse.Parse(der)
 	if err != nil {
@@ -161,7 +161,7 @@ func parseEntry(entry jsontext.Value) (*x509.Certificate, *FlawError) {
 }
 
 func derFlaw(err error) *FlawError {
-	f := &FlawError{Sentence: "cannot be read", Hint: mendDER}
+	f := &FlawError{Sentence: "cannot be read", Hint: hintDER}
 	e, ok := errors.AsType[*certparse.Error](err)
 	if !ok {
 		return f
@@ -187,9 +187,9 @@ func base64Flaw(text []byte) *FlawError {
 	case bytes.ContainsAny(text, "\r\n \t"):
 		return &FlawError{Sentence: sentence + ": it holds line breaks or blanks", Hint: "Join the lines of the base64 to one, without line breaks and blanks, as base64 -w0 writes it."}
 	case url:
-		return &FlawError{Sentence: sentence + " but base64url: it holds - or _", Hint: mendURL}
+		return &FlawError{Sentence: sentence + " but base64url: it holds - or _", Hint: hintURL}
 	case err == nil && !padded:
-		return &FlawError{Sentence: sentence + ": its padding, = at the end, is missing", Hint: mendText}
+		return &FlawError{Sentence: sentence + ": its padding, = at the end, is missing", Hint: hintText}
 	}
-	return &FlawError{Sentence: sentence, Hint: mendText}
+	return &FlawError{Sentence: sentence, Hint: hintText}
 }

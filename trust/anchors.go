@@ -122,7 +122,7 @@ func (a Anchors) add(data []byte, name string) error {
 	return nil
 }
 
-// An anchorError is a fault that comes with its mend.
+// An anchorError is a fault that comes with a hint.
 type anchorError struct{ fault keyforms.Fault }
 
 func (e anchorError) Error() string { return e.fault.Message }

@@ -57,7 +57,7 @@ type nameConstraint struct{ permitted, excluded []generalName }
 // namesArePermitted: RFC 5280 sections 4.2.1.10, 6.1.3 (b), (c) and 6.1.4 (g). Each CA's
 // constraints are held against every certificate below it, those of an anchor too;
 // certificates that are self-issued are exempt unless they are the leaf.
-func namesArePermitted(c candidate) *rule.Rejection {
+func namesArePermitted(c chainInput) *rule.Rejection {
 	comparisons := 0
 	for i := c.anchor; i > 0; i-- {
 		ext, limited := certcheck.Extension(c.certificates[i], certcheck.OIDNameConstraints)

@@ -497,7 +497,7 @@ func TestSignaturesOfIssuersAreRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	verified := 0
-	v.links.check = func(certificate, issuer *x509.Certificate) error {
+	v.signatures.check = func(certificate, issuer *x509.Certificate) error {
 		verified++
 		return certcheck.CheckSignature(certificate, issuer)
 	}
@@ -530,8 +530,8 @@ func TestSignaturesOfIssuersAreRemembered(t *testing.T) {
 			t.Errorf("%s: %d verifications, want %d (%v)", step.name, verified, step.costs, err)
 		}
 	}
-	if n := v.links.known.EstimatedSize(); n != 2 {
-		t.Errorf("%d links are remembered, want 2", n)
+	if n := v.signatures.known.EstimatedSize(); n != 2 {
+		t.Errorf("%d signatures are remembered, want 2", n)
 	}
 }
 
@@ -551,7 +551,7 @@ func TestSignaturesOfSealsAreNotRemembered(t *testing.T) {
 		t.Fatal("a seal may issue")
 	}
 	for i, want := range []bool{false, false, true} { // a leaf, what a seal signed, and the seal
-		_, known := v.links.known.GetIfPresent(link{certificate: FingerprintOf(chain[i]), issuer: FingerprintOf(chain[i+1])})
+		_, known := v.signatures.known.GetIfPresent(signature{certificate: FingerprintOf(chain[i]), issuer: FingerprintOf(chain[i+1])})
 		if known != want {
 			t.Errorf("x5c[%d] is remembered: %v", i, known)
 		}
@@ -619,7 +619,7 @@ func TestNamesOfManyAttributes(t *testing.T) {
 	}
 	// The seal and the root; the last issuer that is presented names the root.
 	long := chain(map[int]pkix.Name{0: many("", 4000), 3: many("", 4000)})
-	usual := chain(map[int]pkix.Name{0: many("", maxSpelled), 1: {CommonName: "CA"}})
+	usual := chain(map[int]pkix.Name{0: many("", maxAttributes), 1: {CommonName: "CA"}})
 	alike := chain(map[int]pkix.Name{1: many("CA", 4000)})
 	v, err := New(Anchors{FingerprintOf(usual[3]): ""})
 	if err != nil {

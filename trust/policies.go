@@ -54,7 +54,7 @@ type policyState struct {
 // policiesHold: RFC 5280 sections 6.1.2 to 6.1.5 as far as they are about policies. What
 // an anchor says counts like the word of an issuer (RFC 5937 section 3.2), but an
 // anchor that names no policies does not rule out every one.
-func policiesHold(c candidate) *rule.Rejection {
+func policiesHold(c chainInput) *rule.Rejection {
 	n := int64(c.anchor)
 	s := policyState{expected: map[string]struct{}{}, any: true, explicit: n + 1, mapping: n + 1, inhibitAny: n + 1}
 	demanding := 0 // whose requireExplicitPolicy counts

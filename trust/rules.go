@@ -13,53 +13,53 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// hintReissue is the mend where only the CA can do something.
+// hintReissue is the hint where only the CA can do something.
 const hintReissue = "Its CA must issue another certificate; the holder cannot mend this one."
 
-// A candidate is a chain as its sender presents it.
-type candidate struct {
+// chainInput is what the rules about chains judge: the certificates as their sender presents them.
+type chainInput struct {
 	certificates []*x509.Certificate // at least one
 	at           time.Time
 	anchor       int // index of the first issuer that is an anchor, or -1
-	links        links
+	signatures   signatures
 }
 
 // label says which certificate a sentence is about, for people: its place and its name.
-func (c candidate) label(i int) string {
-	name := called(c.certificates[i].Subject)
+func (c chainInput) label(i int) string {
+	name := shortName(c.certificates[i].Subject)
 	if name == "" {
 		return fmt.Sprintf("x5c[%d]", i)
 	}
 	return fmt.Sprintf("x5c[%d] (%q)", i, name)
 }
 
-// called is the short form of a name.
-func called(name pkix.Name) string {
+// shortName is what people call a name by.
+func shortName(name pkix.Name) string {
 	if name.CommonName != "" {
 		return certcheck.Shorten(name.CommonName)
 	}
-	return spelled(name)
+	return fullName(name)
 }
 
-// maxSpelled is how many attributes a name may have that is written out. Real names have
+// maxAttributes is how many attributes a name may have that is written out. Real names have
 // about ten.
-const maxSpelled = 32
+const maxAttributes = 32
 
-// spelled is a name with all its attributes, cut short. A stranger chooses how many there
+// fullName is a name with all its attributes, cut short. A stranger chooses how many there
 // are, and what pkix.Name.String costs grows with the square of that: of a name with too
 // many, only the number is told.
-func spelled(name pkix.Name) string {
-	if n := len(name.Names); n > maxSpelled {
+func fullName(name pkix.Name) string {
+	if n := len(name.Names); n > maxAttributes {
 		return fmt.Sprintf("a name of %d attributes", n)
 	}
 	return certcheck.Shorten(name.String())
 }
 
-var keyTests = []rule.Check[candidate]{
+var keyChecks = []rule.Check[chainInput]{
 	{Rule: rule.CertificateKey, Apply: keysAreSafe},
 }
 
-var chainTests = []rule.Check[candidate]{
+var chainChecks = []rule.Check[chainInput]{
 	{Rule: rule.CertificateValidity, Apply: certificatesAreValid},
 	{Rule: rule.CertificateUsage, Apply: leafMaySign},
 	{Rule: rule.ChainOrder, Apply: eachIsIssuedByTheNext},
@@ -67,15 +67,12 @@ var chainTests = []rule.Check[candidate]{
 	{Rule: rule.ChainUntrusted, Apply: anchorIsReached},
 }
 
-// keylessTests are those of chainTests for which no signature is verified.
-var keylessTests = []rule.Check[candidate]{
-	{Rule: rule.CertificateValidity, Apply: certificatesAreValid},
-	{Rule: rule.CertificateUsage, Apply: leafMaySign},
-}
+// keylessChecks are those of chainChecks for which no signature is verified.
+var keylessChecks = chainChecks[:2]
 
 // keysAreSafe: the leaf has an RSA key within bounds; an issuer may also have an
 // ECDSA key, whose curves all are of bounded cost.
-func keysAreSafe(c candidate) *rule.Rejection {
+func keysAreSafe(c chainInput) *rule.Rejection {
 	for i, cert := range c.certificates {
 		if _, isECDSA := cert.PublicKey.(*ecdsa.PublicKey); isECDSA && i == 0 {
 			return rule.CertificateKey.Because("the key of %s is ECDSA, not RSA", c.label(i))
@@ -93,7 +90,7 @@ func keysAreSafe(c candidate) *rule.Rejection {
 
 // certificatesAreValid: leaf and issuers, those above the anchor included, are
 // within their validity period (RFC 5280 section 6.1.3 (a) (2)).
-func certificatesAreValid(c candidate) *rule.Rejection {
+func certificatesAreValid(c chainInput) *rule.Rejection {
 	for i, cert := range c.certificates {
 		var rejection *rule.Rejection
 		switch {
@@ -115,7 +112,7 @@ func certificatesAreValid(c candidate) *rule.Rejection {
 	return nil
 }
 
-// span tells a time as people do.
+// span is a length of time as people say it.
 func span(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -128,11 +125,11 @@ func span(d time.Duration) string {
 
 // leafMaySign: a CA certificate signs certificates, not assertions. Qualified
 // seals carry nonRepudiation (Go: ContentCommitment) without digitalSignature;
-// their extended key usage says e-mail protection and is left alone.
+// their extended key usage says e-mail protection, which counts only where it is critical.
 //
 // A leaf without key usage is refused, although RFC 5280 section 4.2.1.3 does not limit it:
 // nobody has said that it is a seal.
-func leafMaySign(c candidate) *rule.Rejection {
+func leafMaySign(c chainInput) *rule.Rejection {
 	leaf := c.certificates[0]
 	_, stated := certcheck.Extension(leaf, certcheck.OIDKeyUsage)
 	switch {
@@ -156,15 +153,15 @@ func leafMaySign(c candidate) *rule.Rejection {
 // Anchors are public, and anyone can put one above certificates of his own. So the
 // anchor's own signature is verified first: a stranger costs one operation, with a
 // key of the anchor's choice, and not nine with the dearest keys that are allowed.
-func eachIsIssuedByTheNext(c candidate) *rule.Rejection {
+func eachIsIssuedByTheNext(c chainInput) *rule.Rejection {
 	for i, cert := range c.certificates[:len(c.certificates)-1] {
 		next := c.certificates[i+1]
 		if SameName(cert.RawIssuer, next.RawSubject) {
 			continue
 		}
-		issuer := called(cert.Issuer)
-		if issuer == called(next.Subject) {
-			issuer = spelled(cert.Issuer)
+		issuer := shortName(cert.Issuer)
+		if issuer == shortName(next.Subject) {
+			issuer = fullName(cert.Issuer)
 		}
 		return rule.ChainOrder.Because("%s names another issuer than %s: %q", c.label(i), c.label(i+1), issuer).
 			WithHint("Put the certificate of %q behind it: x5c goes from the leaf up to the root, without gaps or strangers.", issuer)
@@ -177,21 +174,21 @@ func eachIsIssuedByTheNext(c candidate) *rule.Rejection {
 	return nil
 }
 
-func isSignedByTheNext(c candidate, i int) *rule.Rejection {
+func isSignedByTheNext(c chainInput, i int) *rule.Rejection {
 	cert, issuer := c.certificates[i], c.certificates[i+1]
 	if !certcheck.StrongSignature(cert.SignatureAlgorithm) {
 		return rule.ChainOrder.Because("%s is signed with %s; SHA-256 or better is asked for", c.label(i), cert.SignatureAlgorithm).
 			WithHint("Its CA must issue the certificate again, signed with SHA-256 or better.")
 	}
-	if err := c.links.hold(cert, issuer, i == 0); err != nil {
+	if err := c.signatures.verify(cert, issuer, i == 0); err != nil {
 		return rule.ChainOrder.Because("%s is not signed by %s", c.label(i), c.label(i+1)).From(err).
-			WithHint("The names fit and the key does not. Look for another certificate of %q: a CA that has changed its key has several.", called(cert.Issuer))
+			WithHint("The names fit and the key does not. Look for another certificate of %q: a CA that has changed its key has several.", shortName(cert.Issuer))
 	}
 	return nil
 }
 
 // issuersMayIssue: RFC 5280 section 6.1.3 (b) to (f), 6.1.4 and 6.1.5.
-func issuersMayIssue(c candidate) *rule.Rejection {
+func issuersMayIssue(c chainInput) *rule.Rejection {
 	below := 0 // CAs below the certificate that count
 	for i, cert := range c.certificates {
 		if rejection := extensionsAreProcessed(c, i); rejection != nil {
@@ -214,7 +211,7 @@ func issuersMayIssue(c candidate) *rule.Rejection {
 }
 
 // Extensions that are processed in a leaf and in an issuer. Where the chain goes
-// on above its anchor, nothing depends on what they say. Distribution points are for [Checker].
+// on above its anchor, nothing depends on what they say. Package revocation reads the distribution points.
 var (
 	leafExtensions = []asn1.ObjectIdentifier{
 		certcheck.OIDKeyUsage, certcheck.OIDBasicConstraints, certcheck.OIDSubjectAltName, certcheck.OIDExtKeyUsage,
@@ -228,7 +225,7 @@ var (
 )
 
 // extensionsAreProcessed: RFC 5280 section 4.2.
-func extensionsAreProcessed(c candidate, i int) *rule.Rejection {
+func extensionsAreProcessed(c chainInput, i int) *rule.Rejection {
 	cert, processed := c.certificates[i], leafExtensions
 	if i > 0 {
 		processed = issuerExtensions
@@ -258,7 +255,7 @@ func mayServeSigning(cert *x509.Certificate) bool {
 	})
 }
 
-func issuerMayIssue(c candidate, i, below int) *rule.Rejection {
+func issuerMayIssue(c chainInput, i, below int) *rule.Rejection {
 	issuer := c.certificates[i]
 	switch {
 	case !issuer.BasicConstraintsValid:
@@ -278,13 +275,13 @@ func issuerMayIssue(c candidate, i, below int) *rule.Rejection {
 }
 
 // anchorIsReached names the last issuer, which may be the one that was left out.
-func anchorIsReached(c candidate) *rule.Rejection {
+func anchorIsReached(c chainInput) *rule.Rejection {
 	if c.anchor >= 0 {
 		return nil
 	}
 	last := len(c.certificates) - 1
 	cert := c.certificates[last]
-	issuer := called(cert.Issuer)
+	issuer := shortName(cert.Issuer)
 	if isSelfIssued(cert) {
 		return rule.ChainUntrusted.Because("%s; it ends in the root %s", rule.ChainUntrusted.Sentence, c.label(last)).
 			WithHint("Use a seal of a CA on the trusted list of this server's Participant Registry. If %q should be trusted, its operator adds it to trust.anchors.", issuer)

@@ -1,22 +1,31 @@
 // Package trust decides whether a chain of certificates may speak for a
 // participant of the framework (iSHARE 3.0, certificates; RFC 5280 section 6).
 //
+// [New] makes a [Validator] that trusts some [Anchors], which [LoadAnchors] reads from files. [Validator.Validate] judges
+// the certificates of a JWS header and returns a [Chain], which nothing else can make, or a rejection by one of
+// the rules certificate.key to chain.untrusted. [Check] judges a chain for its holder, who wants to know before a server says so.
+//
 // A chain is trusted when it is well formed from end to end and one of its issuers is a
-// trust anchor. Signatures are verified from the leaf up to the first anchor
-// and no further: what stands above an anchor adds nothing. A chain without an
+// trust anchor. Signatures are verified from the first anchor down to the leaf
+// and not above it: what stands above an anchor adds nothing. A chain without an
 // anchor is refused before any signature is verified, so that a stranger cannot
 // make the server work for nothing.
+//
+// Whether a certificate of a trusted chain has been revoked is for package revocation to find out.
 package trust
 
 import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/maypok86/otter/v2"
 
 	"github.com/waybill-token/waybill/internal/certcheck"
 	"github.com/waybill-token/waybill/ishare"
@@ -24,10 +33,10 @@ import (
 )
 
 // A Validator judges chains by its anchors, which may be exchanged while it
-// works.
+// works. It is safe for concurrent use.
 type Validator struct {
-	anchors atomic.Pointer[Anchors]
-	links   links
+	anchors    atomic.Pointer[Anchors]
+	signatures signatures
 }
 
 // New returns a validator that trusts these anchors. There must be at least one.
@@ -35,11 +44,11 @@ func New(anchors Anchors) (*Validator, error) {
 	if len(anchors) == 0 {
 		return nil, errors.New("trust: no anchors: every chain would be refused")
 	}
-	known, err := newLinks()
+	known, err := newSignatures()
 	if err != nil {
 		return nil, err
 	}
-	v := &Validator{links: known}
+	v := &Validator{signatures: known}
 	v.SetAnchors(anchors)
 	return v, nil
 }
@@ -105,23 +114,23 @@ func (v *Validator) Holds(c *Chain, at time.Time) bool {
 }
 
 // Validate judges the certificates of a JWS header, leaf first, at a time. The
-// trail is nil except for an explanation; see [rule.Check].
+// trace is nil except for an explanation; see [rule.Evaluate].
 //
 // The error is an [*rule.Rejection] by one of the rules certificate.key,
 // certificate.validity, certificate.usage, chain.order, chain.issuer and
 // chain.untrusted.
-func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, trail *rule.Trace) (*Chain, error) {
+func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, trace *rule.Trace) (*Chain, error) {
 	if len(certificates) == 0 {
 		return nil, rule.JWTX5C.Reject()
 	}
 	anchors := v.anchors.Load()
-	c := candidate{certificates: certificates, at: at, anchor: anchorIndex(*anchors, certificates), links: v.links}
+	c := chainInput{certificates: certificates, at: at, anchor: anchorIndex(*anchors, certificates), signatures: v.signatures}
 	// No signature is verified with a key that is not of a safe size, not even
 	// to explain.
-	if err := rule.Evaluate(trail, c, keyTests); err != nil {
+	if err := rule.Evaluate(trace, c, keyChecks); err != nil {
 		return nil, err
 	}
-	if err := rule.Evaluate(trail, c, chainTests); err != nil {
+	if err := rule.Evaluate(trace, c, chainChecks); err != nil {
 		return nil, err
 	}
 	chain := &Chain{
@@ -140,23 +149,23 @@ func Check(certificates []*x509.Certificate, at time.Time) []*rule.Rejection {
 	if len(certificates) == 0 {
 		return []*rule.Rejection{rule.JWTX5C.Reject()}
 	}
-	v := &Validator{links: links{check: certcheck.CheckSignature}} // for one use: nothing to remember
+	v := &Validator{signatures: signatures{check: certcheck.CheckSignature}} // for one use: nothing to remember
 	v.SetAnchors(Anchors{FingerprintOf(certificates[len(certificates)-1]): ""})
-	trail := &rule.Trace{}
-	_, err := v.Validate(certificates, at, trail)
+	trace := &rule.Trace{}
+	_, err := v.Validate(certificates, at, trace)
 	if err == nil {
 		return nil
 	}
-	if rejection, _ := trail.Outcome(rule.CertificateKey); rejection != nil { // no key was used, and these need none
-		_ = rule.Evaluate(trail, candidate{certificates: certificates, at: at, anchor: -1}, keylessTests)
+	if rejection, _ := trace.Outcome(rule.CertificateKey); rejection != nil { // no key may be used, and these need none
+		_ = rule.Evaluate(trace, chainInput{certificates: certificates, at: at, anchor: -1}, keylessChecks)
 	}
 	var rejections []*rule.Rejection
 	for _, reason := range rule.All() {
-		if rejection, _ := trail.Outcome(reason); rejection != nil {
+		if rejection, _ := trace.Outcome(reason); rejection != nil {
 			rejections = append(rejections, rejection)
 		}
 	}
-	if first, _ := rule.Classify(err); len(rejections) == 0 { // a refusal that the trail has not is one all the same
+	if first, _ := rule.Classify(err); len(rejections) == 0 { // a rejection that the trace lacks is one all the same
 		return []*rule.Rejection{first}
 	}
 	return rejections
@@ -185,4 +194,49 @@ func period(certificates []*x509.Certificate) (notBefore, notAfter time.Time) {
 		}
 	}
 	return notBefore, notAfter
+}
+
+// maxSignatures bounds how many signatures of issuers are remembered, each in about 200 bytes.
+// A framework has some hundred issuers.
+const maxSignatures = 4096
+
+// A signature says that one certificate is signed with the key of another. It is true of
+// the two for ever, whatever is trusted.
+type signature struct{ certificate, issuer Fingerprint }
+
+// signatures verifies those of certificates, and remembers those of issuers that hold, so
+// that a forged leaf below public certificates costs one verification and not one for
+// each of them.
+//
+// Chains are verified from the anchor downwards. So what is remembered was signed, step by
+// step, by an anchor, and a stranger cannot add to it. What does not hold is not
+// remembered, and neither are leaves, which anyone may have many of, nor what was signed
+// with the key of a certificate that is no CA: whoever has a seal can sign many such.
+type signatures struct {
+	known *otter.Cache[signature, struct{}] // nil: nothing is remembered
+	check func(certificate, issuer *x509.Certificate) error
+}
+
+func newSignatures() (signatures, error) {
+	known, err := otter.New(&otter.Options[signature, struct{}]{MaximumSize: maxSignatures})
+	if err != nil {
+		return signatures{}, fmt.Errorf("trust: memory of issuers: %w", err)
+	}
+	return signatures{known: known, check: certcheck.CheckSignature}, nil
+}
+
+// verify reports why the certificate is not signed with the issuer's key.
+func (s signatures) verify(certificate, issuer *x509.Certificate, isLeaf bool) error {
+	if isLeaf || !issuer.IsCA || s.known == nil {
+		return s.check(certificate, issuer)
+	}
+	key := signature{certificate: FingerprintOf(certificate), issuer: FingerprintOf(issuer)}
+	if _, known := s.known.GetIfPresent(key); known {
+		return nil
+	}
+	if err := s.check(certificate, issuer); err != nil {
+		return err
+	}
+	s.known.Set(key, struct{}{})
+	return nil
 }

@@ -193,9 +193,9 @@ var labels = regexp.MustCompile(` \("[^"]*"\)`)
 // says so, both when serving and when explaining.
 func checkRefused(t *testing.T, p presented, reason *rule.Rule, says string) {
 	t.Helper()
-	trail := &rule.Trace{}
-	for mode, trail := range map[string]*rule.Trace{"serving": nil, "explaining": trail} {
-		got, err := p.v.Validate(p.chain, p.at, trail)
+	trace := &rule.Trace{}
+	for mode, trace := range map[string]*rule.Trace{"serving": nil, "explaining": trace} {
+		got, err := p.v.Validate(p.chain, p.at, trace)
 		if got != nil {
 			t.Errorf("%s: a chain was returned", mode)
 		}
@@ -204,18 +204,18 @@ func checkRefused(t *testing.T, p presented, reason *rule.Rule, says string) {
 			t.Errorf("%s: %v, want %s: …%s…", mode, err, reason.ID, says)
 		}
 	}
-	if rejection, _ := trail.Outcome(reason); rejection == nil {
-		t.Errorf("the trail does not tell that %s failed", reason.ID)
+	if rejection, _ := trace.Outcome(reason); rejection == nil {
+		t.Errorf("the trace does not tell that %s failed", reason.ID)
 	}
 }
 
 // failures lists the rules that a chain breaks, in the order of the catalogue.
 func failures(v *trust.Validator, chain []*x509.Certificate, at time.Time) []string {
-	trail := &rule.Trace{}
-	v.Validate(chain, at, trail)
+	trace := &rule.Trace{}
+	v.Validate(chain, at, trace)
 	var broken []string
 	for _, reason := range rule.All() {
-		if rejection, _ := trail.Outcome(reason); rejection != nil {
+		if rejection, _ := trace.Outcome(reason); rejection != nil {
 			broken = append(broken, reason.ID)
 		}
 	}

@@ -1,3 +1,5 @@
+// Package certcheck holds the checks of single certificates and lists that chains and revocation have in common: keys that
+// are safe to verify with, signatures that are strong, key usage of an issuer, extensions that are critical.
 package certcheck
 
 import (
@@ -12,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-// Extensions that this package processes.
+// Extensions that its callers process.
 var (
 	OIDKeyUsage              = asn1.ObjectIdentifier{2, 5, 29, 15}
 	OIDSubjectAltName        = asn1.ObjectIdentifier{2, 5, 29, 17}
@@ -41,7 +43,7 @@ func UnprocessedCritical(extensions []pkix.Extension, processed ...asn1.ObjectId
 	return ""
 }
 
-// CheckCritical is UnprocessedCritical as an error.
+// CheckCritical is [UnprocessedCritical] as an error.
 func CheckCritical(extensions []pkix.Extension, processed ...asn1.ObjectIdentifier) error {
 	if name := UnprocessedCritical(extensions, processed...); name != "" {
 		return fmt.Errorf("there is the critical extension %s, which is not processed here", name)
@@ -49,7 +51,7 @@ func CheckCritical(extensions []pkix.Extension, processed ...asn1.ObjectIdentifi
 	return nil
 }
 
-// CheckExtensions is CheckCritical, and refuses an extension that stands there twice (RFC 5280
+// CheckExtensions is [CheckCritical], and refuses an extension that stands there twice (RFC 5280
 // section 4.2): readers differ in which of the two they believe. Of certificates, crypto/x509
 // does so.
 func CheckExtensions(extensions []pkix.Extension, processed ...asn1.ObjectIdentifier) error {
@@ -89,7 +91,7 @@ func ExtensionName(id asn1.ObjectIdentifier) string {
 	return name + " (" + number + ")"
 }
 
-// extension finds an extension of a certificate.
+// Extension finds an extension of a certificate.
 func Extension(cert *x509.Certificate, id asn1.ObjectIdentifier) (pkix.Extension, bool) {
 	i := slices.IndexFunc(cert.Extensions, func(ext pkix.Extension) bool { return ext.Id.Equal(id) })
 	if i < 0 {
@@ -135,6 +137,7 @@ func KeyFault(key crypto.PublicKey) string {
 	return ""
 }
 
+// StrongSignature reports whether a signature is made with SHA-256 or better.
 func StrongSignature(a x509.SignatureAlgorithm) bool {
 	switch a {
 	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
@@ -146,7 +149,7 @@ func StrongSignature(a x509.SignatureAlgorithm) bool {
 	}
 }
 
-// shorten bounds what a sentence quotes, whatever stands there.
+// Shorten bounds what a sentence quotes, whatever stands there.
 func Shorten(s string) string {
 	const most = 80
 	const enough = utf8.UTFMax * (most + 1) // bytes, for one character more than is quoted
@@ -156,6 +159,7 @@ func Shorten(s string) string {
 	return s
 }
 
+// CheckSignature reports why a certificate is not signed with the issuer's key. It does not ask whether the issuer may sign.
 func CheckSignature(certificate, issuer *x509.Certificate) error {
 	return issuer.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature)
 }

@@ -97,7 +97,7 @@ func readBody(r *http.Request) (string, error) {
 	defer small.Put(begin)
 	n, err := io.ReadFull(r.Body, begin[:])
 	if err != nil {
-		return judgeBody(r, begin[:n], err)
+		return wholeBody(r, begin[:n], err)
 	}
 	whole, ok := large.Get().(*[MaxBody + 1]byte)
 	if !ok {
@@ -106,13 +106,13 @@ func readBody(r *http.Request) (string, error) {
 	defer large.Put(whole)
 	copy(whole[:], begin[:])
 	more, err := io.ReadFull(r.Body, whole[n:])
-	return judgeBody(r, whole[:n+more], err)
+	return wholeBody(r, whole[:n+more], err)
 }
 
 var errPool = errors.New("form: the pool holds something else than buffers")
 
-// judgeBody gives what has been read as a text, when the error is that there is no more.
-func judgeBody(r *http.Request, read []byte, err error) (string, error) {
+// wholeBody returns what has been read as text, when the error is that there is no more.
+func wholeBody(r *http.Request, read []byte, err error) (string, error) {
 	switch {
 	case err == nil:
 		return "", rule.RequestSize.Reject()
