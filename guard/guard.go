@@ -11,7 +11,7 @@
 //	...
 //	checker := guard.LogOutages(tokens, log)
 //	defer checker.Close()
-//	mux.Handle("GET /orders", guard.Require(checker, "iSHARE")(orders))
+//	mux.Handle("GET /orders", guard.Require(checker, "iSHARE")(http.HandlerFunc(orders)))
 //
 // Behind it, [Caller] tells who calls:
 //
