@@ -99,7 +99,7 @@ func (r *Checker) findList(ctx context.Context, entry *listEntry, address string
 		entry.failing.Store(false)
 	case flight.GivenUp(ctx):
 	case current != nil && !entry.failing.Swap(true):
-		// Where none is in use, the certificates that need it are what the log tells of.
+		// Where none is in use, the certificates that need it are logged.
 		r.log.WarnContext(ctx, "a revocation list cannot be fetched again",
 			slog.String("address", address), slog.Any("error", err), slog.Time("list_in_use_until", current.until))
 	}

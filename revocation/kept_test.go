@@ -2,10 +2,12 @@ package revocation
 
 import (
 	"bytes"
+	"crypto/x509"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,7 +143,7 @@ func TestKeptAnswersAreRefreshed(t *testing.T) {
 }
 
 // A revocation that is final outlives the answer in which it stood, a restart, and a service that
-// says otherwise afterwards. Nobody is let through in want of an answer.
+// says otherwise afterwards. Nobody passes for want of an answer.
 func TestRevocationOutlivesARestart(t *testing.T) {
 	for name, source := range sources() {
 		for _, mode := range []Mode{Require, Prefer} {
@@ -220,7 +222,7 @@ func TestOlderAnswerDoesNotReplaceAKeptOne(t *testing.T) {
 	}
 }
 
-// What stands in the folder is judged like what comes from the network.
+// What stands in the folder is verified like what comes from the network.
 func TestKeptAnswersThatDoNotCount(t *testing.T) {
 	type forge func(p *pki, chain *trust.Chain, rec record) record
 	for _, test := range []struct {
@@ -317,6 +319,29 @@ func (p *pki) putRecord(dir string, chain *trust.Chain, rec record) {
 		}
 		folder.Put(statusName(chain.At(0), chain.At(1)), data, time.Now().AddDate(1, 0, 0))
 	})
+}
+
+// An address that is longer than any real one would take room in memory and in the folder.
+func TestAnswersOfLongAddressesAreNotKept(t *testing.T) {
+	for name, test := range map[string]struct {
+		more int // characters than may be kept
+		kept bool
+	}{"as long as may be": {0, true}, "longer": {1, false}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			inBubble(t, withoutLists, func(t *testing.T, p *pki) {
+				chain := p.chainOf(p.seal(func(c *x509.Certificate) {
+					c.OCSPServer[0] += "?"
+					c.OCSPServer[0] += strings.Repeat("1", maxAddress+test.more-len(c.OCSPServer[0]))
+				}))
+				mustPass(t, p.restarted(dir, Require, chain))
+				p.behind(hang)
+				if err := p.restarted(dir, Require, chain); (err == nil) != test.kept {
+					t.Errorf("Check = %v", err)
+				}
+			})
+		})
+	}
 }
 
 // The folder is a cache: with garbage in the place of every file, or without a folder, the

@@ -109,14 +109,14 @@ func TestPKITS(t *testing.T) {
 	if err := json.Unmarshal(text, &cases); err != nil {
 		t.Fatal(err)
 	}
-	judged, listed := 0, 0
+	decided, listed := 0, 0
 	for _, c := range cases {
 		// What is valid with stricter inputs than the default ones is valid with those.
 		if c.hasOwnInputs() && !c.Valid {
 			continue
 		}
-		judged++
-		reason, err := reasonToRefuse(c.Name), c.judge(t)
+		decided++
+		reason, err := reasonToRefuse(c.Name), c.validate(t)
 		if reason != "" {
 			listed++
 		}
@@ -135,13 +135,13 @@ func TestPKITS(t *testing.T) {
 		}
 	}
 	if listed != 0 {
-		t.Errorf("%d listed cases too many or too few were met", listed)
+		t.Errorf("%d listed cases too many or too few were there", listed)
 	}
-	t.Logf("%d of %d cases were judged", judged, len(cases))
+	t.Logf("%d of %d cases were decided", decided, len(cases))
 }
 
-// judge validates the chain, and asks the lists about each certificate below the anchor.
-func (c pkitsCase) judge(t *testing.T) error {
+// validate validates the chain with package trust, and asks the lists about each certificate below the anchor.
+func (c pkitsCase) validate(t *testing.T) error {
 	t.Helper()
 	at := time.Date(2022, 6, 1, 0, 0, 0, 0, time.UTC)
 	var chain []*x509.Certificate

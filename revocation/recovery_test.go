@@ -241,7 +241,7 @@ func (s *steady) Read(b []byte) (int, error) {
 	return s.body.Read(b[:min(len(b), 200)])
 }
 
-// A responder that hangs leaves time for the list, and none is lost when it is left alone.
+// A responder that hangs leaves time for the list, and none is lost when its circuit is open.
 func TestListNeedNotWaitForAResponderThatHangs(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, p *pki) {
 		p.behind(func(service http.Handler) http.Handler {
@@ -395,7 +395,7 @@ func TestCausesThatComeAndGo(t *testing.T) {
 	})
 }
 
-// A cause is told again when it comes again, although none of those who met it came back in between.
+// A cause is logged again when it occurs again, although nobody had an answer in between.
 func TestCauseThatNobodyMet(t *testing.T) {
 	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
 		r := p.inMemory(Require)

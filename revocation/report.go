@@ -119,10 +119,10 @@ const softFailPrefix = "soft-fail\x00" // of a cause, as that of chains that pas
 const (
 	maxOutages    = 1024             // causes that are remembered; with more, one may be logged again
 	outagePause   = time.Minute      // before a cause is logged again that comes and goes
-	outageSilence = 10 * time.Minute // after which a cause that nobody met is over
+	outageSilence = 10 * time.Minute // after which a cause that did not occur is over
 )
 
-// outages are the causes of missing answers that the log was told of, so that one that
+// outages are the causes of missing answers that were logged, so that one that
 // concerns ten thousand certificates is one line, until it has ended. The zero outages is ready to use.
 //
 // It is no logsum.Log: that one does not know when a cause has ended, so that a line about a responder that is
@@ -133,8 +133,8 @@ type outages struct {
 }
 
 type outageState struct {
-	logged, met time.Time // the last times
-	over        bool
+	logged, lastSeen time.Time
+	over             bool
 }
 
 // begin reports whether the cause is to be logged.
@@ -143,8 +143,8 @@ func (o *outages) begin(cause string) bool {
 	defer o.mu.Unlock()
 	now := time.Now()
 	state, known := o.known[cause]
-	silent := now.Sub(state.met) > outageSilence
-	state.met = now
+	silent := now.Sub(state.lastSeen) > outageSilence
+	state.lastSeen = now
 	if known && !silent && (!state.over || now.Sub(state.logged) < outagePause) {
 		o.known[cause] = state
 		return false
@@ -152,7 +152,7 @@ func (o *outages) begin(cause string) bool {
 	if o.known == nil || !known && len(o.known) >= maxOutages {
 		o.known = map[string]outageState{}
 	}
-	o.known[cause] = outageState{logged: now, met: now}
+	o.known[cause] = outageState{logged: now, lastSeen: now}
 	return true
 }
 

@@ -145,10 +145,10 @@ type Config struct {
 	// does not. Optional.
 	Hint func(cause error) string
 	// Dir is a folder in which answers are kept over a restart, verified again when
-	// they are read; at most 16,384 files and 256 MiB. When it cannot be used, Log is told
+	// they are read; at most 16,384 files and 256 MiB. When it cannot be used, that is logged
 	// and nothing is kept. Optional.
 	Dir string
-	// Log is told when a status cannot be found out, when a certificate turns out
+	// Log has a line when a status cannot be found out, when a certificate turns out
 	// to be revoked, and when a chain passes without an answer. One cause of missing answers, such
 	// as a responder that is out of reach, is one line, however many certificates it concerns, until it has
 	// ended. Optional.

@@ -447,7 +447,7 @@ func TestOnlyHTTPAddressesAreCalled(t *testing.T) {
 	}
 }
 
-// What never changes by itself is told as such, beside what to do about it.
+// What never changes by itself has an error of its own.
 func TestCheckSources(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -493,7 +493,7 @@ func TestCheckSources(t *testing.T) {
 	}
 }
 
-func TestTheLogTellsTheMend(t *testing.T) {
+func TestTheLogHoldsTheHint(t *testing.T) {
 	for _, private := range []bool{true, false} {
 		p := servedPKI(t, nil).pinned()
 		var log bytes.Buffer
@@ -502,7 +502,7 @@ func TestTheLogTellsTheMend(t *testing.T) {
 			Log:          slog.New(slog.NewTextHandler(&log, nil)),
 			Hint: func(err error) string {
 				if errors.Is(err, ErrNotPublic) {
-					return "the mend"
+					return "the hint"
 				}
 				return ""
 			},
@@ -513,7 +513,7 @@ func TestTheLogTellsTheMend(t *testing.T) {
 		p.behind(func(http.Handler) http.Handler { return http.NotFoundHandler() })
 		mustBeUnavailable(t, r.Check(t.Context(), p.chain()), "")
 		r.Close()
-		if strings.Contains(log.String(), `mend="the mend"`) != private || !strings.Contains(log.String(), "cannot be found out") {
+		if strings.Contains(log.String(), `mend="the hint"`) != private || !strings.Contains(log.String(), "cannot be found out") {
 			t.Errorf("private: %v: the log says %s", private, &log)
 		}
 	}
@@ -541,7 +541,7 @@ func TestNamesNeither(t *testing.T) {
 	if n := p.log.count("WARN a chain is let through"); n != 3 { // once for each certificate, not for each check
 		t.Errorf("the log says %q", p.log.messages)
 	}
-	// The mend that the error names.
+	// Another certificate is what helps.
 	pinned := p.pinned().chainOf(p.seal(func(c *x509.Certificate) { c.OCSPServer = []string{"http://127.0.0.1:1"} }))
 	mustBeUnavailable(t, p.revocation(Require).Check(t.Context(), pinned), "OCSP at")
 }
@@ -816,6 +816,18 @@ func TestStatuses(t *testing.T) {
 }
 
 func TestModesAreNamedAsInAConfiguration(t *testing.T) {
+	for _, mode := range []Mode{Require, Prefer, ModeOff} {
+		read := Mode(-1)
+		if err := read.UnmarshalText([]byte(mode.String())); err != nil || read != mode {
+			t.Errorf("%s is read as %s, %v", mode, read, err)
+		}
+	}
+	read := Require
+	for _, text := range []string{"", "Prefer", "soft", "RevocationMode(7)"} {
+		if err := read.UnmarshalText([]byte(text)); err == nil || read != Require {
+			t.Errorf("%q is read as %s, %v", text, read, err)
+		}
+	}
 	if Require.String() != "require" || Prefer.String() != "prefer" || ModeOff.String() != "off" || Mode(7).String() != "RevocationMode(7)" {
 		t.Error("modes are named otherwise")
 	}

@@ -384,6 +384,20 @@ func TestOtherFiles(t *testing.T) {
 	}
 }
 
+func TestWithoutALog(t *testing.T) {
+	dir := t.TempDir()
+	f, err := Open(dir, roomy(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	f.Put("a", []byte("1"), tomorrow()) // fails, in silence
+	wantAbsent(t, f, "a")
+}
+
 func TestOpenTellsWhatIsNoFolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
