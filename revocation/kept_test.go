@@ -284,6 +284,23 @@ func TestKeptAnswersThatDoNotCount(t *testing.T) {
 	}
 }
 
+// A list of the same issuer may be of another part of its certificates.
+func TestKeptListThatTheCertificateDoesNotName(t *testing.T) {
+	dir := t.TempDir()
+	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
+		chain := p.chain()
+		mustPass(t, p.restarted(dir, Require, chain))
+		listed := p.chainOf(p.seal(func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = nil, []string{p.list} }))
+		mustPass(t, p.restarted(dir, Require, listed))
+		rec := p.keptRecord(dir, chain)
+		rec.signed, rec.address = nil, p.list
+		p.putRecord(dir, chain, rec)
+		p.behind(hang)
+		mustPass(t, p.restarted(dir, Require, listed))
+		mustBeUnavailable(t, p.restarted(dir, Require, chain), "")
+	})
+}
+
 func (p *pki) inFolder(dir string, do func(*kept.Folder)) {
 	p.t.Helper()
 	folder, err := kept.Open(dir, kept.Limits{Files: maxKeptFiles, Bytes: maxKeptBytes}, slog.New(&p.log))

@@ -395,6 +395,25 @@ func TestCausesThatComeAndGo(t *testing.T) {
 	})
 }
 
+// A chain that passes without an answer is logged again when there was one in between, however short that was ago.
+func TestSoftFailIsLoggedAgainAfterARecovery(t *testing.T) {
+	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
+		p.service.Tamper(testca.Tampering{OCSP: func(a *testca.OCSPAnswer) { a.NextUpdate = time.Now().Add(time.Second) }})
+		r, chain := p.inMemory(Prefer), p.chain()
+		for n := range 3 {
+			p.without(http.MethodPost)
+			mustPass(t, r.Check(t.Context(), chain))
+			if got := p.log.count("WARN a chain is let through"); got != n+1 {
+				t.Errorf("%d lines, want %d", got, n+1)
+			}
+			p.behind(nil)
+			time.Sleep(2 * failureMemory)
+			mustPass(t, r.Check(t.Context(), chain))
+			time.Sleep(outagePause)
+		}
+	})
+}
+
 // A cause is logged again when it occurs again, although nobody had an answer in between.
 func TestCauseThatNobodyMet(t *testing.T) {
 	inBubble(t, withoutLists, func(t *testing.T, p *pki) {
