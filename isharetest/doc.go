@@ -1,6 +1,7 @@
 // Package isharetest is for the tests of whoever builds on iSHARE: a certificate
 // authority in a line, parties in good and in bad standing, token requests right and
-// wrong, and a provider that runs.
+// wrong, and servers that run: a provider, a Participant Registry, an OCSP responder
+// with revocation lists.
 //
 //	ca := isharetest.NewCA()
 //	consumer := ca.Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer")
@@ -21,6 +22,22 @@
 //	r.Assertion.Payload.Set("aud", []string{"did:ishare:EU.NL.NTRNL-10000000"})
 //	response, err := http.DefaultClient.Do(r.HTTP(provider.URL))
 //
+// # The servers around yours
+//
+// A server that is tested asks others, and must bear it when they fail. [Registry] is
+// a Participant Registry of framework 3.0 or 2.x, and [StatusServices] tell which
+// certificates are revoked. Parties are added, changed and removed while they run; a
+// [Fault] has them be slow, break off, or sign what nobody may believe; and both count
+// what they were asked.
+//
+//	status := isharetest.NewStatusServices() // the certificates of status.CA name them
+//	defer status.Close()
+//	participants := isharetest.NewRegistry(status.CA, you, consumer)
+//	defer participants.Close()
+//	participants.Parties.Put(consumer.With(isharetest.Suspended))
+//	participants.Fail(isharetest.FaultOff)
+//	status.Revoke(consumer.Certificates[0])
+//
 // # What to know
 //
 // Functions panic when their arguments make no sense, as those of
@@ -30,5 +47,6 @@
 // to. Nothing of this package belongs into a server that others can reach.
 //
 // All of it goes by the time of its goroutine, so that it works inside a
-// [testing/synctest] bubble; [Provider] does not, because it listens on a socket.
+// [testing/synctest] bubble; the servers do not, because they listen on sockets. A
+// [Registry] with a URL, and [StatusServices] with CAs of yours, are handlers that do.
 package isharetest

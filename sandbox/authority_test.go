@@ -97,7 +97,7 @@ func TestStatusServicesFail(t *testing.T) {
 // TestCertificatesNameTheStatusServices that a restart finds in the same place.
 func TestCertificatesNameTheStatusServices(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := share(t, sandbox.Framework3)
 	for _, p := range s.Everybody {
 		_, chain := seal(t, p.KeyFile, p.ChainFile)
 		for _, cert := range chain[:len(chain)-1] {

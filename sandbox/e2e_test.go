@@ -180,7 +180,7 @@ func TestNothingIsLeft(t *testing.T) { // alone, as it counts the goroutines of 
 // TestTokenOpensTheService behind the token endpoint.
 func TestTokenOpensTheService(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := share(t, sandbox.Framework3)
 	tokens := s.client(t, s.Consumer, s.State().Provider)
 	status, body := get(t, tokens.HTTPClient(), s.URL+"/me", nil)
 	if status != http.StatusOK || !strings.Contains(string(body), string(s.Consumer.ID)) {
@@ -192,16 +192,16 @@ func TestTokenOpensTheService(t *testing.T) {
 // nobody yet: nobody gets in, and nobody is refused for it.
 func TestRegistryMisbehaves(t *testing.T) {
 	t.Parallel()
-	for _, mood := range moods(t) {
-		if mood == "normal" {
+	for _, fault := range registryFaults(t) {
+		if fault == "normal" {
 			continue
 		}
-		t.Run(mood, func(t *testing.T) {
+		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, func(c *sandbox.Config) { c.Freshness = time.Hour })
-			s.set(t, "registry", mood)
+			s.set(t, "registry", fault)
 			folders := []string{"consumer", "former-consumer", "unknown-consumer"}
-			if mood == "slow" {
+			if fault == "slow" {
 				folders = folders[:1] // each takes as long as the provider is patient
 			}
 			for _, folder := range folders {
@@ -223,8 +223,8 @@ func TestRegistrySealIsRevoked(t *testing.T) {
 	t.Logf("well again after %s", s.becomes(t, s.Consumer, ""))
 }
 
-// moods are the ways of the registry.
-func moods(t *testing.T) []string {
+// registryFaults are the positions of the registry's switch.
+func registryFaults(t *testing.T) []string {
 	t.Helper()
 	s, err := sandbox.Open(t.Context(), sandbox.ConfigForTest(t.TempDir()))
 	if err != nil {

@@ -173,7 +173,9 @@ func TestRegistryShapes(t *testing.T) {
 		{sandbox.Framework2, "/trusted_list", "trusted_list_token", strings.Fields(`trusted_list trusted_list.certificate_fingerprint
 			trusted_list.status trusted_list.subject trusted_list.validity`)},
 	}
-	spaces := map[sandbox.Framework]*space{sandbox.Framework3: start(t), sandbox.Framework2: start(t, framework2)}
+	spaces := map[sandbox.Framework]*space{
+		sandbox.Framework3: share(t, sandbox.Framework3), sandbox.Framework2: share(t, sandbox.Framework2),
+	}
 	for _, c := range cases {
 		name, payload := spaces[c.framework].payload(t, c.path)
 		if name != c.token {
@@ -296,23 +298,23 @@ func TestRegistryLies(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	path := "/parties/" + string(s.Consumer.ID)
-	for mood, want := range map[string]string{
+	for fault, want := range map[string]string{
 		"wrong-signature": "jwt.signature: ",
 		"wrong-signer":    "the certificate is not the issuer's",
 		"wrong-issuer":    "claim.iss: ",
 		"wrong-audience":  "claim.aud: ",
 		"expired":         "claim.exp: ",
 	} {
-		s.set(t, "registry", mood)
+		s.set(t, "registry", fault)
 		for _, path := range []string{path, "/parties", "/trustedList", "/capabilities"} {
 			_, body := s.ask(t, path)
 			_, compact := token(t, body)
 			if _, err := s.reader(t).Read(t.Context(), compact); err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s, %s: %v, want %s", mood, path, err, want)
+				t.Errorf("%s, %s: %v, want %s", fault, path, err, want)
 			}
 		}
 		if _, err := s.remote(t).Party(t.Context(), s.Consumer.ID); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: our client says %v, want %s", mood, err, want)
+			t.Errorf("%s: our client says %v, want %s", fault, err, want)
 		}
 	}
 	s.set(t, "registry", "other-party")
@@ -375,7 +377,7 @@ func TestSlowAnswerEndsWithItsCaller(t *testing.T) {
 
 func TestSearch(t *testing.T) {
 	t.Parallel()
-	s, s2 := start(t), start(t, framework2)
+	s, s2 := share(t, sandbox.Framework3), share(t, sandbox.Framework2)
 	for _, c := range []struct {
 		space *space
 		query string
@@ -428,7 +430,7 @@ func TestSearch(t *testing.T) {
 
 func TestRegistryRefuses(t *testing.T) {
 	t.Parallel()
-	s, s2 := start(t), start(t, framework2)
+	s, s2 := share(t, sandbox.Framework3), share(t, sandbox.Framework2)
 	for _, c := range []struct {
 		space  *space
 		path   string
@@ -463,7 +465,7 @@ func TestRegistryRefuses(t *testing.T) {
 // TestRegistryJudges its own clients as any server does.
 func TestRegistryJudges(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := share(t, sandbox.Framework3)
 	for folder, want := range map[string]string{
 		"consumer": "", "former-consumer": "party.not-active", "pending-consumer": "party.not-active",
 		"suspended-consumer": "party.not-active", "unknown-consumer": "party.unknown", "replaced-consumer": "party.certificate",
@@ -478,7 +480,7 @@ func TestRegistryJudges(t *testing.T) {
 
 func TestCapabilities(t *testing.T) {
 	t.Parallel()
-	s, s2 := start(t), start(t, framework2)
+	s, s2 := share(t, sandbox.Framework3), share(t, sandbox.Framework2)
 	for _, c := range []struct {
 		space                     *space
 		token, public, restricted string
@@ -505,7 +507,7 @@ func TestCapabilities(t *testing.T) {
 // TestEscapedIdentifiers that a party is found however its identifier is escaped.
 func TestEscapedIdentifiers(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := share(t, sandbox.Framework3)
 	s.payload(t, "/parties/"+url.PathEscape(string(s.Consumer.ID)))
 	s.payload(t, "/parties/"+url.QueryEscape(string(s.Consumer.ID)))
 }

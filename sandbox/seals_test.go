@@ -9,13 +9,14 @@ import (
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/sandbox"
 )
 
 // A provider that is told by which seal its registry signs believes no other, even one that names the
 // registry.
 func TestSealsOfTheRegistry(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := share(t, sandbox.Framework3)
 	thumbprint := func(party string) string {
 		block, _ := pem.Decode(read(t, filepath.Join(filepath.Dir(s.ConfigFile), "..", party, "chain.pem")))
 		return ishare.Thumbprint(block.Bytes)

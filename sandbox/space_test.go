@@ -10,6 +10,7 @@ import (
 	"flag"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/waybill-token/waybill/client"
@@ -24,6 +25,56 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	m.Run()
+	for _, closing := range atEnd {
+		closing()
+	}
+}
+
+// atEnd stops the shared data spaces. It is complete when all tests have ended.
+var atEnd []func()
+
+// shared are data spaces that tests share which turn no switch, because making one takes time.
+var shared = map[sandbox.Framework]func() (*space, error){
+	sandbox.Framework3: sync.OnceValues(func() (*space, error) { return openShared(sandbox.Framework3) }),
+	sandbox.Framework2: sync.OnceValues(func() (*space, error) { return openShared(sandbox.Framework2) }),
+}
+
+var sharedMu sync.Mutex // guards atEnd
+
+func openShared(framework sandbox.Framework) (*space, error) {
+	dir, err := os.MkdirTemp("", "sandbox-")
+	if err != nil {
+		return nil, err
+	}
+	config := sandbox.ConfigForTest(dir)
+	config.Framework = framework
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := sandbox.Open(ctx, config)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	sharedMu.Lock()
+	defer sharedMu.Unlock()
+	atEnd = append(atEnd, func() {
+		cancel()
+		if err := errors.Join(<-done, os.RemoveAll(dir)); err != nil {
+			panic(err)
+		}
+	})
+	return &space{Sandbox: s}, nil
+}
+
+// share is a data space of the framework that is not the test's own.
+func share(t *testing.T, framework sandbox.Framework) *space {
+	t.Helper()
+	s, err := shared[framework]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // space is a data space that runs for as long as a test.

@@ -1,6 +1,7 @@
 package testca
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -70,7 +71,12 @@ func New(c Config) (*CA, error) {
 		if err != nil {
 			return nil, fmt.Errorf("test CA: key of the %s CA: %w", level, err)
 		}
-		if ca.authorities[level], err = ca.issue(level, key); err != nil {
+		if level == Root {
+			ca.authorities[level], err = SelfSign(ca.Template(level), key)
+		} else {
+			ca.authorities[level], err = ca.authorities[level-1].Issue(ca.Template(level), key)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -90,13 +96,6 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (ca *CA) issue(level Level, key crypto.Signer) (*Identity, error) {
-	if level == Root {
-		return SelfSign(ca.Template(Root), key)
-	}
-	return ca.authorities[level-1].Issue(ca.Template(level), key)
-}
-
 // Authority is the CA at a level, with its key.
 func (ca *CA) Authority(level Level) *Identity { return ca.authorities[level] }
 
@@ -104,8 +103,11 @@ func (ca *CA) Authority(level Level) *Identity { return ca.authorities[level] }
 // forgery of a CA begins. Each call makes a new one.
 func (ca *CA) Template(level Level) *x509.Certificate {
 	now := time.Now()
+	title := [...]string{"Root CA", "Sub CA", "Issuing CA"}[level]
 	t := &x509.Certificate{
-		Subject:               ca.name(level),
+		Subject: pkix.Name{
+			Country: []string{"NL"}, Organization: []string{ca.config.Name}, CommonName: ca.config.Name + " " + title,
+		},
 		NotBefore:             now.Add(-backdating),
 		NotAfter:              now.AddDate(caYears, 0, 0),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -121,15 +123,6 @@ func (ca *CA) Template(level Level) *x509.Certificate {
 		ca.nameStatusServices(t, level-1)
 	}
 	return t
-}
-
-func (ca *CA) name(level Level) pkix.Name {
-	titles := [...]string{"Root CA", "Sub CA", "Issuing CA"}
-	return pkix.Name{
-		Country:      []string{"NL"},
-		Organization: []string{ca.config.Name},
-		CommonName:   ca.config.Name + " " + titles[level],
-	}
 }
 
 // nameStatusServices says where the status of a certificate can be asked whose
@@ -178,7 +171,7 @@ type SealRequest struct {
 func (ca *CA) Seal(r SealRequest) (*Identity, error) {
 	key, issuer := r.Key, r.Issuer
 	if key == nil {
-		made, err := ca.config.NewKey(orDefault(r.KeyBits, DefaultKeyBits))
+		made, err := ca.config.NewKey(cmp.Or(r.KeyBits, DefaultKeyBits))
 		if err != nil {
 			return nil, fmt.Errorf("test CA: key of a seal: %w", err)
 		}
@@ -200,13 +193,25 @@ func (ca *CA) Seal(r SealRequest) (*Identity, error) {
 // SealTemplate is the certificate that [CA.Seal] would sign, without the last word of
 // the request's Template.
 func (ca *CA) SealTemplate(r SealRequest) (*x509.Certificate, error) {
-	statements, err := sealStatements()
+	// The qcStatements say that the certificate is for electronic seals (ETSI EN 319 412-5 section 4.2.3).
+	type statement struct {
+		ID    asn1.ObjectIdentifier
+		Types []asn1.ObjectIdentifier
+	}
+	statements, err := asn1.Marshal([]statement{{ID: oidQCType, Types: []asn1.ObjectIdentifier{oidQCTypeSeal}}})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("test CA: qcStatements: %w", err)
+	}
+	subject := pkix.Name{
+		Country: []string{cmp.Or(r.Country, "NL")}, Organization: []string{r.Organization}, CommonName: r.Organization,
+		SerialNumber: r.SerialNumber,
+	}
+	if r.Identifier != "" {
+		subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: oidOrganizationIdentifier, Value: r.Identifier}}
 	}
 	now := time.Now()
 	t := &x509.Certificate{
-		Subject:               r.subject(),
+		Subject:               subject,
 		NotBefore:             now.Add(-backdating),
 		NotAfter:              now.AddDate(sealYears, 0, 0),
 		KeyUsage:              x509.KeyUsageContentCommitment, // the newer name of nonRepudiation
@@ -217,39 +222,4 @@ func (ca *CA) SealTemplate(r SealRequest) (*x509.Certificate, error) {
 	}
 	ca.nameStatusServices(t, Issuing)
 	return t, nil
-}
-
-func (r SealRequest) subject() pkix.Name {
-	name := pkix.Name{
-		Country:      []string{orDefault(r.Country, "NL")},
-		Organization: []string{r.Organization},
-		CommonName:   r.Organization,
-		SerialNumber: r.SerialNumber,
-	}
-	if r.Identifier != "" {
-		name.ExtraNames = []pkix.AttributeTypeAndValue{{Type: oidOrganizationIdentifier, Value: r.Identifier}}
-	}
-	return name
-}
-
-// sealStatements says that the certificate is for electronic seals (ETSI EN 319
-// 412-5 section 4.2.3).
-func sealStatements() ([]byte, error) {
-	type statement struct {
-		ID    asn1.ObjectIdentifier
-		Types []asn1.ObjectIdentifier
-	}
-	der, err := asn1.Marshal([]statement{{ID: oidQCType, Types: []asn1.ObjectIdentifier{oidQCTypeSeal}}})
-	if err != nil {
-		return nil, fmt.Errorf("test CA: qcStatements: %w", err)
-	}
-	return der, nil
-}
-
-func orDefault[T comparable](value, fallback T) T {
-	var zero T
-	if value == zero {
-		return fallback
-	}
-	return value
 }

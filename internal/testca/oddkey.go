@@ -47,7 +47,11 @@ func NewOddKey(bits, exponent int) (*OddKey, error) {
 	}
 	k := &OddKey{public: rsa.PublicKey{N: n, E: exponent}}
 	for _, p := range primes {
-		k.factors = append(k.factors, newFactor(n, p, e))
+		rest := new(big.Int).Div(n, p)
+		inverse := new(big.Int).ModInverse(new(big.Int).Mod(rest, p), p)
+		k.factors = append(k.factors, factor{
+			p: p, d: new(big.Int).ModInverse(e, minusOne(p)), coefficient: rest.Mul(rest, inverse),
+		})
 	}
 	return k, nil
 }
@@ -63,44 +67,20 @@ func product(bits int, e *big.Int) (*big.Int, []*big.Int, error) {
 		if last < 2*factorBits {
 			size = last + try%2
 		}
-		p, err := invertible(size, e)
+		p, err := rand.Prime(rand.Reader, size)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("test CA: prime of %d bits: %w", size, err)
+		}
+		if new(big.Int).ModInverse(e, minusOne(p)) == nil {
+			continue // e has no inverse modulo p-1: nothing could be signed
 		}
 		next := new(big.Int).Mul(n, p)
 		fits := size == factorBits && last >= 2*factorBits || next.BitLen() == bits
-		if fits && !slices.ContainsFunc(primes, equals(p)) {
+		if fits && !slices.ContainsFunc(primes, func(q *big.Int) bool { return p.Cmp(q) == 0 }) {
 			n, primes = next, append(primes, p)
 		}
 	}
 	return n, primes, nil
-}
-
-// invertible finds a prime p for which e has an inverse modulo p-1.
-func invertible(bits int, e *big.Int) (*big.Int, error) {
-	for {
-		p, err := rand.Prime(rand.Reader, bits)
-		if err != nil {
-			return nil, fmt.Errorf("test CA: prime of %d bits: %w", bits, err)
-		}
-		if new(big.Int).ModInverse(e, minusOne(p)) != nil {
-			return p, nil
-		}
-	}
-}
-
-func equals(p *big.Int) func(*big.Int) bool {
-	return func(other *big.Int) bool { return p.Cmp(other) == 0 }
-}
-
-func newFactor(n, p, e *big.Int) factor {
-	rest := new(big.Int).Div(n, p)
-	inverse := new(big.Int).ModInverse(new(big.Int).Mod(rest, p), p)
-	return factor{
-		p:           p,
-		d:           new(big.Int).ModInverse(e, minusOne(p)),
-		coefficient: rest.Mul(rest, inverse),
-	}
 }
 
 // Public returns the public half, an *rsa.PublicKey.

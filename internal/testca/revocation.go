@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -193,12 +194,13 @@ func (s *StatusService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		send(w, "application/ocsp-response", answer, err)
 		return
 	}
-	level, ok := levelOf(strings.TrimSuffix(path.Base(r.URL.Path), ".crl"))
-	if !ok || r.Method != http.MethodGet {
+	name := strings.TrimSuffix(path.Base(r.URL.Path), ".crl")
+	level := slices.IndexFunc(Levels(), func(l Level) bool { return l.String() == name })
+	if level < 0 || r.Method != http.MethodGet {
 		http.NotFound(w, r)
 		return
 	}
-	list, err := s.List(level)
+	list, err := s.List(Level(level))
 	send(w, "application/pkix-crl", list, err)
 }
 
@@ -209,15 +211,6 @@ func send(w http.ResponseWriter, mediaType string, body []byte, err error) {
 	}
 	w.Header().Set("Content-Type", mediaType)
 	w.Write(body)
-}
-
-func levelOf(name string) (Level, bool) {
-	for _, level := range Levels() {
-		if level.String() == name {
-			return level, true
-		}
-	}
-	return 0, false
 }
 
 // OCSP answers an OCSP request.
@@ -233,7 +226,26 @@ func (s *StatusService) OCSP(question []byte) ([]byte, error) {
 	if issuer == nil {
 		return ocsp.UnauthorizedErrorResponse, nil
 	}
-	answer, tamper := s.answer(request, issuer)
+	now := time.Now()
+	answer := &OCSPAnswer{
+		Response: ocsp.Response{
+			Status:       ocsp.Good,
+			SerialNumber: request.SerialNumber,
+			IssuerHash:   request.HashAlgorithm,
+			ThisUpdate:   now,
+			NextUpdate:   now.Add(s.life),
+		},
+		Issuer:    issuer.Certificate(),
+		Responder: issuer.Certificate(),
+		Key:       issuer.Key,
+	}
+	s.mu.Lock()
+	tamper := s.tampered.OCSP
+	key := revokedKey{issuer: string(issuer.Certificate().RawSubject), serial: request.SerialNumber.String()}
+	if entry, ok := s.revoked[key]; ok {
+		answer.Status, answer.RevokedAt, answer.RevocationReason = ocsp.Revoked, entry.RevocationTime, entry.ReasonCode
+	}
+	s.mu.Unlock()
 	if tamper != nil {
 		tamper(answer)
 	}
@@ -260,41 +272,11 @@ func (ca *CA) asked(request *ocsp.Request) (*Identity, error) {
 	return nil, nil
 }
 
-func (s *StatusService) answer(request *ocsp.Request, issuer *Identity) (*OCSPAnswer, func(*OCSPAnswer)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	answer := &OCSPAnswer{
-		Response: ocsp.Response{
-			Status:       ocsp.Good,
-			SerialNumber: request.SerialNumber,
-			IssuerHash:   request.HashAlgorithm,
-			ThisUpdate:   now,
-			NextUpdate:   now.Add(s.life),
-		},
-		Issuer:    issuer.Certificate(),
-		Responder: issuer.Certificate(),
-		Key:       issuer.Key,
-	}
-	key := revokedKey{issuer: string(issuer.Certificate().RawSubject), serial: request.SerialNumber.String()}
-	if entry, ok := s.revoked[key]; ok {
-		answer.Status, answer.RevokedAt, answer.RevocationReason = ocsp.Revoked, entry.RevocationTime, entry.ReasonCode
-	}
-	return answer, s.tampered.OCSP
-}
-
 // List makes the revocation list of the CA at a level.
 func (s *StatusService) List(level Level) ([]byte, error) {
-	list, tamper := s.list(s.ca.Authority(level))
-	if tamper != nil {
-		tamper(list)
-	}
-	return list.Sign()
-}
-
-func (s *StatusService) list(issuer *Identity) (*ListAnswer, func(*ListAnswer)) {
+	issuer := s.ca.Authority(level)
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	tamper := s.tampered.List
 	now := time.Now()
 	s.number++
 	list := &ListAnswer{
@@ -307,5 +289,9 @@ func (s *StatusService) list(issuer *Identity) (*ListAnswer, func(*ListAnswer)) 
 			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, entry)
 		}
 	}
-	return list, s.tampered.List
+	s.mu.Unlock()
+	if tamper != nil {
+		tamper(list)
+	}
+	return list.Sign()
 }

@@ -132,9 +132,9 @@ func TestStatusServicesAreNamedBelowTheRoot(t *testing.T) {
 }
 
 func TestKeySizes(t *testing.T) {
-	ca := newCA(t, testca.Config{KeyBits: 3072})
+	ca := newCA(t, testca.Config{KeyBits: 1536})
 	id := seal(t, ca, testca.SealRequest{})
-	for i, want := range []int{2048, 3072, 3072, 3072} {
+	for i, want := range []int{2048, 1536, 1536, 1536} {
 		key, ok := id.Chain[i].PublicKey.(*rsa.PublicKey)
 		if !ok || key.N.BitLen() != want {
 			t.Errorf("certificate %d has a key of %d bits, want %d", i, key.N.BitLen(), want)
