@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
@@ -111,24 +109,15 @@ func TestExplainMakesNoGuess(t *testing.T) {
 // Our own seal is asked about as those of clients are.
 func TestCheckFindsOurOwnRevokedSeal(t *testing.T) {
 	t.Parallel()
-	var status http.Handler
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { status.ServeHTTP(w, r) }))
-	defer server.Close()
-	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey, OCSPURL: server.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	service := testca.NewStatusService(ca, time.Hour)
-	status = service
-	seal, err := ca.Seal(testca.SealRequest{Organization: "Some Provider", Identifier: "NTRNL-10000000"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	status := isharetest.NewStatusServices()
+	defer status.Close()
+	us := status.CA.Party(providerID, "Some Provider")
+	seal := testca.Identity{Key: us.Key, Chain: us.Certificates}
 	dir := newHome(t)
 	if err := seal.Save(filepath.Join(dir, "key.pem"), filepath.Join(dir, "chain.pem")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "root.pem"), testca.EncodeCertificates(ca.Authority(testca.Root).Certificate()))
+	write(t, filepath.Join(dir, "root.pem"), status.CA.RootPEM())
 	look := func(environ ...string) *daemon.Preflight {
 		return check(parse(t, dir, append(environ, "WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_TRUST_REVOCATION=require")...))
 	}
@@ -136,7 +125,7 @@ func TestCheckFindsOurOwnRevokedSeal(t *testing.T) {
 	if c := look(private); len(c.Problems)+len(c.Warnings) > 0 {
 		t.Errorf("in force: problems %s, warnings %s", told(c.Problems), told(c.Warnings))
 	}
-	service.Revoke(seal.Certificate(), ocsp.KeyCompromise)
+	status.Revoke(us.Certificates[0])
 	c := look(private)
 	if len(c.Problems) != 1 || c.Problems[0].Key != "party.certificates" || !strings.Contains(c.Problems[0].Message, "x5c[0] is revoked") || c.Problems[0].Hint == "" {
 		t.Errorf("revoked: %s", told(c.Problems))
