@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/waybill-token/waybill/internal/permission"
 	"github.com/waybill-token/waybill/sandbox"
 )
 
@@ -229,12 +230,12 @@ func selfCommand() string {
 	return quote(path)
 }
 
-// quote makes one word of a path for a POSIX shell.
+// quote makes one word of a path for a POSIX shell, without quotes where none are needed.
 func quote(s string) string {
 	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(plain, r) }) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return permission.Quote(s)
 }
 
 // plain characters need no quoting.

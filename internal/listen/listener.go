@@ -23,14 +23,14 @@ const (
 	maxPause = time.Second // after an error, before the next try
 )
 
-// Config says what a [Listener] bounds. All but TLS must be set.
+// Config says what a [Listener] bounds. All but TLS and Log must be set.
 type Config struct {
 	Name      string        // by which the log and [Listener.Problems] speak of it
 	Limit     int           // connections open at once
 	Idle      time.Duration // how long one may stay open before the first byte of its first request
 	Handshake time.Duration // what a TLS handshake may take from its first byte on
 	TLS       *tls.Config   // nil: plain
-	Log       *slog.Logger
+	Log       *slog.Logger  // nil: silent
 }
 
 // A Listener gives connections to an [http.Server] when their first request begins. One
@@ -59,14 +59,17 @@ type Listener struct {
 	started         bool
 	open, peak      int
 	beginning       int // connections on which a request has begun, of which the handler does not know yet
-	failing, packed trouble
+	failing, packed condition
 
 	// Of *conn: the server waits for the client, for longest first.
-	strangers, known list.List
+	unproven, known list.List
 }
 
 // New bounds the connections of a listener.
 func New(inner net.Listener, config Config) *Listener {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
 	return &Listener{
 		Listener: inner, config: config,
 		begun: make(chan net.Conn), closed: make(chan struct{}), retired: make(chan struct{}), room: make(chan struct{}, 1),
@@ -99,7 +102,7 @@ func (l *Listener) Close() error {
 		return net.ErrClosed
 	}
 	close(l.closed)
-	for e := l.strangers.Front(); e != nil; e = e.Next() {
+	for e := l.unproven.Front(); e != nil; e = e.Next() {
 		if c := element(e); c.waiting {
 			_ = c.Conn.Close() // whoever waits for its first byte sees to the rest
 		}
@@ -154,7 +157,7 @@ func (l *Listener) retire() error {
 		return nil
 	}
 	close(l.retired)
-	for e := l.strangers.Front(); e != nil; e = e.Next() {
+	for e := l.unproven.Front(); e != nil; e = e.Next() {
 		if c := element(e); c.waiting {
 			_ = c.SetReadDeadline(c.since.Add(grace))
 		}
@@ -242,21 +245,21 @@ func (l *Listener) admit(c *conn) {
 
 // longest is the connection that is next to be closed; nil: there is none. The caller holds the lock.
 func (l *Listener) longest() *conn {
-	stranger, known := element(l.strangers.Front()), element(l.known.Front())
+	unproven, known := element(l.unproven.Front()), element(l.known.Front())
 	switch {
 	case known == nil:
-		return stranger
-	case stranger == nil:
+		return unproven
+	case unproven == nil:
 		return known
 	}
 	since := known.since
 	if l.known.Len() <= l.config.Limit/2 { // or they would leave no room for others
 		since = since.Add(credit)
 	}
-	if since.Before(stranger.since) {
+	if since.Before(unproven.since) {
 		return known
 	}
-	return stranger
+	return unproven
 }
 
 // evict closes the connection whose client has kept the server waiting for longest. When there
@@ -312,7 +315,7 @@ func (l *Listener) queue(c *conn) *list.List {
 	if c.known {
 		return &l.known
 	}
-	return &l.strangers
+	return &l.unproven
 }
 
 func (l *Listener) tellRoom() {

@@ -35,8 +35,11 @@ type Log struct {
 	closed bool
 }
 
-// New returns a Log that writes to another.
+// New returns a Log that writes to another; nil means silence.
 func New(log *slog.Logger) *Log {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	return &Log{log: log, ctx: context.Background(), kinds: make(map[name]*kind)}
 }
 
