@@ -43,18 +43,15 @@ func signedAnswer(body []byte, names []string) (compact string, err error) {
 	return compact, nil
 }
 
-// partyPayload is what is signed about parties. One member is there.
-type partyPayload struct {
-	Party3   jsontext.Value `json:"partyInfo"`
-	Parties3 jsontext.Value `json:"partiesInfo"`
-	Party2   jsontext.Value `json:"party_info"`
-	Parties2 jsontext.Value `json:"parties_info"`
-}
-
 // partyRecords are the party records in a payload, none of them null, as they were
 // written. The payload, which is signed, tells the version.
 func partyRecords(payload []byte) (records []jsontext.Value, version Version, err error) {
-	var p partyPayload
+	var p struct {
+		Party3   jsontext.Value `json:"partyInfo"`
+		Parties3 jsontext.Value `json:"partiesInfo"`
+		Party2   jsontext.Value `json:"party_info"`
+		Parties2 jsontext.Value `json:"parties_info"`
+	}
 	if err := jws.UnmarshalObject(payload, &p); err != nil {
 		return nil, "", fmt.Errorf("the signed answer: %w", err)
 	}

@@ -33,7 +33,7 @@ func readParty(payload string, id ishare.PartyID, log *slog.Logger) (*ishare.Par
 	if err != nil {
 		return nil, "", err
 	}
-	p, err := pick(records, version, id, log)
+	p, err := selectParty(records, version, id, log)
 	return p, version, err
 }
 
@@ -323,7 +323,7 @@ func TestTrustedListAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			anchors, _, err := grantedBy([]byte(c.payload), slog.New(slog.DiscardHandler))
+			anchors, _, err := parseTrustedList([]byte(c.payload), slog.New(slog.DiscardHandler))
 			if c.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), c.fails) {
 					t.Errorf("error %v, want %q", err, c.fails)
@@ -418,7 +418,7 @@ func checkPublishedParty(t *testing.T, payload []byte, version string) {
 func checkPublishedList(t *testing.T, payload []byte, version string) {
 	t.Helper()
 	var log logged
-	anchors, heard, err := grantedBy(payload, slog.New(&log))
+	anchors, heard, err := parseTrustedList(payload, slog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -477,7 +477,7 @@ func FuzzTrustedListAnswer(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		anchors, _, err := grantedBy(payload, slog.New(slog.DiscardHandler))
+		anchors, _, err := parseTrustedList(payload, slog.New(slog.DiscardHandler))
 		if err == nil && anchors == nil {
 			t.Error("neither anchors nor an error")
 		}

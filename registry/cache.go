@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -30,25 +29,25 @@ const (
 	unknownMemory = 30 * time.Second
 	// freshEnough is how old a record may be that [Cache.FreshParty] returns.
 	freshEnough = 3 * time.Second
-	// patience is how long a caller waits for a new record who has an older one to use.
-	patience = 1500 * time.Millisecond
+	// maxWait is how long a caller waits for a new record who has an older one to use.
+	maxWait = 1500 * time.Millisecond
 	// failureMemory is how long the same party is not asked for after a failure.
 	failureMemory = 500 * time.Millisecond
 	// failedLately is how long after a failure a caller with a record to use does
 	// not wait for the next try. It is longer than a try takes.
 	failedLately = 15 * time.Second
-	// flightTimeout ends a try of a source that has no timeout of its own.
-	flightTimeout = 12 * time.Second
+	// lookupLimit ends a try of a source that has no timeout of its own.
+	lookupLimit = 12 * time.Second
 )
 
-// How many lookups are under way at once. Those of parties whose records are in memory have places of
-// their own: neither do lookups of invented identifiers keep records from being refreshed, nor do many
+// How many lookups are under way at once. Those of parties whose records are in memory are counted by
+// themselves: neither do lookups of invented identifiers keep records from being refreshed, nor do many
 // refreshes keep a new client out. Together they leave some of maxConnections to a registry
 // free for the trusted list, for the access token, and for ten requests that try again
 // what hangs.
 const (
-	strangerFlights = 40
-	memberFlights   = 12
+	maxUnknownLookups = 40
+	maxKnownLookups   = 12
 )
 
 // CacheConfig is how a [Cache] works.
@@ -91,31 +90,29 @@ type CacheConfig struct {
 // unknown is an answer and no failure.
 //
 // A record that is not in memory is taken from a source that keeps its answers over a restart (a
-// [RecallingSource]), if it is not too old to be used.
+// [PersistentSource]), if it is not too old to be used.
 //
-// It is safe for concurrent use. [Cache.Run] or [Cache.Close] ends what goes on in
-// the background.
+// It is safe for concurrent use. [Cache.Close] ends what goes on in the background.
 type Cache struct {
 	source          Source
 	fresh, maxStale time.Duration
 	ahead           time.Duration // age at which a record is asked for again
 	log             *slog.Logger
 
-	known   *otter.Cache[ishare.PartyID, memory[*ishare.Party]]
-	unknown *otter.Cache[ishare.PartyID, memory[struct{}]]
-	failed  *otter.Cache[ishare.PartyID, memory[error]]
+	// These forget by number alone, so that they need no goroutine; what they hold knows how old it is.
+	known   *otter.Cache[ishare.PartyID, aged[*ishare.Party]]
+	unknown *otter.Cache[ishare.PartyID, aged[struct{}]]
+	failed  *otter.Cache[ishare.PartyID, aged[error]]
 
-	members   *lookups // of parties whose records are in memory
-	strangers *lookups
-	mu        sync.Mutex // guards the step from what was answered to the spaces
+	knownLookups   *flight.Group[ishare.PartyID, *ishare.Party] // of parties whose records are in memory
+	unknownLookups *flight.Group[ishare.PartyID, *ishare.Party]
 
-	noes                             atomic.Uint64 // how often the source said that there is no such party
-	asked, failures, staleUses, shed atomic.Uint64
-	health                           cacheHealth
-	trouble                          *logsum.Log
+	mu     sync.Mutex // guards what follows, and the step from an answer to the caches
+	stats  CacheStats
+	noes   uint64 // how often the source said that there is no such party
+	slowAt moment // when a caller last waited in vain, with no answer since
+	logs   *logsum.Log
 }
-
-type lookups = flight.Group[ishare.PartyID, *ishare.Party]
 
 // NewCache checks the configuration and returns a cache that holds nothing.
 func NewCache(c CacheConfig) (*Cache, error) {
@@ -133,39 +130,46 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	}
 	cache := &Cache{
 		source: c.Source, fresh: c.Fresh, maxStale: c.MaxStale, log: c.Log,
-		ahead:     c.Fresh / aheadDenominator * aheadNumerator,
-		members:   flight.New[ishare.PartyID, *ishare.Party](memberFlights, flightTimeout),
-		strangers: flight.New[ishare.PartyID, *ishare.Party](strangerFlights, flightTimeout),
-		trouble:   logsum.New(c.Log),
+		ahead:          c.Fresh / aheadDenominator * aheadNumerator,
+		knownLookups:   flight.New[ishare.PartyID, *ishare.Party](maxKnownLookups, lookupLimit),
+		unknownLookups: flight.New[ishare.PartyID, *ishare.Party](maxUnknownLookups, lookupLimit),
+		logs:           logsum.New(c.Log),
 	}
-	if err := cache.makeSpaces(c.Size); err != nil {
+	var errs [3]error
+	cache.known, errs[0] = newMemory[*ishare.Party](c.Size)
+	cache.unknown, errs[1] = newMemory[struct{}](c.Size)
+	cache.failed, errs[2] = newMemory[error](c.Size)
+	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("registry: cache: %w", err)
 	}
 	return cache, nil
 }
 
-// makeSpaces: the spaces forget by number alone, so that they need no goroutine;
-// what they hold knows how old it is.
-func (c *Cache) makeSpaces(size int) (err error) {
-	if c.known, err = newSpace[*ishare.Party](size); err != nil {
-		return err
-	}
-	if c.unknown, err = newSpace[struct{}](size); err != nil {
-		return err
-	}
-	c.failed, err = newSpace[error](size)
-	return err
+func newMemory[T any](size int) (*otter.Cache[ishare.PartyID, aged[T]], error) {
+	return otter.New(&otter.Options[ishare.PartyID, aged[T]]{MaximumSize: size})
 }
 
-func newSpace[T any](size int) (*otter.Cache[ishare.PartyID, memory[T]], error) {
-	return otter.New(&otter.Options[ishare.PartyID, memory[T]]{MaximumSize: size})
-}
-
-// A memory is something that was so at a moment.
-type memory[T any] struct {
+// An aged value was so at a moment.
+type aged[T any] struct {
 	value T
 	moment
 }
+
+// A moment is a time by both clocks of a machine. The zero moment is long ago.
+type moment struct {
+	steady time.Time // by the monotonic clock, which stands still while a machine sleeps
+	wall   time.Time // by the wall clock, which may be set back
+}
+
+func momentOf(now time.Time) moment { return moment{steady: now, wall: now.Round(0)} }
+
+// age goes by the clock that says more.
+func (m moment) age(now time.Time) time.Duration {
+	return max(now.Sub(m.steady), now.Round(0).Sub(m.wall))
+}
+
+// after reports whether m is later than another moment, by the monotonic clock.
+func (m moment) after(other moment) bool { return m.steady.After(other.steady) }
 
 // A verifier finds by these that a cache can be asked for fresh records, and bounded in what it asks for.
 var (
@@ -193,42 +197,57 @@ func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error
 		record, have = c.revive(ctx, id)
 	}
 	if !have {
-		return c.get(ctx, lookup{id, c.fresh, c.strangers}, may)
+		return c.get(ctx, c.unknownLookups, id, c.fresh, may)
 	}
 	age := record.age(now)
 	switch {
 	case age < c.ahead:
 		return record.value, nil
 	case age < c.fresh:
-		_, _ = c.start(lookup{id, c.ahead, c.members})
+		_, _ = c.knownLookups.Start(id, c.lookup(id, c.ahead))
 		return record.value, nil
-	case c.mayUse(age):
+	case age < c.fresh+c.maxStale:
 		return c.getOrUse(ctx, id, record)
 	}
-	return c.get(ctx, lookup{id, c.fresh, c.members}, always)
+	return c.get(ctx, c.knownLookups, id, c.fresh, always)
 }
 
 func always() error { return nil }
 
 // getOrUse returns a fresh record, or else the one at hand: when a fresh one does not come in time, or
-// just did not come.
-func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record memory[*ishare.Party]) (*ishare.Party, error) {
-	wait := patience
-	if now := time.Now(); c.hasFailedLately(id, now) || c.health.slowLately(now) {
-		wait = 0
-	}
-	patient, cancel := context.WithTimeoutCause(ctx, wait, errSlowSource)
-	defer cancel()
-	party, err := c.refresh(patient, lookup{id, c.fresh, c.members})
+// just did not come. The lookup goes on when the caller does not wait any longer.
+func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record aged[*ishare.Party]) (*ishare.Party, error) {
 	now := time.Now()
-	switch {
-	case err == nil, rule.IsUnknownParty(err), ctx.Err() != nil, !c.mayUse(record.age(now)):
-		return party, c.conclude(ctx, err)
-	case errors.Is(err, errSlowSource) && wait > 0:
-		c.health.slow(now)
+	failure, failed := c.failed.GetIfPresent(id)
+	c.mu.Lock()
+	mayWait := (!failed || failure.age(now) >= failedLately) && c.slowAt.age(now) >= failedLately
+	c.mu.Unlock()
+	wait := time.Duration(0)
+	if mayWait {
+		wait = maxWait
 	}
-	c.staleUses.Add(1)
-	c.health.stale(now)
+	bounded, cancel := context.WithTimeoutCause(ctx, wait, errSlowSource)
+	defer cancel()
+	party, known, err := c.fromMemory(id, c.fresh)
+	if !known {
+		var under *flight.Flight[*ishare.Party]
+		if under, err = c.knownLookups.Start(id, c.lookup(id, c.fresh)); err == nil {
+			party, err = under.Wait(bounded)
+		}
+	}
+	now = time.Now()
+	if err == nil || rule.IsUnknownParty(err) || ctx.Err() != nil || record.age(now) >= c.fresh+c.maxStale {
+		return party, c.conclude(ctx, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(err, errSlowSource) && mayWait {
+		c.slowAt = momentOf(now)
+	}
+	c.stats.StaleUses++
+	if c.stats.StaleSince.IsZero() {
+		c.stats.StaleSince = now
+	}
 	return record.value, nil
 }
 
@@ -244,29 +263,41 @@ func (c *Cache) FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Part
 // FreshPartyIf is [Cache.FreshParty], but may is called first when the source has to be asked, as by
 // [Cache.PartyIf]: whoever signs in the name of others has them all asked for.
 func (c *Cache) FreshPartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
-	return c.get(ctx, lookup{id, freshEnough, c.strangers}, may)
+	return c.get(ctx, c.unknownLookups, id, freshEnough, may)
 }
 
-// mayUse reports whether a record of that age may be used without the source.
-func (c *Cache) mayUse(age time.Duration) bool { return age < c.fresh+c.maxStale }
-
-func (c *Cache) hasFailedLately(id ishare.PartyID, now time.Time) bool {
-	failure, ok := c.failed.GetIfPresent(id)
-	return ok && failure.age(now) < failedLately
+// Close gives up what is being asked, and returns when no goroutine of the cache is left. From then on the cache answers
+// with what it has, or an error.
+func (c *Cache) Close() {
+	c.knownLookups.Close()
+	c.unknownLookups.Close()
+	c.logs.Close()
 }
 
-// Run keeps the cache until ctx is done, gives up what is being asked, and returns
-// nil when no goroutine of the cache is left.
-func (c *Cache) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return c.Close()
+// CacheStats tells how a [Cache] is doing, for health and metrics.
+type CacheStats struct {
+	Parties int // records in memory, about
+	Unknown int // parties remembered as unknown, about
+
+	Asked     uint64 // questions put to the source
+	Failures  uint64 // those of them that it did not answer, or not in a way to be believed
+	StaleUses uint64 // answers with a record that was no longer fresh
+	Shed      uint64 // callers who were turned away because too many parties were being asked for
+
+	Answered time.Time // when the source last answered; zero: never
+	Failed   time.Time // when it last failed; zero: never
+	Err      error     // of the last question; nil when it was answered
+	// StaleSince is since when records are used that are no longer fresh. It is zero
+	// when the source has answered since.
+	StaleSince time.Time
 }
 
-// Close does what [Cache.Run] does at its end. From then on the cache answers with
-// what it has, or an error.
-func (c *Cache) Close() error {
-	c.members.Close()
-	c.strangers.Close()
-	c.trouble.Close()
-	return nil
+// Stats returns the present numbers.
+func (c *Cache) Stats() CacheStats {
+	c.mu.Lock()
+	s := c.stats
+	c.mu.Unlock()
+	s.Parties = c.known.EstimatedSize()
+	s.Unknown = c.unknown.EstimatedSize()
+	return s
 }

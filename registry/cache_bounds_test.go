@@ -40,17 +40,17 @@ func occupy(t *testing.T, c *Cache, n int) *atomic.Int64 {
 // However many parties are asked for at once, only so many lookups are under way, and the rest is
 // turned away at once.
 func TestCacheBoundsLookups(t *testing.T) {
-	for _, callers := range []int{strangerFlights, 1500, 15_000} {
+	for _, callers := range []int{maxUnknownLookups, 1500, 15_000} {
 		synctest.Test(t, func(t *testing.T) {
 			s, c := cached(t, nil)
 			s.change(func(s *scripted) { s.delay = time.Hour })
 			turnedAway := occupy(t, c, callers)
-			wantQuestions(t, s, strangerFlights)
-			if n := turnedAway.Load(); n != int64(callers-strangerFlights) || c.Stats().Shed != uint64(n) {
+			wantQuestions(t, s, maxUnknownLookups)
+			if n := turnedAway.Load(); n != int64(callers-maxUnknownLookups) || c.Stats().Shed != uint64(n) {
 				t.Errorf("%d of %d turned away, %d in the stats", n, callers, c.Stats().Shed)
 			}
 			s.change(func(s *scripted) { s.delay = 0 })
-			time.Sleep(flightTimeout)
+			time.Sleep(lookupLimit)
 			synctest.Wait()
 			mustParty(t, c, "a:b")
 		})
@@ -81,12 +81,12 @@ func TestCacheRefreshesDuringAFlood(t *testing.T) {
 func TestCacheServesANewClientDuringRefreshes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, c := cached(t, nil)
-		for i := range 10 * memberFlights {
+		for i := range 10 * maxKnownLookups {
 			mustParty(t, c, nobody(i))
 		}
 		time.Sleep(testFresh)
 		s.change(func(s *scripted) { s.delay = 10 * time.Second })
-		for i := range 10 * memberFlights {
+		for i := range 10 * maxKnownLookups {
 			go c.Party(t.Context(), nobody(i)) // used while it is stale
 		}
 		synctest.Wait()
@@ -96,8 +96,8 @@ func TestCacheServesANewClientDuringRefreshes(t *testing.T) {
 		if took := time.Since(began); took > 0 {
 			t.Errorf("the new client waited %s", took)
 		}
-		if n := c.members.Len(); n != memberFlights {
-			t.Errorf("%d refreshes under way, want %d", n, memberFlights)
+		if n := c.knownLookups.Len(); n != maxKnownLookups {
+			t.Errorf("%d refreshes under way, want %d", n, maxKnownLookups)
 		}
 	})
 }

@@ -19,37 +19,15 @@ var (
 	errSlowSource  = errors.New("registry: the source takes its time")
 )
 
-// A lookup is for a record that is younger than an age, under way among others of its kind.
-type lookup struct {
-	id    ishare.PartyID
-	age   time.Duration
-	among *lookups
-}
-
-// get returns such a record, or waits for one.
-func (c *Cache) get(ctx context.Context, l lookup, may func() error) (*ishare.Party, error) {
-	if party, known, err := c.recall(l); known {
+// get returns a record that is younger than maxAge, or waits for one among the lookups.
+func (c *Cache) get(
+	ctx context.Context, lookups *flight.Group[ishare.PartyID, *ishare.Party], id ishare.PartyID, maxAge time.Duration, may func() error,
+) (*ishare.Party, error) {
+	if party, known, err := c.fromMemory(id, maxAge); known {
 		return party, err
 	}
-	party, err := l.among.DoIf(ctx, l.id, may, c.ask(l))
+	party, err := lookups.DoIf(ctx, id, may, c.lookup(id, maxAge))
 	return party, c.conclude(ctx, err)
-}
-
-// refresh is get, but the lookup goes on when the caller does not wait any longer.
-func (c *Cache) refresh(ctx context.Context, l lookup) (*ishare.Party, error) {
-	if party, known, err := c.recall(l); known {
-		return party, err
-	}
-	f, err := c.start(l)
-	if err != nil {
-		return nil, err
-	}
-	return f.Wait(ctx)
-}
-
-// start has a record asked for in the background.
-func (c *Cache) start(l lookup) (*flight.Flight[*ishare.Party], error) {
-	return l.among.Start(l.id, c.ask(l))
 }
 
 // conclude gives the errors of a group of lookups their meaning.
@@ -62,39 +40,44 @@ func (c *Cache) conclude(ctx context.Context, err error) error {
 	case errors.Is(err, flight.ErrClosed):
 		return errCacheClosed
 	case errors.Is(err, flight.ErrBusy):
-		shed := c.shed.Add(1)
-		c.trouble.Lasting(ctx, slog.LevelWarn, "too many parties are asked for at once, and more are turned away", nil,
+		c.mu.Lock()
+		c.stats.Shed++
+		shed := c.stats.Shed
+		c.mu.Unlock()
+		c.logs.Lasting(ctx, slog.LevelWarn, "too many parties are asked for at once, and more are turned away", nil,
 			func() []slog.Attr { return []slog.Attr{slog.Uint64("turned_away", shed)} })
 		return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: retryAfter, Cause: fmt.Errorf("registry: looking up a party: %w", err)}
 	}
 	return err
 }
 
-// recall is what is known without asking.
-func (c *Cache) recall(l lookup) (party *ishare.Party, known bool, err error) {
+// fromMemory is what is known without asking.
+func (c *Cache) fromMemory(id ishare.PartyID, maxAge time.Duration) (party *ishare.Party, known bool, err error) {
 	now := time.Now()
-	if record, ok := c.known.GetIfPresent(l.id); ok && record.age(now) < l.age {
+	if record, ok := c.known.GetIfPresent(id); ok && record.age(now) < maxAge {
 		return record.value, true, nil
 	}
-	if none, ok := c.unknown.GetIfPresent(l.id); ok && none.age(now) < unknownMemory {
+	if none, ok := c.unknown.GetIfPresent(id); ok && none.age(now) < unknownMemory {
 		return nil, true, ErrUnknown
 	}
-	if failure, ok := c.failed.GetIfPresent(l.id); ok && failure.age(now) < failureMemory {
+	if failure, ok := c.failed.GetIfPresent(id); ok && failure.age(now) < failureMemory {
 		return nil, true, failure.value
 	}
 	return nil, false, nil
 }
 
-// ask returns what a lookup does when it is under way. Another one may have landed since the
-// caller looked, so it looks again first.
-func (c *Cache) ask(l lookup) func(ctx context.Context) (*ishare.Party, error) {
+// lookup returns what is done to look a party up. Another lookup may have ended since the
+// caller looked into memory, so it looks again first.
+func (c *Cache) lookup(id ishare.PartyID, maxAge time.Duration) func(ctx context.Context) (*ishare.Party, error) {
 	return func(ctx context.Context) (*ishare.Party, error) {
-		if party, known, err := c.recall(l); known {
+		if party, known, err := c.fromMemory(id, maxAge); known {
 			return party, err
 		}
-		c.asked.Add(1)
+		c.mu.Lock()
+		c.stats.Asked++
+		c.mu.Unlock()
 		began := momentOf(time.Now())
-		party, err := c.source.Party(ctx, l.id)
+		party, err := c.source.Party(ctx, id)
 		switch {
 		case err == nil && party == nil:
 			err = errNoRecord
@@ -104,22 +87,22 @@ func (c *Cache) ask(l lookup) func(ctx context.Context) (*ishare.Party, error) {
 		if err != nil && flight.GivenUp(ctx) {
 			return nil, err // given up by us: that says nothing about the source
 		}
-		c.tell(ctx, l.id, err, c.remember(l.id, began, party, err))
+		c.logOutcome(ctx, id, err, c.remember(id, began, party, err))
 		return party, err
 	}
 }
 
-// remember reports whether the source answers again. A record is as old as the question: what
+// remember reports whether the source answers again, after it did not. A record is as old as the question: what
 // the registry learnt after that may not be in it. What was asked before the last answer about the
 // party is history.
-func (c *Cache) remember(id ishare.PartyID, began moment, party *ishare.Party, err error) (relieved bool) {
+func (c *Cache) remember(id ishare.PartyID, began moment, party *ishare.Party, err error) (recovered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	if err != nil && !errors.Is(err, ErrUnknown) {
-		c.failed.Set(id, memory[error]{err, momentOf(now)})
-		c.failures.Add(1)
-		c.health.failed(err, now)
+		c.failed.Set(id, aged[error]{err, momentOf(now)})
+		c.stats.Failures++
+		c.stats.Failed, c.stats.Err = now, err
 		return false
 	}
 	c.failed.Invalidate(id)
@@ -128,68 +111,68 @@ func (c *Cache) remember(id ishare.PartyID, began moment, party *ishare.Party, e
 	switch {
 	case have && record.after(began), no && none.after(began):
 	case err == nil:
-		c.known.Set(id, memory[*ishare.Party]{party, began})
+		c.known.Set(id, aged[*ishare.Party]{party, began})
 		c.unknown.Invalidate(id)
 	default:
-		c.noes.Add(1)
-		c.unknown.Set(id, memory[struct{}]{moment: began})
+		c.noes++
+		c.unknown.Set(id, aged[struct{}]{moment: began})
 		c.known.Invalidate(id)
 	}
-	return c.health.answered(now)
+	recovered = c.stats.Err != nil
+	c.stats.Answered, c.stats.Err, c.stats.StaleSince = now, nil, time.Time{}
+	c.slowAt = moment{}
+	return recovered
 }
 
-// tell tells the log how a lookup ended: of one cause once while it lasts.
-func (c *Cache) tell(ctx context.Context, id ishare.PartyID, err error, relieved bool) {
+// logOutcome logs how a lookup ended: of one cause once while it lasts.
+func (c *Cache) logOutcome(ctx context.Context, id ishare.PartyID, err error, recovered bool) {
 	switch {
-	case relieved:
-		c.trouble.Some(ctx, slog.LevelInfo, "party records are received again", nil, func() []slog.Attr { return nil })
+	case recovered:
+		c.logs.Some(ctx, slog.LevelInfo, "party records are received again", nil, func() []slog.Attr { return nil })
 	case err != nil && !errors.Is(err, ErrUnknown):
-		c.trouble.Lasting(ctx, slog.LevelWarn, "a party record was not received; an older one is used while it may be", logsum.Reason(err),
+		c.logs.Lasting(ctx, slog.LevelWarn, "a party record was not received; an older one is used while it may be", logsum.Reason(err),
 			func() []slog.Attr {
+				s := c.Stats()
 				return []slog.Attr{
 					slog.String("party", string(id)), slog.Any("error", err),
-					slog.Uint64("failures", c.failures.Load()), slog.Uint64("stale_uses", c.staleUses.Load()),
+					slog.Uint64("failures", s.Failures), slog.Uint64("stale_uses", s.StaleUses),
 				}
 			})
 	}
 }
 
-// A RecallingSource is a [Source] that keeps its answers over a restart, as [Remote] does.
-type RecallingSource interface {
-	// RecallParty returns the record that it last answered with about a party, and since when that may be
-	// out of date; nil if there is none to be believed. It asks nobody for the record.
-	RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, time.Time)
-}
-
 // revive brings a record back to memory from the time before a restart. What the source has said since
 // stands: it looks again if somebody was found not to exist meanwhile.
-func (c *Cache) revive(ctx context.Context, id ishare.PartyID) (memory[*ishare.Party], bool) {
-	source, ok := c.source.(RecallingSource)
+func (c *Cache) revive(ctx context.Context, id ishare.PartyID) (aged[*ishare.Party], bool) {
+	source, ok := c.source.(PersistentSource)
 	if none, no := c.unknown.GetIfPresent(id); no && none.age(time.Now()) < unknownMemory {
 		ok = false
 	}
 	for ok {
-		before := c.noes.Load()
+		c.mu.Lock()
+		before := c.noes
+		c.mu.Unlock()
 		party, asOf := source.RecallParty(ctx, id)
 		now := time.Now()
 		age := now.Round(0).Sub(asOf.Round(0))
-		if party == nil || age < 0 || !c.mayUse(age) {
+		if party == nil || age < 0 || age >= c.fresh+c.maxStale {
 			break
 		}
-		if record, done := c.settle(id, memory[*ishare.Party]{party, moment{steady: now.Add(-age), wall: asOf.Round(0)}}, before); done {
+		revived := aged[*ishare.Party]{party, moment{steady: now.Add(-age), wall: asOf.Round(0)}}
+		if record, done := c.setRevived(id, revived, before); done {
 			return record, true
 		}
 	}
-	return memory[*ishare.Party]{}, false
+	return aged[*ishare.Party]{}, false
 }
 
-// settle reports whether nobody was found not to exist since before, and returns the record that is in
+// setRevived reports whether nobody was found not to exist since before, and returns the record that is in
 // memory then.
-func (c *Cache) settle(id ishare.PartyID, revived memory[*ishare.Party], before uint64) (memory[*ishare.Party], bool) {
+func (c *Cache) setRevived(id ishare.PartyID, revived aged[*ishare.Party], before uint64) (aged[*ishare.Party], bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.noes.Load() != before {
-		return memory[*ishare.Party]{}, false
+	if c.noes != before {
+		return aged[*ishare.Party]{}, false
 	}
 	if record, have := c.known.GetIfPresent(id); have {
 		return record, true

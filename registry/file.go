@@ -1,15 +1,22 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -19,16 +26,16 @@ const (
 	// A record with a certificate is about 10 KiB.
 	MaxFileSize = 64 << 20
 
-	// pollInterval is how often [File.Run] looks at the file. Looking is used
+	// pollInterval is how often [File.Run] looks at the file. Polling is used
 	// instead of notifications because it works everywhere: on network file
 	// systems, through the symbolic links of a mounted ConfigMap, and for a
 	// file that is away for a moment.
 	pollInterval = time.Second
 
-	// settleLooks is at how many looks after a change the content is read again.
+	// readsAfterChange is how many polls after a change read the content again.
 	// Two writes within one tick of the file system's clock leave the same time
 	// and possibly the same size behind: only the content tells them apart.
-	settleLooks = 3
+	readsAfterChange = 3
 )
 
 // A File is a [Source] of the party records in a file: a list of iSHARE 3.0
@@ -40,7 +47,7 @@ type File struct {
 	current atomic.Pointer[snapshot]
 
 	mu   sync.Mutex        // one reader of the file at a time
-	seen [sha256.Size]byte // of the content that was last judged; zero when it could not be read
+	seen [sha256.Size]byte // sum of the content that was last read; zero when it could not be
 }
 
 type snapshot struct {
@@ -59,8 +66,11 @@ type Status struct {
 // OpenFile reads the records in the file at path. It is an error when the file
 // cannot be read, when it is not a list of records, and when two records claim
 // one identifier. The file is not looked at again before [File.Run] or
-// [File.Reload]; what they do is told to log.
+// [File.Reload]; what they do is told to log, which may be nil.
 func OpenFile(path string, log *slog.Logger) (*File, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	f := &File{path: path, log: log}
 	data, err := readFile(path, MaxFileSize)
 	if err != nil {
@@ -71,7 +81,7 @@ func OpenFile(path string, log *slog.Logger) (*File, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	f.seen = sha256.Sum256(data)
-	f.take(list)
+	f.use(list)
 	return f, nil
 }
 
@@ -105,13 +115,13 @@ func (f *File) Run(ctx context.Context) error {
 }
 
 // Reload reads the file at once. On an error, which is logged too, the old records
-// stay in use. Content that was judged before is not judged again.
+// stay in use. Content that was read before is not judged again.
 func (f *File) Reload() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	data, err := readFile(f.path, MaxFileSize)
 	if err != nil {
-		return f.keep(err, [sha256.Size]byte{})
+		return f.fail(err, [sha256.Size]byte{})
 	}
 	seen := sha256.Sum256(data)
 	if seen == f.seen {
@@ -119,20 +129,20 @@ func (f *File) Reload() error {
 	}
 	list, err := parse(data)
 	if err != nil {
-		return f.keep(fmt.Errorf("%s: %w", f.path, err), seen)
+		return f.fail(fmt.Errorf("%s: %w", f.path, err), seen)
 	}
 	f.seen = seen
-	f.take(list)
+	f.use(list)
 	f.log.Info("party records read", "file", f.path, "parties", list.Len())
 	return nil
 }
 
-func (f *File) take(list *List) {
+func (f *File) use(list *List) {
 	f.current.Store(&snapshot{list: list, status: Status{Parties: list.Len(), Loaded: time.Now()}})
 }
 
-// keep leaves the old records in use. Trouble that lasts is logged once.
-func (f *File) keep(err error, seen [sha256.Size]byte) error {
+// fail leaves the old records in use. What is wrong is logged once while it lasts.
+func (f *File) fail(err error, seen [sha256.Size]byte) error {
 	next := *f.current.Load()
 	if next.status.Err == nil {
 		next.status.Since = time.Now()
@@ -167,20 +177,24 @@ func readFile(path string, limit int64) ([]byte, error) {
 
 // A watch decides when a file is worth reading.
 type watch struct {
-	last  os.FileInfo // nil when the file cannot be opened
-	quiet int         // looks since last changed
+	last      os.FileInfo // nil when the file cannot be opened
+	unchanged int         // polls in a row
 }
 
-// due looks at the file and reports whether to read it: at the first few looks at
-// which it is as it was at the look before.
+// due polls the file and reports whether to read it: at the first few polls at
+// which it is as it was at the one before.
 func (w *watch) due(path string) bool {
 	info := stat(path)
-	if !sameFile(info, w.last) {
-		w.last, w.quiet = info, 0
+	same := info == nil && w.last == nil
+	if info != nil && w.last != nil {
+		same = os.SameFile(info, w.last) && info.Size() == w.last.Size() && info.ModTime().Equal(w.last.ModTime())
+	}
+	if !same {
+		w.last, w.unchanged = info, 0
 		return false
 	}
-	w.quiet = min(w.quiet+1, settleLooks+1)
-	return w.quiet <= settleLooks
+	w.unchanged = min(w.unchanged+1, readsAfterChange+1)
+	return w.unchanged <= readsAfterChange
 }
 
 // stat opens the file because that, unlike asking by name, makes NFS fetch the
@@ -198,9 +212,124 @@ func stat(path string) os.FileInfo {
 	return info
 }
 
-func sameFile(a, b os.FileInfo) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
+// parse reads a list of party records in JSON or YAML. There is one strict parser of
+// records, and it reads both.
+func parse(data []byte) (*List, error) {
+	text, _, err := asJSON(data)
+	if err != nil {
+		return nil, err
 	}
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	parties, err := ishare.ParseParties(text)
+	if err != nil {
+		return nil, err
+	}
+	return NewList(parties)
+}
+
+// asJSON gives text that begins with [ as it is, and rewrites anything else, which is YAML, as
+// JSON. Then it also gives the line at which each record begins.
+func asJSON(data []byte) (text []byte, lines []int, err error) {
+	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[")) {
+		return data, nil, nil
+	}
+	if text, lines, err = jsonOfYAML(data); err != nil {
+		return nil, nil, fmt.Errorf("party records in YAML: %w", err)
+	}
+	return text, lines, nil
+}
+
+// jsonOfYAML rewrites a YAML document that holds a list. It accepts what JSON
+// can say and no more: aliases (a few lines of which can stand for gigabytes),
+// merge keys, explicit tags and keys that are not text are refused, and so is a
+// key that a mapping holds twice. Timestamps stay the text that they are.
+func jsonOfYAML(data []byte) (text []byte, lines []int, err error) {
+	if !slices.ContainsFunc(bytes.Split(data, []byte("\n")), func(line []byte) bool {
+		line = bytes.TrimSpace(line)
+		return len(line) > 0 && line[0] != '#'
+	}) {
+		return nil, nil, errors.New("it is empty")
+	}
+	var doc yaml.Node
+	if err := yaml.Load(data, &doc); err != nil {
+		return nil, nil, err
+	}
+	list := doc.Content[0]
+	if list.Kind != yaml.SequenceNode {
+		return nil, nil, fmt.Errorf("line %d: want a list of party records, each beginning with a dash", list.Line)
+	}
+	var out bytes.Buffer
+	if err := writeNode(jsontext.NewEncoder(&out), list); err != nil {
+		return nil, nil, err
+	}
+	for _, record := range list.Content {
+		lines = append(lines, record.Line)
+	}
+	return out.Bytes(), lines, nil
+}
+
+func writeNode(enc *jsontext.Encoder, n *yaml.Node) error {
+	switch {
+	case n.Kind == yaml.AliasNode:
+		return refuse(n, "an alias is not accepted; write the value out")
+	case n.Style&yaml.TaggedStyle != 0:
+		return refuse(n, "an explicit tag is not accepted")
+	case n.Kind == yaml.MappingNode:
+		return writeMapping(enc, n)
+	case n.Kind != yaml.SequenceNode:
+		return write(enc, n, scalarToken(n))
+	}
+	if err := write(enc, n, jsontext.BeginArray); err != nil {
+		return err
+	}
+	for _, item := range n.Content {
+		if err := writeNode(enc, item); err != nil {
+			return err
+		}
+	}
+	return write(enc, n, jsontext.EndArray)
+}
+
+// writeMapping leaves it to the encoder to refuse a member that occurs twice.
+func writeMapping(enc *jsontext.Encoder, n *yaml.Node) error {
+	if err := write(enc, n, jsontext.BeginObject); err != nil {
+		return err
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" || key.Style&yaml.TaggedStyle != 0 {
+			return refuse(key, "a key must be plain text")
+		}
+		if err := write(enc, key, jsontext.String(key.Value)); err != nil {
+			return err
+		}
+		if err := writeNode(enc, n.Content[i+1]); err != nil {
+			return err
+		}
+	}
+	return write(enc, n, jsontext.EndObject)
+}
+
+// scalarToken gives a scalar as JSON. Numbers become text: no field of a party
+// record that means anything here is a number, and text keeps every digit.
+func scalarToken(n *yaml.Node) jsontext.Token {
+	switch n.ShortTag() {
+	case "!!null":
+		return jsontext.Null
+	case "!!bool":
+		return jsontext.Bool(strings.EqualFold(n.Value, "true"))
+	default:
+		return jsontext.String(n.Value)
+	}
+}
+
+// write adds the line to the encoder's own errors.
+func write(enc *jsontext.Encoder, n *yaml.Node, token jsontext.Token) error {
+	if err := enc.WriteToken(token); err != nil {
+		return fmt.Errorf("line %d, column %d: %w", n.Line, n.Column, err)
+	}
+	return nil
+}
+
+func refuse(n *yaml.Node, why string) error {
+	return fmt.Errorf("line %d, column %d: %w", n.Line, n.Column, errors.New(why))
 }

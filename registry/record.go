@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -134,14 +135,14 @@ var (
 	errSeveral = errors.New("several parties go by the identifier")
 )
 
-// pick finds the party that goes by id among the records of an answer. The error
+// selectParty finds the party that goes by id among the records of an answer. The error
 // wraps errNobody when there are none.
 //
 // A registry, or somebody between, that answers about another party could let that
 // one in under the name of the first. And an answer that is no answer to the question is not
 // a no.
-func pick(records []jsontext.Value, version Version, id ishare.PartyID, log *slog.Logger) (*ishare.Party, error) {
-	var picked *record
+func selectParty(records []jsontext.Value, version Version, id ishare.PartyID, log *slog.Logger) (*ishare.Party, error) {
+	var selected *record
 	var broken error
 	for _, written := range records {
 		r, err := readRecord(written, version)
@@ -149,15 +150,15 @@ func pick(records []jsontext.Value, version Version, id ishare.PartyID, log *slo
 		case err != nil:
 			broken = err
 		case r.ID != string(id) && !slices.Contains(r.AlsoKnownAs, string(id)):
-		case picked != nil:
+		case selected != nil:
 			return nil, errSeveral
 		default:
-			picked = r
+			selected = r
 		}
 	}
 	switch {
-	case picked != nil:
-		return picked.party(log)
+	case selected != nil:
+		return selected.party(log)
 	case broken != nil:
 		return nil, broken
 	case len(records) > 0:
@@ -165,3 +166,143 @@ func pick(records []jsontext.Value, version Version, id ishare.PartyID, log *slo
 	}
 	return nil, errNobody
 }
+
+// record2 is a party record of 2.x. It is rewritten as what 3.0 would say, so that
+// one parser reads both. Agreements and data spaces, which 2.x words in several
+// ways, are left out: a policy that demands membership of a data space needs a
+// registry of 3.0.
+type record2 struct {
+	PartyID      jsontext.Value   `json:"party_id"` // a text, and from 2.1 on also a list
+	ID           jsontext.Value   `json:"id"`
+	AlsoKnownAs  jsontext.Value   `json:"alsoKnownAs"`
+	Name         string           `json:"party_name"`
+	Registrar    string           `json:"registrar_id"`
+	Adherence    jsontext.Value   `json:"adherence"`
+	Certificates []jsontext.Value `json:"certificates"`
+	Roles        []jsontext.Value `json:"roles"`
+}
+
+func readRecord2(written jsontext.Value) (*record, error) {
+	type adherence struct {
+		Status string `json:"status"`
+		Start  string `json:"start_date"`
+		End    string `json:"end_date"`
+	}
+	type certificate struct {
+		SubjectName string `json:"subject_name"`
+		Type        string `json:"certificate_type"`
+		EnabledFrom string `json:"enabled_from"`
+		X5C         string `json:"x5c"`
+		X5T         string `json:"x5t#s256"`
+		X5TUpper    string `json:"x5t#S256"` // as RFC 7515 spells it
+	}
+	type role struct {
+		Role  string `json:"role"`
+		Start string `json:"start_date"`
+		End   string `json:"end_date"`
+		LoA   string `json:"loa"`
+	}
+	var old record2
+	if err := json.Unmarshal(written, &old); err != nil {
+		return nil, fmt.Errorf("party record: %.200s", err.Error())
+	}
+	ids := slices.Concat(texts(old.PartyID), texts(old.ID), texts(old.AlsoKnownAs)) // the canonical one first
+	if len(ids) == 0 {
+		return nil, errors.New("party record: no party_id")
+	}
+	r := &record{ID: ids[0], Name: old.Name, AlsoKnownAs: ids[1:]}
+	r.Claims = appendClaim(r.Claims, old.Adherence, old.Registrar, func(a adherence) *claim3 {
+		return &claim3{
+			Type: ishare.ClaimFrameworkCompliance, FrameworkID: ishare.FrameworkISHARE,
+			Status: statusWord(a.Status), Start: a.Start, End: a.End,
+		}
+	})
+	for _, part := range old.Certificates {
+		// 2.x knows no status of a certificate; the registry removes one that no longer counts. Published records hold
+		// entries without any certificate.
+		r.Claims = appendClaim(r.Claims, part, old.Registrar, func(c certificate) *claim3 {
+			x5t := cmp.Or(c.X5T, c.X5TUpper)
+			if c.X5C == "" && x5t == "" {
+				return nil
+			}
+			return &claim3{
+				Type: ishare.ClaimX509Certificate, Status: active, Start: c.EnabledFrom,
+				SubjectName: c.SubjectName, CertificateType: c.Type, X5C: c.X5C, X5T: x5t,
+			}
+		})
+	}
+	for _, part := range old.Roles {
+		// The documentation writes roles with blanks, and registries without.
+		r.Claims = appendClaim(r.Claims, part, old.Registrar, func(r role) *claim3 {
+			return &claim3{
+				Type: ishare.ClaimFrameworkRole, Status: active, RoleID: strings.ReplaceAll(r.Role, " ", ""),
+				LoA: r.LoA, Start: r.Start, End: r.End, FrameworkID: ishare.FrameworkISHARE,
+			}
+		})
+	}
+	return r, nil
+}
+
+// texts reads a text or a list of them, and nothing else.
+func texts(v jsontext.Value) []string {
+	var one string
+	var several []string
+	if v.Kind() == '"' && json.Unmarshal(v, &one) == nil {
+		return []string{one}
+	}
+	if v.Kind() == '[' && json.Unmarshal(v, &several) == nil {
+		return several
+	}
+	return nil
+}
+
+// claim3 is a claim of 3.0 to be read like one that was received.
+type claim3 struct {
+	Type            string `json:"type"`
+	Status          string `json:"status"`
+	RegistrarID     string `json:"registrarId,omitempty"`
+	Start           string `json:"startDate,omitempty"`
+	End             string `json:"endDate,omitempty"`
+	FrameworkID     string `json:"frameworkId,omitempty"`
+	RoleID          string `json:"roleId,omitempty"`
+	LoA             string `json:"loa,omitempty"`
+	SubjectName     string `json:"subjectName,omitempty"`
+	CertificateType string `json:"certificateType,omitempty"`
+	X5C             string `json:"x5c,omitempty"`
+	X5T             string `json:"x5t#s256,omitempty"`
+}
+
+// appendClaim rewrites a part of an old record as a claim. A part that is not there
+// claims nothing, and one that cannot be read is handed on as it is, for the parser
+// of claims to refuse.
+func appendClaim[T any](claims []jsontext.Value, written jsontext.Value, registrar string, rewrite func(T) *claim3) []jsontext.Value {
+	if written == nil || written.Kind() == 'n' {
+		return claims
+	}
+	var part T
+	if json.Unmarshal(written, &part) != nil {
+		return append(claims, written)
+	}
+	claim := rewrite(part)
+	if claim == nil {
+		return claims
+	}
+	claim.RegistrarID = registrar
+	rewritten, err := json.Marshal(claim)
+	if err != nil {
+		return append(claims, written)
+	}
+	return append(claims, rewritten)
+}
+
+// statusWord gives a status of 2.x in the words of 3.0. Pending has none, and is
+// kept.
+func statusWord(status string) string {
+	word := strings.NewReplacer(" ", "", "-", "", "_", "").Replace(strings.ToLower(status))
+	if word == "notactive" {
+		return "inactive"
+	}
+	return word
+}
+
+const active = "active"

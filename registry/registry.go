@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -31,6 +32,14 @@ type Source interface {
 	// The error is [ErrUnknown] when the source knows that there is no such
 	// party. Any other error means that the source is out of reach.
 	Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
+}
+
+// A PersistentSource is a [Source] that keeps its answers over a restart, as [Remote] does. A [Cache] looks for it in
+// its source.
+type PersistentSource interface {
+	// RecallParty returns the record that it last answered with about a party, and since when that may be
+	// out of date; nil if there is none to be believed. It asks nobody for the record.
+	RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, time.Time)
 }
 
 // A List is a fixed set of party records. The zero List knows nobody.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/internal/kept"
 	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
@@ -99,23 +100,25 @@ type RemoteConfig struct {
 //
 // A Remote is safe for concurrent use. Close it when it is no longer needed.
 type Remote struct {
-	id      ishare.PartyID
-	base    *url.URL
-	dialect *dialect
-	tokens  *client.Client
-	http    *http.Client
-	own     *http.Transport // of http, when it is not the caller's
-	reader  *assertion.ResponseVerifier
-	log     *slog.Logger
-	circuit *outbound.Circuit
-	times   requestTimes
-	kept    answers
-	leeway  time.Duration
+	id       ishare.PartyID
+	base     *url.URL
+	version  *versionTracker
+	tokens   *client.Client
+	http     *http.Client
+	own      *http.Transport // of http, when it is not the caller's
+	verifier *assertion.ResponseVerifier
+	log      *slog.Logger
+	circuit  *outbound.Circuit
+	times    requestTimes
+	kept     answerStore
+	leeway   time.Duration
 
 	requests    atomic.Uint64
 	clockOffset atomic.Int64 // nanoseconds
-	outcome     outcome
-	refusal     atomic.Pointer[string] // of ourselves, as it was logged; empty: none
+
+	mu      sync.Mutex  // guards what follows
+	stats   RemoteStats // what it counts of lookups
+	refusal string      // of ourselves, as it was logged; empty: none
 }
 
 // NewRemote checks the configuration and returns a client for it. It sends nothing.
@@ -126,11 +129,11 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if len(c.Party) == 0 {
 		return nil, errors.New("registry: Party is empty")
 	}
-	dialect, err := newDialect(c.Version)
+	version, err := newVersionTracker(c.Version)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	reader, err := assertion.NewResponseVerifier(assertion.ResponseVerifierConfig{
+	verifier, err := assertion.NewResponseVerifier(assertion.ResponseVerifierConfig{
 		Issuer: c.ID, Certificates: c.Seals, Audience: c.Party,
 		Trust: c.Trust, Revocation: c.Revocation, Leeway: c.Leeway,
 	})
@@ -157,13 +160,19 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	remote := &Remote{
-		id: c.ID, base: base, dialect: dialect, tokens: tokens, reader: reader, log: c.Log, own: own,
+		id: c.ID, base: base, version: version, tokens: tokens, verifier: verifier, log: c.Log, own: own,
 		http:    &http.Client{Transport: tokens.RoundTripper(nil), CheckRedirect: sameOrigin},
 		leeway:  c.Leeway,
 		circuit: outbound.NewCircuit(outbound.CircuitPolicy{Failures: circuitFailures, Pause: circuitPause, MaxPause: maxPause}),
 	}
 	remote.kept.life = cmp.Or(max(c.Keep, 0), defaultKeep)
-	remote.openKept(c.Dir)
+	if c.Dir == "" {
+		return remote, nil
+	}
+	remote.kept.folder, err = kept.Open(c.Dir, kept.Limits{Files: keptFiles, Bytes: keptBytes}, c.Log)
+	if err != nil {
+		c.Log.Warn("signed answers of the registry cannot be kept for the next start", slog.Any("error", err))
+	}
 	return remote, nil
 }
 
@@ -187,33 +196,35 @@ func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, e
 	if _, err := ishare.ParsePartyID(string(id)); err != nil {
 		return nil, ErrUnknown // what is no identifier identifies nobody
 	}
-	defer r.kept.ask(keptParty(id))()
+	defer r.kept.begin(keptParty(id))()
 	began := time.Now()
 	bounded, cancel := withTimeout(ctx)
 	defer cancel()
 	party, err := r.find(bounded, id)
 	if errors.Is(err, ErrUnknown) {
-		r.kept.take(keptParty(id), "", began)
-		r.outcome.note(nil)
-		r.tellRefusal(nil)
+		r.kept.put(keptParty(id), "", began)
+		r.note(nil)
 		return nil, ErrUnknown
 	}
 	return party, r.conclude(ctx, fmt.Sprintf("party %s", id), err)
 }
 
 func (r *Remote) find(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
-	party, err := r.ask(ctx, single(id), id)
-	if !isNo(err) && !errors.Is(err, errNoForm) {
+	party, err := r.askParty(ctx, question{path: "parties/" + url.PathEscape(string(id))}, id)
+	if !isInconclusive(err) {
 		return party, err
 	}
-	version, signed, settleErr := r.settle(ctx)
-	if settleErr != nil {
-		return nil, settleErr
+	version, signed := r.version.version(), false // signed: an answer to this lookup was
+	if version == VersionAuto {
+		if _, listErr := r.askList(ctx, r.log); listErr != nil {
+			return nil, fmt.Errorf("finding out which version the registry speaks: %w", listErr)
+		}
+		version, signed = r.version.version(), true
 	}
 	for _, q := range version.searches(id) {
-		party, searchErr := r.ask(ctx, q, id)
+		party, searchErr := r.askParty(ctx, q, id)
 		switch {
-		case !isNo(searchErr) && !errors.Is(searchErr, errNoForm):
+		case !isInconclusive(searchErr):
 			return party, searchErr
 		case errors.Is(searchErr, errNobody), errors.Is(err, errNoForm):
 			err = searchErr // the clearest no counts
@@ -228,8 +239,10 @@ func (r *Remote) find(ctx context.Context, id ishare.PartyID) (*ishare.Party, er
 	return nil, err // no form of the question was answered, so nobody said no
 }
 
-// isNo reports whether an answer says that there is nobody.
-func isNo(err error) bool { return errors.Is(err, errNobody) || errors.Is(err, errNotFound) }
+// isInconclusive reports whether another form of the question may have another answer.
+func isInconclusive(err error) bool {
+	return errors.Is(err, errNobody) || errors.Is(err, errNotFound) || errors.Is(err, errNoForm)
+}
 
 // confirm decides what it means that nothing but a status says that there is nobody. A
 // server before the registry that has lost it answers so about every party. It cannot sign,
@@ -247,7 +260,7 @@ func (r *Remote) confirm(ctx context.Context, no error) error {
 	return outage
 }
 
-func (r *Remote) ask(ctx context.Context, q question, id ishare.PartyID) (*ishare.Party, error) {
+func (r *Remote) askParty(ctx context.Context, q question, id ishare.PartyID) (*ishare.Party, error) {
 	began := time.Now()
 	compact, payload, err := r.read(ctx, q, partyTokens)
 	if err != nil {
@@ -257,26 +270,14 @@ func (r *Remote) ask(ctx context.Context, q question, id ishare.PartyID) (*ishar
 	if err != nil {
 		return nil, err
 	}
-	if err := r.dialect.hear(version); err != nil {
+	if err := r.version.observe(version); err != nil {
 		return nil, err
 	}
-	party, err := pick(records, version, id, r.log)
+	party, err := selectParty(records, version, id, r.log)
 	if err == nil {
-		r.kept.take(keptParty(id), compact, began)
+		r.kept.put(keptParty(id), compact, began)
 	}
 	return party, err
-}
-
-// settle returns the version, and finds it out when nothing was heard yet. It reports
-// whether the registry signed an answer to that.
-func (r *Remote) settle(ctx context.Context) (version Version, signed bool, err error) {
-	if v := r.dialect.known(); v != VersionAuto {
-		return v, false, nil
-	}
-	if _, err := r.askList(ctx, r.log); err != nil {
-		return "", false, fmt.Errorf("finding out which version the registry speaks: %w", err)
-	}
-	return r.dialect.known(), true, nil
 }
 
 // TrustedList asks for the certificate authorities that the registry grants: those
@@ -293,9 +294,9 @@ func (r *Remote) TrustedList(ctx context.Context) (trust.Anchors, error) {
 }
 
 func (r *Remote) askList(ctx context.Context, log *slog.Logger) (anchors trust.Anchors, err error) {
-	for _, q := range r.dialect.lists() {
+	for _, q := range r.version.listQuestions() {
 		anchors, err = r.askListAt(ctx, q, log)
-		if !errors.Is(err, errNotFound) && !errors.Is(err, errNoForm) {
+		if !isInconclusive(err) {
 			return anchors, err
 		}
 	}
@@ -303,20 +304,20 @@ func (r *Remote) askList(ctx context.Context, log *slog.Logger) (anchors trust.A
 }
 
 func (r *Remote) askListAt(ctx context.Context, q question, log *slog.Logger) (trust.Anchors, error) {
-	defer r.kept.ask(keptList)()
+	defer r.kept.begin(keptList)()
 	began := time.Now()
 	compact, payload, err := r.read(ctx, q, listTokens)
 	if err != nil {
 		return nil, err
 	}
-	anchors, version, err := grantedBy(payload, log)
+	anchors, version, err := parseTrustedList(payload, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.dialect.hear(version); err != nil {
+	if err := r.version.observe(version); err != nil {
 		return nil, err
 	}
-	r.kept.take(keptList, compact, began)
+	r.kept.put(keptList, compact, began)
 	return anchors, nil
 }
 
@@ -330,25 +331,20 @@ func (r *Remote) read(ctx context.Context, q question, names []string) (compact 
 	if err != nil {
 		return "", nil, err
 	}
-	payload, err = r.reader.Read(ctx, compact)
-	if err != nil {
-		return "", nil, refused(ctx, err)
+	payload, err = r.verifier.Read(ctx, compact)
+	switch {
+	case err == nil:
+		return compact, payload, nil
+	case ctx.Err() != nil:
+		return "", nil, callError(ctx, err)
 	}
-	return compact, payload, nil
-}
-
-// refused says why an answer is not believed. The reader's error is not wrapped: it may be a
-// rejection, and whoever looks for one would tell our client that it broke the rule
-// that the registry broke.
-func refused(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return callError(ctx, err)
-	}
-	text := fmt.Errorf("the registry's answer is not believed: %s", err.Error())
+	// The verifier's error is not wrapped: it may be a rejection, and whoever looks for one would tell our client that
+	// it broke the rule that the registry broke.
+	wrong := fmt.Errorf("the registry's answer is not believed: %s", err.Error())
 	if o, ok := errors.AsType[*rule.Outage](err); ok {
-		return &outbound.UnreachableError{Cause: text, RetryAfter: o.RetryAfter}
+		return "", nil, &outbound.UnreachableError{Cause: wrong, RetryAfter: o.RetryAfter}
 	}
-	return text
+	return "", nil, wrong
 }
 
 // retryAfter is what a client is told to wait at least.
@@ -362,59 +358,46 @@ func (r *Remote) conclude(ctx context.Context, subject string, err error) error 
 	if err != nil {
 		err = fmt.Errorf("registry %s: %s: %w", r.id, subject, err)
 	}
-	r.outcome.note(err)
-	r.tellRefusal(err)
+	r.note(err)
 	if e, ok := errors.AsType[*outbound.UnreachableError](err); ok {
 		return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: max(retryAfter, e.RetryAfter), Cause: err}
 	}
 	return err
 }
 
-// tellRefusal logs that the registry refuses us, once until it answers something else.
-func (r *Remote) tellRefusal(err error) {
-	refused, text := Refusal(err), ""
-	if refused != nil {
-		text = refused.Error()
-	} else if err != nil && errors.Is(err, errCircuitOpen) {
-		return // the circuit speaks, and not the registry
-	}
-	if before := r.refusal.Swap(&text); text == "" || before != nil && *before == text {
-		return
-	}
-	r.log.Error("the registry refuses our own token requests, so it tells us of nobody",
-		slog.String("registry", string(r.id)), slog.String("answer", text), slog.String("mend", refused.Hint))
-}
-
-// outcome is how the last lookups went. The zero outcome is that there were none.
-type outcome struct {
-	mu       sync.Mutex
-	failures uint64
-	answered time.Time
-	failed   time.Time
-	err      error // of the last lookup
-}
-
-func (o *outcome) note(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.err = err
+// note counts how a lookup ended, and logs that the registry refuses us, once until it answers something else.
+func (r *Remote) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Err = err
 	if err == nil {
-		o.answered = time.Now()
-		return
+		r.stats.Answered = time.Now()
+	} else {
+		r.stats.Failed = time.Now()
+		r.stats.Failures++
 	}
-	o.failed = time.Now()
-	o.failures++
+	refused, answer := Refusal(err), ""
+	if refused != nil {
+		answer = refused.Error()
+	} else if errors.Is(err, errCircuitOpen) {
+		return // the registry was not asked
+	}
+	if answer != "" && answer != r.refusal {
+		r.log.Error("the registry refuses our own token requests, so it tells us of nobody",
+			slog.String("registry", string(r.id)), slog.String("answer", answer), slog.String("mend", refused.Hint))
+	}
+	r.refusal = answer
 }
 
 // RemoteStats tells how a [Remote] is doing, for health and metrics.
 type RemoteStats struct {
-	Version  Version   // that the registry speaks; VersionAuto as long as nothing was heard
+	Version  Version   // that the registry speaks; VersionAuto as long as it is not known
 	Requests uint64    // for parties and trusted lists, without those for tokens
 	Failures uint64    // lookups that were not answered, or not in a way to be believed
 	Answered time.Time // when a lookup was last answered; zero: never
 	Failed   time.Time // when a lookup last failed; zero: never
 	Err      error     // of the last lookup; nil when it was answered
-	Open     bool      // the registry is left alone, apart from two requests a second
+	Open     bool      // the registry is not asked, apart from two requests a second
 	// ClockOffset is how far the registry's clock is ahead of ours, to about a
 	// second, by the Date of its last answer; zero when it told none.
 	ClockOffset time.Duration
@@ -422,16 +405,12 @@ type RemoteStats struct {
 
 // Stats returns the present numbers.
 func (r *Remote) Stats() RemoteStats {
-	r.outcome.mu.Lock()
-	defer r.outcome.mu.Unlock()
-	return RemoteStats{
-		Version:     r.dialect.known(),
-		Requests:    r.requests.Load(),
-		Failures:    r.outcome.failures,
-		Answered:    r.outcome.answered,
-		Failed:      r.outcome.failed,
-		Err:         r.outcome.err,
-		Open:        r.circuit.Open(),
-		ClockOffset: time.Duration(r.clockOffset.Load()).Round(time.Second),
-	}
+	r.mu.Lock()
+	s := r.stats
+	r.mu.Unlock()
+	s.Version = r.version.version()
+	s.Requests = r.requests.Load()
+	s.Open = r.circuit.Open()
+	s.ClockOffset = time.Duration(r.clockOffset.Load()).Round(time.Second)
+	return s
 }

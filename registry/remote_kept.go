@@ -23,79 +23,73 @@ const (
 // keptParty is the name of the answer about a party, by the identifier that was asked for.
 func keptParty(id ishare.PartyID) string { return "party\x00" + string(id) }
 
-func (r *Remote) openKept(dir string) {
-	if dir == "" {
-		return
-	}
-	folder, err := kept.Open(dir, kept.Limits{Files: keptFiles, Bytes: keptBytes}, r.log)
-	if err != nil {
-		r.log.Warn("signed answers of the registry cannot be kept for the next start", slog.Any("error", err))
-		return
-	}
-	r.kept.folder = folder
-}
-
-// Answers are kept in the order in which they were asked for.
-type answers struct {
+// An answerStore keeps answers in the order in which they were asked for.
+type answerStore struct {
 	folder *kept.Folder // nil: nothing is kept
 	life   time.Duration
 
-	mu    sync.Mutex
-	asked map[string]*questions // by name, as long as there are any
+	mu      sync.Mutex
+	pending map[string]*pendingQuestions // by name, as long as there are any
 }
 
-// questions are those under way to which the answer has the same name.
-type questions struct {
+// pendingQuestions are those under way whose answers have the same name.
+type pendingQuestions struct {
 	underWay int
-	answered time.Time // when the one was put that was put last of those that were answered
+	answered time.Time // when the last one was put of those that were answered
 }
 
-// ask notes that a question is put, until done is called.
-func (k *answers) ask(name string) (done func()) {
-	if k.folder == nil {
+// begin notes that a question is put, until done is called.
+func (s *answerStore) begin(name string) (done func()) {
+	if s.folder == nil {
 		return func() {}
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	q := k.asked[name]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.pending[name]
 	if q == nil {
-		q = &questions{}
-		if k.asked == nil {
-			k.asked = map[string]*questions{}
+		q = &pendingQuestions{}
+		if s.pending == nil {
+			s.pending = map[string]*pendingQuestions{}
 		}
-		k.asked[name] = q
+		s.pending[name] = q
 	}
 	q.underWay++
 	return func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		q.underWay--
 		if q.underWay == 0 {
-			delete(k.asked, name)
+			delete(s.pending, name)
 		}
 	}
 }
 
-// take takes an answer to a question that was put at a time, and is still noted: a no if it is empty. What was kept
-// before is taken away whatever becomes of the new one. An answer to an earlier question than one that
-// was answered already is not kept.
-func (k *answers) take(name, compact string, asked time.Time) {
-	if k.folder == nil {
+// put keeps the answer to a question that began at a time and is still noted; an empty one, that there is nobody, is
+// not kept. What was kept before is removed whatever becomes of the new one. An answer to an earlier question than one
+// that was answered already is ignored.
+func (s *answerStore) put(name, compact string, began time.Time) {
+	if s.folder == nil {
 		return
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if q := k.asked[name]; q != nil {
-		if asked.Before(q.answered) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q := s.pending[name]; q != nil {
+		if began.Before(q.answered) {
 			return
 		}
-		q.answered = asked
+		q.answered = began
 	}
-	k.folder.Remove(name)
+	s.folder.Remove(name)
 	if compact != "" {
-		k.folder.Put(name, []byte(compact), time.Now().Add(k.life))
+		s.folder.Put(name, []byte(compact), time.Now().Add(s.life))
 	}
 }
+
+// A [Cache] and a [TrustedList] look for these in their source.
+var (
+	_ PersistentSource     = (*Remote)(nil)
+	_ PersistentListSource = (*Remote)(nil)
+)
 
 // RecallParty returns the record in the last answer about a party that was kept, and since when
 // it may be out of date, at the latest; nil if there is none to be believed. The registry is not asked.
@@ -108,7 +102,7 @@ func (r *Remote) RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Pa
 	if err != nil {
 		return nil, asOf
 	}
-	party, err := pick(records, version, id, slog.New(slog.DiscardHandler))
+	party, err := selectParty(records, version, id, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, asOf
 	}
@@ -121,7 +115,7 @@ func (r *Remote) RecallTrustedList(ctx context.Context) (trust.Anchors, time.Tim
 	if payload == nil {
 		return nil, asOf
 	}
-	anchors, _, err := grantedBy(payload, slog.New(slog.DiscardHandler))
+	anchors, _, err := parseTrustedList(payload, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, asOf
 	}
@@ -135,9 +129,9 @@ func (r *Remote) recall(ctx context.Context, name string) (payload []byte, asOf 
 	if !ok {
 		return nil, time.Time{}
 	}
-	bounded, cancel := context.WithTimeout(ctx, patience)
+	bounded, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	payload, issued, err := r.reader.ReadKept(bounded, string(compact))
+	payload, issued, err := r.verifier.ReadKept(bounded, string(compact))
 	if err != nil {
 		if _, outage := rule.Classify(err); outage == nil && bounded.Err() == nil && !errors.Is(err, context.Canceled) {
 			r.kept.folder.Remove(name)

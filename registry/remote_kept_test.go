@@ -155,10 +155,10 @@ func TestKeptAnswersInTheirOrder(t *testing.T) {
 		}
 		name, earlier := keptParty(consumerID), time.Now()
 		compact, _ := r.remote.kept.folder.Get(name)
-		defer r.remote.kept.ask(name)()
+		defer r.remote.kept.begin(name)()
 		time.Sleep(time.Second)
-		r.remote.kept.take(name, "", time.Now())
-		r.remote.kept.take(name, string(compact), earlier)
+		r.remote.kept.put(name, "", time.Now())
+		r.remote.kept.put(name, string(compact), earlier)
 		if party, _ := r.remote.RecallParty(t.Context(), consumerID); party != nil {
 			t.Error("an answer to an earlier question undoes a no")
 		}
@@ -174,20 +174,20 @@ func TestKeptAnswersOfOthers(t *testing.T) {
 		defer r.end()
 		mustParty(t, r.remote, consumerID)
 		name, asked := keptParty(consumerID), time.Now()
-		done := r.remote.kept.ask(name)
+		done := r.remote.kept.begin(name)
 		time.Sleep(time.Second)
 		for i := range 2000 {
 			other := keptParty(nobody(i))
-			answered := r.remote.kept.ask(other)
-			r.remote.kept.take(other, "", time.Now())
+			answered := r.remote.kept.begin(other)
+			r.remote.kept.put(other, "", time.Now())
 			answered()
 		}
-		r.remote.kept.take(name, "", asked)
+		r.remote.kept.put(name, "", asked)
 		done()
 		if party, _ := r.remote.RecallParty(t.Context(), consumerID); party != nil {
 			t.Error("a no was lost beside the answers about others")
 		}
-		if left := len(r.remote.kept.asked); left != 0 {
+		if left := len(r.remote.kept.pending); left != 0 {
 			t.Errorf("%d questions are still noted", left)
 		}
 	})

@@ -36,44 +36,43 @@ func (v *Version) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A dialect is the version that one registry speaks: configured, or heard from
-// its answers.
-type dialect struct {
-	fixed bool
-	heard atomic.Pointer[Version] // nil: nothing yet
+// A versionTracker knows the version that one registry speaks: configured, or seen in its answers.
+type versionTracker struct {
+	configured bool
+	current    atomic.Pointer[Version] // nil: not known yet
 }
 
-func newDialect(configured Version) (*dialect, error) {
-	d := &dialect{}
+func newVersionTracker(configured Version) (*versionTracker, error) {
+	t := &versionTracker{}
 	switch configured {
 	case "", VersionAuto:
 	case Version3, Version2:
-		d.fixed = true
-		d.heard.Store(&configured)
+		t.configured = true
+		t.current.Store(&configured)
 	default:
 		return nil, fmt.Errorf("version %.20q is not auto, 3.0 or 2", configured)
 	}
-	return d, nil
+	return t, nil
 }
 
-// known is VersionAuto as long as nothing was heard.
-func (d *dialect) known() Version {
-	if v := d.heard.Load(); v != nil {
+// version is VersionAuto as long as it is not known.
+func (t *versionTracker) version() Version {
+	if v := t.current.Load(); v != nil {
 		return *v
 	}
 	return VersionAuto
 }
 
-// hear takes note of the version of an answer. A registry that is brought to
+// observe takes note of the version of an answer. A registry that is brought to
 // another version is followed, unless the configuration says what to expect.
-func (d *dialect) hear(v Version) error {
-	switch known := d.known(); {
+func (t *versionTracker) observe(v Version) error {
+	switch known := t.version(); {
 	case v == known:
 		return nil
-	case d.fixed:
+	case t.configured:
 		return fmt.Errorf("the registry answers in the form of version %s, and is configured to speak %s", v, known)
 	}
-	d.heard.Store(&v)
+	t.current.Store(&v)
 	return nil
 }
 
@@ -82,11 +81,6 @@ func (d *dialect) hear(v Version) error {
 type question struct {
 	path  string
 	query url.Values
-}
-
-// single asks for one party by its identifier or one that it is also known as.
-func single(id ishare.PartyID) question {
-	return question{path: "parties/" + url.PathEscape(string(id))}
 }
 
 // searches are the other ways to ask for one party. An identifier cannot hold the
@@ -106,13 +100,13 @@ func (v Version) searches(id ishare.PartyID) []question {
 	return questions
 }
 
-// lists are where the trusted list may be, the likeliest place first.
-func (d *dialect) lists() []question {
+// listQuestions ask for the trusted list where it may be, the likeliest place first.
+func (t *versionTracker) listQuestions() []question {
 	new3, old2 := question{path: "trustedList"}, question{path: "trusted_list"}
-	switch known := d.known(); {
-	case d.fixed && known == Version2:
+	switch known := t.version(); {
+	case t.configured && known == Version2:
 		return []question{old2}
-	case d.fixed:
+	case t.configured:
 		return []question{new3}
 	case known == Version2:
 		return []question{old2, new3}

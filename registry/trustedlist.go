@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	// listPause is the one after a failed update of the trusted list. It does not grow, so that a registry that
+	// retryPause is the one after a failed update of the trusted list. It does not grow, so that a registry that
 	// is well again is used at once.
-	listPause = time.Second
-	// listComplaint is how often the log is told of an outage.
-	listComplaint = 10 * time.Minute
+	retryPause = time.Second
+	// outageLogInterval is how often the log is told of an outage.
+	outageLogInterval = 10 * time.Minute
+	// maxTimer bounds one wait for the next update, after which the clocks are looked at again: a timer stands
+	// still while the machine sleeps.
+	maxTimer = time.Minute
 )
-
-// listWake is how long a pause goes on at most until the clocks are looked at again: a timer
-// stands still while the machine sleeps.
-const listWake = time.Minute
 
 // A TrustedListSource answers with what a trusted list grants, as [Remote] does.
 type TrustedListSource interface {
 	TrustedList(ctx context.Context) (trust.Anchors, error)
 }
 
-// A RecallingListSource is a [TrustedListSource] that keeps the list over a restart, as [Remote] does.
-type RecallingListSource interface {
+// A PersistentListSource is a [TrustedListSource] that keeps the list over a restart, as [Remote] does. A
+// [TrustedList] looks for it in its source.
+type PersistentListSource interface {
 	// RecallTrustedList returns the list that it last answered with, and since when that may be out of
 	// date; nil if there is none to be believed. It asks nobody for the list.
 	RecallTrustedList(ctx context.Context) (trust.Anchors, time.Time)
@@ -72,7 +72,7 @@ type TrustedList struct {
 	updated  moment        // when the last update ended that nobody gave up
 	err      error         // of the last update
 	failures int           // in a row
-	told     moment        // when the log was told of them
+	logged   moment        // when the log was last told of them
 }
 
 // NewTrustedList checks the configuration. Nothing is asked before [TrustedList.Recall], [TrustedList.Run]
@@ -100,21 +100,16 @@ func (l *TrustedList) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		l.Recall(ctx)
 		_ = l.Update(ctx) // which logs it and keeps it in the stats
-		for left := l.due(); left > 0 && ctx.Err() == nil; left = l.due() {
-			wait(ctx, min(left, listWake))
+		for left := l.untilDue(); left > 0 && ctx.Err() == nil; left = l.untilDue() {
+			timer := time.NewTimer(min(left, maxTimer))
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+			timer.Stop()
 		}
 	}
 	return nil
-}
-
-// wait returns after a time, or when ctx is done.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // Update asks for the list and puts it in force. On an error, of which the log is told every ten minutes,
@@ -127,11 +122,11 @@ func (l *TrustedList) Update(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		return l.keep(ctx, err)
+		return l.fail(ctx, err)
 	}
 	l.updated = momentOf(time.Now())
-	l.tellChanges(ctx, granted)
-	l.granted, l.fetched, l.err, l.failures, l.told = trust.Anchors{}, momentOf(began), nil, 0, moment{}
+	l.logChanges(ctx, granted)
+	l.granted, l.fetched, l.err, l.failures, l.logged = trust.Anchors{}, momentOf(began), nil, 0, moment{}
 	maps.Copy(l.granted, granted)
 	l.apply()
 	return nil
@@ -141,7 +136,7 @@ func (l *TrustedList) Update(ctx context.Context) error {
 // it too; whoever calls it before anybody is answered refuses nobody in the moment between. It asks nobody for the
 // list, and takes no longer than it may take to find out whether the registry's seal is revoked.
 func (l *TrustedList) Recall(ctx context.Context) {
-	source, ok := l.config.Source.(RecallingListSource)
+	source, ok := l.config.Source.(PersistentListSource)
 	if !ok || l.InForce() {
 		return
 	}
@@ -160,32 +155,32 @@ func (l *TrustedList) Recall(ctx context.Context) {
 	l.apply()
 }
 
-// keep is what becomes of the present list when there is no new one.
-func (l *TrustedList) keep(ctx context.Context, err error) error {
+// fail notes that there is no new list, and ends the present one when it is too old.
+func (l *TrustedList) fail(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("registry: trusted list: %w", ctx.Err())
 	}
 	l.updated = momentOf(time.Now())
 	l.err = err
 	l.failures++
-	if l.granted != nil && l.usable() <= 0 {
+	if l.granted != nil && l.usableFor() <= 0 {
 		l.granted = nil
 		l.apply()
 		l.config.Log.ErrorContext(ctx, "the trusted list is too old to be used; only the configured anchors are trusted",
 			slog.Time("fetched", l.fetched.wall), slog.Any("error", err))
 		return err
 	}
-	if l.told.age(time.Now()) < listComplaint {
+	if l.logged.age(time.Now()) < outageLogInterval {
 		return err
 	}
-	l.told = l.updated
+	l.logged = l.updated
 	l.config.Log.WarnContext(ctx, "the trusted list was not refreshed",
 		slog.Bool("in_force", l.granted != nil), slog.Time("fetched", l.fetched.wall), slog.Any("error", err))
 	return err
 }
 
-// usable is for how long the list may still be used without a new one.
-func (l *TrustedList) usable() time.Duration {
+// usableFor is for how long the list may still be used without a new one.
+func (l *TrustedList) usableFor() time.Duration {
 	return l.config.Refresh + l.config.MaxStale - l.fetched.age(time.Now())
 }
 
@@ -199,7 +194,7 @@ func (l *TrustedList) apply() {
 	l.config.Clients.SetAnchors(anchors)
 }
 
-func (l *TrustedList) tellChanges(ctx context.Context, granted trust.Anchors) {
+func (l *TrustedList) logChanges(ctx context.Context, granted trust.Anchors) {
 	for fingerprint, name := range granted {
 		if _, before := l.granted[fingerprint]; !before {
 			l.config.Log.InfoContext(ctx, "the trusted list grants an authority",
@@ -214,26 +209,22 @@ func (l *TrustedList) tellChanges(ctx context.Context, granted trust.Anchors) {
 	}
 }
 
-// due is how long it is until the next update.
-func (l *TrustedList) due() time.Duration {
+// untilDue is how long it is until the next update.
+func (l *TrustedList) untilDue() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	left := l.pause() - l.updated.age(time.Now())
+	pause := l.config.Refresh
+	if l.failures > 0 {
+		pause = min(pause, retryPause)
+		if _, outage := rule.Classify(l.err); outage != nil && errors.Is(outage.Cause, errCircuitOpen) {
+			pause = min(pause, retryPause/4) // nobody was asked
+		}
+	}
+	left := pause - l.updated.age(time.Now())
 	if l.granted != nil && l.failures > 0 {
-		left = min(left, l.usable())
+		left = min(left, l.usableFor())
 	}
 	return left
-}
-
-// pause is how long to wait between the last update and the next one.
-func (l *TrustedList) pause() time.Duration {
-	if l.failures == 0 {
-		return l.config.Refresh
-	}
-	if _, outage := rule.Classify(l.err); outage != nil && errors.Is(outage.Cause, errCircuitOpen) {
-		return min(listPause/4, l.config.Refresh) // nobody was asked
-	}
-	return min(listPause, l.config.Refresh)
 }
 
 // InForce reports whether what the registry grants is known. While it is not, a

@@ -154,10 +154,10 @@ func TestTrustedListOutlivesAnOutage(t *testing.T) {
 		time.Sleep(listStale - 1)
 		synctest.Wait()
 		wantAnchors(t, v, 2)
-		if n, most := s.questions(), 2+int(listStale/listPause); n > most || n < most-10 {
+		if n, most := s.questions(), 2+int(listStale/retryPause); n > most || n < most-10 {
 			t.Errorf("%d questions in the outage, want %d", n, most)
 		}
-		if n, want := log.count("WARN the trusted list was not refreshed"), int(listStale/listComplaint); n < want || n > want+1 {
+		if n, want := log.count("WARN the trusted list was not refreshed"), int(listStale/outageLogInterval); n < want || n > want+1 {
 			t.Errorf("the log is told %d times of one outage", n)
 		}
 		time.Sleep(1)
@@ -197,8 +197,8 @@ func TestTrustedListAgesInSleep(t *testing.T) {
 			t.Errorf("%d questions in half of the time, want 1", n)
 		}
 
-		sleep(l, listRefresh/2-listWake/2)
-		time.Sleep(listWake)
+		sleep(l, listRefresh/2-maxTimer/2)
+		time.Sleep(maxTimer)
 		synctest.Wait()
 		if n := s.questions(); n != 2 {
 			t.Errorf("%d questions after a short sleep, want 2", n)
@@ -209,14 +209,14 @@ func TestTrustedListAgesInSleep(t *testing.T) {
 		if !l.InForce() || l.Stats().Stale {
 			t.Errorf("before anybody looked at the clock: %+v", l.Stats())
 		}
-		time.Sleep(listWake)
+		time.Sleep(maxTimer)
 		synctest.Wait()
 		wantAnchors(t, v)
 		if l.InForce() {
 			t.Error("a list that is days old is in force")
 		}
 		s.set(nil, fingerprint(3))
-		time.Sleep(2 * listPause)
+		time.Sleep(2 * retryPause)
 		synctest.Wait()
 		wantAnchors(t, v, 3)
 	})
@@ -230,8 +230,8 @@ func TestTrustedListIsStaleAfterSleep(t *testing.T) {
 		l, v := keeper(t, s, slog.DiscardHandler)
 		runList(t, l)
 		s.set(errBroken)
-		sleep(l, listRefresh+listStale-listWake-1)
-		time.Sleep(listWake)
+		sleep(l, listRefresh+listStale-maxTimer-1)
+		time.Sleep(maxTimer)
 		synctest.Wait()
 		wantAnchors(t, v, 2)
 		if !l.Stats().Stale {

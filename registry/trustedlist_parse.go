@@ -14,12 +14,6 @@ import (
 	"github.com/waybill-token/waybill/trust"
 )
 
-// listPayload is what is signed as the trusted list. One member is there.
-type listPayload struct {
-	List3 jsontext.Value `json:"trustedList"`
-	List2 jsontext.Value `json:"trusted_list"`
-}
-
 // listEntry is a certificate authority on the trusted list, in either shape.
 type listEntry struct {
 	Subject      string `json:"subject"`
@@ -29,26 +23,13 @@ type listEntry struct {
 	Status       string `json:"status"`
 }
 
-// granted reports whether the entry makes a trust anchor. Registries differ in the case
-// of these words.
-func (e *listEntry) granted() bool {
-	return strings.EqualFold(e.Validity, "valid") && strings.EqualFold(e.Status, "granted")
-}
-
-func (e *listEntry) fingerprint() (trust.Fingerprint, error) {
-	if e.Fingerprint3 != "" && e.Fingerprint2 != "" {
-		return trust.Fingerprint{}, errors.New("the entry has two fingerprints")
-	}
-	return trust.ParseFingerprint(strings.TrimSpace(e.Fingerprint3 + e.Fingerprint2))
-}
-
-// grantedBy reads the anchors that a trusted list grants.
+// parseTrustedList reads the anchors that a trusted list grants.
 //
 // An entry that cannot be read is left out and logged: its authority is not
 // trusted, and one slip of the registry does not shut out the clients of all others. A
 // list of which nothing can be read is refused. An authority that is listed twice is
 // trusted only if both entries can be read and grant it.
-func grantedBy(payload []byte, log *slog.Logger) (trust.Anchors, Version, error) {
+func parseTrustedList(payload []byte, log *slog.Logger) (trust.Anchors, Version, error) {
 	entries, version, err := listEntries(payload)
 	if err != nil {
 		return nil, "", err
@@ -58,12 +39,12 @@ func grantedBy(payload []byte, log *slog.Logger) (trust.Anchors, Version, error)
 		entry, fingerprint, err := readEntry(written)
 		if err != nil {
 			log.Warn("an entry of the trusted list cannot be read and grants nothing", slog.Int("entry", i), slog.Any("error", err))
-			maps.Copy(barred, namedBy(written))
+			maps.Copy(barred, fingerprintsIn(written))
 			continue
 		}
 		read++
 		into := barred
-		if entry.granted() {
+		if strings.EqualFold(entry.Validity, "valid") && strings.EqualFold(entry.Status, "granted") { // registries differ in the case
 			into = anchors
 		}
 		into[fingerprint] = fmt.Sprintf("trusted list: %.200s", entry.Subject)
@@ -78,7 +59,10 @@ func grantedBy(payload []byte, log *slog.Logger) (trust.Anchors, Version, error)
 }
 
 func listEntries(payload []byte) ([]jsontext.Value, Version, error) {
-	var p listPayload
+	var p struct {
+		List3 jsontext.Value `json:"trustedList"`
+		List2 jsontext.Value `json:"trusted_list"`
+	}
 	if err := jws.UnmarshalObject(payload, &p); err != nil {
 		return nil, "", fmt.Errorf("the signed answer: %w", err)
 	}
@@ -101,13 +85,16 @@ func readEntry(written jsontext.Value) (*listEntry, trust.Fingerprint, error) {
 	if err := json.Unmarshal(written, &entry); err != nil {
 		return nil, trust.Fingerprint{}, fmt.Errorf("%.200s", err.Error())
 	}
-	fingerprint, err := entry.fingerprint()
+	if entry.Fingerprint3 != "" && entry.Fingerprint2 != "" {
+		return nil, trust.Fingerprint{}, errors.New("the entry has two fingerprints")
+	}
+	fingerprint, err := trust.ParseFingerprint(strings.TrimSpace(entry.Fingerprint3 + entry.Fingerprint2))
 	return &entry, fingerprint, err
 }
 
-// namedBy finds the authorities that an entry names which cannot be read: nobody knows
+// fingerprintsIn finds the authorities that are named by an entry that cannot be read: nobody knows
 // whether it withdraws them.
-func namedBy(written jsontext.Value) trust.Anchors {
+func fingerprintsIn(written jsontext.Value) trust.Anchors {
 	var members map[string]jsontext.Value
 	named := trust.Anchors{}
 	if json.Unmarshal(written, &members) != nil {
