@@ -46,24 +46,52 @@ type pki struct {
 
 func newPKI(tb testing.TB) *pki {
 	tb.Helper()
-	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey})
+	p, err := makePKI()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &pki{t: tb, ca: ca}
-	p.registry = p.seal("Registry", "NTRNL-10000000")
-	p.own = p.seal("Provider", "NTRNL-10000002")
-	p.consumer = p.seal("Consumer", "NTRNL-10000001")
+	p.t = tb
 	return p
 }
 
-func (p *pki) seal(organisation, identifier string) *testca.Identity {
-	p.t.Helper()
-	id, err := p.ca.Seal(testca.SealRequest{Organization: organisation, Identifier: identifier})
+func makePKI() (*pki, error) {
+	ca, err := testca.New(testca.Config{NewKey: testca.PooledKey})
 	if err != nil {
-		p.t.Fatal(err)
+		return nil, err
 	}
-	return id
+	p := &pki{ca: ca}
+	for seal, of := range map[**testca.Identity]testca.SealRequest{
+		&p.registry: {Organization: "Registry", Identifier: "NTRNL-10000000"},
+		&p.own:      {Organization: "Provider", Identifier: "NTRNL-10000002"},
+		&p.consumer: {Organization: "Consumer", Identifier: "NTRNL-10000001"},
+	} {
+		if *seal, err = ca.Seal(of); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// PKIs that tests share: those in bubbles, whose time begins in 2000, cannot use the certificates of today.
+var (
+	todaysPKI  = sync.OnceValues(makePKI)
+	bubblesPKI = sync.OnceValues(makePKI)
+)
+
+// sharedPKI is one that other tests use too; whoever needs another CA makes one with newPKI.
+func sharedPKI(tb testing.TB) *pki {
+	tb.Helper()
+	shared := todaysPKI
+	if time.Now().Year() == 2000 {
+		shared = bubblesPKI
+	}
+	p, err := shared()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	mine := *p
+	mine.t = tb
+	return &mine
 }
 
 func (p *pki) anchors() trust.Anchors {
@@ -110,7 +138,7 @@ type answerShape struct {
 
 func newFakeRegistry(tb testing.TB, version Version) *fakeRegistry {
 	tb.Helper()
-	p := newPKI(tb)
+	p := sharedPKI(tb)
 	judge, err := assertion.NewResponseVerifier(assertion.ResponseVerifierConfig{
 		Issuer: ownID, Audience: []ishare.PartyID{registryID}, Trust: p.validator(), Revocation: revocation.Off{},
 	})
