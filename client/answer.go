@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/oauth2"
 
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/internal/problem"
 )
 
@@ -23,14 +24,14 @@ type answer struct {
 	status   int
 	header   http.Header
 	body     []byte
-	limit    int // a longer body was cut off
+	tooLarge *outbound.TooLargeError // nil: the body is whole
 	sent     time.Time
 	received time.Time // when the header came
 }
 
 // token reads the answer of a token endpoint to a request with the assertion
 // compact, for the scope. The error is an [*Error].
-func (a *answer) token(compact, scope string) (*held, error) {
+func (a *answer) token(compact, scope string) (*cachedToken, error) {
 	if a.status < 200 || a.status > 299 {
 		return nil, a.refusal(compact)
 	}
@@ -48,7 +49,7 @@ func (a *answer) token(compact, scope string) (*held, error) {
 	if len(granted.notes) > 0 {
 		extra["notes"] = granted.notes
 	}
-	return newHeld(token.WithExtra(extra), a.sent, granted.life), nil
+	return newCachedToken(token.WithExtra(extra), a.sent, granted.life), nil
 }
 
 // A grant is the answer of RFC 6749 section 5.1.
@@ -59,18 +60,12 @@ type grant struct {
 	notes []string // in what the answer differs from section 5.1, and was taken all the same
 }
 
-// tokenBody and ErrorBody take members of any kind, so that one of the wrong kind
-// can be named. Others are ignored.
+// tokenBody takes members of any kind, so that one of the wrong kind can be named. Others are ignored.
 type tokenBody struct {
 	AccessToken jsontext.Value `json:"access_token"`
 	TokenType   jsontext.Value `json:"token_type"`
 	ExpiresIn   jsontext.Value `json:"expires_in"`
 	Scope       jsontext.Value `json:"scope"`
-}
-
-type errorBody struct {
-	Error       jsontext.Value `json:"error"`
-	Description jsontext.Value `json:"error_description"`
 }
 
 // grant reads a success, or says what is wrong with it. What is wrong never
@@ -110,8 +105,8 @@ func (g *grant) note(when bool, format string, args ...any) {
 
 // tokenObject reads the object that holds the token, of whatever media type.
 func (a *answer) tokenObject(into *tokenBody, g *grant) (flaw string) {
-	if len(a.body) > a.limit {
-		return fmt.Sprintf("the answer is longer than %d bytes", a.limit)
+	if a.tooLarge != nil {
+		return fmt.Sprintf("the answer is longer than %d bytes", a.tooLarge.Limit)
 	}
 	body, marked := bytes.CutPrefix(a.body, []byte("\xef\xbb\xbf"))
 	g.note(marked, "a byte order mark stands before the answer, where RFC 8259 section 8.1 has none")
@@ -157,8 +152,8 @@ func (g *grant) lifeOf(v jsontext.Value) (time.Duration, bool) {
 		}
 		g.note(true, "expires_in is a text, where RFC 6749 section 5.1 has a number")
 	default:
-		g.note(v.Kind() == 'n', "expires_in is null; the token is kept for %s", unstated)
-		return unstated, len(v) == 0 || v.Kind() == 'n'
+		g.note(v.Kind() == 'n', "expires_in is null; the token is kept for %s", defaultLife)
+		return defaultLife, len(v) == 0 || v.Kind() == 'n'
 	}
 	seconds, err := strconv.ParseFloat(number, 64)
 	if err != nil || seconds < 1 {
@@ -170,8 +165,8 @@ func (g *grant) lifeOf(v jsontext.Value) (time.Duration, bool) {
 // decode reads the body strictly, or says what is wrong with it.
 func (a *answer) decode(into any) (flaw string) {
 	switch mediaType := a.mediaType(); {
-	case len(a.body) > a.limit:
-		return fmt.Sprintf("the answer is longer than %d bytes", a.limit)
+	case a.tooLarge != nil:
+		return fmt.Sprintf("the answer is longer than %d bytes", a.tooLarge.Limit)
 	case mediaType == "":
 		return "the answer is of no media type, and should be application/json"
 	case mediaType != mediaTypeJSON:
@@ -218,7 +213,10 @@ func (a *answer) refusal(compact string) *Error {
 	if a.status >= 300 && a.status < 400 {
 		return a.redirect(compact)
 	}
-	var body errorBody
+	var body struct { // of any kind, as in tokenBody
+		Error       jsontext.Value `json:"error"`
+		Description jsontext.Value `json:"error_description"`
+	}
 	flaw := a.decode(&body)
 	code, _ := text(body.Error)
 	if flaw == "" && code == "" {
@@ -238,9 +236,13 @@ func (a *answer) refusal(compact string) *Error {
 	if stated, ok := text(body.Description); ok {
 		description = clean(stated, compact, maxSaid)
 	}
-	rule := ruleID(description)
-	e := a.fail(description, hintOf(rule))
-	e.Code, e.RuleID = shortCode, rule
+	id := ruleID(description)
+	hint := ""
+	if known := knownRule(id); known != nil {
+		hint = known.Hint
+	}
+	e := a.fail(description, hint)
+	e.Code, e.RuleID = shortCode, id
 	return e
 }
 
@@ -264,7 +266,7 @@ func (a *answer) unexpected(flaw string) *Error {
 
 // fail makes the error. A clock that is off is told whatever else is wrong.
 func (a *answer) fail(description, hint string) *Error {
-	offset, wait := a.clockOffset(), a.retryAfter()
+	offset, wait := a.clockOffset(), outbound.RetryAfter(a.header, a.received, maxRetryAfter)
 	if wait > 0 {
 		hint += fmt.Sprintf(" The server asks to wait for %s.", wait)
 	}
@@ -280,24 +282,6 @@ func (a *answer) fail(description, hint string) *Error {
 // maxRetryAfter bounds what a server can ask for.
 const maxRetryAfter = 24 * time.Hour
 
-// retryAfter reads seconds or a date, which is the server's (RFC 9110 section
-// 10.2.3).
-func (a *answer) retryAfter() time.Duration {
-	value := a.header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	then, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	now, err := http.ParseTime(a.header.Get("Date"))
-	if err != nil {
-		now = a.received
-	}
-	return min(max(then.Sub(now), 0), maxRetryAfter)
-}
-
 // tolerance is the difference of clocks that is not worth a word. Servers allow
 // for some seconds.
 const tolerance = 2 * time.Second
@@ -306,13 +290,8 @@ const tolerance = 2 * time.Second
 // answer, or zero when that cannot be told or is little. Date names a second,
 // and the moment it was written lies anywhere between question and answer.
 func (a *answer) clockOffset() time.Duration {
-	date, err := http.ParseTime(a.header.Get("Date"))
-	if err != nil {
-		return 0
-	}
-	halfway := a.received.Sub(a.sent) / 2
-	offset := date.Add(time.Second / 2).Sub(a.sent.Add(halfway).Round(0))
-	if offset.Abs() <= halfway+time.Second/2+tolerance {
+	offset, ok := outbound.ClockAhead(a.header, a.sent, a.received)
+	if !ok || offset.Abs() <= a.received.Sub(a.sent)/2+time.Second/2+tolerance {
 		return 0
 	}
 	return offset.Round(time.Second)

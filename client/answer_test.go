@@ -322,7 +322,7 @@ func TestHideKeepsHonestWords(t *testing.T) {
 	compact := makeAssertion(t)
 	for _, reason := range rule.All() {
 		s := reason.Reject().Description() + " " + reason.Hint + " " + string(consumer) + " " + ishare.Thumbprint([]byte("x"))
-		if got := client.Hide(s, compact); got != s {
+		if got := client.Redact(s, compact); got != s {
 			t.Errorf("%q became %q", s, got)
 		}
 	}
@@ -333,7 +333,7 @@ func TestHideGoesByTwelveCharacters(t *testing.T) {
 		"see abcdefghijk.": "see abcdefghijk.", "see abcdefghijkl.": "see [removed].",
 		"abcdefghijklmnop": "[removed]", "": "",
 	} {
-		if got := client.Hide(s, "0123abcdefghijklmnop4567"); got != want {
+		if got := client.Redact(s, "0123abcdefghijklmnop4567"); got != want {
 			t.Errorf("%q became %q, want %q", s, got, want)
 		}
 	}

@@ -1,18 +1,61 @@
+// Package client is a Service Consumer's side of iSHARE: it gets access tokens from
+// somebody else's token endpoint with client assertions, keeps them, and
+// renews them in time (iSHARE 3.0, access token; RFC 6749 section 4.4, RFC 7523).
+//
+//	c, err := client.New(client.Config{
+//		Server:       "https://provider.example",
+//		Audience:     "did:ishare:EU.NL.NTRNL-10000002",
+//		ClientID:     "did:ishare:EU.NL.NTRNL-10000001",
+//		Key:          key,
+//		Certificates: chain,
+//	})
+//	…
+//	response, err := c.HTTPClient().Get("https://provider.example/orders")
+//
+// [LoadKey] reads key and chain from PEM or PKCS#12; any other [crypto.Signer] with an
+// RSA key serves as well, such as one in hardware. [Discover] finds the token
+// endpoint of a server that has it in another place than iSHARE puts it.
+//
+// [Client.Token] gives the token itself, [Client.TokenSource] is the same for
+// golang.org/x/oauth2, and [Client.HTTPClient] adds it to requests.
+//
+// # How often the server is asked
+//
+// A token is asked for once in its life, however many goroutines want it. Between 75
+// and 90 % of its life, at a random point so that replicas do not come
+// together, the first caller starts a renewal in the background; nobody waits
+// for it. A renewal that fails is tried again while the old token is used on,
+// to within ten seconds of its end.
+//
+// One request is made of up to five attempts in at most 30 seconds. An attempt
+// that meets a broken network, or the status 429, 502, 503 or 504, is repeated after a
+// pause that grows from a tenth of a second to one second, or after the
+// Retry-After of the server. Each attempt has an assertion of its own: one that
+// left the process is never sent again, whatever became of it. A caller whose
+// context ends stops waiting; the request goes on for the others.
+//
+// After a request that failed, callers without a token get the same error for
+// one second, or for the Retry-After of the server up to one minute. So a server
+// that is down or refuses is not hammered, and one that comes back is found again
+// within about two seconds.
+//
+// # What is kept from whom
+//
+// Assertions and tokens travel over https only; plain http is accepted to a
+// loopback address. The token endpoint's redirects are not followed, and the token
+// does not follow a redirect to another origin. No error and no log line holds a
+// token or an assertion, not even one that a server quotes back.
 package client
 
 import (
 	"cmp"
 	"context"
-	"crypto"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,49 +64,9 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/ishare"
-	"github.com/waybill-token/waybill/jws"
 )
-
-// Config says which token endpoint to ask, and as whom. Every field that is not
-// marked optional must be set.
-type Config struct {
-	// Server is the server's base URL, such as https://provider.example. The
-	// token endpoint is taken to be at /connect/token below it, where iSHARE
-	// puts it. It need not be set when TokenEndpoint is.
-	Server string
-	// TokenEndpoint is the URL of the token endpoint, for a server that has it
-	// in another place; see [Discover]. Optional.
-	TokenEndpoint string
-	// Audience is the server's party identifier: the aud of the assertions.
-	Audience ishare.PartyID
-	// ClientID is our own party identifier, as the Participant Registry knows it.
-	ClientID ishare.PartyID
-	// Key is the private key of our seal: RSA, in memory or in hardware. It signs
-	// one assertion at a time.
-	Key crypto.Signer
-	// Certificates is the chain of our seal, leaf first, up to and including a
-	// certificate that the server trusts.
-	Certificates []*x509.Certificate
-	// Algorithm is RS256 unless set. Servers of the 2.x framework accept
-	// nothing else. Optional.
-	Algorithm jws.Algorithm
-	// Scope is what to ask for: iSHARE unless set. Optional.
-	Scope ishare.Scope
-	// Transport carries the token requests, and the requests of
-	// [Client.HTTPClient]: one of [NewTransport] unless set. It must not repeat a
-	// POST by itself. Optional.
-	Transport http.RoundTripper
-	// MaxRest bounds for how long the server's Retry-After keeps the client from asking again: a
-	// minute unless set. Optional.
-	MaxRest time.Duration
-	// Hedge is how long a token request may hang until another one is made beside it, and so on: for a
-	// client whose callers must not wait for a server that is well again. It is not done unless
-	// set. Optional.
-	Hedge time.Duration
-	// Log gets a line for each token, each repetition and each failure. Optional.
-	Log *slog.Logger
-}
 
 // ErrClosed is returned by a client that was closed.
 var ErrClosed = errors.New("client: closed")
@@ -78,24 +81,22 @@ const (
 // A Client gets access tokens for one party from one token endpoint. It is safe
 // for concurrent use. It runs no goroutine except while it asks for a token.
 type Client struct {
-	maker     assertion.Maker
-	audience  ishare.PartyID
-	endpoint  string
-	scope     string
-	transport http.RoundTripper
-	own       *http.Transport // transport, when it is not the caller's
-	tokens    *http.Client    // for the token endpoint: follows no redirects
-	log       *slog.Logger
-	pace      *rate.Limiter
-	maxRest   time.Duration
-	hedge     time.Duration // zero: never
+	maker         assertion.Maker
+	audience      ishare.PartyID
+	endpoint      string
+	scope         string
+	transport     http.RoundTripper
+	own           *http.Transport // transport, when it is not the caller's
+	tokens        *http.Client    // for the token endpoint: follows no redirects
+	log           *slog.Logger
+	pace          *rate.Limiter
+	maxRetryAfter time.Duration
+	hedge         time.Duration // zero: never
 
-	held atomic.Pointer[held]
-
-	mu      sync.Mutex // guards what follows, and the step from flight to held
-	flight  *pending   // nil when nobody asks
-	trouble trouble
-	closed  bool
+	requests *flight.Group[string, *cachedToken] // one, by the endpoint
+	cached   atomic.Pointer[cachedToken]
+	mu       sync.Mutex // guards what follows
+	backOff  backOff
 }
 
 // New checks the configuration and returns a client for it. It sends nothing.
@@ -104,26 +105,33 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkParties(); err != nil {
-		return nil, err
+	if _, err := ishare.ParsePartyID(string(c.Audience)); err != nil {
+		return nil, fmt.Errorf("client: Audience: %w", err)
+	}
+	if _, err := ishare.ParsePartyID(string(c.ClientID)); err != nil {
+		return nil, fmt.Errorf("client: ClientID: %w", err)
 	}
 	if err := c.checkSeal(); err != nil {
 		return nil, err
 	}
-	scope, err := c.scope()
+	if len(c.Scope) == 0 {
+		c.Scope = ishare.Scope{ishare.ScopeISHARE}
+	}
+	scope, err := ishare.ParseScope(c.Scope.String())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("client: Scope: %w", err)
 	}
 	client := &Client{
-		maker:     assertion.Maker{ClientID: c.ClientID, Key: c.Key, Certificates: c.Certificates, Algorithm: c.Algorithm},
-		audience:  c.Audience,
-		endpoint:  endpoint,
-		scope:     scope,
-		transport: c.Transport,
-		log:       c.Log,
-		pace:      rate.NewLimiter(rate.Every(tokenInterval), tokenBurst),
-		maxRest:   cmp.Or(max(c.MaxRest, 0), maxServerRest),
-		hedge:     max(c.Hedge, 0),
+		maker:         assertion.Maker{ClientID: c.ClientID, Key: c.Key, Certificates: c.Certificates, Algorithm: c.Algorithm},
+		audience:      c.Audience,
+		endpoint:      endpoint,
+		scope:         scope.String(),
+		transport:     c.Transport,
+		log:           c.Log,
+		pace:          rate.NewLimiter(rate.Every(tokenInterval), tokenBurst),
+		maxRetryAfter: cmp.Or(max(c.MaxRetryAfter, 0), defaultMaxRetryAfter),
+		hedge:         max(c.Hedge, 0),
+		requests:      flight.New[string, *cachedToken](1, totalTimeout),
 	}
 	if client.transport == nil {
 		client.own = NewTransport()
@@ -134,74 +142,6 @@ func New(c Config) (*Client, error) {
 	}
 	client.tokens = withoutRedirects(client.transport)
 	return client, nil
-}
-
-func (c *Config) endpoint() (string, error) {
-	if c.TokenEndpoint != "" {
-		u, err := parseURL("TokenEndpoint", c.TokenEndpoint)
-		if err != nil {
-			return "", err
-		}
-		return u.String(), nil
-	}
-	base, err := c.base()
-	if err != nil {
-		return "", err
-	}
-	return fixedPlace(base), nil
-}
-
-func (c *Config) base() (*url.URL, error) {
-	if c.Server == "" {
-		return nil, errors.New("client: neither Server nor TokenEndpoint is set")
-	}
-	return parseBase(c.Server)
-}
-
-func (c *Config) checkParties() error {
-	if _, err := ishare.ParsePartyID(string(c.Audience)); err != nil {
-		return fmt.Errorf("client: Audience: %w", err)
-	}
-	if _, err := ishare.ParsePartyID(string(c.ClientID)); err != nil {
-		return fmt.Errorf("client: ClientID: %w", err)
-	}
-	return nil
-}
-
-// checkSeal finds now what would otherwise fail every token request.
-func (c *Config) checkSeal() error {
-	if c.Algorithm != "" {
-		if _, err := jws.ParseAlgorithm(string(c.Algorithm)); err != nil {
-			return fmt.Errorf("client: Algorithm: %w", err)
-		}
-	}
-	switch {
-	case c.Key == nil:
-		return errors.New("client: Key is not set")
-	case len(c.Certificates) == 0:
-		return errors.New("client: Certificates is empty")
-	case len(c.Certificates) > jws.MaxCertificates:
-		return fmt.Errorf("client: Certificates holds %d certificates, more than %d", len(c.Certificates), jws.MaxCertificates)
-	}
-	public, ok := c.Key.Public().(*rsa.PublicKey)
-	if !ok {
-		return fmt.Errorf("client: Key is of type %T; iSHARE asks for RSA", c.Key.Public())
-	}
-	if !public.Equal(c.Certificates[0].PublicKey) {
-		return errors.New("client: Key does not belong to the first certificate; the leaf comes first")
-	}
-	return nil
-}
-
-func (c *Config) scope() (string, error) {
-	if len(c.Scope) == 0 {
-		return ishare.ScopeISHARE, nil
-	}
-	scope, err := ishare.ParseScope(c.Scope.String())
-	if err != nil {
-		return "", fmt.Errorf("client: Scope: %w", err)
-	}
-	return scope.String(), nil
 }
 
 // NewTransport returns a transport with timeouts for connecting (5 s), for the TLS handshake (5 s) and
@@ -247,19 +187,11 @@ func (s source) Token() (*oauth2.Token, error) { return s() }
 
 // Close ends a token request that is under way, forgets the token, and closes the
 // idle connections of a transport of the client's own. Afterwards every call
-// returns [ErrClosed], and no goroutine of the client is left. The error is nil.
-func (c *Client) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	f := c.flight
-	c.mu.Unlock()
-	if f != nil {
-		f.cancel()
-		<-f.done
-	}
-	c.held.Store(nil)
+// returns [ErrClosed], and no goroutine of the client is left.
+func (c *Client) Close() {
+	c.requests.Close()
+	c.cached.Store(nil)
 	if c.own != nil {
 		c.own.CloseIdleConnections()
 	}
-	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/waybill-token/waybill/internal/loopback"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 )
@@ -71,10 +72,9 @@ func Discover(ctx context.Context, c Config) (string, error) {
 	}
 	info, err := fetchCapabilities(ctx, &c, base)
 	if err == nil {
-		found := find(info)
-		return found.choose(base)
+		return chooseEndpoint(info, base)
 	}
-	if errors.As(err, new(*unreachableError)) {
+	if errors.As(err, new(*outbound.UnreachableError)) {
 		return "", fmt.Errorf("client: %w: %w", ErrNoEndpoint, err)
 	}
 	m, noMetadata := fetchMetadata(ctx, &c, base)
@@ -85,45 +85,33 @@ func Discover(ctx context.Context, c Config) (string, error) {
 }
 
 func fetchCapabilities(ctx context.Context, c *Config, base *url.URL) (any, error) {
-	place := base.JoinPath("capabilities").String()
-	a, err := fetch(ctx, c.Transport, place)
+	address := base.JoinPath("capabilities").String()
+	a, err := fetch(ctx, c.Transport, address)
 	if err != nil {
 		return nil, err
 	}
 	info, err := a.capabilities(c.Audience)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", place, err)
+		return nil, fmt.Errorf("%s: %w", address, err)
 	}
 	return info, nil
 }
 
-// fetch gets JSON from the place, whatever the status.
-func fetch(ctx context.Context, transport http.RoundTripper, place string) (*answer, error) {
+// fetch gets JSON from an address, whatever the status.
+func fetch(ctx context.Context, transport http.RoundTripper, address string) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", place, err)
+		return nil, fmt.Errorf("%s: %w", address, err)
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "waybill")
 	a, err := exchange(withoutRedirects(transport), request, maxCapabilities)
 	if err != nil {
-		return nil, &unreachableError{place: place, text: clean(err.Error(), "", 300), err: err}
+		return nil, unreachable(address, "", err)
 	}
 	return a, nil
-}
-
-// Names of 3.0 and of 2.x; the published example of 3.0 mixes them.
-type capabilitiesBody struct {
-	Token3 string `json:"capabilitiesToken"`
-	Token2 string `json:"capabilities_token"`
-}
-
-type capabilitiesClaims struct {
-	Iss   ishare.PartyID `json:"iss"`
-	Info3 any            `json:"capabilitiesInfo"`
-	Info2 any            `json:"capabilities_info"`
 }
 
 // capabilities takes the answer apart down to the description of the services.
@@ -131,7 +119,11 @@ func (a *answer) capabilities(issuer ishare.PartyID) (info any, err error) {
 	if a.status != http.StatusOK {
 		return nil, fmt.Errorf("the server answered %d", a.status)
 	}
-	var body capabilitiesBody
+	// Names of 3.0 and of 2.x; the published example of 3.0 mixes them.
+	var body struct {
+		Token3 string `json:"capabilitiesToken"`
+		Token2 string `json:"capabilities_token"`
+	}
 	if flaw := a.decode(&body); flaw != "" {
 		return nil, errors.New(flaw)
 	}
@@ -139,7 +131,11 @@ func (a *answer) capabilities(issuer ishare.PartyID) (info any, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("capabilitiesToken: %w", err)
 	}
-	var claims capabilitiesClaims
+	var claims struct {
+		Iss   ishare.PartyID `json:"iss"`
+		Info3 any            `json:"capabilitiesInfo"`
+		Info2 any            `json:"capabilities_info"`
+	}
 	if json.Unmarshal(token.Payload(), &claims) != nil {
 		return nil, errors.New("the payload of capabilitiesToken is not one JSON object in UTF-8 with each name once")
 	}
@@ -152,22 +148,15 @@ func (a *answer) capabilities(issuer ishare.PartyID) (info any, err error) {
 	return claims.Info2, nil
 }
 
-// findings are the token endpoints that capabilities name. A server can name some ten thousand in
+// namedEndpoints are the token endpoints that capabilities name. A server can name some ten thousand in
 // what is read of its answer.
-type findings struct {
+type namedEndpoints struct {
 	service map[string]bool // of the service that is the token endpoint
-	named   map[string]bool // by any service
-}
-
-// find looks at everything, as services stand at different depths in 2.x and 3.0.
-func find(info any) findings {
-	f := findings{make(map[string]bool), make(map[string]bool)}
-	f.walk(info)
-	return f
+	any     map[string]bool // of any service
 }
 
 // walk ends, because the decoder has bounded the depth.
-func (f *findings) walk(v any) {
+func (f *namedEndpoints) walk(v any) {
 	switch v := v.(type) {
 	case []any:
 		for _, element := range v {
@@ -180,7 +169,7 @@ func (f *findings) walk(v any) {
 		if v["identifier"] == tokenService {
 			collect(f.service, v, "endpointURL", "endpoint_url")
 		}
-		collect(f.named, v, "tokenEndpoint", "token_endpoint")
+		collect(f.any, v, "tokenEndpoint", "token_endpoint")
 		for _, member := range v {
 			f.walk(member)
 		}
@@ -196,14 +185,16 @@ func collect(set map[string]bool, object map[string]any, names ...string) {
 	}
 }
 
-func (f *findings) choose(base *url.URL) (string, error) {
-	fixed := fixedPlace(base)
-	candidates := f.named
-	if len(f.service) > 0 {
-		candidates = f.service
+// chooseEndpoint looks at everything in the capabilities, as services stand at different depths in 2.x and 3.0.
+func chooseEndpoint(info any, base *url.URL) (string, error) {
+	named := namedEndpoints{map[string]bool{}, map[string]bool{}}
+	named.walk(info)
+	standard, candidates := standardEndpoint(base), named.any
+	if len(named.service) > 0 {
+		candidates = named.service
 	}
-	if len(candidates) == 0 || candidates[fixed] {
-		return fixed, nil
+	if len(candidates) == 0 || candidates[standard] {
+		return standard, nil
 	}
 	list := slices.Sorted(maps.Keys(candidates))
 	if len(list) > 1 {
@@ -224,4 +215,47 @@ func accept(source, candidate string, base *url.URL) (string, error) {
 		return "", fmt.Errorf("client: the token endpoint in %s is not https: %s", source, clean(u.Host, "", 80))
 	}
 	return u.String(), nil
+}
+
+// metadataPath is put between host and path of a base URL (RFC 8414 section 3.1).
+const metadataPath = "/.well-known/oauth-authorization-server"
+
+// metadata is the part of RFC 8414 section 2 that is used. Other members are ignored.
+type metadata struct {
+	Issuer        string `json:"issuer"`
+	TokenEndpoint string `json:"token_endpoint"`
+}
+
+func fetchMetadata(ctx context.Context, c *Config, base *url.URL) (*metadata, error) {
+	well := *base
+	well.Path, well.RawPath = metadataPath, ""
+	address := well.JoinPath(strings.Trim(base.EscapedPath(), "/")).String()
+	a, err := fetch(ctx, c.Transport, address)
+	if err != nil {
+		return nil, err
+	}
+	m, err := a.metadata(base)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", address, err)
+	}
+	return m, nil
+}
+
+// metadata reads the answer. An issuer other than the server that was asked is
+// somebody else's metadata (RFC 8414 section 3.3); a slash at the end makes no other.
+func (a *answer) metadata(base *url.URL) (*metadata, error) {
+	if a.status != http.StatusOK {
+		return nil, fmt.Errorf("the server answered %d", a.status)
+	}
+	var m metadata
+	if flaw := a.decode(&m); flaw != "" {
+		return nil, errors.New(flaw)
+	}
+	if strings.TrimSuffix(m.Issuer, "/") != strings.TrimSuffix(base.String(), "/") {
+		return nil, fmt.Errorf("the metadata are those of %q", clean(m.Issuer, "", 80))
+	}
+	if m.TokenEndpoint == "" {
+		return nil, errors.New("the metadata name no token endpoint")
+	}
+	return &m, nil
 }

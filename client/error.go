@@ -27,7 +27,7 @@ type Error struct {
 	// RuleID is the rule that failed, when the server names one as Waybill does:
 	// see [rule.All].
 	RuleID string
-	// Hint says how to mend it, as far as is known.
+	// Hint says what to do about it, as far as is known.
 	Hint string
 	// RetryAfter is how long the server asks to wait, at most a day, or zero.
 	RetryAfter time.Duration
@@ -82,26 +82,19 @@ func isRuleWord(s string) bool {
 }
 
 func knownRule(id string) *rule.Rule {
-	catalogue := append(rule.All(), rule.Outages()...)
-	i := slices.IndexFunc(catalogue, func(r *rule.Rule) bool { return r.ID == id })
-	if i < 0 {
-		return nil
+	for _, r := range slices.Concat(rule.All(), rule.Outages()) {
+		if r.ID == id {
+			return r
+		}
 	}
-	return catalogue[i]
-}
-
-func hintOf(id string) string {
-	if rule := knownRule(id); rule != nil {
-		return rule.Hint
-	}
-	return ""
+	return nil
 }
 
 // clean makes a server's text fit for a terminal and a log: of limited length,
 // printable, and without the assertion that it may quote.
 func clean(s, compact string, limit int) string {
 	s = s[:min(len(s), 8*limit)] // bounds the work; an assertion that is cut here is found by its beginning
-	s = hide(s, compact)
+	s = redact(s, compact)
 	s = strings.ToValidUTF8(s, "?")
 	runes := []rune(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -115,39 +108,27 @@ func clean(s, compact string, limit int) string {
 	return string(runes)
 }
 
-// telling is how many characters of an assertion in a row give it away. Fewer
+// redactLength is how many characters of an assertion in a row give it away. Fewer
 // occur by chance in an honest sentence.
-const telling = 12
+const redactLength = 12
 
-// hide takes out of s whatever is also in compact.
-func hide(s, compact string) string {
+// redact takes out of s whatever is also in compact.
+func redact(s, compact string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
-		n := overlap(s[i:], compact)
-		if n == 0 {
+		at := -1
+		if len(s)-i >= redactLength {
+			at = strings.Index(compact, s[i:i+redactLength])
+		}
+		if at < 0 {
 			b.WriteByte(s[i])
 			i++
 			continue
 		}
 		b.WriteString("[removed]")
-		i += n
+		for at < len(compact) && i < len(s) && s[i] == compact[at] {
+			i, at = i+1, at+1
+		}
 	}
 	return b.String()
-}
-
-// overlap is the length of the beginning of s that occurs in compact, or zero when
-// it is short.
-func overlap(s, compact string) int {
-	if len(s) < telling {
-		return 0
-	}
-	at := strings.Index(compact, s[:telling])
-	if at < 0 {
-		return 0
-	}
-	n := telling
-	for n < len(s) && at+n < len(compact) && s[n] == compact[at+n] {
-		n++
-	}
-	return n
 }

@@ -1,12 +1,15 @@
 package client
 
 import (
+	"bytes"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
 
 	"golang.org/x/oauth2"
 
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -30,9 +33,10 @@ type Answer struct {
 // Read parses the answer to a request with the assertion compact.
 func (a Answer) Read(compact string) (*oauth2.Token, error) {
 	raw := &answer{
-		status: a.Status, header: a.Header, body: []byte(a.Body), limit: maxAnswer,
+		status: a.Status, header: a.Header,
 		sent: a.Sent, received: a.Sent.Add(a.Took),
 	}
+	raw.cut([]byte(a.Body), maxAnswer)
 	h, err := raw.token(compact, ishare.ScopeISHARE)
 	if err != nil {
 		return nil, err
@@ -44,15 +48,21 @@ func (a Answer) Read(compact string) (*oauth2.Token, error) {
 func ReadCapabilities(body []byte, issuer ishare.PartyID, base *url.URL) (string, error) {
 	a := &answer{
 		status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}},
-		body: body, limit: maxCapabilities,
 	}
+	a.cut(body, maxCapabilities)
 	info, err := a.capabilities(issuer)
 	if err != nil {
 		return "", err
 	}
-	found := find(info)
-	return found.choose(base)
+	return chooseEndpoint(info, base)
 }
 
-// Hide takes an assertion out of a text.
-func Hide(s, compact string) string { return hide(s, compact) }
+// Redact takes an assertion out of a text.
+func Redact(s, compact string) string { return redact(s, compact) }
+
+// cut gives the answer a body as it is read.
+func (a *answer) cut(body []byte, limit int64) {
+	var err error
+	a.body, err = outbound.ReadBody(bytes.NewReader(body), limit)
+	a.tooLarge, _ = errors.AsType[*outbound.TooLargeError](err)
+}

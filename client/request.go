@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,81 +17,74 @@ import (
 
 // Bounds of one request for a token.
 const (
-	totalTimeout   = 30 * time.Second // all attempts and the pauses between them
-	attemptTimeout = 10 * time.Second
-	maxAttempts    = 5
-	firstPause     = 100 * time.Millisecond
-	maxPause       = time.Second
-	maxAnswer      = 64 << 10 // bytes of the body, decompressed
+	totalTimeout    = 30 * time.Second // all attempts and the pauses between them
+	attemptTimeout  = 10 * time.Second
+	maxAttempts     = 5
+	firstPause      = 100 * time.Millisecond
+	maxAttemptPause = time.Second
+	maxAnswer       = 64 << 10 // bytes of the body, decompressed
 )
 
 // assertionType is fixed by RFC 7523 section 2.2.
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// obtain asks until there is a token, a refusal, or no more time.
-func (c *Client) obtain(ctx context.Context) (*held, error) {
+// request asks until there is a token, a refusal, or no more time.
+func (c *Client) request(ctx context.Context) (*cachedToken, error) {
 	if err := c.pace.Wait(ctx); err != nil {
 		return nil, fmt.Errorf("client: too many token requests: %w", err)
 	}
 	for attempt := 1; ; attempt++ {
-		h, err := c.askHedged(ctx)
+		t, err := c.hedged(ctx)
 		if err == nil {
-			return h, nil
+			return t, nil
 		}
 		wait := c.pauseAfter(attempt, err)
-		if attempt == maxAttempts || !repeatable(err) || !fits(ctx, wait) {
+		end, bounded := ctx.Deadline()
+		if attempt == maxAttempts || !repeatable(err) || bounded && !time.Now().Add(wait).Before(end) {
 			return nil, err
 		}
 		c.log.DebugContext(ctx, "token request is repeated", "endpoint", c.endpoint, "attempt", attempt, "wait", wait, "error", err)
-		if !sleep(ctx, wait) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
 			return nil, err
 		}
 	}
 }
 
-// askHedged makes one attempt, or several side by side while nothing is answered.
-func (c *Client) askHedged(ctx context.Context) (*held, error) {
+// hedged makes one attempt, or several side by side while nothing is answered.
+func (c *Client) hedged(ctx context.Context) (*cachedToken, error) {
 	if c.hedge == 0 {
-		return c.ask(ctx)
+		return c.attempt(ctx)
 	}
 	type answered struct {
-		held *held
-		err  error
+		token   *cachedToken
+		refusal error
 	}
 	again := func(began time.Time) bool { return time.Since(began) >= c.hedge }
 	a, err := outbound.Hedged(ctx, outbound.Hedge{Every: c.hedge, Again: again}, func(ctx context.Context) (answered, error) {
-		h, err := c.ask(ctx)
-		if errors.As(err, new(*unreachableError)) {
+		t, err := c.attempt(ctx)
+		if errors.As(err, new(*outbound.UnreachableError)) {
 			return answered{}, err
 		}
-		return answered{h, err}, nil
+		return answered{t, err}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return a.held, a.err
+	return a.token, a.refusal
 }
 
-// ask makes one attempt, with an assertion that nobody has seen before.
-func (c *Client) ask(ctx context.Context) (*held, error) {
+// attempt asks once, with an assertion that nobody has seen before.
+func (c *Client) attempt(ctx context.Context) (*cachedToken, error) {
 	compact, err := c.maker.Make(c.audience)
 	if err != nil {
 		return nil, fmt.Errorf("client: making an assertion: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	request, err := c.request(ctx, compact)
-	if err != nil {
-		return nil, err
-	}
-	a, err := exchange(c.tokens, request, maxAnswer)
-	if err != nil {
-		return nil, &unreachableError{place: c.endpoint, text: clean(err.Error(), compact, 300), err: err}
-	}
-	return a.token(compact, c.scope)
-}
-
-func (c *Client) request(ctx context.Context, compact string) (*http.Request, error) {
 	form := url.Values{
 		"grant_type":            {"client_credentials"},
 		"scope":                 {c.scope},
@@ -110,42 +102,44 @@ func (c *Client) request(ctx context.Context, compact string) (*http.Request, er
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "waybill")
-	return request, nil
+	a, err := exchange(c.tokens, request, maxAnswer)
+	if err != nil {
+		return nil, unreachable(c.endpoint, compact, err)
+	}
+	return a.token(compact, c.scope)
 }
 
 // exchange sends a request and reads the answer, whose body may have so many bytes.
-func exchange(client *http.Client, request *http.Request, limit int) (*answer, error) {
+func exchange(client *http.Client, request *http.Request, limit int64) (*answer, error) {
 	sent := time.Now()
-	response, err := client.Do(request)
+	response, err := outbound.Do(client, request)
 	if err != nil {
-		if wrapped, ok := errors.AsType[*url.Error](err); ok {
-			err = wrapped.Err // method and URL are known to the caller
-		}
 		return nil, err
 	}
 	defer response.Body.Close()
 	received := time.Now()
-	body, err := io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
-	if err != nil {
+	body, err := outbound.ReadBody(response.Body, limit)
+	tooLarge, isTooLarge := errors.AsType[*outbound.TooLargeError](err)
+	if err != nil && !isTooLarge {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
-	return &answer{status: response.StatusCode, header: response.Header, body: body, limit: limit, sent: sent, received: received}, nil
+	return &answer{status: response.StatusCode, header: response.Header, body: body, tooLarge: tooLarge, sent: sent, received: received}, nil
 }
 
-// An unreachableError says that no complete answer came.
-type unreachableError struct {
-	place string
-	text  string // of err, fit for a log and without the assertion
-	err   error
+// unreachable says that no complete answer came, without the assertion that the error may quote.
+func unreachable(endpoint, compact string, err error) error {
+	text := fmt.Sprintf("client: %s is out of reach: %s", endpoint, clean(err.Error(), compact, 300))
+	return &outbound.UnreachableError{Cause: &redactedError{text, err}}
 }
 
-// Error tells what happened on the way.
-func (e *unreachableError) Error() string {
-	return fmt.Sprintf("client: %s is out of reach: %s", e.place, e.text)
+// A redactedError has its text in place of that of the cause.
+type redactedError struct {
+	text  string
+	cause error
 }
 
-// Unwrap returns the error of the transport.
-func (e *unreachableError) Unwrap() error { return e.err }
+func (e *redactedError) Error() string { return e.text }
+func (e *redactedError) Unwrap() error { return e.cause }
 
 // repeatable reports whether another attempt may fare better. A certificate
 // that does not verify will not verify in a second either.
@@ -157,17 +151,17 @@ func repeatable(err error) bool {
 		}
 		return false
 	}
-	return errors.As(err, new(*unreachableError)) && !errors.As(err, new(*tls.CertificateVerificationError))
+	return errors.As(err, new(*outbound.UnreachableError)) && !errors.As(err, new(*tls.CertificateVerificationError))
 }
 
 // pauseAfter grows from attempt to attempt and is at least what the server asks
 // for. It is random in part, so that clients who failed together do not return
 // together.
 func (c *Client) pauseAfter(attempt int, err error) time.Duration {
-	pause := min(firstPause<<(attempt-1), maxPause)
-	pause = pause/2 + time.Duration(float64(pause/2)*fraction())
-	asked := min(retryAfterOf(err), c.maxRest)
-	return max(pause, asked+time.Duration(float64(asked)/10*fraction()))
+	wait := min(firstPause<<(attempt-1), maxAttemptPause)
+	wait = wait/2 + time.Duration(float64(wait/2)*fraction())
+	asked := min(retryAfterOf(err), c.maxRetryAfter)
+	return max(wait, asked+time.Duration(float64(asked)/10*fraction()))
 }
 
 func retryAfterOf(err error) time.Duration {
@@ -175,23 +169,6 @@ func retryAfterOf(err error) time.Duration {
 		return refused.RetryAfter
 	}
 	return 0
-}
-
-// fits reports whether something can be done after the pause.
-func fits(ctx context.Context, pause time.Duration) bool {
-	end, ok := ctx.Deadline()
-	return !ok || time.Now().Add(pause).Before(end)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // fraction is random in [0, 1).

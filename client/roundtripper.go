@@ -6,8 +6,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"golang.org/x/oauth2"
+
+	"github.com/waybill-token/waybill/internal/loopback"
 )
 
 // maxDrained is how much of a refused answer is read so that its connection can
@@ -44,7 +47,11 @@ type roundTripper struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (t *roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
-	token, err := t.admit(request)
+	err := checkDestination(request)
+	var token *oauth2.Token
+	if err == nil {
+		token, err = t.client.Token(request.Context())
+	}
 	if err != nil {
 		closeBody(request)
 		return nil, err
@@ -58,19 +65,13 @@ func (t *roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 	if !ok {
 		return response, nil
 	}
-	discard(response)
+	_, _ = io.CopyN(io.Discard, response.Body, maxDrained) // for the connection's sake only
+	response.Body.Close()
 	if token, err = t.client.Token(request.Context()); err != nil {
 		closeBody(second)
 		return nil, err
 	}
 	return t.send(second, token)
-}
-
-func (t *roundTripper) admit(request *http.Request) (*oauth2.Token, error) {
-	if err := checkDestination(request); err != nil {
-		return nil, err
-	}
-	return t.client.Token(request.Context())
 }
 
 // checkDestination keeps the token from places that the caller did not name. An
@@ -80,15 +81,11 @@ func checkDestination(request *http.Request) error {
 	if err := checkOrigin(request.URL); err != nil {
 		return fmt.Errorf("client: sending a token: %w", err)
 	}
-	if redirect := request.Response; redirect != nil && !redirectsWithin(redirect, request.URL) {
+	// One step back: the steps before were checked when they were made.
+	if redirect := request.Response; redirect != nil && (redirect.Request == nil || !sameOrigin(redirect.Request.URL, request.URL)) {
 		return errors.New("client: a redirect leads to another origin, where the token does not go: " + request.URL.Host)
 	}
 	return nil
-}
-
-// redirectsWithin looks one step back: the steps before were looked at when they were made.
-func redirectsWithin(redirect *http.Response, to *url.URL) bool {
-	return redirect.Request != nil && sameOrigin(redirect.Request.URL, to)
 }
 
 // send gives the answer back as one to the request without the token, so that
@@ -121,14 +118,33 @@ func rewind(request *http.Request) (*http.Request, bool) {
 	return second, true
 }
 
-func discard(response *http.Response) {
-	_, _ = io.CopyN(io.Discard, response.Body, maxDrained) // for the connection's sake only
-	response.Body.Close()
-}
-
 // closeBody: a RoundTripper closes the body whatever happens.
 func closeBody(request *http.Request) {
 	if request.Body != nil {
 		request.Body.Close()
 	}
+}
+
+// checkOrigin admits https, and plain http to a loopback address, where nobody
+// is on the way (RFC 6749 section 3.2, RFC 6750 section 5.3).
+func checkOrigin(u *url.URL) error {
+	if u.Scheme == "https" || u.Scheme == "http" && loopback.Is(u.Hostname()) {
+		return nil
+	}
+	return fmt.Errorf("%s://%s is not https; plain http is accepted to a loopback address only", u.Scheme, u.Host)
+}
+
+// sameOrigin compares scheme, host and port (RFC 6454 section 5).
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
+}
+
+func portOf(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
 }

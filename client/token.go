@@ -2,50 +2,53 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/waybill-token/waybill/internal/flight"
 )
 
 // Bounds of how a token is used.
 const (
 	maxLife     = 24 * time.Hour   // how long a token is kept, whatever the server says
-	unstated    = time.Minute      // how long a token is kept whose server does not say
+	defaultLife = time.Minute      // how long a token is kept whose server does not say
 	maxMargin   = 10 * time.Second // for the way to the API, and its clock
 	renewalFrom = 0.75             // of its life; see the package comment
 	renewalTo   = 0.90
 )
 
-// Rests after a failed request.
+// Pauses after a failed request.
 const (
-	rest           = time.Second      // without a token to use
-	maxRenewalRest = 30 * time.Second // with one: doubles from failure to failure
-	maxServerRest  = time.Minute      // that Retry-After can bring about, unless the configuration says less
+	pause                = time.Second      // without a token to use
+	maxRenewalPause      = 30 * time.Second // with one: doubles from failure to failure
+	defaultMaxRetryAfter = time.Minute
 )
 
-// held is a token with what is needed to judge it. It does not change.
-type held struct {
+// A cachedToken is a token with what is needed to judge it. It does not change.
+type cachedToken struct {
 	token *oauth2.Token
 	renew time.Time // from here on a successor is asked for in the background
 	until time.Time // from here on the token is not used
 }
 
-// newHeld counts the life, of at most [maxLife], from when the request was sent: the server cannot have
+// newCachedToken counts the life, of at most [maxLife], from when the request was sent: the server cannot have
 // issued the token before.
-func newHeld(token *oauth2.Token, sent time.Time, life time.Duration) *held {
+func newCachedToken(token *oauth2.Token, sent time.Time, life time.Duration) *cachedToken {
 	share := renewalFrom + (renewalTo-renewalFrom)*fraction()
 	token.Expiry = sent.Add(life).Round(0)
-	return &held{
+	return &cachedToken{
 		token: token,
 		renew: sent.Add(time.Duration(float64(life) * share)),
 		until: sent.Add(life - min(life/10, maxMargin)),
 	}
 }
 
-func (h *held) fresh(now time.Time) bool  { return h != nil && !reached(now, h.renew) }
-func (h *held) usable(now time.Time) bool { return h != nil && !reached(now, h.until) }
+func (t *cachedToken) fresh(now time.Time) bool  { return t != nil && !reached(now, t.renew) }
+func (t *cachedToken) usable(now time.Time) bool { return t != nil && !reached(now, t.until) }
 
 // reached goes by the monotonic clock and by the wall clock, whichever is ahead.
 // The first stands still while a machine sleeps, the second may be set back.
@@ -54,8 +57,8 @@ func reached(now, t time.Time) bool {
 }
 
 // copy keeps what one caller does to its token from all others.
-func (h *held) copy() *oauth2.Token {
-	token := *h.token
+func (t *cachedToken) copy() *oauth2.Token {
+	token := *t.token
 	return &token
 }
 
@@ -70,17 +73,30 @@ func (h *held) copy() *oauth2.Token {
 // of reach, or the key would not sign.
 func (c *Client) Token(ctx context.Context) (*oauth2.Token, error) {
 	now := time.Now()
-	if h := c.held.Load(); h.fresh(now) {
-		return h.copy(), nil
+	t := c.cached.Load()
+	if t.fresh(now) {
+		return t.copy(), nil
 	}
-	h, f, err := c.join(ctx, now)
+	usable := t.usable(now)
+	request, err := c.requests.StartIf(c.endpoint, func() error { return c.mayAsk(usable) }, c.obtain(ctx))
 	switch {
+	case errors.Is(err, flight.ErrClosed):
+		return nil, ErrClosed
+	case usable:
+		return t.copy(), nil
 	case err != nil:
 		return nil, err
-	case h != nil:
-		return h.copy(), nil
 	}
-	return f.wait(ctx)
+	t, err = request.Wait(ctx)
+	switch {
+	case errors.Is(err, flight.ErrClosed):
+		return nil, ErrClosed
+	case err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return nil, fmt.Errorf("client: waiting for a token: %w", ctx.Err())
+	case err != nil:
+		return nil, err
+	}
+	return t.copy(), nil
 }
 
 // Invalidate says that the server did not accept the access token, so that the
@@ -89,111 +105,70 @@ func (c *Client) Token(ctx context.Context) (*oauth2.Token, error) {
 //
 // [Client.HTTPClient] does this by itself.
 func (c *Client) Invalidate(accessToken string) {
-	if h := c.held.Load(); h != nil && h.token.AccessToken == accessToken {
-		c.held.CompareAndSwap(h, nil)
+	if t := c.cached.Load(); t != nil && t.token.AccessToken == accessToken {
+		c.cached.CompareAndSwap(t, nil)
 	}
 }
 
-// A pending is one token request that any number of callers wait for.
-type pending struct {
-	done   chan struct{}
-	cancel context.CancelFunc
-	held   *held // set when done is closed, unless err is
-	err    error
-}
-
-func (f *pending) wait(ctx context.Context) (*oauth2.Token, error) {
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("client: waiting for a token: %w", ctx.Err())
-	}
-	if f.err != nil {
-		return nil, f.err
-	}
-	return f.held.copy(), nil
-}
-
-// join returns a token that can be used now, or else the request to wait for, or
-// else why there is none. It starts a request when one is due.
-func (c *Client) join(ctx context.Context, now time.Time) (*held, *pending, error) {
+// mayAsk returns the error of the last request while it is too early for another one. Who has a token to
+// use can wait longer.
+func (c *Client) mayAsk(usable bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return nil, nil, ErrClosed
+	b := &c.backOff
+	if b.err == nil {
+		return nil
 	}
-	h := c.held.Load() // it may have come since the caller looked
-	usable := h.usable(now)
-	if !h.fresh(now) && c.flight == nil && !c.trouble.rests(now, usable) {
-		c.flight = c.start(ctx)
+	length := pause
+	if usable {
+		length = min(pause<<min(b.failures, 10), maxRenewalPause)
 	}
-	switch {
-	case usable:
-		return h, nil, nil
-	case c.flight != nil:
-		return nil, c.flight, nil
+	if time.Now().Before(b.at.Add(max(length, b.retryAfter))) {
+		return b.err
 	}
-	return nil, nil, c.trouble.err
+	return nil
 }
 
-// start asks for a token in a goroutine of its own. What the caller's context
-// carries is kept, such as its trace; its end is not, since others will wait too.
-func (c *Client) start(ctx context.Context) *pending {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), totalTimeout)
-	f := &pending{done: make(chan struct{}), cancel: cancel}
-	go func() {
-		defer cancel()
-		f.held, f.err = c.obtain(ctx)
-		c.land(ctx, f)
-	}()
-	return f
-}
-
-func (c *Client) land(ctx context.Context, f *pending) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	defer close(f.done)
-	c.flight = nil
-	switch {
-	case c.closed:
-		f.held, f.err = nil, ErrClosed
-	case f.err != nil:
-		level := slog.LevelWarn
-		if c.trouble.err != nil && c.trouble.err.Error() == f.err.Error() {
-			level = slog.LevelDebug // one cause is told once
-		}
-		c.trouble.add(f.err, c.maxRest)
-		c.log.Log(ctx, level, "no token", "endpoint", c.endpoint, "failures", c.trouble.failures, "error", f.err)
-	default:
-		c.trouble = trouble{}
-		c.held.Store(f.held)
-		c.log.DebugContext(ctx, "token received", "endpoint", c.endpoint, "expires", f.held.token.Expiry, "notes", f.held.token.Extra("notes"))
-	}
-}
-
-// trouble is the row of failed requests since the last token.
-type trouble struct {
-	err        error
+// A backOff is the row of failed requests since the last token.
+type backOff struct {
+	err        error // of the last one
 	at         time.Time
 	retryAfter time.Duration
 	failures   int
 }
 
-func (t *trouble) add(err error, maxRest time.Duration) {
-	t.err, t.at, t.retryAfter = err, time.Now(), min(retryAfterOf(err), maxRest)
-	t.failures++
-}
-
-// rests reports whether it is too early for another request. Who has a token to
-// use can wait longer.
-func (t *trouble) rests(now time.Time, usable bool) bool {
-	if t.err == nil {
-		return false
+// obtain returns what is done to get a token, for all who wait for it. What the context of the caller who came first
+// carries is kept, such as its trace; its end is not.
+func (c *Client) obtain(caller context.Context) func(context.Context) (*cachedToken, error) {
+	return func(bounded context.Context) (*cachedToken, error) {
+		// Another request may have ended since the caller looked.
+		t := c.cached.Load()
+		if now := time.Now(); t.fresh(now) {
+			return t, nil
+		} else if err := c.mayAsk(t.usable(now)); err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), totalTimeout)
+		defer cancel()
+		defer context.AfterFunc(bounded, cancel)()
+		t, err := c.request(ctx)
+		if flight.GivenUp(bounded) {
+			return nil, ErrClosed
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err != nil {
+			level := slog.LevelWarn
+			if c.backOff.err != nil && c.backOff.err.Error() == err.Error() {
+				level = slog.LevelDebug // one cause is logged once
+			}
+			c.backOff = backOff{err, time.Now(), min(retryAfterOf(err), c.maxRetryAfter), c.backOff.failures + 1}
+			c.log.Log(ctx, level, "no token", "endpoint", c.endpoint, "failures", c.backOff.failures, "error", err)
+			return nil, err
+		}
+		c.backOff = backOff{}
+		c.cached.Store(t)
+		c.log.DebugContext(ctx, "token received", "endpoint", c.endpoint, "expires", t.token.Expiry, "notes", t.token.Extra("notes"))
+		return t, nil
 	}
-	length := rest
-	if usable {
-		length = min(rest<<min(t.failures, 10), maxRenewalRest)
-	}
-	length = max(length, t.retryAfter)
-	return now.Before(t.at.Add(length))
 }

@@ -150,7 +150,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	tokens, err := client.New(client.Config{
 		Server: c.URL, Audience: c.ID, ClientID: c.Party[0],
 		Key: c.Key, Certificates: c.Certificates, Algorithm: c.Algorithm,
-		Transport: c.Transport, MaxRest: maxPause, Hedge: hedgeAfter, Log: c.Log,
+		Transport: c.Transport, MaxRetryAfter: maxPause, Hedge: hedgeAfter, Log: c.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
@@ -179,11 +179,11 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 // Close gives up token requests that are under way and lets go of connections.
 // Lookups fail from then on. The error is nil.
 func (r *Remote) Close() error {
-	err := r.tokens.Close()
+	r.tokens.Close()
 	if r.own != nil {
 		r.own.CloseIdleConnections()
 	}
-	return errors.Join(err, r.kept.folder.Close())
+	return r.kept.folder.Close()
 }
 
 // Party asks the registry for the party that goes by id. The record is the

@@ -190,7 +190,7 @@ func newClient(t *testing.T, c client.Config) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tokens.Close() })
+	t.Cleanup(func() { tokens.Close() })
 	return tokens
 }
 

@@ -63,7 +63,10 @@ func (c *command) client(ctx context.Context, cmd *cli.Command) (tokens *client.
 			return nil, nil, err
 		}
 	}
-	return tokens, func() { _, _ = tokens.Close(), s.seal.Close() }, nil
+	return tokens, func() {
+		tokens.Close()
+		_ = s.seal.Close()
+	}, nil
 }
 
 // discover asks the server for its token endpoint; it is empty when the server does
