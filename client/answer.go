@@ -79,7 +79,8 @@ func (a *answer) grant() (g grant, flaw string) {
 		return grant{}, flaw
 	}
 	token, ok := text(body.AccessToken)
-	if !ok || token == "" || strings.ContainsFunc(token, notTokenRune) {
+	// RFC 6749 appendix A.12, without the blank, which would end the token in an Authorization header.
+	if !ok || token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return grant{}, "the answer holds no token: access_token is missing or not the text of a token"
 	}
 	g.token = token
@@ -134,10 +135,6 @@ func shown(v jsontext.Value, token string) string {
 	}
 	return "'" + clean(s, token, 40) + "'"
 }
-
-// notTokenRune keeps to RFC 6749 appendix A.12, without the blank, which would end
-// the token in an Authorization header.
-func notTokenRune(r rune) bool { return r <= ' ' || r > '~' }
 
 // lifeOf reads expires_in. Without one, the token is kept for a short time: RFC
 // 6749 only recommends to state it.
@@ -266,7 +263,12 @@ func (a *answer) unexpected(flaw string) *Error {
 
 // fail makes the error. A clock that is off is told whatever else is wrong.
 func (a *answer) fail(description, hint string) *Error {
-	offset, wait := a.clockOffset(), outbound.RetryAfter(a.header, a.received, maxRetryAfter)
+	wait := outbound.RetryAfter(a.header, a.received, maxRetryAfter)
+	offset, ok := outbound.ClockAhead(a.header, a.sent, a.received)
+	if !ok || offset.Abs() <= a.received.Sub(a.sent)/2+time.Second/2+tolerance {
+		offset = 0
+	}
+	offset = offset.Round(time.Second)
 	if wait > 0 {
 		hint += fmt.Sprintf(" The server asks to wait for %s.", wait)
 	}
@@ -285,14 +287,3 @@ const maxRetryAfter = 24 * time.Hour
 // tolerance is the difference of clocks that is not worth a word. Servers allow
 // for some seconds.
 const tolerance = 2 * time.Second
-
-// clockOffset is how far the server's clock is ahead of ours, by the Date of its
-// answer, or zero when that cannot be told or is little. Date names a second,
-// and the moment it was written lies anywhere between question and answer.
-func (a *answer) clockOffset() time.Duration {
-	offset, ok := outbound.ClockAhead(a.header, a.sent, a.received)
-	if !ok || offset.Abs() <= a.received.Sub(a.sent)/2+time.Second/2+tolerance {
-		return 0
-	}
-	return offset.Round(time.Second)
-}

@@ -76,7 +76,14 @@ func (c *Config) base() (*url.URL, error) {
 	if c.Server == "" {
 		return nil, errors.New("client: neither Server nor TokenEndpoint is set")
 	}
-	return parseBase(c.Server)
+	u, err := parseURL("Server", c.Server)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(strings.TrimRight(u.Path, "/"), ishare.TokenPath) {
+		return nil, errors.New("client: Server ends in " + ishare.TokenPath + ": set TokenEndpoint to it, or Server to what stands before")
+	}
+	return u, nil
 }
 
 // checkSeal finds now what would otherwise fail every token request.
@@ -118,17 +125,6 @@ func parseURL(field, s string) (*url.URL, error) {
 	}
 	if err := checkOrigin(u); err != nil {
 		return nil, fmt.Errorf("client: %s: %w", field, err)
-	}
-	return u, nil
-}
-
-func parseBase(s string) (*url.URL, error) {
-	u, err := parseURL("Server", s)
-	if err != nil {
-		return nil, err
-	}
-	if strings.HasSuffix(strings.TrimRight(u.Path, "/"), ishare.TokenPath) {
-		return nil, errors.New("client: Server ends in " + ishare.TokenPath + ": set TokenEndpoint to it, or Server to what stands before")
 	}
 	return u, nil
 }

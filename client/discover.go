@@ -77,11 +77,11 @@ func Discover(ctx context.Context, c Config) (string, error) {
 	if errors.As(err, new(*outbound.UnreachableError)) {
 		return "", fmt.Errorf("client: %w: %w", ErrNoEndpoint, err)
 	}
-	m, noMetadata := fetchMetadata(ctx, &c, base)
+	endpoint, noMetadata := fetchMetadata(ctx, &c, base)
 	if noMetadata != nil {
 		return "", fmt.Errorf("client: %w: %w; %w", ErrNoEndpoint, err, noMetadata)
 	}
-	return accept("the metadata", m.TokenEndpoint, base)
+	return accept("the metadata", endpoint, base)
 }
 
 func fetchCapabilities(ctx context.Context, c *Config, base *url.URL) (any, error) {
@@ -220,42 +220,32 @@ func accept(source, candidate string, base *url.URL) (string, error) {
 // metadataPath is put between host and path of a base URL (RFC 8414 section 3.1).
 const metadataPath = "/.well-known/oauth-authorization-server"
 
-// metadata is the part of RFC 8414 section 2 that is used. Other members are ignored.
-type metadata struct {
-	Issuer        string `json:"issuer"`
-	TokenEndpoint string `json:"token_endpoint"`
-}
-
-func fetchMetadata(ctx context.Context, c *Config, base *url.URL) (*metadata, error) {
+// fetchMetadata returns the token endpoint in the metadata. An issuer other than the server that was asked is
+// somebody else's metadata (RFC 8414 section 3.3); a slash at the end makes no other.
+func fetchMetadata(ctx context.Context, c *Config, base *url.URL) (string, error) {
 	well := *base
 	well.Path, well.RawPath = metadataPath, ""
 	address := well.JoinPath(strings.Trim(base.EscapedPath(), "/")).String()
 	a, err := fetch(ctx, c.Transport, address)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	m, err := a.metadata(base)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", address, err)
+	var m struct { // RFC 8414 section 2
+		Issuer        string `json:"issuer"`
+		TokenEndpoint string `json:"token_endpoint"`
 	}
-	return m, nil
-}
-
-// metadata reads the answer. An issuer other than the server that was asked is
-// somebody else's metadata (RFC 8414 section 3.3); a slash at the end makes no other.
-func (a *answer) metadata(base *url.URL) (*metadata, error) {
+	var wrong string
 	if a.status != http.StatusOK {
-		return nil, fmt.Errorf("the server answered %d", a.status)
+		wrong = fmt.Sprintf("the server answered %d", a.status)
+	} else if flaw := a.decode(&m); flaw != "" {
+		wrong = flaw
+	} else if strings.TrimSuffix(m.Issuer, "/") != strings.TrimSuffix(base.String(), "/") {
+		wrong = fmt.Sprintf("the metadata are those of %q", clean(m.Issuer, "", 80))
+	} else if m.TokenEndpoint == "" {
+		wrong = "the metadata name no token endpoint"
 	}
-	var m metadata
-	if flaw := a.decode(&m); flaw != "" {
-		return nil, errors.New(flaw)
+	if wrong != "" {
+		return "", fmt.Errorf("%s: %s", address, wrong)
 	}
-	if strings.TrimSuffix(m.Issuer, "/") != strings.TrimSuffix(base.String(), "/") {
-		return nil, fmt.Errorf("the metadata are those of %q", clean(m.Issuer, "", 80))
-	}
-	if m.TokenEndpoint == "" {
-		return nil, errors.New("the metadata name no token endpoint")
-	}
-	return &m, nil
+	return m.TokenEndpoint, nil
 }
