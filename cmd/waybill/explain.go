@@ -18,6 +18,7 @@ import (
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/rule"
@@ -85,7 +86,7 @@ func (c *command) runExplain(ctx context.Context, cmd *cli.Command) error {
 }
 
 // report has the assertion judged by the server of a configuration, or of the flags.
-func (c *command) report(ctx context.Context, cmd *cli.Command, compact string, at time.Time) (*daemon.Explanation, error) {
+func (c *command) report(ctx context.Context, cmd *cli.Command, compact string, at time.Time) (*provider.Explanation, error) {
 	path := cmd.String("config")
 	for _, name := range []string{"audience", "trust-anchor", "parties"} {
 		switch {
@@ -101,7 +102,7 @@ func (c *command) report(ctx context.Context, cmd *cli.Command, compact string, 
 		if err != nil {
 			return nil, err
 		}
-		return &daemon.Explanation{Report: explainer.Explain(ctx, compact, at)}, nil
+		return &provider.Explanation{Report: explainer.Explain(ctx, compact, at)}, nil
 	}
 	cfg, err := config.Load(path, os.Environ())
 	if err != nil {
@@ -193,7 +194,7 @@ type certificateFact struct {
 	PartyIDs   []ishare.PartyID `json:"partyIds,omitempty"`
 }
 
-func verdictOf(r *daemon.Explanation) verdict {
+func verdictOf(r *provider.Explanation) verdict {
 	v := verdict{Verdict: "rejected", Issuer: r.Unverified.Issuer}
 	_, outage := rule.Classify(r.Outage)
 	switch {
@@ -265,7 +266,7 @@ func subjectOf(cert *x509.Certificate) string {
 
 // writeReport prints the verdict first, then every rule, then what could be
 // read of the assertion.
-func writeReport(w io.Writer, r *daemon.Explanation, v verdict) error {
+func writeReport(w io.Writer, r *provider.Explanation, v verdict) error {
 	var b strings.Builder
 	switch {
 	case v.Verdict == "accepted" && v.Note != "":

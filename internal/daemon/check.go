@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,18 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/durable"
 	"github.com/waybill-token/waybill/internal/keyfile"
-	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/registry"
-	"github.com/waybill-token/waybill/replay"
-	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -128,96 +123,42 @@ func (c *Preflight) participants() {
 	}
 }
 
-// patience is how long others are asked.
-const patience = 30 * time.Second
+// othersTimeout is how long others are asked.
+const othersTimeout = 30 * time.Second
 
 // others asks the registry and the status services about ourselves, as the server will ask
 // about clients.
 func (c *Preflight) others() {
-	from, err := openSources(c.Config, slog.New(slog.DiscardHandler), newParts())
-	if err != nil {
-		return // its parts were looked at one by one
+	asking := providerConfig(c.Config, string(c.Config.Listen.Public), nil)
+	asking.URL = nil // which wants a seal
+	if c.pair != nil {
+		asking.Key, asking.Certificates = c.pair.Signer(), c.pair.Certificates
 	}
-	defer func() { c.add("participants", from.close(), "") }()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	var err error
+	if asking.Anchors, err = loadAnchors(c.Config); err != nil {
+		return // as all of it was looked at one by one
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), othersTimeout)
 	defer cancel()
-	if from.remote != nil {
-		c.registry(ctx, from)
-	}
-	c.ownSeal(ctx, from)
-}
-
-// registry asks the Participant Registry about ourselves: a provider that is not in good
-// standing there gets no answers. One cause is one problem.
-func (c *Preflight) registry(ctx context.Context, from *sources) {
-	party, err := from.remote.Party(ctx, c.Config.Party.ID)
-	offset := from.remote.Stats().ClockOffset
-	late := offset.Abs() > max(c.Config.Policy.Leeway, time.Second)
-	switch refusal := registry.Refusal(err); {
-	case refusal != nil:
-		if !late || !strings.HasPrefix(refusal.RuleID, "claim.") {
-			c.refused(refusal)
-		}
-	case rule.IsUnknownParty(err):
-		c.add("party.id", err, "Ask your registrar to add your party, or correct the identifier.")
-	case err != nil:
-		c.add("participants.registry", err, "Check the address and the identifier of the registry, the network, and that trust.anchors holds the CA of its seal.")
-	default:
-		c.standing(party)
-	}
-	if from.clients.list != nil && (err == nil || rule.IsUnknownParty(err)) {
-		c.add("trust.trusted_list", from.clients.list.Update(ctx), "Ask the registry's operator.")
-	}
-	if late {
-		c.add("participants.registry", fmt.Errorf("the registry's clock differs from this machine's by %s", offset), "Set the clock, and keep it right with NTP.")
-	}
-}
-
-// refused tells what the registry answered to our own token request, at the key that it is about.
-func (c *Preflight) refused(refusal *client.Error) {
-	key := "participants.registry"
-	group, _, _ := strings.Cut(refusal.RuleID, ".")
-	switch {
-	case refusal.RuleID == rule.PartyCertificate.ID, group == "certificate", group == "chain":
-		key = "party.certificates"
-	case group == "party":
-		key = "party.id"
-	}
-	c.add(key, fmt.Errorf("the registry refuses us: %w", refusal), cmp.Or(refusal.Hint, "Ask your registrar about your status, and whether this certificate is registered."))
-}
-
-// ownSeal asks whether our own seal is revoked, with which nobody would take a token request or
-// capabilities of ours.
-func (c *Preflight) ownSeal(ctx context.Context, from *sources) {
-	if c.pair == nil || from.revocation == nil {
+	problems, err := provider.Preflight(ctx, asking)
+	if err != nil {
 		return
 	}
-	chain, err := from.clients.Validate(c.pair.Certificates, time.Now(), nil)
-	if err != nil {
-		return // of others, who do not have to trust the CA of our seal
-	}
-	switch rejection, outage := rule.Classify(from.revocation.Check(ctx, chain)); {
-	case rejection != nil:
-		c.add("party.certificates", fmt.Errorf("our own seal: %s", rejection.Sentence), rejection.Hint)
-	case outage != nil && !slices.ContainsFunc(c.Warnings, func(w config.Problem) bool { return w.Key == "trust.revocation" }):
-		c.warn("trust.revocation", fmt.Sprintf("whether our own seal is revoked cannot be found out: %v", outage.Cause), RevocationMend(outage.Cause))
-	}
-}
-
-// standing is what the registry says of ourselves.
-func (c *Preflight) standing(party *ishare.Party) {
-	if err := party.Compliant(time.Now()); err != nil {
-		c.add("party.id", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
-	}
-	if c.pair != nil && !party.Certified(ishare.Thumbprint(c.pair.Certificates[0].Raw), time.Now()) {
-		c.add("party.certificates", errors.New("the registry does not have this certificate for us"), "Register the certificate with your registrar.")
+	for _, p := range problems {
+		found := c.Config.Problem(p.Field, p.Err.Error(), p.Hint)
+		switch isSameKey := func(w config.Problem) bool { return w.Key == p.Field }; {
+		case !p.Warning:
+			c.Problems = append(c.Problems, found)
+		case !slices.ContainsFunc(c.Warnings, isSameKey):
+			c.Warnings = append(c.Warnings, found)
+		}
 	}
 }
 
 // addresses takes each address for a moment, unless the server is running: then it has
 // them itself, and what is checked is the configuration that it is to read next.
 func (c *Preflight) addresses() {
-	if replay.InUse(replayFolder(c.Config)) {
+	if folder(c.Config).InUse() {
 		c.warn("data", "a server is running with this folder, so its addresses were not tried", "")
 		return
 	}
@@ -263,11 +204,11 @@ func (c *Preflight) data() {
 
 // revocations looks at the journal as a start would, unless a server is writing it.
 func (c *Preflight) revocations() {
-	served, err := hasServed(c.Config)
-	if err != nil || replay.InUse(replayFolder(c.Config)) {
+	served, err := folder(c.Config).HasServed()
+	if err != nil || folder(c.Config).InUse() {
 		return // the first is told of the keys
 	}
-	doubt, err := accesstoken.CheckTokenRevocations(accesstoken.TokenRevocationConfig{Dir: revocationsFolder(c.Config), NoHistory: !served})
+	doubt, err := accesstoken.CheckTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder(c.Config).Revocations(), NoHistory: !served})
 	c.add("data", err, "Have the folder be readable by the user that runs the server.")
 	if doubt != nil {
 		c.warn("data", fmt.Sprintf("a start would refuse all access tokens that were issued before it, as they may have been revoked: %v", doubt),
@@ -279,7 +220,7 @@ func (c *Preflight) tokenKeys() {
 	if slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Key == "tokens.keys" }) {
 		return // others may change them, which it would tell again
 	}
-	c.add("tokens.keys", accesstoken.CheckKeys(keysFolder(c.Config)),
+	c.add("tokens.keys", accesstoken.CheckKeys(folder(c.Config).Keys()),
 		"Mend or remove the file that is named; removing a key withdraws the tokens made with it.")
 }
 

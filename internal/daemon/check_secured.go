@@ -2,13 +2,16 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/internal/config"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -22,9 +25,11 @@ func (c *Preflight) capabilities() {
 	if c.pair == nil || c.Config.Party.ID == "" {
 		return // told elsewhere
 	}
-	offer := offered(c.Config, ownURL(c.Config, string(c.Config.Listen.Public)), c.pair, nobody{}, slog.New(slog.DiscardHandler))
-	offer.Parties = nobody{}
-	_, err := capabilities.New(offer)
+	_, err := capabilities.New(capabilities.Config{
+		Party: c.Config.Party.ID, Key: c.pair.Signer(), Certificates: c.pair.Certificates, URL: ownURL(c.Config, string(c.Config.Listen.Public)),
+		Checker: nobody{}, Parties: nobody{}, Log: slog.New(slog.DiscardHandler), Roles: c.Config.Capabilities.Roles,
+		Public: services(c.Config.Capabilities.Public), Restricted: services(c.Config.Capabilities.Restricted),
+	})
 	c.add("capabilities", err, "")
 }
 
@@ -57,4 +62,17 @@ func (c *Preflight) revocation() {
 				cmp.Or(RevocationMend(err), "Ask its CA for an OCSP responder."))
 		}
 	}
+}
+
+// nobody is a [guard.Checker] and a [capabilities.PartySource] for handlers that are made for a try.
+type nobody struct{}
+
+// Check knows no token.
+func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
+	return nil, accesstoken.ErrInvalid
+}
+
+// Party knows nobody.
+func (nobody) Party(context.Context, ishare.PartyID) (*ishare.Party, error) {
+	return nil, ishare.ErrUnknownParty
 }

@@ -12,29 +12,19 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/waybill-token/waybill/internal/authority"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
-	"github.com/waybill-token/waybill/internal/respond"
-	"github.com/waybill-token/waybill/rule"
-)
-
-// Bounds on what a connection may cost. A token request takes milliseconds; a
-// client that needs longer than these is broken or hostile.
-const (
-	headerTimeout  = 5 * time.Second
-	readTimeout    = 15 * time.Second
-	writeTimeout   = 30 * time.Second
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 32 << 10
-	closeTimeout   = 5 * time.Second
+	"github.com/waybill-token/waybill/provider"
+	"github.com/waybill-token/waybill/replay"
 )
 
 // Options are what a daemon is given besides its configuration.
@@ -59,14 +49,10 @@ const (
 // A Daemon is a server that listens. Requests are answered while [Daemon.Run] runs.
 type Daemon struct {
 	options  Options
-	memory   *memory
-	parts    *parts
-	watches  watches
-	current  atomic.Pointer[service]
+	provider *provider.Provider
+	current  atomic.Pointer[settings]
 	public   *listen.Listener
 	internal *listen.Listener
-	reloads  chan exchange
-	retiring chan struct{} // holds one for each earlier service
 	draining atomic.Bool
 	panics   *logsum.Log
 
@@ -79,37 +65,32 @@ type Daemon struct {
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
-	d := &Daemon{
-		options: options, parts: newParts(), panics: logsum.New(options.Log),
-		reloads: make(chan exchange), cut: make(chan struct{}), retiring: make(chan struct{}, maxRetiring),
-	}
-	d.parts.keep = true
+	d := &Daemon{options: options, panics: logsum.New(options.Log), cut: make(chan struct{})}
 	if err := d.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
 
-func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
+func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
 	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
 		return err
 	}
-	if d.memory, err = openMemory(cfg, d.options.NoHistory); err != nil {
-		return err
-	}
-	d.watches = newWatches(d.memory, d.options.Log)
 	if err := d.listen(ctx, cfg); err != nil {
+		if folder(cfg).InUse() { // another server has the addresses, and more than these
+			err = fmt.Errorf("data: %w; stop that one, or name another folder", replay.ErrInUse)
+		}
 		return err
 	}
-	s, err := d.newService(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
+	s, err := d.readSettings(cfg)
 	if err != nil {
 		return err
 	}
-	if list := s.from.clients.list; list != nil {
-		list.Recall(ctx)
+	s.provider.NoHistory = d.options.NoHistory
+	if d.provider, err = provider.New(s.provider); err != nil { //nolint:contextcheck // what passes requests on goes by their own contexts
+		return located(cfg, err)
 	}
 	d.current.Store(s)
-	d.memory.tellDoubts(ctx, d.options.Log)
 	tellRisks(ctx, d.options.Log, risks(cfg), nil)
 	return nil
 }
@@ -188,9 +169,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// What requests need lasts until they are answered.
 	needed, end := context.WithCancel(context.WithoutCancel(ctx))
 	listeners := []*listen.Listener{d.public, d.internal}
-	servers := []*http.Server{d.server(http.HandlerFunc(d.answer), d.public), d.server(d.internals(), d.internal)}
-	speak(servers[0], d.current.Load().config.Listen.HTTP2)
-	speak(servers[1], false)
+	servers := []*http.Server{d.server(d.provider.Public(), d.public), d.server(d.internalHandler(), d.internal)}
+	setProtocols(servers[0], d.current.Load().config.Listen.HTTP2)
+	setProtocols(servers[1], false)
 	for i, server := range servers {
 		group.Go(func() error {
 			if err := server.Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
@@ -199,15 +180,22 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	group.Go(func() error { return d.background(needed) })
+	var closed error
+	group.Go(func() error {
+		err := d.provider.Run(needed)
+		if needed.Err() != nil { // the end of a stop, which may have had an error before
+			closed, err = err, nil
+		}
+		return err
+	})
 	group.Go(func() error { d.public.GiveBack(needed, giveBack); return nil })
-	group.Go(func() error { return d.watch(needed) })
 	group.Go(func() error {
 		defer end()
 		<-running.Done()
 		return d.drain(context.WithoutCancel(running), servers)
 	})
-	return errors.Join(group.Wait(), d.close())
+	err := group.Wait()
+	return errors.Join(err, closed, d.close())
 }
 
 // giveBack collects twice, as a [sync.Pool] keeps what it holds through the first time.
@@ -216,38 +204,9 @@ func giveBack() {
 	debug.FreeOSMemory()
 }
 
-// answer has the current service answer a request of the public listener.
-func (d *Daemon) answer(w http.ResponseWriter, r *http.Request) {
-	if suspicion := authority.Check(r); suspicion != "" {
-		respond.Error(w, http.StatusBadRequest, rule.CodeInvalidRequest, suspicion)
-		return
-	}
-	d.current.Load().public.ServeHTTP(w, r)
-}
-
-func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.Server {
-	return &http.Server{
-		Handler:           listen.Handler(uncached(d.closing(unambiguous(survive(d.options.Log, d.panics, handler))))),
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ConnState:         listener.ConnState,
-		ConnContext:       listener.ConnContext,
-		ErrorLog:          slog.NewLogLogger(d.options.Log.Handler(), slog.LevelDebug),
-
-		DisableGeneralOptionsHandler: true, // which answers without the header fields of ours
-	}
-}
-
-// close gives back what open took, the memory last: until it is closed, a pair that
-// was answered with yes is in the hand-over.
+// close gives back what open took besides the provider, which does that at the end of its Run.
 func (d *Daemon) close() error {
 	var errs []error
-	if s := d.current.Load(); s != nil {
-		errs = append(errs, soon(s.close))
-	}
 	for _, l := range []*listen.Listener{d.public, d.internal} {
 		if l == nil {
 			continue
@@ -256,22 +215,111 @@ func (d *Daemon) close() error {
 			errs = append(errs, err)
 		}
 	}
-	if d.memory != nil {
-		errs = append(errs, d.memory.close())
-	}
 	d.panics.Close()
 	return errors.Join(errs...)
 }
 
-// soon does not wait without end for what may hang in the library of a key in hardware:
-// what comes after it, above all the hand-over, must not be lost with it.
-func soon(what func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- what() }()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(closeTimeout):
-		return fmt.Errorf("not closed within %s", closeTimeout)
+// Reload exchanges everything but the addresses, whether they speak TLS, the data
+// folder and the leeway, for which a restart is needed: see [provider.Provider.Reload]. Run must be running.
+func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	old := d.current.Load().config
+	if keys := restartNeeded(old, cfg); len(keys) > 0 {
+		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
 	}
+	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
+		return err
+	}
+	s, err := d.readSettings(cfg)
+	if err != nil {
+		return err
+	}
+	if err := d.provider.Reload(ctx, s.provider); err != nil {
+		return located(cfg, err)
+	}
+	d.current.Store(s)
+	tellRisks(ctx, d.options.Log, risks(cfg), risks(old))
+	return nil
+}
+
+// restartNeeded names the keys that differ and that Reload cannot exchange.
+func restartNeeded(old, now *config.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		name    string
+		differs bool
+	}{
+		{"listen.public", old.Listen.Public != now.Listen.Public},
+		{"listen.internal", old.Listen.Internal != now.Listen.Internal},
+		{"limits.connections", old.Limits.Connections != now.Limits.Connections},
+		{"listen.http2", old.Listen.HTTP2 != now.Listen.HTTP2},
+		{"listen.tls", (old.Listen.TLS == nil) != (now.Listen.TLS == nil)},
+		{"data", old.Data != now.Data},
+		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway}, // the replay memory forgets by it
+	} {
+		if k.differs {
+			keys = append(keys, k.name)
+		}
+	}
+	return keys
+}
+
+// ErrCut says that a stop was cut short.
+var ErrCut = errors.New("stopped at once, without waiting for the requests under way")
+
+// Cut ends a stop that goes on, or the next one, at once. The state is handed over all the same.
+func (d *Daemon) Cut() { d.once.Do(func() { close(d.cut) }) }
+
+// drain says that no more requests should come, goes on for a while, stops taking connections,
+// waits for the requests under way, and cuts off what takes too long: a stream through a
+// route can be without end.
+func (d *Daemon) drain(ctx context.Context, servers []*http.Server) error {
+	d.draining.Store(true)
+	settings := d.current.Load().config.Listen
+	delay := time.NewTimer(settings.ShutdownDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-d.cut:
+	}
+	ctx, cancel := context.WithTimeout(ctx, settings.Drain)
+	defer cancel()
+	go func() {
+		select {
+		case <-d.cut:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for i, listener := range []*listen.Listener{d.public, d.internal} {
+		err := errors.Join(listener.Retire(ctx), servers[i].Shutdown(ctx))
+		if err != nil {
+			d.options.Log.WarnContext(ctx, "requests under way were cut off", slog.Any("error", errors.Join(err, servers[i].Close())))
+		}
+	}
+	select {
+	case <-d.cut:
+		return ErrCut
+	default:
+		return nil
+	}
+}
+
+// internalHandler adds to what the provider tells of its health what the daemon knows.
+func (d *Daemon) internalHandler() http.Handler {
+	own := d.provider.Internal()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			own.ServeHTTP(w, r)
+			return
+		}
+		state := d.provider.Readiness()
+		if d.draining.Load() {
+			state.Ready = false
+			state.Problems = append([]string{"listen.shutdown_delay: the server is stopping"}, state.Problems...)
+		}
+		state.Problems = slices.Concat(state.Problems, d.public.Problems(), d.internal.Problems())
+		state.Answer(w)
+	})
 }

@@ -28,7 +28,7 @@ func reliances(cfg *config.Config) []reliance {
 		{key: "listen.internal", path: cfg.Listen.Secret.File(), secret: "secret"},
 		{key: "participants.file", path: string(cfg.Participants.File)},
 		{key: "data", path: string(cfg.Data)}, // before what is in it
-		{key: "tokens.keys", path: keysFolder(cfg), folder: true},
+		{key: "tokens.keys", path: folder(cfg).Keys(), folder: true},
 		{key: "data", path: string(cfg.Data), folder: true},
 	}
 	if at := cfg.At(""); at.Line > 0 { // otherwise there is no file

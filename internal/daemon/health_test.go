@@ -14,10 +14,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/datafolder"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/replay"
 )
 
 // ready is what /readyz says.
@@ -90,7 +93,7 @@ func TestFirstStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{keys, filepath.Join(dir, "data", "replay"), filepath.Join(dir, "data", "revocations")} {
-		if err := daemon.FirstStart(cfg); !errors.Is(err, daemon.ErrServedBefore) {
+		if err := daemon.FirstStart(cfg); !errors.Is(err, datafolder.ErrServedBefore) {
 			t.Errorf("with %s: %v", dir, err)
 		}
 		if err := os.RemoveAll(dir); err != nil {
@@ -101,7 +104,7 @@ func TestFirstStart(t *testing.T) {
 		t.Error(err)
 	}
 	write(t, filepath.Join(dir, "data", "anything"), nil)
-	if err := daemon.FirstStart(cfg); !errors.Is(err, daemon.ErrServedBefore) {
+	if err := daemon.FirstStart(cfg); !errors.Is(err, datafolder.ErrServedBefore) {
 		t.Errorf("with anything: %v", err)
 	}
 }
@@ -346,4 +349,39 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 		t.Errorf("afterwards: %+v", a)
 	}
 	s.token(t)
+}
+
+// A clock that has been set back over a restart is told by /readyz, with its end.
+func TestReadinessTellsOfTheClock(t *testing.T) {
+	t.Parallel()
+	dir := newHome(t)
+	synctest.Test(t, func(t *testing.T) { // a life that ended in another century
+		time.Sleep(200 * 365 * 24 * time.Hour)
+		m, err := replay.Open(replay.Config{Dir: filepath.Join(dir, "data", "replay"), Leeway: 10 * time.Second, NoHistory: true})
+		if err == nil {
+			err = m.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	s := start(t, daemon.Options{}, parse(t, dir))
+	s.eventually(t, "a problem", func() bool {
+		return strings.HasPrefix(s.problem(t, "clock"), "it is behind what it was before the start; until 2199-")
+	})
+}
+
+// problem is the one that /readyz tells of a key; empty when there is none. The server must be ready all the same.
+func (s *server) problem(t *testing.T, key string) string {
+	t.Helper()
+	status, r := s.ready(t)
+	if status != http.StatusOK || !r.Ready {
+		t.Errorf("/readyz: status %d, %+v", status, r)
+	}
+	for _, p := range r.Problems {
+		if text, ok := strings.CutPrefix(p, key+": "); ok {
+			return text
+		}
+	}
+	return ""
 }

@@ -31,7 +31,7 @@ func TestResetsOfAConnection(t *testing.T) {
 					Handler:     http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
 					ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return ctx },
 				}
-				speak(server, true)
+				setProtocols(server, true)
 				ours, theirs := net.Pipe()
 				defer theirs.Close()
 				defer ours.Close()

@@ -65,7 +65,7 @@ func TestUnsureAnswerIsDescribed(t *testing.T) {
 
 func TestDescriptionIsServed(t *testing.T) {
 	t.Parallel()
-	want, err := os.ReadFile("openapi.json")
+	want, err := os.ReadFile("../../provider/openapi.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func TestPanicsAreSummedUp(t *testing.T) {
 		var written logtest.Buffer
 		log := slog.New(slog.NewJSONHandler(&written, nil))
 		sums := logsum.New(log)
-		handler := survive(log, sums, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("once more") }))
+		handler := recoverPanics(log, sums, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("once more") }))
 		var told []string
 		for range 300 {
 			w := httptest.NewRecorder()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -226,8 +227,9 @@ func (s *dataSpace) overARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.ListInForce() {
-		t.Error("it is not in force")
+	w := httptest.NewRecorder()
+	if d.Public().ServeHTTP(w, s.listed.Request(s.Provider.ID).HTTP("http://"+d.PublicAddr().String())); w.Code != http.StatusOK {
+		t.Errorf("it is not in force: %d %s", w.Code, w.Body)
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -2,13 +2,9 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -62,7 +58,7 @@ var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 		"Set WAYBILL_LISTEN_INTERNAL_SECRET or listen.internal_callers, or see that nobody else reaches it.",
 	},
 	{
-		"tokens.keys", func(c *config.Config) bool { return !within(string(c.Data), keysFolder(c)) },
+		"tokens.keys", func(c *config.Config) bool { return !folder(c).HasKeysWithin() },
 		"the folder is outside data, so other servers may share it. They honour each other's access tokens, but each " +
 			"remembers by itself which assertions were used and which access tokens are revoked: an assertion is good once at each of them, " +
 			"and a revoked token is refused only where it was revoked",
@@ -73,12 +69,6 @@ var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 func onLoopback(address config.Address) bool {
 	host, _, err := net.SplitHostPort(string(address))
 	return err == nil && loopback.Is(host)
-}
-
-// within reports whether a path is in the folder.
-func within(folder, path string) bool {
-	relative, err := filepath.Rel(folder, path)
-	return err == nil && filepath.IsLocal(relative)
 }
 
 // risks are those that the configuration takes.
@@ -138,28 +128,4 @@ func reach(host, port, scheme string) error {
 		return err
 	}
 	return conn.Close()
-}
-
-// ErrServedBefore says that a first start is none.
-var ErrServedBefore = errors.New("this is not the first start")
-
-// FirstStart is nil when nothing shows that the party has served before: the folder of data
-// and that of the token keys are empty or absent. The error wraps [ErrServedBefore], or tells why
-// a folder cannot be read.
-//
-// Only then may [Options.Newborn] be set on an operator's word. That the party has not served with
-// other folders, which are lost, nobody but the operator can know.
-func FirstStart(cfg *config.Config) error {
-	for _, dir := range []string{string(cfg.Data), keysFolder(cfg)} {
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		for _, e := range entries {
-			if e.Name() != "lost+found" { // which a file system of its own has
-				return fmt.Errorf("%w: there is %s", ErrServedBefore, filepath.Join(dir, e.Name()))
-			}
-		}
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
@@ -207,18 +205,4 @@ func TestConnectionsToUpstreamsAreGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.eventually(t, "no connection after a stop", func() bool { return open.Load() == 0 })
-}
-
-// What hangs is not waited for without end.
-func TestSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		if err := daemon.Soon(func() error { return io.EOF }); !errors.Is(err, io.EOF) {
-			t.Errorf("%v", err)
-		}
-		hanging := make(chan struct{})
-		if err := daemon.Soon(func() error { <-hanging; return nil }); err == nil {
-			t.Error("no error")
-		}
-		close(hanging)
-	})
 }

@@ -174,7 +174,7 @@ func plain(t *testing.T) *http.Client {
 
 func described(t *testing.T) *http.Client {
 	t.Helper()
-	document, err := os.ReadFile("openapi.json")
+	document, err := os.ReadFile("../../provider/openapi.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,91 @@
-package daemon
+package provider
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
+
+// How often is looked.
+const (
+	clockInterval  = time.Second
+	folderInterval = 10 * time.Second
+)
+
+// A watch is a state of the machine that is looked at again and again. The log is told when it goes wrong
+// and when that is over, and /readyz in between.
+type watch struct {
+	key  string // of the problem in /readyz
+	cost string // what it means for those who run the server; empty: the problem says it
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	problem error
+}
+
+// Err is what is wrong, or nil.
+func (w *watch) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.problem
+}
+
+// record notes what was seen.
+func (w *watch) record(ctx context.Context, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil && w.problem != nil:
+		w.log.InfoContext(ctx, "a problem is over", slog.String("key", w.key), slog.Any("reason", w.problem))
+	case err != nil && (w.problem == nil || w.problem.Error() != err.Error()):
+		w.log.WarnContext(ctx, "a problem was found", slog.String("key", w.key), slog.Any("reason", err), slog.String("cost", w.cost))
+	}
+	w.problem = err
+}
+
+// watches are what a provider looks at while it runs.
+type watches struct {
+	data  *watch
+	clock *clockWatch
+}
+
+func newWatches(st *state, log *slog.Logger) watches {
+	return watches{
+		data:  &watch{key: "data", cost: "requests are answered as before, but a restart forgets what is used and revoked from now on", log: log},
+		clock: newClockWatch(st.used.Floor, log),
+	}
+}
+
+// watch looks until ctx is done.
+func (p *Provider) watch(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return every(ctx, clockInterval, p.watches.clock.look) })
+	group.Go(func() error { return every(ctx, folderInterval, p.watchFolders) })
+	return group.Wait()
+}
+
+// every calls look at each interval until ctx is done, and then returns nil.
+func every(ctx context.Context, interval time.Duration, look func(context.Context)) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			look(ctx)
+		}
+	}
+}
+
+// watchFolders sees whether the data folder and those in it are still the ones that were opened. The keys
+// see to theirs, which other servers may share.
+func (p *Provider) watchFolders(ctx context.Context) { p.watches.data.record(ctx, p.state.lost()) }
 
 const (
 	// clockStep is from when on a difference is a step. NTP moves a clock smoothly by less, and a
@@ -54,7 +133,7 @@ func (c *clockWatch) look(ctx context.Context) {
 		c.set += step
 	}
 	c.wall, c.passed = wall, passed
-	c.tell(ctx, c.problem(floor))
+	c.record(ctx, c.problem(floor))
 }
 
 // problem is what the steps so far mean. They are over when the clock is right again by its own

@@ -1,4 +1,4 @@
-package daemon
+package provider
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/bucket"
-	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/forwarded"
 	"github.com/waybill-token/waybill/internal/work"
 	"github.com/waybill-token/waybill/rule"
@@ -29,16 +28,13 @@ type limits struct {
 }
 
 // newLimits takes over from the limits before, if any, what is to be as it was: a reload gives nobody a full bucket.
-func newLimits(c config.Limits, before *limits) (*limits, error) {
+func newLimits(c Limits, before *limits) (*limits, error) {
 	if before == nil {
 		before = &limits{}
 	}
-	l := &limits{work: before.work, firstWork: before.firstWork}
+	l := &limits{work: before.work, firstWork: before.firstWork, proxies: c.TrustedProxies}
 	if places := cmp.Or(c.InWork, work.DefaultPlaces()); l.work == nil || l.work.Places() != places {
 		l.work, l.firstWork = work.NewGate(places, waiting*places), work.NewGate(places/dearer, waiting*places)
-	}
-	for _, n := range c.TrustedProxies {
-		l.proxies = append(l.proxies, n.Prefix)
 	}
 	var err1, err2 error
 	l.addresses, err1 = buckets(c.PerAddress, before.addresses)
@@ -46,14 +42,14 @@ func newLimits(c config.Limits, before *limits) (*limits, error) {
 	return l, errors.Join(err1, err2)
 }
 
-func buckets[K comparable](r config.Rate, before *bucket.Set[K]) (*bucket.Set[K], error) {
+func buckets[K comparable](r Rate, before *bucket.Set[K]) (*bucket.Set[K], error) {
 	switch {
-	case r == config.Rate{}:
+	case r == Rate{}:
 		return nil, nil //nolint:nilnil // there is no limit
-	case before != nil && before.Rate() == r.Rate:
+	case before != nil && before.Rate() == bucket.Rate(r):
 		return before, nil
 	}
-	return bucket.New[K](r.Rate)
+	return bucket.New[K](bucket.Rate(r))
 }
 
 // screen refuses a token request by where it comes from, or when too many are in work. It costs next to nothing.

@@ -1,4 +1,4 @@
-package daemon_test
+package provider_test
 
 import (
 	"context"
@@ -6,23 +6,15 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/provider"
 )
-
-// problems are the lines of the log about a key, of beginnings and of ends.
-func (t *transcript) problems(tb testing.TB, key string) (found, over []map[string]any) {
-	tb.Helper()
-	other := func(record map[string]any) bool { return record["key"] != key }
-	return slices.DeleteFunc(t.records(tb, "a problem was found"), other), slices.DeleteFunc(t.records(tb, "a problem is over"), other)
-}
 
 func rename(t *testing.T, from, to string) {
 	t.Helper()
@@ -31,15 +23,15 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-// problem is the one that /readyz tells of a key; empty when there is none. The server must be ready all the same.
-func (s *server) problem(t *testing.T, key string) string {
+// problem is the one that is told of a field; empty when there is none. The provider must be ready all the same.
+func (s *served) problem(t *testing.T, field string) string {
 	t.Helper()
-	status, r := s.ready(t)
-	if status != http.StatusOK || !r.Ready {
-		t.Errorf("/readyz: status %d, %+v", status, r)
+	r := s.Readiness()
+	if !r.Ready {
+		t.Errorf("it is not ready: %+v", r)
 	}
 	for _, p := range r.Problems {
-		if text, ok := strings.CutPrefix(p, key+": "); ok {
+		if text, ok := strings.CutPrefix(p, field+": "); ok {
 			return text
 		}
 	}
@@ -50,18 +42,21 @@ func (s *server) problem(t *testing.T, key string) string {
 // which all tokens would end.
 func TestDataFolderIsGone(t *testing.T) {
 	t.Parallel()
-	dir := newHome(t)
-	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, dir))
-	token := "Bearer " + s.token(t)
+	dir := t.TempDir()
+	s := serve(t, configuration(dir, true))
+	token := s.token(t)
 	data := filepath.Join(dir, "data")
 	rename(t, data, data+".moved")
-	s.eventually(t, "a problem", func() bool { return s.problem(t, "data") == "the folder "+data+" was removed: file does not exist" })
+	s.Look(t.Context())
+	if p := s.problem(t, "data"); p != "the folder "+data+" was removed: file does not exist" {
+		t.Errorf("data: %q", p)
+	}
 	s.Look(t.Context()) // tells nothing again
 	s.token(t)
-	if status, _, _ := get(t, plain(t), s.url+"/who", "Authorization", token); status != http.StatusOK {
-		t.Errorf("a token from before: status %d", status)
+	if !s.admits(t, token) {
+		t.Error("a token from before is refused")
 	}
-	if err := s.Reload(t.Context(), parse(t, dir)); err == nil || !strings.Contains(err.Error(), "data: the folder "+data+" was removed") {
+	if err := s.Reload(t.Context(), configuration(dir, false)); err == nil || !strings.Contains(err.Error(), "Data: the folder "+data+" was removed") {
 		t.Errorf("a reload: %v", err)
 	}
 	if _, err := os.Stat(data); err == nil {
@@ -75,28 +70,28 @@ func TestDataFolderIsGone(t *testing.T) {
 	if lost, back := s.log.problems(t, "data"); len(lost) != 1 || len(back) != 1 {
 		t.Errorf("the log: %v, %v", lost, back)
 	}
-	if err := s.Reload(t.Context(), parse(t, dir)); err != nil {
+	if err := s.Reload(t.Context(), configuration(dir, false)); err != nil {
 		t.Error(err)
 	}
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	start(t, daemon.Options{}, parse(t, dir)).token(t) // as everything was handed over
+	serve(t, configuration(dir, false)).token(t) // as everything was handed over
 }
 
 // Nothing is handed over into the folder of another server, and nothing in it is removed.
 func TestDataFolderOfAnother(t *testing.T) {
 	t.Parallel()
-	dir := newHome(t)
-	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, dir))
-	request := players().consumer.Request(providerID)
+	dir := t.TempDir()
+	s := serve(t, configuration(dir, true))
+	request := players().consumer.Request(isharetest.ProviderID)
 	if a := s.send(t, request); a.AccessToken == "" {
 		t.Fatalf("%+v", a)
 	}
 	token := s.token(t)
 	data := filepath.Join(dir, "data")
 	rename(t, data, data+".moved")
-	other := start(t, daemon.Options{NoHistory: true}, parse(t, dir))
+	other := serve(t, configuration(dir, true))
 	s.Look(t.Context())
 	if p := s.problem(t, "data"); p != "another folder has taken the place of "+data {
 		t.Errorf("data: %q", p)
@@ -105,8 +100,8 @@ func TestDataFolderOfAnother(t *testing.T) {
 	if !s.admits(t, other.token(t)) || s.admits(t, token) {
 		t.Error("the keys of the folder do not count")
 	}
-	if p := s.problem(t, "tokens.keys"); !strings.HasPrefix(p, filepath.Join(data, "keys")+": another folder has taken its place") {
-		t.Errorf("tokens.keys: %q", p)
+	if p := s.problem(t, "Tokens.Keys"); !strings.HasPrefix(p, filepath.Join(data, "keys")+": another folder has taken its place") {
+		t.Errorf("Tokens.Keys: %q", p)
 	}
 	if err := s.stop(); err != nil {
 		t.Error(err)
@@ -123,7 +118,7 @@ func TestDataFolderOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	rename(t, data+".moved", data)
-	if a := start(t, daemon.Options{}, parse(t, dir)).send(t, request); a.RuleID() != "jti.replayed" {
+	if a := serve(t, configuration(dir, false)).send(t, request); a.RuleID() != "jti.replayed" {
 		t.Errorf("an assertion that was used: %+v", a)
 	}
 }
@@ -132,12 +127,12 @@ func TestDataFolderOfAnother(t *testing.T) {
 // store. Once the folder is back, the next one is written with all of them.
 func TestRevocationsOfAnother(t *testing.T) {
 	t.Parallel()
-	dir := newHome(t)
-	s := start(t, daemon.Options{NoHistory: true, Secured: secured}, parse(t, dir))
+	dir := t.TempDir()
+	s := serve(t, configuration(dir, true))
 	tokens := []string{s.token(t), s.token(t), s.token(t)}
 	revoke := func(token string, want int) {
 		t.Helper()
-		if status, _, body := s.post(t, "/revoke", url.Values{"token": {token}}); status != want {
+		if status, body := s.revoke(t, token); status != want {
 			t.Errorf("status %d, %s", status, body)
 		}
 		if s.admits(t, token) {
@@ -147,7 +142,7 @@ func TestRevocationsOfAnother(t *testing.T) {
 	revoke(tokens[0], http.StatusOK)
 	folder := filepath.Join(dir, "data", "revocations")
 	rename(t, folder, folder+".moved")
-	other := daemon.Must(accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder, NoHistory: true}))(t)
+	other := must(accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder, NoHistory: true}))(t)
 	before := tree(t, folder)
 	s.Look(t.Context())
 	if p := s.problem(t, "data"); p != "another folder has taken the place of "+folder {
@@ -169,7 +164,7 @@ func TestRevocationsOfAnother(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	s = start(t, daemon.Options{Secured: secured}, parse(t, dir))
+	s = serve(t, configuration(dir, false))
 	for i, token := range tokens {
 		if s.admits(t, token) {
 			t.Errorf("after a restart token %d is good", i)
@@ -183,14 +178,16 @@ func TestRevocationsOfAnother(t *testing.T) {
 // Without its lock a folder can be that of two servers. The one that lost it leaves nothing there.
 func TestLockIsGone(t *testing.T) {
 	t.Parallel()
-	dir := newHome(t)
+	dir := t.TempDir()
 	log := &transcript{}
-	d := daemon.Must(daemon.Open(t.Context(), parse(t, dir), daemon.Options{NoHistory: true, Log: slog.New(slog.NewJSONHandler(log, nil))}))(t)
+	c := configuration(dir, true)
+	c.Log = slog.New(slog.NewJSONHandler(log, nil))
+	p := must(provider.New(c))(t)
 	folder := filepath.Join(dir, "data", "replay")
 	if err := os.Remove(filepath.Join(folder, "replay.lock")); err != nil {
 		t.Fatal(err)
 	}
-	d.Look(t.Context())
+	p.Look(t.Context())
 	told, _ := log.problems(t, "data")
 	want := "the lock " + filepath.Join(folder, "replay.lock") + " was removed, so that another process may use the folder"
 	if len(told) != 1 || told[0]["reason"] != want {
@@ -198,7 +195,7 @@ func TestLockIsGone(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if err := d.Run(ended); err == nil || !strings.Contains(err.Error(), want) {
+	if err := p.Run(ended); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Run: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(folder, "replay.hand-over")); err == nil {

@@ -1,19 +1,17 @@
-package daemon
+package provider
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/url"
-	"path/filepath"
+	"io"
+	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/bucket"
-	"github.com/waybill-token/waybill/internal/config"
-	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/work"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
@@ -28,8 +26,7 @@ import (
 // hold is shared with the sources of the configuration before and after, as far as it is made of
 // the same; the keys below say of what.
 type sources struct {
-	config  *config.Config
-	log     *slog.Logger
+	config  Config
 	parts   *parts
 	held    []*part          // in the order in which they were opened
 	anchors trust.Anchors    // of our own choice
@@ -53,7 +50,7 @@ type (
 		allowPrivate bool
 		proxy        string
 	}
-	fileKey struct{ path config.Path }
+	fileKey struct{ path string }
 	// registryKey is all by which an answer of the registry is believed. Our own seal is not
 	// among it: records stay true when it is renewed.
 	registryKey struct {
@@ -70,8 +67,8 @@ type (
 	remoteKey struct {
 		registryKey
 
-		certificates string        // of our seal, and so its key
-		hardware     *keyfile.Pair // of our seal, whose session, and the PIN for the next one, are never taken over; nil: none
+		certificates string   // of our seal, and so its key
+		closer       *sources // whose key is closed with them, and whose remote is never taken over; nil: nothing is closed
 	}
 	cacheKey struct {
 		registryKey
@@ -93,7 +90,7 @@ type (
 		revocationKey
 
 		parties           any
-		extraHeader       config.ExtraHeaders
+		extraHeader       bool
 		ourIDs            string
 		leeway            time.Duration
 		roles, dataspaces string
@@ -103,8 +100,8 @@ type (
 )
 
 // openSources asks nobody yet. What it returns must be closed.
-func openSources(cfg *config.Config, log *slog.Logger, shared *parts) (*sources, error) {
-	s := &sources{config: cfg, log: log, parts: shared}
+func openSources(c Config, shared *parts) (*sources, error) {
+	s := &sources{config: c, anchors: c.Anchors, parts: shared}
 	for _, open := range []func() error{s.openTrust, s.openRevocation, s.openParticipants, s.openClientTrust} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, s.close())
@@ -114,42 +111,25 @@ func openSources(cfg *config.Config, log *slog.Logger, shared *parts) (*sources,
 }
 
 func (s *sources) openTrust() (err error) {
-	if s.anchors, err = trust.LoadAnchors(anchorItems(s.config.Trust.Anchors)); err != nil {
-		return fmt.Errorf("trust.anchors: %w", err)
-	}
 	s.own, err = share(s, s.anchorsKey(), func() (*trust.Validator, error) { return trust.New(s.anchors) })
-	if err != nil {
-		return fmt.Errorf("trust.anchors: %w", err)
-	}
-	return nil
+	return s.config.problem("Anchors", err)
 }
 
 func (s *sources) anchorsKey() anchorsKey { return anchorsKey{fmt.Sprint(s.anchors)} } // which sorts them
 
 // openRevocation: an answer is about a certificate and its issuer, and true whoever is trusted.
 func (s *sources) openRevocation() (err error) {
-	mode := revocation.Require
-	switch s.config.Trust.Revocation {
-	case revocation.ModeOff:
+	c := s.config.Revocation
+	if c.Mode == revocation.ModeOff {
 		return nil
-	case revocation.Prefer:
-		mode = revocation.Prefer
-	case revocation.Require:
-	}
-	var proxy *url.URL
-	if s.config.Trust.RevocationProxy.Host != "" {
-		proxy = &s.config.Trust.RevocationProxy.URL
 	}
 	s.revocation, err = share(s, s.revocationKey(), func() (*revocation.Checker, error) {
 		return revocation.New(revocation.Config{
-			Mode: mode, AllowPrivate: s.config.Trust.RevocationAllowPrivate, Proxy: proxy, Dir: s.keptFolder("revocation"),
-			Log: s.log, Hint: RevocationMend,
+			Mode: c.Mode, AllowPrivate: c.AllowPrivate, Proxy: c.Proxy, Dir: s.keptFolder("revocation"),
+			Log: s.config.Log, Hint: c.Hint,
 		})
 	})
-	if err != nil {
-		return fmt.Errorf("trust.revocation: %w", err)
-	}
-	return nil
+	return s.config.problem("Revocation", err)
 }
 
 // keptFolder is where signed answers of a kind are kept over a restart; empty: nowhere.
@@ -157,61 +137,47 @@ func (s *sources) keptFolder(kind string) string {
 	if !s.parts.keep {
 		return ""
 	}
-	return filepath.Join(string(s.config.Data), "kept", kind)
+	return s.config.folder().Kept(kind)
 }
 
 func (s *sources) revocationKey() revocationKey {
-	t := &s.config.Trust
-	return revocationKey{mode: t.Revocation, allowPrivate: t.RevocationAllowPrivate, proxy: t.RevocationProxy.String()}
+	c := s.config.Revocation
+	key := revocationKey{mode: c.Mode, allowPrivate: c.AllowPrivate}
+	if c.Proxy != nil {
+		key.proxy = c.Proxy.String()
+	}
+	return key
 }
 
-// RevocationMend is what an operator can do about the cause why a revocation status cannot be found
-// out, when it stays until somebody does; empty when it may be gone in a moment.
-func RevocationMend(cause error) string {
-	switch {
-	case errors.Is(cause, revocation.ErrNotPublic):
-		return "If the address is on a network of your own, set trust.revocation_allow_private; otherwise its CA has to name another."
-	case errors.Is(cause, revocation.ErrNoSource):
-		return "Its CA has to issue another certificate, that names an OCSP responder or a revocation list by http. " +
-			"A CA whose own certificate names neither can be an anchor, which is not asked about (trust.anchors)."
-	}
-	return ""
-}
-
-func (s *sources) openParticipants() error {
-	if s.config.Participants.Registry == nil {
-		return s.openFile()
-	}
-	if err := s.openRemote(); err != nil {
-		return fmt.Errorf("participants.registry: %w", err)
-	}
-	var err error
-	s.cache, err = share(s, s.cacheKey(), func() (*registry.Cache, error) {
-		return registry.NewCache(registry.CacheConfig{
-			Source: s.asked, Fresh: s.config.Participants.Cache, MaxStale: s.config.Participants.MaxStale, Log: s.log,
+func (s *sources) openParticipants() (err error) {
+	switch c := s.config.Registry; {
+	case s.config.Parties != nil:
+		return nil
+	case c == nil:
+		return s.config.problem("PartiesFile", s.openFile())
+	default:
+		if err := s.openRemote(); err != nil {
+			return s.config.problem("Registry", err)
+		}
+		s.cache, err = share(s, s.cacheKey(), func() (*registry.Cache, error) {
+			return registry.NewCache(registry.CacheConfig{Source: s.asked, Fresh: c.Fresh, MaxStale: c.MaxStale, Log: s.config.Log})
 		})
-	})
-	if err != nil {
-		return fmt.Errorf("participants: %w", err)
+		return s.config.problem("Registry.Fresh", err)
 	}
-	return nil
 }
 
 // openFile reads the file, whether it was read before or not.
 func (s *sources) openFile() (err error) {
 	opened := false
-	path := s.config.Participants.File
+	path := s.config.PartiesFile
 	s.file, err = share(s, fileKey{path}, func() (*registry.File, error) {
 		opened = true
-		return registry.OpenFile(string(path), s.log)
+		return registry.OpenFile(path, s.config.Log)
 	})
 	if err == nil && !opened {
 		err = s.file.Reload()
 	}
-	if err != nil {
-		return fmt.Errorf("participants.file: %w", err)
-	}
-	return nil
+	return err
 }
 
 // clientTrust is what chains of clients are judged by.
@@ -236,8 +202,8 @@ func (s *sources) openClientTrust() (err error) {
 
 func (s *sources) clientTrustKey() clientTrustKey {
 	key := clientTrustKey{anchorsKey: s.anchorsKey()}
-	if s.config.Trust.TrustedList {
-		key.list = listKey{s.registryKey(), s.config.Trust.Refresh, s.config.Participants.MaxStale}
+	if c := s.config.Registry; c != nil && c.TrustedList {
+		key.list = listKey{s.registryKey(), c.Refresh, c.MaxStale}
 	}
 	return key
 }
@@ -245,24 +211,20 @@ func (s *sources) clientTrustKey() clientTrustKey {
 func (s *sources) newClientTrust() (*clientTrust, error) {
 	validator, err := trust.New(s.anchors)
 	if err != nil {
-		return nil, fmt.Errorf("trust.anchors: %w", err)
+		return nil, s.config.problem("Anchors", err)
 	}
-	if !s.config.Trust.TrustedList {
+	c := s.config.Registry
+	if c == nil || !c.TrustedList {
 		return &clientTrust{Validator: validator}, nil
 	}
 	list, err := registry.NewTrustedList(registry.TrustedListConfig{
 		Source: s.asked, Own: s.anchors, Clients: validator,
-		Refresh: s.config.Trust.Refresh, MaxStale: s.config.Participants.MaxStale, Log: s.log,
+		Refresh: c.Refresh, MaxStale: c.MaxStale, Log: s.config.Log,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("trust.trusted_list: %w", err)
+		return nil, s.config.problem("Registry.TrustedList", err)
 	}
 	return &clientTrust{validator, list}, nil
-}
-
-// audience lists our own identifiers, the canonical one first.
-func (s *sources) audience() []ishare.PartyID {
-	return append([]ishare.PartyID{s.config.Party.ID}, s.config.Party.AlsoKnownAs...)
 }
 
 // revocationChecker is the one that the configuration asks for.
@@ -274,10 +236,13 @@ func (s *sources) revocationChecker() assertion.RevocationChecker {
 }
 
 func (s *sources) parties() assertion.PartySource {
-	if s.cache == nil {
-		return s.file
+	switch {
+	case s.config.Parties != nil:
+		return s.config.Parties
+	case s.cache != nil:
+		return s.cache
 	}
-	return s.cache
+	return s.file
 }
 
 // canonical finds the canonical identifier of a party, by any that it is known by.
@@ -292,45 +257,53 @@ func (s *sources) canonical(ctx context.Context, id ishare.PartyID) (ishare.Part
 	return party.ID, nil
 }
 
-// judgement is what the configuration says about judging assertions.
-func (s *sources) judgement() assertion.Config {
-	cfg := s.config
+// verifierConfig is what the configuration says about judging assertions.
+func (s *sources) verifierConfig() assertion.Config {
 	return assertion.Config{
-		Audience:         s.audience(),
+		Audience:         s.config.audience(),
 		Trust:            s.clients.Validator,
 		Parties:          s.parties(),
 		Revocation:       s.revocationChecker(),
-		AllowExtraHeader: cfg.Policy.ExtraHeaderParameters == config.ExtraHeadersAllow,
-		Roles:            cfg.Policy.Roles,
-		Dataspaces:       cfg.Policy.Dataspaces,
+		AllowExtraHeader: s.config.AllowExtraHeader,
+		Roles:            s.config.Roles,
+		Dataspaces:       s.config.Dataspaces,
 	}
 }
 
 // verifier judges assertions, and remembers the used ones in the store, which must be
 // the same for all sources that share parts.
 func (s *sources) verifier(used replay.Store, within *limits) (tokenendpoint.Verifier, error) {
-	policy := &s.config.Policy
 	key := verifierKey{
-		clientTrustKey: s.clientTrustKey(), revocationKey: s.revocationKey(), parties: any(fileKey{s.config.Participants.File}),
-		extraHeader: policy.ExtraHeaderParameters, ourIDs: fmt.Sprint(s.audience()), leeway: policy.Leeway,
-		roles: fmt.Sprintf("%q", policy.Roles), dataspaces: fmt.Sprintf("%q", policy.Dataspaces),
+		clientTrustKey: s.clientTrustKey(), revocationKey: s.revocationKey(), parties: s.partiesKey(),
+		extraHeader: s.config.AllowExtraHeader, ourIDs: fmt.Sprint(s.config.audience()), leeway: s.config.Leeway,
+		roles: fmt.Sprintf("%q", s.config.Roles), dataspaces: fmt.Sprintf("%q", s.config.Dataspaces),
 		work: within.work, seals: within.seals,
 	}
-	if s.cache != nil {
-		key.parties = s.cacheKey()
-	}
 	verifier, err := share(s, key, func() (*assertion.Verifier, error) {
-		judgement := s.judgement()
-		judgement.Replay, judgement.Work, judgement.FirstWork = used, within.work, within.firstWork
+		c := s.verifierConfig()
+		c.Replay, c.Work, c.FirstWork = used, within.work, within.firstWork
 		if within.seals != nil {
-			judgement.Seals = within.seals
+			c.Seals = within.seals
 		}
-		return assertion.NewVerifier(judgement)
+		return assertion.NewVerifier(c)
 	})
 	if err != nil || s.clients.list == nil {
 		return verifier, err
 	}
 	return listedVerifier{verifier, s.clients.list}, nil
+}
+
+// partiesKey tells apart where party records come from.
+func (s *sources) partiesKey() any {
+	switch {
+	case s.cache != nil:
+		return s.cacheKey()
+	case s.file != nil:
+		return fileKey{s.config.PartiesFile}
+	case reflect.ValueOf(s.config.Parties).Comparable():
+		return s.config.Parties
+	}
+	return new(byte) // which nothing equals
 }
 
 // start keeps the knowledge fresh until it is closed.
@@ -349,39 +322,103 @@ func (s *sources) close() error {
 	return errors.Join(errs...)
 }
 
-// A listed verifier does not refuse a chain by its anchor, or for want of one, while the
-// trusted list that could vouch for it is out of reach: that would be a guess.
-type listedVerifier struct {
-	*assertion.Verifier
+// parts are what services can share, each by a comparable key that tells all that it is made
+// of. A part is closed when the last service that holds it is closed, so what has the same key in
+// the next configuration keeps what it remembers.
+type parts struct {
+	keep bool // also over a restart, in the data folder: what a server does, and who only looks does not
 
-	list *registry.TrustedList
+	mu   sync.Mutex
+	held map[any]*part
 }
 
-var errNoTrustedList = errors.New("the trusted list is not in force")
+func newParts() *parts { return &parts{held: map[any]*part{}} }
 
-// Verify is [assertion.Verifier.Verify], but for the trusted list, which may come or end
-// while the chain is judged.
-func (v listedVerifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*assertion.Client, assertion.UnverifiedInfo, error) {
-	before := v.list.InForce()
-	client, seen, err := v.Verifier.Verify(ctx, clientID, compact)
-	if rejection, _ := rule.Classify(err); isGuess(rejection) && (!before || !v.list.InForce()) {
-		return nil, seen, withoutList(rejection)
+// A part does what its value can: Run from when a service that holds it runs, and Close.
+type part struct {
+	key   any
+	value any
+	users int // guarded by parts.mu
+
+	starting sync.Once
+	stop     context.CancelFunc // nil: it does not run
+	done     chan struct{}
+}
+
+// share gives sources the part with the key, and opens it if there is none. Two calls at
+// once would open two.
+func share[T any](s *sources, key any, open func() (T, error)) (T, error) {
+	p := s.parts.take(key)
+	if p == nil {
+		value, err := open()
+		if err != nil {
+			return value, err
+		}
+		p = s.parts.add(key, value)
 	}
-	return client, seen, err
+	s.held = append(s.held, p)
+	value, _ := p.value.(T) // a key is of a type of its own for each T
+	return value, nil
 }
 
-// isGuess reports whether a trusted list that is not in force could have prevented the rejection.
-// It may also grant a CA below the anchor that we chose, and what stands above the lowest anchor
-// is not judged: neither its signatures nor its name constraints and policies. A rejection does
-// not say where in the chain the fault is, so a chain that is bad whatever the list says has to
-// wait for it too, like any chain that reaches no anchor.
-func isGuess(r *rule.Rejection) bool {
-	return r != nil && slices.Contains([]*rule.Rule{rule.ChainOrder, rule.ChainIssuer, rule.ChainUntrusted}, r.Rule)
+func (ps *parts) take(key any) *part {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p := ps.held[key]
+	if p != nil {
+		p.users++
+	}
+	return p
 }
 
-func withoutList(guess *rule.Rejection) *rule.Outage {
-	return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: listRetry, Cause: fmt.Errorf("%w: %w", errNoTrustedList, guess)}
+func (ps *parts) add(key, value any) *part {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p := &part{key: key, value: value, users: 1}
+	ps.held[key] = p
+	return p
 }
 
-// listRetry is about how soon a registry that is back will have been asked again.
-const listRetry = 5 * time.Second
+// release gives a part up, and closes it when nobody else holds it.
+func (ps *parts) release(p *part) error {
+	ps.mu.Lock()
+	p.users--
+	last := p.users == 0
+	if last {
+		delete(ps.held, p.key)
+	}
+	ps.mu.Unlock()
+	if !last {
+		return nil
+	}
+	if p.stop != nil {
+		p.stop()
+		<-p.done
+	}
+	switch closer := p.value.(type) {
+	case io.Closer:
+		return closer.Close()
+	case interface{ Close() }:
+		closer.Close()
+	}
+	return nil
+}
+
+// start has the part run until it is closed, whichever service was the first to hold it.
+func (p *part) start(ctx context.Context) {
+	runner, ok := p.value.(interface {
+		Run(ctx context.Context) error
+	})
+	if !ok {
+		return
+	}
+	p.starting.Do(func() {
+		running, stop := context.WithCancel(context.WithoutCancel(ctx))
+		p.stop = stop
+		p.done = make(chan struct{})
+		go func() {
+			defer close(p.done)
+			_ = runner.Run(running) // nil: it was stopped
+		}()
+	})
+}

@@ -1,4 +1,4 @@
-package daemon
+package provider_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/revocation"
@@ -85,14 +86,14 @@ func TestListedClientMeetsNoGuess(t *testing.T) {
 // is none. A path length is judged to the top of the chain, and so is no guess, but nobody can tell.
 func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
 	t.Parallel()
-	ca := Must(testca.New(testca.Config{NewKey: testca.PooledKey}))(t)
+	ca := must(testca.New(testca.Config{NewKey: testca.PooledKey}))(t)
 	root := ca.Authority(testca.Root)
 	own := trust.Anchors{trust.FingerprintOf(root.Certificate()): "root"}
 	// below issues the CA at a level in another way than the real one.
 	below := func(issuer *testca.Identity, level testca.Level, change func(*x509.Certificate)) *testca.Identity {
 		template := ca.Template(level)
 		change(template)
-		return Must(issuer.Issue(template, ca.Authority(level).Key))(t)
+		return must(issuer.Issue(template, ca.Authority(level).Key))(t)
 	}
 	asIs := func(*x509.Certificate) {}
 	weak := below(root, testca.Sub, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA })
@@ -117,7 +118,7 @@ func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
 		{"expired seal", weak, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }, testca.Sub, http.StatusBadRequest, http.StatusBadRequest, "certificate.validity: "},
 	} {
 		issuing := below(c.sub, testca.Issuing, asIs)
-		id := Must(ca.Seal(testca.SealRequest{
+		id := must(ca.Seal(testca.SealRequest{
 			Organization: "Listed", Identifier: "NTRNL-10000002", Issuer: issuing, Template: c.seal,
 		}))(t)
 		key, _ := id.Key.(*rsa.PrivateKey)
@@ -126,8 +127,8 @@ func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
 		}
 		granted := map[testca.Level]*testca.Identity{testca.Sub: c.sub, testca.Issuing: issuing}[c.granted]
 		source := &grants{}
-		clients := Must(trust.New(own))(t)
-		list := Must(registry.NewTrustedList(registry.TrustedListConfig{Source: source, Own: own, Clients: clients, Refresh: time.Hour}))(t)
+		clients := must(trust.New(own))(t)
+		list := must(registry.NewTrustedList(registry.TrustedListConfig{Source: source, Own: own, Clients: clients, Refresh: time.Hour}))(t)
 		endpoint := listedEndpoint(t, clients, list, isharetest.NewList(client))
 
 		if w := ask(endpoint, client); w.Code != c.unknown {
@@ -169,7 +170,7 @@ func listedEndpoint(t *testing.T, clients *trust.Validator, list *registry.Trust
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpoint, err := tokenendpoint.New(tokenendpoint.Config{Verifier: listedVerifier{verifier, list}, Issuer: issuer, Log: log})
+	endpoint, err := tokenendpoint.New(tokenendpoint.Config{Verifier: provider.ListedVerifier(verifier, list), Issuer: issuer, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,15 +1,12 @@
-package daemon_test
+package provider_test
 
 import (
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/waybill-token/waybill/internal/daemon"
-	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/provider"
 )
 
 // Each step of the clock is one line in the log, and its end another; in between it is told what it is and what it
@@ -55,7 +52,7 @@ func TestClockSteps(t *testing.T) {
 			wall := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 			floor := wall.Add(-2 * hour)
 			log := &transcript{}
-			watch := daemon.NewClockWatch(func() (time.Time, time.Duration) { return wall, passed }, func() time.Time { return floor }, slog.New(slog.NewJSONHandler(log, nil)))
+			watch := provider.NewClockWatch(func() (time.Time, time.Duration) { return wall, passed }, func() time.Time { return floor }, slog.New(slog.NewJSONHandler(log, nil)))
 			for i, tick := range c.ticks {
 				passed, wall = passed+tick.passes, wall.Add(tick.passes+tick.step)
 				if tick.used && wall.After(floor) {
@@ -77,29 +74,9 @@ func TestClockSteps(t *testing.T) {
 func TestClockBehindTheLastLife(t *testing.T) {
 	t.Parallel()
 	wall := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
-	watch := daemon.NewClockWatch(func() (time.Time, time.Duration) { return wall, 0 }, func() time.Time { return wall.Add(time.Hour) }, discard)
+	watch := provider.NewClockWatch(func() (time.Time, time.Duration) { return wall, 0 }, func() time.Time { return wall.Add(time.Hour) }, slog.New(slog.DiscardHandler))
 	watch.Look(t.Context())
 	if err := watch.Err(); err == nil || !strings.Contains(err.Error(), "behind what it was before the start; until 2026-11-29T13:00:00Z") {
 		t.Error(err)
 	}
-}
-
-// A clock that has been set back over a restart is told by /readyz, with its end.
-func TestReadinessTellsOfTheClock(t *testing.T) {
-	t.Parallel()
-	dir := newHome(t)
-	synctest.Test(t, func(t *testing.T) { // a life that ended in another century
-		time.Sleep(200 * 365 * 24 * time.Hour)
-		m, err := replay.Open(replay.Config{Dir: filepath.Join(dir, "data", "replay"), Leeway: 10 * time.Second, NoHistory: true})
-		if err == nil {
-			err = m.Close()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
-	s := start(t, daemon.Options{}, parse(t, dir))
-	s.eventually(t, "a problem", func() bool {
-		return strings.HasPrefix(s.problem(t, "clock"), "it is behind what it was before the start; until 2199-")
-	})
 }

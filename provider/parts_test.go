@@ -1,32 +1,29 @@
-package daemon
+package provider
 
 import (
 	"context"
+	"crypto"
 	"errors"
-	"log/slog"
+	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/testca"
-	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/rule"
+	"github.com/waybill-token/waybill/trust"
 )
-
-const asksARegistry = `
-party: {id: ` + isharetest.ProviderID + `, key: key.pem, certificates: chain.pem}
-participants: {registry: {id: "did:ishare:EU.NL.NTRNL-10000003", url: "https://127.0.0.1:1"}}
-trust: {anchors: [root.pem], trusted_list: true, revocation_allow_private: true}
-`
 
 // remembering are the values of parts that remember something, by a name for each.
 func remembering(s *sources, verifier any) map[string]any {
@@ -39,67 +36,95 @@ func remembering(s *sources, verifier any) map[string]any {
 	}
 }
 
-// saveSeal makes the seal of the provider.
-func saveSeal(t *testing.T, dir string, ca *isharetest.CA) {
+// authorities are two, made once.
+var authorities = sync.OnceValue(func() [2]*testca.CA {
+	var cas [2]*testca.CA
+	for i := range cas {
+		ca, err := testca.New(testca.Config{NewKey: testca.PooledKey})
+		if err != nil {
+			panic(err)
+		}
+		cas[i] = ca
+	}
+	return cas
+})
+
+// anchor trusts CAs.
+func anchor(cas ...*testca.CA) trust.Anchors {
+	anchors := trust.Anchors{}
+	for _, ca := range cas {
+		anchors[trust.FingerprintOf(ca.Authority(testca.Root).Certificate())] = "root"
+	}
+	return anchors
+}
+
+const providerID = "did:ishare:EU.NL.NTRNL-10000000"
+
+// seal gives the configuration a new seal.
+func seal(t *testing.T, c *Config) {
 	t.Helper()
-	p := ca.Party(isharetest.ProviderID, "Some Provider")
-	if err := (&testca.Identity{Key: p.Key, Chain: p.Certificates}).Save(filepath.Join(dir, "key.pem"), filepath.Join(dir, "chain.pem")); err != nil {
-		t.Fatal(err)
+	made := must(authorities()[0].Seal(testca.SealRequest{Organization: "Some Provider", Country: "NL", Identifier: "NTRNL-10000000"}))(t)
+	c.Key, c.Certificates = made.Key, made.Chain
+}
+
+// must unwraps what cannot fail in a test that goes right.
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
 	}
 }
 
-func save(t *testing.T, path string, text []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
+// A closingKey is one in hardware.
+type closingKey struct{ crypto.Signer }
+
+func (closingKey) Close() error { return nil }
 
 // What is made of the same is taken over, and nothing else is: neither what another configuration
 // asked for, nor what it believed.
 func TestWhatAReloadTakesOver(t *testing.T) {
 	t.Parallel()
-	ca, other := isharetest.NewCA(), isharetest.NewCA()
 	all := []string{"file", "headers", "list", "own chains", "records", "registry", "remote", "revocation"}
 	without := func(names ...string) []string {
 		return slices.DeleteFunc(slices.Clone(all), func(n string) bool { return slices.Contains(names, n) })
 	}
 	for _, c := range []struct {
 		name   string
-		change func(t *testing.T, dir string) (environ []string)
+		change func(t *testing.T, c *Config)
 		kept   []string
 	}{
-		{"nothing", nil, all},
-		{"what is not about clients", env("WAYBILL_SCOPES={orders: read orders}", "WAYBILL_TOKENS_LIFETIME=2h"), all},
-		{"our seal", func(t *testing.T, dir string) []string { t.Helper(); saveSeal(t, dir, ca); return nil }, without("remote")},
-		{"the anchors", func(t *testing.T, dir string) []string {
-			t.Helper()
-			save(t, filepath.Join(dir, "root.pem"), append(ca.RootPEM(), other.RootPEM()...))
-			return nil
-		}, []string{"file", "revocation"}},
-		{"revocation", env("WAYBILL_TRUST_REVOCATION=prefer"), []string{"file", "own chains"}},
-		{"the address of the registry", env("WAYBILL_PARTICIPANTS_REGISTRY_URL=https://127.0.0.1:2"), []string{"file", "own chains", "revocation"}},
-		{"its seals", env("WAYBILL_PARTICIPANTS_REGISTRY_SEALS=" + strings.Repeat("ab", 32)), []string{"file", "own chains", "revocation"}},
-		{"its version", env("WAYBILL_PARTICIPANTS_REGISTRY_VERSION=2"), []string{"file", "own chains", "revocation"}},
-		{"our names", env("WAYBILL_PARTY_ALSO_KNOWN_AS=EU.EORI.NL000000000"), []string{"file", "own chains", "revocation"}},
-		{"freshness", env("WAYBILL_PARTICIPANTS_CACHE=1m"), without("records", "headers")},
-		{"how often the list is asked for", env("WAYBILL_TRUST_REFRESH=1m"), without("list", "headers")},
-		{"no list", env("WAYBILL_TRUST_TRUSTED_LIST=false"), without("list", "headers")},
-		{"roles", env("WAYBILL_POLICY_ROLES=ServiceConsumer"), without("headers")},
-		{"extra header parameters", env("WAYBILL_POLICY_EXTRA_HEADER_PARAMETERS=allow"), without("headers")},
+		{"nothing", func(*testing.T, *Config) {}, all},
+		{"what is not about clients", func(_ *testing.T, c *Config) { c.Scopes, c.Tokens.Lifetime = []string{"orders"}, 2*time.Hour }, all},
+		{"our seal", seal, without("remote")},
+		{"a key in hardware", func(_ *testing.T, c *Config) { c.Key = closingKey{c.Key} }, without("remote")},
+		{"the anchors", func(_ *testing.T, c *Config) { c.Anchors = anchor(authorities()[0], authorities()[1]) }, []string{"file", "revocation"}},
+		{"revocation", func(_ *testing.T, c *Config) { c.Revocation.Mode = revocation.Prefer }, []string{"file", "own chains"}},
+		{"the address of the registry", func(_ *testing.T, c *Config) { c.Registry.URL = "https://127.0.0.1:2" }, []string{"file", "own chains", "revocation"}},
+		{"its seals", func(_ *testing.T, c *Config) { c.Registry.Seals = []string{strings.Repeat("ab", 32)} }, []string{"file", "own chains", "revocation"}},
+		{"its version", func(_ *testing.T, c *Config) { c.Registry.Version = registry.Version2 }, []string{"file", "own chains", "revocation"}},
+		{"our names", func(_ *testing.T, c *Config) { c.AlsoKnownAs = []ishare.PartyID{"EU.EORI.NL000000000"} }, []string{"file", "own chains", "revocation"}},
+		{"freshness", func(_ *testing.T, c *Config) { c.Registry.Fresh = time.Minute }, without("records", "headers")},
+		{"how often the list is asked for", func(_ *testing.T, c *Config) { c.Registry.Refresh = time.Minute }, without("list", "headers")},
+		{"no list", func(_ *testing.T, c *Config) { c.Registry.TrustedList = false }, without("list", "headers")},
+		{"roles", func(_ *testing.T, c *Config) { c.Roles = []string{"ServiceConsumer"} }, without("headers")},
+		{"extra header parameters", func(_ *testing.T, c *Config) { c.AllowExtraHeader = true }, without("headers")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			saveSeal(t, dir, ca)
-			save(t, filepath.Join(dir, "root.pem"), ca.RootPEM())
+			first := Config{
+				Party: providerID, Anchors: anchor(authorities()[0]), Revocation: Revocation{AllowPrivate: true},
+				Registry: &Registry{ID: "did:ishare:EU.NL.NTRNL-10000003", URL: "https://127.0.0.1:1", TrustedList: true},
+			}.withDefaults()
+			seal(t, &first)
 			shared := newParts()
-			before, old := openIn(t, dir, asksARegistry, shared)
-			var environ []string
-			if c.change != nil {
-				environ = c.change(t, dir)
-			}
-			after, now := openIn(t, dir, asksARegistry, shared, environ...)
+			before, old := openIn(t, first, shared)
+			second, asked := first, *first.Registry
+			second.Registry = &asked
+			c.change(t, &second)
+			after, now := openIn(t, second, shared)
 			is := remembering(after, now)
 			var kept []string
 			for name, was := range remembering(before, old) {
@@ -128,17 +153,12 @@ func TestWhatAReloadTakesOver(t *testing.T) {
 	}
 }
 
-func env(environ ...string) func(*testing.T, string) []string {
-	return func(*testing.T, string) []string { return environ }
-}
-
-func openIn(t *testing.T, dir, text string, shared *parts, environ ...string) (*sources, any) {
+func openIn(t *testing.T, c Config, shared *parts) (*sources, any) {
 	t.Helper()
-	cfg := Must(config.Parse(filepath.Join(dir, "waybill.yaml"), []byte(text), environ))(t)
-	s := Must(openSources(cfg, slog.New(slog.DiscardHandler), shared))(t)
-	store := Must(replay.Open(replay.Config{Leeway: cfg.Policy.Leeway}))(t)
+	s := must(openSources(c, shared))(t)
+	store := must(replay.Open(replay.Config{Leeway: c.Leeway}))(t)
 	t.Cleanup(func() { store.Close() })
-	return s, Must(s.verifier(store, &limits{}))(t)
+	return s, must(s.verifier(store, &limits{}))(t)
 }
 
 // A counter is a part that counts what is done to it.
@@ -164,7 +184,7 @@ func TestPartsRunOnce(t *testing.T) {
 	shared, value := newParts(), &counter{runs: make(chan struct{}, 3)}
 	open := func() *sources {
 		s := &sources{parts: shared}
-		got := Must(share(s, "key", func() (*counter, error) { return value, nil }))(t)
+		got := must(share(s, "key", func() (*counter, error) { return value, nil }))(t)
 		if got != value {
 			t.Fatal("another value")
 		}
@@ -192,7 +212,7 @@ func TestPartsRunOnce(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := func(inWork int, before *limits) *limits {
-			l, err := newLimits(config.Limits{InWork: inWork}, before)
+			l, err := newLimits(Limits{InWork: inWork}, before)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -219,5 +239,19 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("with one more: %v", outage)
 		}
 		leave()
+	})
+}
+
+// What hangs is not waited for without end.
+func TestWithTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if err := withTimeout(func() error { return io.EOF }); !errors.Is(err, io.EOF) {
+			t.Errorf("%v", err)
+		}
+		hanging := make(chan struct{})
+		if err := withTimeout(func() error { <-hanging; return nil }); err == nil {
+			t.Error("no error")
+		}
+		close(hanging)
 	})
 }

@@ -1,0 +1,230 @@
+// Package provider is the server side of iSHARE whole, for embedding: a token endpoint and everything that
+// goes with it, made of one [Config].
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/guard"
+)
+
+const (
+	// maxRetiring bounds how many earlier services there are whose requests are still under way.
+	maxRetiring = 4
+	// retireTimeout is how long a reload waits when there are as many.
+	retireTimeout = 30 * time.Second
+	// closeTimeout is how long is waited for what closes.
+	closeTimeout = 5 * time.Second
+)
+
+// A Provider gives access tokens and checks them. [Provider.Run] must run while its handlers are in use.
+type Provider struct {
+	state    *state
+	parts    *parts
+	watches  watches
+	current  atomic.Pointer[service]
+	reloads  chan exchange
+	retiring chan struct{} // holds one for each earlier service
+
+	reloading sync.Mutex // one at a time
+}
+
+// New reads everything that the configuration names, and refuses what is wrong. The error is [Problems], or wraps a
+// [*Problem] where it is about a field. [Provider.Run] gives up what New took: a program that
+// does not come to run the provider calls it with a context that is done.
+func New(c Config) (*Provider, error) {
+	c = c.withDefaults()
+	if problems := c.Problems(); len(problems) > 0 {
+		return nil, errors.Join(problems, c.closeKey())
+	}
+	p := &Provider{parts: newParts(), reloads: make(chan exchange), retiring: make(chan struct{}, maxRetiring)}
+	p.parts.keep = true
+	var err error
+	if p.state, err = openState(&c); err != nil {
+		return nil, errors.Join(err, c.closeKey())
+	}
+	p.watches = newWatches(p.state, c.Log)
+	s, err := p.newService(c)
+	if err != nil {
+		return nil, errors.Join(err, p.state.close())
+	}
+	if list := s.sources.clients.list; list != nil {
+		list.Recall(context.Background())
+	}
+	p.current.Store(s)
+	p.state.logDoubts(context.Background(), c.Log)
+	return p, nil
+}
+
+// Tokens checks access tokens for handlers of one's own, as [guard.Require] does. It tells the log why it cannot
+// check one, and goes with what [Provider.Reload] changes.
+func (p *Provider) Tokens() guard.Checker { return tokens{p} }
+
+type tokens struct{ *Provider }
+
+// Check implements [guard.Checker].
+func (t tokens) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
+	return t.current.Load().checker.Check(ctx, token)
+}
+
+// Run does what goes on besides answering until ctx is done: it keeps records, lists, keys and folders up to date.
+// Then it gives everything up, hands over to the next start what was used, and returns nil. It must be called
+// once. While it runs, requests may be answered; end them before.
+func (p *Provider) Run(ctx context.Context) error {
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.background(running) })
+	group.Go(func() error { return p.watch(running) })
+	err := group.Wait()
+	// The state is the last: until it is closed, a pair that was answered with yes is in the hand-over.
+	return errors.Join(err, withTimeout(p.current.Load().close), p.state.close())
+}
+
+// withTimeout does not wait without end for what may hang in the library of a key in hardware:
+// what comes after it, above all the hand-over, must not be lost with it.
+func withTimeout(what func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- what() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closeTimeout):
+		return fmt.Errorf("not closed within %s", closeTimeout)
+	}
+}
+
+// Reload exchanges everything but Data and Leeway, for which a new provider is needed. What does not change keeps
+// what it remembers: party records, the trusted list, revocation answers and chains. Requests under way are
+// answered by the configuration that they began with. The handlers and Tokens stay valid.
+//
+// On an error the old configuration stays in use. It is one too when the new one cannot ask its
+// registry, and would know less than the old one by that; but a new one that takes away an
+// anchor of ours waits for a second only: then the log tells what it lacks.
+//
+// Run must be running.
+func (p *Provider) Reload(ctx context.Context, c Config) error {
+	p.reloading.Lock()
+	defer p.reloading.Unlock()
+	c = c.withDefaults()
+	old := p.current.Load()
+	err := p.reloadable(&old.config, &c)
+	if err == nil {
+		err = p.awaitRetired(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, c.closeKey())
+	}
+	s, err := p.newService(c)
+	if err == nil {
+		err = p.exchange(ctx, old, s)
+	}
+	if err != nil {
+		<-p.retiring
+	}
+	return err
+}
+
+// reloadable is an error when the configuration is wrong, or cannot take the place of the old one.
+func (p *Provider) reloadable(old, now *Config) error {
+	if problems := now.Problems(); len(problems) > 0 {
+		return problems
+	}
+	var fields []string
+	if old.Data != now.Data {
+		fields = append(fields, now.Name("Data"))
+	}
+	if old.Leeway != now.Leeway { // the replay memory forgets by it
+		fields = append(fields, now.Name("Leeway"))
+	}
+	if len(fields) > 0 {
+		return fmt.Errorf("a restart is needed to change %s", strings.Join(fields, ", "))
+	}
+	if err := p.state.lost(); err != nil {
+		return now.problem("Data", fmt.Errorf("%w; put it back, or restart the server", err))
+	}
+	// With no keys of before, no token that was issued so far would count.
+	if _, err := os.Stat(old.folder().Keys()); errors.Is(err, fs.ErrNotExist) {
+		return now.problem("Tokens.Keys", fmt.Errorf("%w; put it back, or restart the server", err))
+	}
+	return nil
+}
+
+// awaitRetired takes the place of the service that is to retire.
+func (p *Provider) awaitRetired(ctx context.Context) error {
+	select {
+	case p.retiring <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(retireTimeout):
+		return fmt.Errorf("the last %d reloads have requests under way that do not end", maxRetiring)
+	}
+}
+
+// An exchange says when its service has become the current one.
+type exchange struct {
+	service *service
+	done    chan struct{}
+}
+
+// exchange puts the service in the place of the old one, or closes it.
+func (p *Provider) exchange(ctx context.Context, old, s *service) error {
+	s.sources.install() // so that it is asked with the new seal what the new configuration needs
+	err := s.sources.prepare(ctx, old.sources)
+	if err == nil {
+		e := exchange{s, make(chan struct{})}
+		select {
+		case p.reloads <- e:
+			<-e.done
+			return nil
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	old.sources.install()
+	return errors.Join(err, s.close())
+}
+
+// background runs what the current service does besides answering, and exchanges
+// the service when a reload says so.
+func (p *Provider) background(ctx context.Context) error {
+	var retiring sync.WaitGroup
+	defer func() {
+		if err := withTimeout(func() error { retiring.Wait(); return nil }); err != nil {
+			p.current.Load().config.Log.WarnContext(ctx, "an earlier configuration did not stop", slog.Any("error", err))
+		}
+	}()
+	for {
+		s := p.current.Load()
+		serviceCtx, stop := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- s.run(serviceCtx) }()
+		select {
+		case next := <-p.reloads:
+			p.current.Store(next.service)
+			close(next.done)
+			retiring.Go(func() {
+				defer func() { <-p.retiring }()
+				s.awaitRequests()
+				stop()
+				if err := errors.Join(<-done, s.close()); err != nil {
+					s.config.Log.WarnContext(ctx, "the configuration before did not stop cleanly", slog.Any("error", err))
+				}
+			})
+		case err := <-done:
+			stop()
+			return err
+		}
+	}
+}

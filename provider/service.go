@@ -1,0 +1,208 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/capabilities"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/proxy"
+	"github.com/waybill-token/waybill/guard/tokenadmin"
+	"github.com/waybill-token/waybill/tokenendpoint"
+)
+
+// A service is everything that one configuration stands for. It does not change:
+// a reload makes another.
+type service struct {
+	config  Config
+	state   *state
+	sources *sources
+	limits  *limits
+	keys    *accesstoken.KeyRing
+	issuer  *accesstoken.Issuer
+	checker guard.Checker // the issuer, which tells the log why it cannot check
+
+	public   http.Handler
+	internal http.Handler // what concerns access tokens
+	verbatim http.Handler // forward-auth for a proxy that appends the client's path
+	closers  []io.Closer  // in the order in which they were made
+
+	inFlight sync.RWMutex    // read-locked by requests that need what close gives up
+	current  func() *service // answers when this one has retired
+}
+
+func (p *Provider) newService(c Config) (*service, error) {
+	s := &service{config: c, state: p.state, current: p.current.Load}
+	var before *limits
+	if old := p.current.Load(); old != nil {
+		before = old.limits
+	}
+	err := s.open(p.parts, before)
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *service) open(shared *parts, before *limits) (err error) {
+	if s.limits, err = newLimits(s.config.Limits, before); err != nil {
+		return err
+	}
+	if s.sources, err = openSources(s.config, shared); err != nil {
+		return err
+	}
+	if s.keys, err = accesstoken.OpenKeys(s.config.folder().Keys(), s.config.Log); err != nil {
+		return fmt.Errorf("token keys: %w", err)
+	}
+	issuer := accesstoken.Config{
+		Party: s.config.Party, Format: s.config.Tokens.Format, Lifetime: s.config.Tokens.Lifetime,
+		Keys: s.keys, Revoked: s.state.revoked,
+	}
+	if s.config.Tokens.IssuerIsURL {
+		issuer.IssuerURL = s.config.URL.String()
+	}
+	if s.issuer, err = accesstoken.New(issuer); err != nil {
+		return err
+	}
+	s.checker = guard.LogOutages(s.issuer, s.config.Log)
+	s.closes(s.checker)
+	if err = s.openInternal(); err != nil {
+		return err
+	}
+	return s.openPublic()
+}
+
+// closes notes what has something to close.
+func (s *service) closes(part any) {
+	if c, ok := part.(io.Closer); ok {
+		s.closers = append(s.closers, c)
+	}
+}
+
+// openInternal makes what concerns access tokens.
+func (s *service) openInternal() (err error) {
+	auth := proxy.ForwardAuthConfig{Checker: s.checker, Log: s.config.Log}
+	forwardAuth, err := proxy.NewForwardAuth(auth)
+	if err != nil {
+		return err
+	}
+	s.closes(forwardAuth)
+	auth.IgnoreURL = true
+	if s.verbatim, err = proxy.NewForwardAuth(auth); err != nil {
+		return err
+	}
+	s.closes(s.verbatim)
+	admin := tokenadmin.Config{
+		Checker: s.issuer, Log: s.config.Log, Canonical: s.sources.canonical,
+		Revocations: s.state.revoked, Secret: s.config.Secret, Callers: s.config.Callers,
+	}
+	introspection, err := tokenadmin.NewIntrospection(admin)
+	if err != nil {
+		return err
+	}
+	s.closes(introspection)
+	revocation, err := tokenadmin.NewRevocation(admin)
+	if err != nil {
+		return err
+	}
+	s.closes(revocation)
+	mux := http.NewServeMux()
+	mux.Handle(authPath, forwardAuth)
+	mux.Handle(introspectionPath, introspection)
+	mux.Handle(revocationPath, s.guardInFlight(revocation, func(s *service) http.Handler { return s.internal }))
+	s.internal = mux
+	return nil
+}
+
+// openPublic makes what everybody may reach.
+func (s *service) openPublic() error {
+	verifier, err := s.sources.verifier(s.state.used, s.limits)
+	if err != nil {
+		return err
+	}
+	endpoint, err := tokenendpoint.New(tokenendpoint.Config{
+		Verifier: verifier, Issuer: s.issuer, Scopes: s.config.scopes(), Screen: s.limits.screen, Log: s.config.Log,
+	})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, closeFunc(endpoint.Close))
+	public := func(s *service) http.Handler { return s.public }
+	mux := http.NewServeMux()
+	for _, path := range append([]string{tokenendpoint.Path}, s.config.TokenPaths...) {
+		mux.Handle(path, s.guardInFlight(endpoint, public))
+		mux.HandleFunc(path+"/{$}", slashTooMany)
+	}
+	if s.config.URL != nil {
+		offer, err := capabilities.New(s.config.capabilitiesConfig(s.checker, s.sources.parties()))
+		if err != nil {
+			return err
+		}
+		s.closes(offer)
+		mux.Handle(capabilities.Path, s.guardInFlight(offer, public))
+		mux.HandleFunc("GET "+metadataPath, s.metadata)
+		mux.HandleFunc("GET "+metadataPath+"/{issuer...}", s.metadataOfPath)
+	}
+	s.handleDocuments(mux)
+	s.public = mux
+	if len(s.config.Routes) > 0 {
+		reverse, err := proxy.New(s.config.proxyConfig(s.checker, mux))
+		if err != nil {
+			return err
+		}
+		s.closers = append(s.closers, reverse)
+		s.public = reverse
+	}
+	s.public = s.limits.proxies.Attribute(s.public)
+	return nil
+}
+
+type closeFunc func()
+
+// Close implements [io.Closer].
+func (f closeFunc) Close() error {
+	f()
+	return nil
+}
+
+// run does what goes on besides answering, until ctx is done.
+func (s *service) run(ctx context.Context) error {
+	s.sources.start(ctx)
+	return s.keys.Run(ctx)
+}
+
+// guardInFlight makes a handler that uses what close gives up. The successor's handler answers when the service
+// has retired.
+func (s *service) guardInFlight(next http.Handler, successor func(*service) http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.inFlight.TryRLock() { // retired since the request was given to it
+			successor(s.current()).ServeHTTP(w, r)
+			return
+		}
+		defer s.inFlight.RUnlock()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// awaitRequests waits for the requests under way that need the service, which gets no more. There must be a
+// successor. It is called once, and before close.
+func (s *service) awaitRequests() { s.inFlight.Lock() }
+
+// close gives up what the service asks of others.
+func (s *service) close() error {
+	var errs []error
+	if s.sources != nil {
+		errs = append(errs, s.sources.close())
+	}
+	errs = append(errs, s.config.closeKey())
+	for _, c := range slices.Backward(s.closers) {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
