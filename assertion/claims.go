@@ -35,13 +35,12 @@ type claim struct {
 
 func parseClaim(raw jsontext.Value) claim {
 	c := claim{raw: raw}
-	switch raw.Kind() {
-	case '"':
-		c.text, c.isText = text(raw)
-	case '0':
+	if raw.Kind() == '0' {
 		var err error
 		c.seconds, err = strconv.ParseFloat(string(raw), 64)
 		c.isNumber = err == nil
+	} else {
+		c.text, c.isText = text(raw)
 	}
 	return c
 }

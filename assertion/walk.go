@@ -250,7 +250,8 @@ func (w *walk) use(ctx context.Context) error {
 // to come again; and a store that may forget a pair at its end could say yes twice
 // to copies that were slow to reach it.
 func (w *walk) unlessExpired(err error) error {
-	if rejection, _ := rule.Classify(err); rejection != nil {
+	rejection, _ := rule.Classify(err)
+	if rejection != nil {
 		return err
 	}
 	late := time.Since(w.claims.expires)

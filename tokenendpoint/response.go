@@ -18,18 +18,6 @@ type tokenBody struct {
 	Scope       string `json:"scope,omitempty"`
 }
 
-func writeToken(w http.ResponseWriter, g *grant) {
-	body := tokenBody{
-		AccessToken: g.token,
-		TokenType:   "Bearer",
-		ExpiresIn:   int64(g.claims.Expires.Sub(g.claims.Issued) / time.Second),
-	}
-	if granted := g.claims.Scope.String(); granted != g.asked {
-		body.Scope = granted
-	}
-	respond.JSON(w, http.StatusOK, body)
-}
-
 // writeError is the one place where errors become HTTP. What is neither a
 // rejection nor an outage is our own fault and shows nothing but its
 // correlation id.

@@ -23,6 +23,7 @@ import (
 	"github.com/waybill-token/waybill/internal/form"
 	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
 )
@@ -93,7 +94,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.fail(err, h.log)
 		writeError(w, err, e.correlation)
 	} else {
-		writeToken(w, token)
+		respond.JSON(w, http.StatusOK, token)
 	}
 	e.write(r.Context(), h.config.Log, h.log)
 }
@@ -101,15 +102,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
 func (h *Handler) Close() { h.log.Close() }
 
-// A grant is what the client gets.
-type grant struct {
-	token  string
-	claims accesstoken.Claims
-	asked  string // the scope as it stood in the request
-}
-
 // answer walks from the first byte to the token.
-func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
+func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	if h.config.Screen != nil {
 		if err := h.config.Screen(r); err != nil {
 			return nil, err
@@ -145,5 +139,9 @@ func (h *Handler) answer(r *http.Request, e *event) (*grant, error) {
 		return nil, err
 	}
 	e.granted = &claims
-	return &grant{token: token, claims: claims, asked: req.askedScope}, nil
+	answer := &tokenBody{AccessToken: token, TokenType: "Bearer", ExpiresIn: int64(claims.Expires.Sub(claims.Issued) / time.Second)}
+	if granted := claims.Scope.String(); granted != req.askedScope {
+		answer.Scope = granted
+	}
+	return answer, nil
 }

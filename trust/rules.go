@@ -67,8 +67,8 @@ var chainChecks = []rule.Check[chainInput]{
 	{Rule: rule.ChainUntrusted, Apply: anchorIsReached},
 }
 
-// keylessChecks are those of chainChecks for which no signature is verified.
-var keylessChecks = chainChecks[:2]
+// keyless is how many of chainChecks come before the first that verifies a signature.
+const keyless = 2
 
 // keysAreSafe: the leaf has an RSA key within bounds; an issuer may also have an
 // ECDSA key, whose curves all are of bounded cost.

@@ -124,7 +124,13 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 		return nil, rule.JWTX5C.Reject()
 	}
 	anchors := v.anchors.Load()
-	c := chainInput{certificates: certificates, at: at, anchor: anchorIndex(*anchors, certificates), signatures: v.signatures}
+	// The leaf is no issuer: the trusted list is of CAs, and pinning a leaf is what party records do.
+	c := chainInput{certificates: certificates, at: at, anchor: -1, signatures: v.signatures}
+	for i := len(certificates) - 1; i > 0; i-- {
+		if _, ok := (*anchors)[FingerprintOf(certificates[i])]; ok {
+			c.anchor = i // the first one counts
+		}
+	}
 	// No signature is verified with a key that is not of a safe size, not even
 	// to explain.
 	if err := rule.Evaluate(trace, c, keyChecks); err != nil {
@@ -137,8 +143,17 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 		certificates: slices.Clone(certificates[:c.anchor+1]),
 		thumbprint:   ishare.Thumbprint(certificates[0].Raw),
 		anchors:      anchors,
+		notBefore:    certificates[0].NotBefore,
+		notAfter:     certificates[0].NotAfter,
 	}
-	chain.notBefore, chain.notAfter = period(certificates)
+	for _, cert := range certificates[1:] { // those above the anchor included
+		if cert.NotBefore.After(chain.notBefore) {
+			chain.notBefore = cert.NotBefore
+		}
+		if cert.NotAfter.Before(chain.notAfter) {
+			chain.notAfter = cert.NotAfter
+		}
+	}
 	return chain, nil
 }
 
@@ -157,7 +172,7 @@ func Check(certificates []*x509.Certificate, at time.Time) []*rule.Rejection {
 		return nil
 	}
 	if rejection, _ := trace.Outcome(rule.CertificateKey); rejection != nil { // no key may be used, and these need none
-		_ = rule.Evaluate(trace, chainInput{certificates: certificates, at: at, anchor: -1}, keylessChecks)
+		_ = rule.Evaluate(trace, chainInput{certificates: certificates, at: at, anchor: -1}, chainChecks[:keyless])
 	}
 	var rejections []*rule.Rejection
 	for _, reason := range rule.All() {
@@ -169,31 +184,6 @@ func Check(certificates []*x509.Certificate, at time.Time) []*rule.Rejection {
 		return []*rule.Rejection{first}
 	}
 	return rejections
-}
-
-// anchorIndex finds the first anchor among the issuers, or -1. The leaf is no
-// issuer: the trusted list is of CAs, and pinning a leaf is what party records do.
-func anchorIndex(anchors Anchors, certificates []*x509.Certificate) int {
-	for i, cert := range certificates[1:] {
-		if _, ok := anchors[FingerprintOf(cert)]; ok {
-			return i + 1
-		}
-	}
-	return -1
-}
-
-// period is the time in which every certificate is valid.
-func period(certificates []*x509.Certificate) (notBefore, notAfter time.Time) {
-	notBefore, notAfter = certificates[0].NotBefore, certificates[0].NotAfter
-	for _, cert := range certificates[1:] {
-		if cert.NotBefore.After(notBefore) {
-			notBefore = cert.NotBefore
-		}
-		if cert.NotAfter.Before(notAfter) {
-			notAfter = cert.NotAfter
-		}
-	}
-	return notBefore, notAfter
 }
 
 // maxSignatures bounds how many signatures of issuers are remembered, each in about 200 bytes.
