@@ -60,6 +60,7 @@ type Config struct {
 	// Roles are our framework roles, which clients of 2.x are told; empty: ServiceProvider.
 	Roles []string
 
+	// Log is told when the capabilities cannot be signed. Optional.
 	Log *slog.Logger
 }
 
@@ -84,8 +85,16 @@ func New(c Config) (http.Handler, error) {
 }
 
 func newHandler(c Config) (http.Handler, error) {
-	if c.Checker == nil || c.Log == nil {
-		return nil, errors.New("the fields Checker and Log must be set")
+	switch {
+	case c.Checker == nil:
+		return nil, errors.New("the field Checker must be set")
+	case c.Key == nil:
+		return nil, errors.New("the field Key must be set")
+	case len(c.Certificates) == 0:
+		return nil, errors.New("the field Certificates must be set")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if _, err := ishare.ParsePartyID(string(c.Party)); err != nil {
 		return nil, fmt.Errorf("own party: %w", err)
@@ -103,8 +112,8 @@ func newHandler(c Config) (http.Handler, error) {
 	if c.Parties == nil && slices.ContainsFunc(o.restricted, Service.limited) {
 		return nil, errors.New("the field Parties must be set: a service is for parties of some roles or data spaces only")
 	}
-	h := &handler{log: logsum.New(c.Log), speaker: newSpeaker(c, o)}
-	if _, err := h.speaker.renew(); err != nil {
+	h := &handler{log: logsum.New(c.Log), signer: newSigner(c, o)}
+	if _, err := h.signer.renew(context.Background()); err != nil {
 		return nil, err
 	}
 	guarded := guard.Optional(c.Checker, ishare.ScopeISHARE)(http.HandlerFunc(h.answer))
@@ -122,8 +131,8 @@ func newHandler(c Config) (http.Handler, error) {
 type handler struct {
 	http.Handler
 
-	log     *logsum.Log
-	speaker *speaker
+	log    *logsum.Log
+	signer *signer
 }
 
 // Close writes to the log what was only counted so far.
@@ -153,11 +162,11 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 func (h *handler) sign(r *http.Request) (string, error) {
 	caller, ok := guard.Caller(r.Context())
 	if !ok {
-		return h.speaker.public(r.Context())
+		return h.signer.public(r.Context())
 	}
-	services, err := h.speaker.offer.visibleTo(r.Context(), caller.Party, h.speaker.config.Parties)
+	services, err := h.signer.offer.visibleTo(r.Context(), caller.Party, h.signer.config.Parties)
 	if err != nil {
 		return "", err
 	}
-	return h.speaker.restricted(r.Context(), caller.Client, services)
+	return h.signer.restricted(r.Context(), caller.Client, services)
 }

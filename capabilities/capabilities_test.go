@@ -399,6 +399,21 @@ func (c *counting) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) (
 	return c.Signer.Sign(rand, digest, opts)
 }
 
+// A nil logger is silent, also where something fails.
+func TestWithoutALog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := &counting{Signer: seal().Key}
+		c := config(t, newIssuer(t))
+		c.Key, c.Log = key, nil
+		h := newHandler(t, c)
+		time.Sleep(time.Minute)
+		key.broken.Store(true)
+		if w := ask(h, http.MethodGet); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
 // However many strangers ask, we sign every five seconds at most, and what they get has 25 seconds
 // left to live.
 func TestStrangersCannotMakeUsSign(t *testing.T) {
@@ -605,7 +620,6 @@ func TestBadConfigurations(t *testing.T) {
 	}
 	for name, change := range map[string]func(*capabilities.Config){
 		"no checker":       func(c *capabilities.Config) { c.Checker = nil },
-		"no log":           func(c *capabilities.Config) { c.Log = nil },
 		"no party":         func(c *capabilities.Config) { c.Party = "" },
 		"no key":           func(c *capabilities.Config) { c.Key = nil },
 		"no certificate":   func(c *capabilities.Config) { c.Certificates = nil },

@@ -5,12 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 )
@@ -28,35 +28,37 @@ const (
 	// seconds to fail, and it is the one that we need to ask a registry.
 	pause = time.Second
 
-	// patience is how long a request waits for others.
-	patience = time.Second
+	// waitTimeout is how long a request waits for others.
+	waitTimeout = time.Second
+
+	// renewalTimeout is how long the public JWT waits for others, whoever waits for it.
+	renewalTimeout = time.Minute
 )
 
 var errLate = errors.New("the key is slow, or too many want a signature")
 
-// A speaker signs what we offer. Make it with newSpeaker.
-type speaker struct {
-	config Config
-	offer  offer
-	last   atomic.Pointer[spoken] // the public JWT; nil before the first
-	mu     sync.Mutex             // guards flight
-	flight *flight                // on which strangers wait for the next; nil when none is under way
+// A signer signs what we offer. Make it with newSigner.
+type signer struct {
+	config   Config
+	offer    offer
+	last     atomic.Pointer[signedToken]   // the public JWT; nil before the first
+	renewals *flight.Group[string, string] // one at a time, which holds nothing of the strangers who wait for it
 
-	// turn is full while we sign, and who wants to stands in line for it: no more than one
+	// semaphore is full while we sign, and who wants to waits in line: no more than one
 	// signature of ours is ever in the way of what else the key is used for.
-	turn    chan struct{}
-	failure error // of the last signature, nil when it was good; for whoever has the turn
-	failed  time.Time
+	semaphore chan struct{}
+	failure   error // of the last signature, nil when it was good; for whoever holds the semaphore
+	failed    time.Time
 }
 
-// spoken is a JWT, and when it was made by the clock on the wall.
-type spoken struct {
+// A signedToken is a JWT, and when it was made by the clock on the wall.
+type signedToken struct {
 	token string
 	at    time.Time
 }
 
-func newSpeaker(c Config, o offer) *speaker {
-	return &speaker{config: c, offer: o, turn: make(chan struct{}, 1)}
+func newSigner(c Config, o offer) *signer {
+	return &signer{config: c, offer: o, renewals: flight.New[string, string](1, renewalTimeout), semaphore: make(chan struct{}, 1)}
 }
 
 // claims are the payload of the JWT.
@@ -77,65 +79,44 @@ type info struct {
 }
 
 // public is the JWT for everybody.
-func (s *speaker) public(ctx context.Context) (string, error) {
+func (s *signer) public(ctx context.Context) (string, error) {
 	if token := s.recent(); token != "" {
 		return token, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
+	ctx, cancel := context.WithTimeoutCause(ctx, waitTimeout, errLate)
 	defer cancel()
-	next := s.board()
-	select {
-	case <-next.landed:
-		return next.token, next.err
-	case <-ctx.Done():
-		return "", fmt.Errorf("waiting for a signature: %w", context.Cause(ctx))
+	renewal, err := s.renewals.Start("", s.renew)
+	if err != nil {
+		return "", err
 	}
-}
-
-// A flight brings the next public JWT to all who wait for it. However many give up waiting, it holds
-// nothing of them.
-type flight struct {
-	landed chan struct{} // closed when the rest can be read
-	token  string
-	err    error
-}
-
-// board gives the flight under way, or begins one.
-func (s *speaker) board() *flight {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.flight == nil {
-		s.flight = &flight{landed: make(chan struct{})}
-		go s.fly(s.flight)
+	token, err := renewal.Wait(ctx)
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return "", fmt.Errorf("waiting for a signature: %w", err)
 	}
-	return s.flight
-}
-
-func (s *speaker) fly(f *flight) {
-	f.token, f.err = s.renew()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.flight = nil
-	close(f.landed)
+	return token, err
 }
 
 // renew makes the public JWT, whoever still waits for it.
-func (s *speaker) renew() (string, error) {
-	s.turn <- struct{}{}
-	defer s.leave()
-	if token := s.recent(); token != "" { // of a flight that landed as this one began
+func (s *signer) renew(ctx context.Context) (string, error) {
+	select {
+	case s.semaphore <- struct{}{}:
+		defer s.release()
+	case <-ctx.Done():
+		return "", errLate
+	}
+	if token := s.recent(); token != "" { // of a renewal that ended as this one began
 		return token, nil
 	}
 	now := time.Now()
 	token, err := s.sign("", info{Public: s.offer.public}, now)
 	if err == nil {
-		s.last.Store(&spoken{token, now.Round(0)}) // without the monotonic clock: what counts is the time in the JWT
+		s.last.Store(&signedToken{token, now.Round(0)}) // without the monotonic clock: what counts is the time in the JWT
 	}
 	return token, err
 }
 
 // recent is the public JWT, empty when a new one is due.
-func (s *speaker) recent() string {
+func (s *signer) recent() string {
 	last := s.last.Load()
 	if last == nil {
 		return ""
@@ -149,22 +130,22 @@ func (s *speaker) recent() string {
 
 // restricted is the JWT for a caller that has shown a token. It is made for every call, so that
 // no receiver sees a jti twice: whoever has a token is known, and can be made to stop.
-func (s *speaker) restricted(ctx context.Context, audience ishare.PartyID, services []Service) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
+func (s *signer) restricted(ctx context.Context, audience ishare.PartyID, services []Service) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, waitTimeout, errLate)
 	defer cancel()
 	select {
-	case s.turn <- struct{}{}:
-		defer s.leave()
+	case s.semaphore <- struct{}{}:
+		defer s.release()
 		return s.sign(audience, info{Public: s.offer.public, Restricted: &services}, time.Now())
 	case <-ctx.Done():
 		return "", fmt.Errorf("waiting to sign: %w", context.Cause(ctx))
 	}
 }
 
-func (s *speaker) leave() { <-s.turn }
+func (s *signer) release() { <-s.semaphore }
 
-// sign needs the turn. For a while after a failure it fails without touching the key.
-func (s *speaker) sign(audience ishare.PartyID, what info, now time.Time) (string, error) {
+// sign is for whoever holds the semaphore. For a while after a failure it fails without touching the key.
+func (s *signer) sign(audience ishare.PartyID, what info, now time.Time) (string, error) {
 	if s.failure != nil && time.Since(s.failed) < pause {
 		return "", s.failure
 	}
