@@ -1,0 +1,118 @@
+// Package docs_test holds the pages against the tree.
+package docs_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = ".."
+
+// files lists files of the tree by the end of their names, without what is hidden and what a run leaves behind.
+func files(t *testing.T, end string) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		name := entry.Name()
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "node_modules" || name == "waybill-sandbox"):
+			return filepath.SkipDir
+		case !entry.IsDir() && strings.HasSuffix(name, end):
+			found = append(found, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var link = regexp.MustCompile(`\]\(([^)#\s|]+)(#[^)\s]*)?\)`)
+
+// TestLinks: what a page points to is there.
+func TestLinks(t *testing.T) {
+	for _, page := range files(t, ".md") {
+		for _, match := range link.FindAllStringSubmatch(read(t, page), -1) {
+			if strings.Contains(match[1], ":") { // somewhere else
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
+
+var row = regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` \\|")
+
+// TestPackages: the table of docs/architecture.md has every package, once, and no other.
+func TestPackages(t *testing.T) {
+	page := read(t, "architecture.md")
+	_, page, _ = strings.Cut(page, "\n## Packages\n")
+	page, glossary, _ := strings.Cut(page, "\n## Glossary\n")
+	if glossary == "" {
+		t.Fatal("there is no table of packages before a glossary")
+	}
+	// Told in the row of the package that they belong to.
+	told := []string{"replay/replaytest", "accesstoken/accesstokentest", "internal/pkcs11/softhsm"}
+	for _, name := range told {
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("%s is not told of", name)
+		}
+	}
+	var want, got []string
+	for _, file := range files(t, ".go") {
+		name, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name = filepath.ToSlash(name); name != "docs" && !slices.Contains(told, name) {
+			want = append(want, name)
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	for _, match := range row.FindAllStringSubmatch(page, -1) {
+		got = append(got, match[1])
+	}
+	slices.Sort(got)
+	for _, name := range want {
+		if !slices.Contains(got, name) {
+			t.Errorf("%s is not in the table", name)
+		}
+	}
+	for i, name := range got {
+		if !slices.Contains(want, name) || i > 0 && got[i-1] == name {
+			t.Errorf("%s is in the table and no package, or there twice", name)
+		}
+	}
+}
+
+var target = regexp.MustCompile("`make ([a-z]+)`")
+
+// TestTargets: the targets of the Makefile that pages name are there.
+func TestTargets(t *testing.T) {
+	makefile := read(t, filepath.Join(root, "Makefile"))
+	for _, match := range target.FindAllStringSubmatch(read(t, filepath.Join(root, "CONTRIBUTING.md")), -1) {
+		if !strings.Contains(makefile, "\n"+match[1]+":") {
+			t.Errorf("there is no target %s", match[1])
+		}
+	}
+}
