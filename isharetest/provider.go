@@ -13,14 +13,10 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/ishare"
-	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/revocation"
-	"github.com/waybill-token/waybill/tokenendpoint"
-	"github.com/waybill-token/waybill/trust"
 )
 
 // ProviderID is the party identifier of a [Provider] that is not given another.
@@ -29,9 +25,6 @@ const ProviderID = "did:ishare:EU.NL.NTRNL-10000000"
 // SecuredPath is the path of a [Provider] that asks for a token with the scope
 // iSHARE. It answers who the token says that the caller is.
 const SecuredPath = "/me"
-
-// leeway of a provider's clock.
-const leeway = 10 * time.Second
 
 // A ProviderConfig says what a [Provider] is like.
 type ProviderConfig struct {
@@ -83,15 +76,44 @@ func StartProvider(c ProviderConfig) (*Provider, error) {
 	}
 	c = c.withDefaults()
 	p := &Provider{Audience: c.ID, Parties: NewList(c.Parties...)}
-	handler, err := p.handler(c)
-	if err != nil {
+	if err := p.start(c); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("isharetest: provider: %w", err)
 	}
-	server := httptest.NewServer(handler)
+	return p, nil
+}
+
+func (p *Provider) start(c ProviderConfig) error {
+	dir, err := os.MkdirTemp("", "isharetest-")
+	if err != nil {
+		return err
+	}
+	p.onClose(func() { _ = os.RemoveAll(dir) }) // in the folder for temporary files
+	made, err := provider.New(provider.Config{
+		Party: c.ID, AlsoKnownAs: c.AlsoKnownAs, Anchors: c.CA.Anchors(), Parties: p.Parties,
+		Revocation: provider.Revocation{Mode: revocation.ModeOff},
+		Data:       dir, NoHistory: true,
+		Roles: c.Roles, Dataspaces: c.Dataspaces, Scopes: c.Scopes, Tokens: provider.Tokens{Lifetime: c.Lifetime},
+		Secured: map[string]http.Handler{"GET " + SecuredPath: http.HandlerFunc(whoAmI)},
+		Log:     c.Log,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = made.Run(ctx) // what it leaves behind is removed
+	}()
+	p.onClose(func() {
+		cancel()
+		<-stopped
+	})
+	server := httptest.NewServer(made.Public())
 	p.onClose(server.Close)
 	p.URL = server.URL
-	return p, nil
+	return nil
 }
 
 func (c ProviderConfig) withDefaults() ProviderConfig {
@@ -119,69 +141,6 @@ func (p *Provider) Close() {
 }
 
 func (p *Provider) onClose(f func()) { p.closers = append(p.closers, f) }
-
-func (p *Provider) handler(c ProviderConfig) (http.Handler, error) {
-	verifier, err := p.verifier(c)
-	if err != nil {
-		return nil, err
-	}
-	issuer, err := p.issuer(c)
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := tokenendpoint.New(tokenendpoint.Config{Verifier: verifier, Issuer: issuer, Scopes: c.Scopes, Log: c.Log})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle(TokenPath, tokens)
-	mux.Handle("GET "+SecuredPath, guard.Require(issuer, ishare.ScopeISHARE)(http.HandlerFunc(whoAmI)))
-	return mux, nil
-}
-
-func (p *Provider) verifier(c ProviderConfig) (*assertion.Verifier, error) {
-	validator, err := trust.New(c.CA.Anchors())
-	if err != nil {
-		return nil, err
-	}
-	store, err := replay.Open(replay.Config{Leeway: leeway, NoHistory: true})
-	if err != nil {
-		return nil, err
-	}
-	p.onClose(func() { _ = store.Close() }) // it keeps nothing
-	return assertion.NewVerifier(assertion.Config{
-		Audience:   append([]ishare.PartyID{c.ID}, c.AlsoKnownAs...),
-		Trust:      validator,
-		Parties:    p.Parties,
-		Revocation: revocation.Off{},
-		Replay:     store,
-		Roles:      c.Roles,
-		Dataspaces: c.Dataspaces,
-	})
-}
-
-func (p *Provider) issuer(c ProviderConfig) (*accesstoken.Issuer, error) {
-	dir, err := os.MkdirTemp("", "isharetest-")
-	if err != nil {
-		return nil, err
-	}
-	p.onClose(func() { _ = os.RemoveAll(dir) }) // in the folder for temporary files
-	keys, err := accesstoken.OpenKeys(dir, c.Log)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		_ = keys.Run(ctx) // it tells the log
-	}()
-	p.onClose(func() {
-		cancel()
-		<-stopped
-	})
-	return accesstoken.New(accesstoken.Config{Party: c.ID, Lifetime: c.Lifetime, Keys: keys})
-}
 
 // whoAmI is the service behind the token.
 func whoAmI(w http.ResponseWriter, r *http.Request) {
