@@ -4,6 +4,7 @@ package docs_test
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -56,6 +57,27 @@ func TestLinks(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
 				t.Errorf("%s: %v", page, err)
 			}
+		}
+	}
+}
+
+var program = regexp.MustCompile("(?ms)^```go\n(package main\n.*?)^```$")
+
+// TestPrograms: a Go program that a page shows whole compiles.
+func TestPrograms(t *testing.T) {
+	shown := program.FindAllStringSubmatch(read(t, filepath.Join(root, "README.md")), -1)
+	if len(shown) == 0 {
+		t.Fatal("README.md shows no program")
+	}
+	for _, match := range shown {
+		file := filepath.Join(t.TempDir(), "main.go")
+		if err := os.WriteFile(file, []byte(match[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		vet := exec.CommandContext(t.Context(), "go", "vet", file)
+		vet.Dir = root
+		if said, err := vet.CombinedOutput(); err != nil {
+			t.Errorf("%v:\n%s", err, said)
 		}
 	}
 }
