@@ -158,8 +158,8 @@ type Rate struct {
 	Burst  int // at once
 }
 
-// A Problem is something that is wrong with a field of a [Config], or that it asks for.
-type Problem struct {
+// A FieldError is something that is wrong with a field of a [Config], or that it asks for.
+type FieldError struct {
 	Field string // as Config.Name calls it, such as Anchors or Routes[2].Path
 	Err   error
 	Hint  string // what to do about it; empty: Err says it
@@ -168,16 +168,16 @@ type Problem struct {
 }
 
 // Error is the field and what is wrong with it.
-func (p *Problem) Error() string { return p.Field + ": " + p.Err.Error() }
+func (p *FieldError) Error() string { return p.Field + ": " + p.Err.Error() }
 
 // Unwrap is what is wrong.
-func (p *Problem) Unwrap() error { return p.Err }
+func (p *FieldError) Unwrap() error { return p.Err }
 
-// Problems are several.
-type Problems []*Problem
+// FieldErrors are several.
+type FieldErrors []*FieldError
 
 // Error is all of them, one a line.
-func (ps Problems) Error() string {
+func (ps FieldErrors) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
 		lines[i] = p.Error()
@@ -190,7 +190,7 @@ func (c *Config) problem(field string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Problem{Field: c.Name(field), Err: err}
+	return &FieldError{Field: c.Name(field), Err: err}
 }
 
 func (c Config) withDefaults() Config {
@@ -241,7 +241,7 @@ var (
 )
 
 // missing are the fields that must be set to judge assertions.
-func (c *Config) missing() (problems Problems) {
+func (c *Config) missing() (problems FieldErrors) {
 	sources := 0
 	for _, given := range []bool{c.Parties != nil, c.PartiesFile != "", c.Registry != nil} {
 		if given {
@@ -249,7 +249,7 @@ func (c *Config) missing() (problems Problems) {
 		}
 	}
 	if sources != 1 {
-		problems = append(problems, &Problem{Field: c.Name("Parties"), Err: errOneSource})
+		problems = append(problems, &FieldError{Field: c.Name("Parties"), Err: errOneSource})
 	}
 	signs := c.Registry != nil || c.URL != nil
 	for _, field := range []struct {
@@ -264,27 +264,27 @@ func (c *Config) missing() (problems Problems) {
 		{"Registry.URL", c.Registry != nil && c.Registry.URL == ""},
 	} {
 		if field.missing {
-			problems = append(problems, &Problem{Field: c.Name(field.name), Err: errRequired})
+			problems = append(problems, &FieldError{Field: c.Name(field.name), Err: errRequired})
 		}
 	}
 	return problems
 }
 
 // Problems are what can be seen to be wrong without opening anything. [New] looks for them first.
-func (c Config) Problems() Problems {
+func (c Config) Problems() FieldErrors {
 	c = c.withDefaults()
 	problems := c.missing()
 	if c.Data == "" {
-		problems = append(problems, &Problem{Field: c.Name("Data"), Err: errRequired})
+		problems = append(problems, &FieldError{Field: c.Name("Data"), Err: errRequired})
 	}
 	if c.Tokens.IssuerIsURL && c.URL == nil {
-		problems = append(problems, &Problem{Field: c.Name("URL"), Err: errors.New("is required, as tokens name it as their issuer")})
+		problems = append(problems, &FieldError{Field: c.Name("URL"), Err: errors.New("is required, as tokens name it as their issuer")})
 	}
 	return append(problems, c.PathProblems()...)
 }
 
 // PathProblems are the part of Problems that is about TokenPaths and Routes: paths that cannot be told apart.
-func (c Config) PathProblems() Problems {
+func (c Config) PathProblems() FieldErrors {
 	c = c.withDefaults()
 	if problems := c.tokenPathProblems(); len(problems) > 0 {
 		return problems
@@ -298,12 +298,12 @@ func ownPaths() []string {
 }
 
 // tokenPathProblems: on another path of ours, above or below one, a request could be meant for either.
-func (c *Config) tokenPathProblems() (problems Problems) {
+func (c *Config) tokenPathProblems() (problems FieldErrors) {
 	taken := append(ownPaths(), wellKnownPath)
 	for i, path := range c.TokenPaths {
 		nested := func(own string) bool { return isBelow(path, own) || isBelow(own, path) }
 		if at := slices.IndexFunc(taken, nested); at >= 0 && path != "" {
-			problems = append(problems, &Problem{
+			problems = append(problems, &FieldError{
 				Field: c.Name(fmt.Sprintf("TokenPaths[%d]", i)), Err: errors.New("the server itself answers at " + taken[at]),
 				Hint: "Choose a path that is neither above nor below it.",
 			})
@@ -319,14 +319,14 @@ func isBelow(path, other string) bool {
 }
 
 // routeProblems says which routes the proxy refuses, by themselves or beside those before them.
-func (c *Config) routeProblems() (problems Problems) {
+func (c *Config) routeProblems() (problems FieldErrors) {
 	if len(c.Routes) == 0 {
 		return nil
 	}
 	_, err := proxy.New(c.proxyConfig(noTokens{}, nil))
 	refused, _ := errors.AsType[proxy.RouteErrors](err)
 	for _, e := range refused {
-		p := &Problem{Field: fmt.Sprintf("Routes[%d].Path", e.Index), Err: e.Err}
+		p := &FieldError{Field: fmt.Sprintf("Routes[%d].Path", e.Index), Err: e.Err}
 		if errors.Is(e.Err, proxy.ErrPaths) {
 			p.Field += "s"
 			p.Hint = "Leave paths out, or give what asks for something else a host or port and a path of its own."

@@ -24,7 +24,6 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(data)
 
 	p, err := provider.New(provider.Config{
 		Party: us.ID(), Key: us.Key, Certificates: us.Certificates, // our seal
@@ -62,8 +61,8 @@ func Example() {
 
 	server.Close()
 	stop()
-	fmt.Println(<-ended)
+	fmt.Println(<-ended, os.RemoveAll(data))
 	// Output:
 	// 200 orders of did:ishare:EU.NL.NTRNL-10000001
-	// <nil>
+	// <nil> <nil>
 }

@@ -17,7 +17,7 @@ import (
 // Preflight asks the registry and the status services about ourselves, as a provider with this configuration will ask
 // about clients: a party that is not in good standing there gets no answers. Nothing of Config.Data is read or written, and the
 // key stays open. The error tells why they cannot be asked; [New] gives it too.
-func Preflight(ctx context.Context, c Config) (problems Problems, err error) {
+func Preflight(ctx context.Context, c Config) (problems FieldErrors, err error) {
 	s, err := openOutside(c)
 	if err != nil {
 		return nil, err
@@ -34,12 +34,12 @@ func Preflight(ctx context.Context, c Config) (problems Problems, err error) {
 type preflight struct {
 	*sources
 
-	problems Problems
+	problems FieldErrors
 }
 
 func (f *preflight) add(field string, err error, hint string) {
 	if err != nil {
-		f.problems = append(f.problems, &Problem{Field: f.config.Name(field), Err: err, Hint: hint})
+		f.problems = append(f.problems, &FieldError{Field: f.config.Name(field), Err: err, Hint: hint})
 	}
 }
 
@@ -100,7 +100,7 @@ func (f *preflight) askAboutSeal(ctx context.Context) {
 	case rejection != nil:
 		f.add("Certificates", fmt.Errorf("our own seal: %s", rejection.Sentence), rejection.Hint)
 	case outage != nil:
-		p := &Problem{Field: f.config.Name("Revocation"), Err: fmt.Errorf("whether our own seal is revoked cannot be found out: %w", outage.Cause), Warning: true}
+		p := &FieldError{Field: f.config.Name("Revocation"), Err: fmt.Errorf("whether our own seal is revoked cannot be found out: %w", outage.Cause), Warning: true}
 		if f.config.Revocation.Hint != nil {
 			p.Hint = f.config.Revocation.Hint(outage.Cause)
 		}

@@ -41,8 +41,8 @@ type Provider struct {
 	reloading sync.Mutex // one at a time
 }
 
-// New reads everything that the configuration names, and refuses what is wrong. The error is [Problems], or wraps a
-// [*Problem] where it is about a field. [Provider.Run] gives up what New took: a program that
+// New reads everything that the configuration names, and refuses what is wrong. The error is [FieldErrors], or wraps a
+// [*FieldError] where it is about a field. [Provider.Run] gives up what New took: a program that
 // does not come to run the provider calls it with a context that is done.
 func New(c Config) (*Provider, error) {
 	c = c.withDefaults()
@@ -118,14 +118,14 @@ func (p *Provider) Reload(ctx context.Context, c Config) error {
 	defer p.reloading.Unlock()
 	c = c.withDefaults()
 	old := p.current.Load()
-	err := p.reloadable(&old.config, &c)
+	err := p.reloadable(&old.config, &c) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err == nil {
 		err = p.awaitRetired(ctx)
 	}
 	if err != nil {
 		return errors.Join(err, c.closeKey())
 	}
-	s, err := p.newService(c)
+	s, err := p.newService(c) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err == nil {
 		err = p.exchange(ctx, old, s)
 	}

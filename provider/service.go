@@ -72,7 +72,7 @@ func (s *service) open(shared *parts, before *limits) (err error) {
 	}
 	s.checker = guard.LogOutages(s.issuer, s.config.Log)
 	s.closes(s.checker)
-	if err = s.openInternal(); err != nil {
+	if err := s.openInternal(); err != nil {
 		return err
 	}
 	return s.openPublic()

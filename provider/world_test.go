@@ -137,7 +137,8 @@ func (s *served) admits(t *testing.T, token string) bool {
 			handler = s.Internal()
 		}
 		w := httptest.NewRecorder()
-		if handler.ServeHTTP(w, r); w.Code != want {
+		handler.ServeHTTP(w, r)
+		if w.Code != want {
 			t.Errorf("%s: status %d, %s; introspection says %t", path, w.Code, w.Body, active)
 		}
 	}

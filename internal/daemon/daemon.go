@@ -82,7 +82,7 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
 		}
 		return err
 	}
-	s, err := d.readSettings(cfg)
+	s, err := d.readSettings(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
 		return err
 	}
-	s, err := d.readSettings(cfg)
+	s, err := d.readSettings(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err != nil {
 		return err
 	}

@@ -228,7 +228,8 @@ func (s *dataSpace) overARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	if d.Public().ServeHTTP(w, s.listed.Request(s.Provider.ID).HTTP("http://"+d.PublicAddr().String())); w.Code != http.StatusOK {
+	d.Public().ServeHTTP(w, s.listed.Request(s.Provider.ID).HTTP("http://"+d.PublicAddr().String()))
+	if w.Code != http.StatusOK {
 		t.Errorf("it is not in force: %d %s", w.Code, w.Body)
 	}
 	over, cancel := context.WithCancel(t.Context())

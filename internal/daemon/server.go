@@ -80,7 +80,7 @@ func (d *Daemon) closing(next http.Handler) http.Handler {
 // nothing but where to look in the log, and keeps serving. The log gets each with its stack until there are many.
 func recoverPanics(log *slog.Logger, sums *logsum.Log, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
+		defer func() { //nolint:contextcheck // the log of panics is that of the server
 			v := recover()
 			if v == nil {
 				return

@@ -166,14 +166,14 @@ func keyOf(field string) string {
 
 // located gives the problems that a provider finds in its configuration their places in the file.
 func located(cfg *config.Config, err error) error {
-	problems, ok := errors.AsType[provider.Problems](err)
+	problems, ok := errors.AsType[provider.FieldErrors](err)
 	if !ok {
 		return err
 	}
 	return &config.Error{Problems: inFile(cfg, problems)}
 }
 
-func inFile(cfg *config.Config, problems provider.Problems) (located []config.Problem) {
+func inFile(cfg *config.Config, problems provider.FieldErrors) (located []config.Problem) {
 	for _, p := range problems {
 		located = append(located, cfg.Problem(p.Field, p.Err.Error(), p.Hint))
 	}
