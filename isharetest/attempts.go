@@ -104,11 +104,39 @@ func (s *Attempts) Breaking(reason *rule.Rule) []Attempt {
 	return slices.DeleteFunc(slices.Clone(s.all), func(a Attempt) bool { return a.Rule != reason })
 }
 
-// A variant is one way of breaking a rule, by editing a right request.
+// A variant is one way of breaking a rule: what is changed of a right request, in this order.
 type variant struct {
 	name, about string
 	official    string
-	edit        func(*Request)
+
+	noHeader, noClaim string                      // the member of the assertion that is left out
+	header, claims    Object                      // members of the assertion that are set
+	form              Form                        // parameters that are set
+	suffix            string                      // added to the encoded form
+	jwt, body         func(encoded string) string // rewrite the assertion, and the encoded form
+	edit              func(*Request)
+}
+
+func (v variant) apply(r *Request) {
+	a := r.Assertion
+	a.Header.Delete(v.noHeader)
+	a.Payload.Delete(v.noClaim)
+	for _, m := range v.header {
+		a.Header.Set(m.Name, m.Value)
+	}
+	for _, m := range v.claims {
+		a.Payload.Set(m.Name, m.Value)
+	}
+	for _, p := range v.form {
+		r.Form.Set(p.Name, p.Value)
+	}
+	a.Rewrite, r.Rewrite = v.jwt, v.body
+	if v.suffix != "" {
+		r.Rewrite = func(form string) string { return form + v.suffix }
+	}
+	if v.edit != nil {
+		v.edit(r)
+	}
 }
 
 // breaking makes attempts of the consumer at a rule.
@@ -129,9 +157,7 @@ func (s *Attempts) attempt(reason *rule.Rule, client *Party, v variant) Attempt 
 		steps: func() []*Request {
 			r := client.Request(s.audience[0])
 			r.Expect = reason
-			if v.edit != nil {
-				v.edit(r)
-			}
+			v.apply(r)
 			return []*Request{r}
 		},
 	}
@@ -152,38 +178,4 @@ func inRow(reason *rule.Rule, name, about string, steps func() []*Request) Attem
 		row[len(row)-1].Expect = reason
 		return row
 	}}
-}
-
-// Edits that several variants are made of.
-
-func set(name string, value any) func(*Request) {
-	return func(r *Request) { r.Assertion.Payload.Set(name, value) }
-}
-
-func drop(name string) func(*Request) {
-	return func(r *Request) { r.Assertion.Payload.Delete(name) }
-}
-
-func setHeader(name string, value any) func(*Request) {
-	return func(r *Request) { r.Assertion.Header.Set(name, value) }
-}
-
-func dropHeader(name string) func(*Request) {
-	return func(r *Request) { r.Assertion.Header.Delete(name) }
-}
-
-func setForm(name, value string) func(*Request) {
-	return func(r *Request) { r.Form.Set(name, value) }
-}
-
-func rewriteJWT(rewrite func(compact string) string) func(*Request) {
-	return func(r *Request) { r.Assertion.Rewrite = rewrite }
-}
-
-func both(edits ...func(*Request)) func(*Request) {
-	return func(r *Request) {
-		for _, edit := range edits {
-			edit(r)
-		}
-	}
 }

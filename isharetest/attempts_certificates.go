@@ -2,7 +2,6 @@ package isharetest
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -45,7 +44,7 @@ func (s *Attempts) certificateAttempts() []Attempt {
 
 // forge makes the forgeries and registers their leaves for the consumer.
 func (s *Attempts) forge() {
-	s.forgeries = slices.Concat(s.rightSeals(), s.wrongSeals(), s.wrongUsage(), s.wrongOrder(), s.wrongIssuers(), s.untrusted())
+	s.forgeries = slices.Concat(s.rightSeals(), s.wrongSeals(), s.wrongOrder(), s.wrongIssuers())
 	s.second = s.Consumer.Resealed(nil)
 	s.Consumer.register(s.second.Certificates[0])
 	for _, f := range s.forgeries {
@@ -78,16 +77,6 @@ func (s *Attempts) changed(change func(*x509.Certificate)) *testca.Identity {
 	return s.seal(testca.SealRequest{Template: change})
 }
 
-// keyed forges a seal with another key.
-func (s *Attempts) keyed(key crypto.Signer) *testca.Identity {
-	return s.seal(testca.SealRequest{Key: key})
-}
-
-// below forges a seal below another issuer.
-func (s *Attempts) below(issuer *testca.Identity) *testca.Identity {
-	return s.seal(testca.SealRequest{Issuer: issuer})
-}
-
 // authority forges a CA of the level below another one. Parent and change may be
 // nil.
 func (s *Attempts) authority(level testca.Level, parent *testca.Identity, change func(*x509.Certificate)) *testca.Identity {
@@ -103,7 +92,7 @@ func (s *Attempts) authority(level testca.Level, parent *testca.Identity, change
 
 // issuing forges an issuing CA, and a seal below it.
 func (s *Attempts) issuing(change func(*x509.Certificate)) *testca.Identity {
-	return s.below(s.authority(testca.Issuing, nil, change))
+	return s.seal(testca.SealRequest{Issuer: s.authority(testca.Issuing, nil, change)})
 }
 
 // own is the consumer's own identity with its chain in another arrangement, by
@@ -134,17 +123,19 @@ func (s *Attempts) rightSeals() []forgery {
 		})},
 		{name: "identifier in serialNumber", about: "The seal carries an EU.EORI identifier in serialNumber, as those of the 2.x framework.", identity: s.seal(testca.SealRequest{SerialNumber: "EU.EORI.NL900000001"})},
 		{name: "no identifier", about: "The seal's subject carries no identifier: what is registered decides, not what is written.", identity: s.changed(func(c *x509.Certificate) { c.Subject.ExtraNames = nil })},
-		{name: "key of 4096 bits", about: "The seal's key has 4096 bits.", identity: s.keyed(must(testca.NewOddKey(4096, 65537)))},
-		{name: "key of 8192 bits", about: "The seal's key has 8192 bits.", identity: s.keyed(must(testca.NewOddKey(8192, 65537)))},
+		{name: "key of 4096 bits", about: "The seal's key has 4096 bits.", identity: s.seal(testca.SealRequest{Key: must(testca.NewOddKey(4096, 65537))})},
+		{name: "key of 8192 bits", about: "The seal's key has 8192 bits.", identity: s.seal(testca.SealRequest{Key: must(testca.NewOddKey(8192, 65537))})},
 		{name: "signed with SHA-512", about: "The seal is signed with SHA-512.", identity: s.changed(func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA512WithRSA })},
-		{name: "chain of two", about: "The root issued the seal.", identity: s.below(s.ca.ca.Authority(testca.Root))},
-		{name: "chain of ten", about: "Eight CAs stand between the seal and the root.", identity: s.below(deep)},
+		{name: "chain of two", about: "The root issued the seal.", identity: s.seal(testca.SealRequest{Issuer: s.ca.ca.Authority(testca.Root)})},
+		{name: "chain of ten", about: "Eight CAs stand between the seal and the root.", identity: s.seal(testca.SealRequest{Issuer: deep})},
 	}
 }
 
 // wrongSeals break the rules about one certificate.
 func (s *Attempts) wrongSeals() []forgery {
-	odd := func(bits, exponent int) *testca.Identity { return s.keyed(must(testca.NewOddKey(bits, exponent))) }
+	odd := func(bits, exponent int) *testca.Identity {
+		return s.seal(testca.SealRequest{Key: must(testca.NewOddKey(bits, exponent))})
+	}
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	must(ed, err)
 	short := must(s.ca.ca.Authority(testca.Sub).Issue(s.ca.ca.Template(testca.Issuing), must(testca.PooledKey(1024))))
@@ -152,21 +143,34 @@ func (s *Attempts) wrongSeals() []forgery {
 		c.NotBefore, c.NotAfter = time.Now().AddDate(-3, 0, 0), time.Now().Add(-time.Hour)
 	}
 	future := func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }
+	usage := func(u x509.KeyUsage) *testca.Identity {
+		return s.changed(func(c *x509.Certificate) { c.KeyUsage = u })
+	}
+	authority := s.changed(func(c *x509.Certificate) {
+		c.IsCA = true
+		c.KeyUsage |= x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign
+	})
 	return slices.Concat(by(rule.CertificateKey, []forgery{
-		{name: "1024 bits", about: "The seal's key has 1024 bits.", official: "certificate under 2048 bits", identity: s.keyed(must(testca.PooledKey(1024)))},
+		{name: "1024 bits", about: "The seal's key has 1024 bits.", official: "certificate under 2048 bits", identity: s.seal(testca.SealRequest{Key: must(testca.PooledKey(1024))})},
 		{name: "2047 bits", about: "The seal's key has 2047 bits.", identity: odd(2047, 65537)},
 		{name: "8193 bits", about: "The seal's key has 8193 bits.", identity: odd(8193, 65537)},
 		{name: "16384 bits", about: "The seal's key has 16384 bits: verifying with it costs milliseconds.", identity: odd(16384, 65537)},
 		{name: "exponent 3", about: "The seal's key has the exponent 3.", identity: odd(2048, 3)},
 		{name: "exponent 1", about: "The seal's key has the exponent 1, so that everybody can sign.", identity: odd(2048, 1)},
-		{name: "ECDSA", about: "The seal's key is on the curve P-256.", official: "certificate not RSA", identity: s.keyed(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))},
-		{name: "Ed25519", about: "The seal's key is Ed25519.", identity: s.keyed(ed)},
-		{name: "issuer of 1024 bits", about: "The issuing CA's key has 1024 bits.", identity: s.below(short)},
+		{name: "ECDSA", about: "The seal's key is on the curve P-256.", official: "certificate not RSA", identity: s.seal(testca.SealRequest{Key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))})},
+		{name: "Ed25519", about: "The seal's key is Ed25519.", identity: s.seal(testca.SealRequest{Key: ed})},
+		{name: "issuer of 1024 bits", about: "The issuing CA's key has 1024 bits.", identity: s.seal(testca.SealRequest{Issuer: short})},
 	}), by(rule.CertificateValidity, []forgery{
 		{name: "expired", about: "The seal expired an hour ago.", official: "certificate expired", identity: s.changed(expired)},
 		{name: "not yet valid", about: "The seal is valid from an hour from now.", identity: s.changed(future)},
 		{name: "issuer expired", about: "The issuing CA expired an hour ago.", identity: s.issuing(expired)},
 		{name: "issuer not yet valid", about: "The issuing CA is valid from an hour from now.", identity: s.issuing(future)},
+	}), by(rule.CertificateUsage, []forgery{
+		{name: "leaf is a CA", about: "The seal is a CA.", identity: authority},
+		{name: "root first", about: "The chain begins with the root.", identity: s.own(3, 2, 1, 0)},
+		{name: "keyEncipherment", about: "The seal's key usage is keyEncipherment.", identity: usage(x509.KeyUsageKeyEncipherment)},
+		{name: "keyAgreement and cRLSign", about: "The seal's key usage is keyAgreement and cRLSign.", identity: usage(x509.KeyUsageKeyAgreement | x509.KeyUsageCRLSign)},
+		{name: "no key usage", about: "The seal states no key usage.", identity: usage(0)},
 	}))
 }
 
@@ -176,23 +180,6 @@ func by(reason *rule.Rule, forgeries []forgery) []forgery {
 		forgeries[i].rule = reason
 	}
 	return forgeries
-}
-
-func (s *Attempts) wrongUsage() []forgery {
-	usage := func(u x509.KeyUsage) *testca.Identity {
-		return s.changed(func(c *x509.Certificate) { c.KeyUsage = u })
-	}
-	ca := s.changed(func(c *x509.Certificate) {
-		c.IsCA = true
-		c.KeyUsage |= x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign
-	})
-	return by(rule.CertificateUsage, []forgery{
-		{name: "leaf is a CA", about: "The seal is a CA.", identity: ca},
-		{name: "root first", about: "The chain begins with the root.", identity: s.own(3, 2, 1, 0)},
-		{name: "keyEncipherment", about: "The seal's key usage is keyEncipherment.", identity: usage(x509.KeyUsageKeyEncipherment)},
-		{name: "keyAgreement and cRLSign", about: "The seal's key usage is keyAgreement and cRLSign.", identity: usage(x509.KeyUsageKeyAgreement | x509.KeyUsageCRLSign)},
-		{name: "no key usage", about: "The seal states no key usage.", identity: usage(0)},
-	})
 }
 
 func (s *Attempts) wrongOrder() []forgery {
@@ -208,6 +195,11 @@ func (s *Attempts) wrongOrder() []forgery {
 	serial := must(asn1.Marshal(leaf.SerialNumber))
 	der[bytes.Index(der, serial)+len(serial)-1] ^= 1
 	altered.Chain[0] = must(x509.ParseCertificate(der))
+	swapped := func(from int) *testca.Identity { // with the chain of the trusted CA from an index on
+		id := s.stranded()
+		id.Chain = append(id.Chain[:from:from], s.Consumer.Certificates[from:]...)
+		return id
+	}
 	sha1 := func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA }
 	return by(rule.ChainOrder, []forgery{
 		{name: "issuers from the root down", about: "The issuers stand in the wrong order.", identity: s.own(0, 3, 2, 1)},
@@ -218,20 +210,12 @@ func (s *Attempts) wrongOrder() []forgery {
 		{name: "stranger behind the root", about: "A root with another name follows the root.", identity: follows},
 		{name: "stranger between", about: "Another party's seal stands between seal and issuing CA.", identity: between},
 		// From here on the names fit, the signatures do not.
-		{name: "another key under the same name", about: "An issuing CA with the name of the real one and another key issued the seal, and the real one is shown.", identity: s.swapped(1)},
-		{name: "last link", about: "Another CA with the same names issued the seal, and the trusted root is shown in place of its own.", identity: s.swapped(3)},
+		{name: "another key under the same name", about: "An issuing CA with the name of the real one and another key issued the seal, and the real one is shown.", identity: swapped(1)},
+		{name: "last link", about: "Another CA with the same names issued the seal, and the trusted root is shown in place of its own.", identity: swapped(3)},
 		{name: "altered", about: "The seal's serial number was changed after it was signed.", identity: altered},
 		{name: "signed with SHA-1", about: "The seal is signed with SHA-1.", identity: s.changed(sha1)},
 		{name: "issuer signed with SHA-1", about: "The issuing CA is signed with SHA-1.", identity: s.issuing(sha1)},
 	})
-}
-
-// swapped is a seal of another CA with the same names, whose chain is that of the
-// trusted CA from an index on.
-func (s *Attempts) swapped(from int) *testca.Identity {
-	id := s.stranded()
-	id.Chain = append(id.Chain[:from:from], s.Consumer.Certificates[from:]...)
-	return id
 }
 
 // stranded is a seal of the consumer that another CA with the same names issued.
@@ -239,6 +223,7 @@ func (s *Attempts) stranded() *testca.Identity {
 	return must(NewCA().ca.Seal(s.sealRequest(testca.SealRequest{})))
 }
 
+// wrongIssuers break the rules about who issued a certificate.
 func (s *Attempts) wrongIssuers() []forgery {
 	leaf := &testca.Identity{Key: s.Other.Key, Chain: s.Other.Certificates}
 	// The identifier is under the arc for examples (ITU-T X.660 section A.8).
@@ -249,8 +234,9 @@ func (s *Attempts) wrongIssuers() []forgery {
 	constrained := s.authority(testca.Issuing, nil, func(c *x509.Certificate) {
 		c.PermittedDNSDomainsCritical, c.PermittedEmailAddresses = true, []string{"permitted.example.org"}
 	})
-	return by(rule.ChainIssuer, []forgery{
-		{name: "leaf as a CA", about: "Another party's seal issued the seal: every participant could pass as every other.", identity: s.below(leaf)},
+	selfSigned := must(testca.SelfSign(must(s.ca.ca.SealTemplate(s.sealRequest(testca.SealRequest{}))), s.Consumer.Key))
+	return slices.Concat(by(rule.ChainIssuer, []forgery{
+		{name: "leaf as a CA", about: "Another party's seal issued the seal: every participant could pass as every other.", identity: s.seal(testca.SealRequest{Issuer: leaf})},
 		{name: "CA:FALSE", about: "The issuing CA's basic constraints say that it is none.", identity: s.issuing(func(c *x509.Certificate) {
 			c.IsCA, c.MaxPathLen = false, 0
 		})},
@@ -264,21 +250,16 @@ func (s *Attempts) wrongIssuers() []forgery {
 		{name: "policy demanded", about: "The issuing CA demands a certificate policy, and the seal has none.", identity: s.issuing(func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 3, 0x80, 1, 0}})
 		})},
-		{name: "path length", about: "The sub CA may have no CA below it, and has one.", identity: s.below(s.authority(testca.Issuing, pathLength, nil))},
+		{name: "path length", about: "The sub CA may have no CA below it, and has one.", identity: s.seal(testca.SealRequest{Issuer: s.authority(testca.Issuing, pathLength, nil)})},
 		{name: "name constraints", about: "The issuing CA may issue for other mail domains than the seal's.", identity: s.seal(testca.SealRequest{
 			Issuer: constrained, Template: func(c *x509.Certificate) { c.EmailAddresses = []string{"seal@elsewhere.example.org"} },
 		})},
 		{name: "unknown critical extension", about: "The seal has a critical extension that nobody knows.", identity: s.changed(unknown)},
 		{name: "unknown critical extension of the issuer", about: "The issuing CA has a critical extension that nobody knows.", identity: s.issuing(unknown)},
-	})
-}
-
-func (s *Attempts) untrusted() []forgery {
-	selfSigned := must(testca.SelfSign(must(s.ca.ca.SealTemplate(s.sealRequest(testca.SealRequest{}))), s.Consumer.Key))
-	return by(rule.ChainUntrusted, []forgery{
+	}), by(rule.ChainUntrusted, []forgery{
 		{name: "another CA", about: "A CA that is not trusted issued the seal.", official: "certificate untrusted", identity: s.stranded()},
 		{name: "self-signed", about: "The seal is signed with its own key.", identity: selfSigned},
 		{name: "leaf only", about: "x5c holds the seal alone.", identity: s.own(0)},
 		{name: "without the root", about: "x5c ends below the root, which is what the server trusts.", identity: s.own(0, 1, 2)},
-	})
+	}))
 }

@@ -24,11 +24,11 @@
 //
 // # The servers around yours
 //
-// A server that is tested asks others, and must bear it when they fail. [Registry] is
+// A server that is tested asks others, and must work when they fail. [Registry] is
 // a Participant Registry of framework 3.0 or 2.x, and [StatusServices] tell which
 // certificates are revoked. Parties are added, changed and removed while they run; a
-// [Fault] has them be slow, break off, or sign what nobody may believe; and both count
-// what they were asked.
+// [Fault] makes them slow, break connections off, or sign what a client must not
+// accept; and both count what they were asked.
 //
 //	status := isharetest.NewStatusServices() // the certificates of status.CA name them
 //	defer status.Close()

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A Fault is a way in which a [Registry] or [StatusServices] fail, or say what nobody may believe.
+// A Fault is a way in which a [Registry] or [StatusServices] fail, or answer with what a client must not accept.
 type Fault string
 
 // Faults of every server.
@@ -71,11 +71,11 @@ func (s *faultSwitch) set(fault Fault, possible []Fault) {
 	s.fault.Store(fault)
 }
 
-// wrap counts requests, and has the fault before the next handler.
+// wrap counts requests, and applies the fault before it calls the next handler.
 func (s *faultSwitch) wrap(count *atomic.Uint64, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		count.Add(1)
-		switch s.get() { //nolint:exhaustive // the others are the next handler's affair
+		switch s.get() { //nolint:exhaustive // the next handler has the others
 		case FaultSlow:
 			timer := time.NewTimer(Slowness)
 			defer timer.Stop()
@@ -111,10 +111,8 @@ func listen(handler http.Handler) (url string, start func(), stop func() error) 
 	}
 }
 
-// closers undo what was opened, the last first.
+// closers close what was opened, the last first.
 type closers []func() error
-
-func (c *closers) add(f func() error) { *c = append(*c, f) }
 
 func (c *closers) close() error {
 	var errs []error

@@ -147,22 +147,24 @@ func uuid() string {
 type Standing func(*Party)
 
 // Inactive says that the party's compliance is inactive.
-func Inactive(p *Party) { complianceIs("inactive")(p) }
+func Inactive(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Status = "inactive" })
+}
 
 // Pending says that the party has applied and is not admitted yet. A [Registry] of 3.0, which knows no such status,
 // says that its compliance is inactive.
-func Pending(p *Party) { complianceIs(statusPending)(p) }
+func Pending(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Status = statusPending })
+}
 
 // Suspended says that the party's compliance is suspended.
-func Suspended(p *Party) { complianceIs("suspended")(p) }
+func Suspended(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Status = "suspended" })
+}
 
 // Revoked says that the party's compliance is revoked.
-func Revoked(p *Party) { complianceIs("revoked")(p) }
-
-func complianceIs(status string) Standing {
-	return func(p *Party) {
-		p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Status = status })
-	}
+func Revoked(p *Party) {
+	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Status = "revoked" })
 }
 
 // Ended says that the party's compliance ended yesterday. Its status is active still.
@@ -239,7 +241,7 @@ func MemberOf(dataspace string) Standing {
 	}
 }
 
-// A List is a Participant Registry in memory, whose word can be changed while a
+// A List is a Participant Registry in memory, whose records can be changed while a
 // test runs. It is safe for concurrent use.
 type List struct {
 	mu      sync.Mutex
@@ -273,7 +275,7 @@ func (l *List) Put(p *Party) {
 	l.records = append(l.records, record)
 }
 
-// Remove forgets the party that goes by this identifier.
+// Remove removes the party with this identifier.
 func (l *List) Remove(id ishare.PartyID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -291,7 +293,7 @@ func (l *List) Replace(parties ...*Party) {
 	l.records = records
 }
 
-// Fail puts the list out of reach with this error. Nil brings it back.
+// Fail has every lookup end with this error. Nil ends that.
 func (l *List) Fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

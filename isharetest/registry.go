@@ -121,7 +121,7 @@ func StartRegistry(c RegistryConfig) (*Registry, error) {
 	if c.URL == "" {
 		url, start, stop := listen(g)
 		g.URL = url
-		g.closers.add(stop)
+		g.closers = append(g.closers, stop)
 		start()
 	}
 	return g, nil
@@ -163,15 +163,27 @@ func (g *Registry) open() error {
 		if err != nil {
 			return err
 		}
-		g.closers.add(func() error { return os.RemoveAll(dir) })
+		g.closers = append(g.closers, func() error { return os.RemoveAll(dir) })
 		keys, memory = dir, ""
 	}
 	store, err := replay.Open(replay.Config{Dir: memory, Leeway: registryLeeway, NoHistory: memory == "" || g.config.NoHistory})
 	if err != nil {
 		return err
 	}
-	g.closers.add(store.Close)
-	issuer, err := openIssuer(accesstoken.Config{Party: g.ID, Lifetime: time.Hour}, keys, g.config.Log, &g.closers)
+	g.closers = append(g.closers, store.Close)
+	tokenKeys, err := accesstoken.OpenKeys(keys, g.config.Log)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = tokenKeys.Run(ctx) }) // its errors are in the log
+	g.closers = append(g.closers, func() error {
+		cancel()
+		running.Wait()
+		return nil
+	})
+	issuer, err := accesstoken.New(accesstoken.Config{Party: g.ID, Lifetime: time.Hour, Keys: tokenKeys})
 	if err != nil {
 		return err
 	}
@@ -193,24 +205,6 @@ func (g *Registry) open() error {
 	return nil
 }
 
-// openIssuer opens token keys in a folder, and has them looked after until the closers run.
-func openIssuer(c accesstoken.Config, dir string, log *slog.Logger, closers *closers) (*accesstoken.Issuer, error) {
-	keys, err := accesstoken.OpenKeys(dir, log)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { _ = keys.Run(ctx) }) // it tells the log
-	closers.add(func() error {
-		cancel()
-		running.Wait()
-		return nil
-	})
-	c.Keys = keys
-	return accesstoken.New(c)
-}
-
 func (g *Registry) routes(endpoint http.Handler, guarded func(http.Handler) http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, count *atomic.Uint64, h http.Handler) {
@@ -219,14 +213,24 @@ func (g *Registry) routes(endpoint http.Handler, guarded func(http.Handler) http
 	handle(tokenendpoint.Path, &g.tokens, endpoint)
 	handle("GET "+partiesPath, &g.parties, guarded(http.HandlerFunc(g.serveSearch)))
 	handle("GET "+partiesPath+"/{party}", &g.parties, guarded(http.HandlerFunc(g.serveParty)))
-	handle("GET "+g.trustedListPath(), &g.trustedLists, guarded(http.HandlerFunc(g.serveTrustedList)))
-	restricted := guarded(g.capabilitiesHandler(true))
+	handle("GET /"+g.word("trustedList"), &g.trustedLists, guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.mu.Lock()
+		list := slices.Clone(g.list)
+		g.mu.Unlock()
+		g.respondSigned(w, r, "trustedListToken", "trustedList", g.trustedList(list))
+	})))
+	capabilities := func(restricted bool) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			g.respondSigned(w, r, "capabilitiesToken", "capabilitiesInfo", g.capabilitiesOf(restricted))
+		})
+	}
+	public, restricted := capabilities(false), guarded(capabilities(true))
 	handle("GET "+capabilitiesPath, &g.capabilities, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header.Values("Authorization")) > 0 {
 			restricted.ServeHTTP(w, r)
 			return
 		}
-		g.capabilitiesHandler(false).ServeHTTP(w, r)
+		public.ServeHTTP(w, r)
 	}))
 	return mux
 }
@@ -306,25 +310,11 @@ func (g *Registry) serveSearch(w http.ResponseWriter, r *http.Request) {
 	g.respondSigned(w, r, "partiesToken", "partiesInfo", g.page(query, page, total))
 }
 
-func (g *Registry) serveTrustedList(w http.ResponseWriter, r *http.Request) {
-	g.mu.Lock()
-	list := slices.Clone(g.list)
-	g.mu.Unlock()
-	g.respondSigned(w, r, "trustedListToken", "trustedList", g.trustedList(list))
-}
-
-// capabilitiesHandler tells everything to those who have a token, and the rest to everybody.
-func (g *Registry) capabilitiesHandler(restricted bool) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g.respondSigned(w, r, "capabilitiesToken", "capabilitiesInfo", g.capabilitiesOf(restricted))
-	})
-}
-
 // nobody is a party that does not exist.
 const nobody ishare.PartyID = "did:ishare:EU.NL.NTRNL-99999999"
 
-// respondSigned answers with a JWT for the caller (iSHARE 3.0, iSHARE JWT) that holds the content, or as the fault
-// has it. Names are those of 3.0.
+// respondSigned answers with a JWT for the caller (iSHARE 3.0, iSHARE JWT) that holds the content, changed as the
+// fault demands. Names are those of 3.0.
 func (g *Registry) respondSigned(w http.ResponseWriter, r *http.Request, token, member string, content any) {
 	var audience ishare.PartyID // none: for everybody
 	if c, ok := guard.Caller(r.Context()); ok {

@@ -23,8 +23,6 @@ const (
 	capabilitiesPath = "/capabilities"
 )
 
-func (g *Registry) trustedListPath() string { return "/" + g.word("trustedList") }
-
 // word spells a name of 3.0 as the registry's version does: trustedList is trusted_list in 2.x.
 func (g *Registry) word(name string) string {
 	if g.config.Version == registry.Version3 {
@@ -219,7 +217,7 @@ func (g *Registry) capabilitiesOf(restricted bool) Object {
 	}
 	secured := []any{
 		g.service("get-parties-list-token", "Parties", partiesPath, "GET"),
-		g.service("get-trusted-list", "Trusted list", g.trustedListPath(), "GET"),
+		g.service("get-trusted-list", "Trusted list", "/"+g.word("trustedList"), "GET"),
 	}
 	if g.config.Version == registry.Version3 {
 		o := Object{{"publicServices", public}}

@@ -1,6 +1,7 @@
 package isharetest
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -46,7 +47,7 @@ type Request struct {
 	InURL  bool        // the form goes into the URL, and the body is empty
 	// Chunked sends the body without saying how long it is.
 	Chunked bool
-	// Rewrite has the last word on the encoded form. May be nil.
+	// Rewrite changes the encoded form just before it is sent. May be nil.
 	Rewrite func(form string) string
 
 	Assertion *Assertion
@@ -85,7 +86,7 @@ func (p *Party) Request(audience ishare.PartyID) *Request {
 	}
 }
 
-// As lets the client go by another identifier: client_id, iss and sub.
+// As has the client use another identifier: in client_id, iss and sub.
 func (r *Request) As(id ishare.PartyID) {
 	r.Form.Set("client_id", string(id))
 	r.Assertion.Payload.Set("iss", id)
@@ -112,7 +113,7 @@ func (r *Request) Body() string {
 }
 
 // HTTP makes the request to the server at a base URL, such as http://127.0.0.1:8080.
-// It panics when the method or the URL is none.
+// It panics when the method or the URL is not a valid one.
 func (r *Request) HTTP(base string) *http.Request {
 	address, body := strings.TrimSuffix(base, "/")+r.Path, r.Body()
 	if r.InURL {
@@ -182,13 +183,13 @@ type Assertion struct {
 	Key crypto.Signer
 	// Sign, when not nil, signs in place of Key.
 	Sign func(signed string) []byte
-	// Rewrite has the last word on the compact serialisation. May be nil.
+	// Rewrite changes the compact serialisation after it is signed. May be nil.
 	Rewrite func(compact string) string
 }
 
 // Compact is the assertion as it is sent.
 func (a *Assertion) Compact() string {
-	signed := encode(orElse(a.HeaderText, a.Header)) + "." + encode(orElse(a.PayloadText, a.Payload))
+	signed := encode(cmp.Or(a.HeaderText, a.Header.String())) + "." + encode(cmp.Or(a.PayloadText, a.Payload.String()))
 	sign := a.Sign
 	if sign == nil {
 		sign = a.signWithKey
@@ -221,13 +222,6 @@ func digestFor(alg, signed string) ([]byte, crypto.Hash) {
 }
 
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-
-func orElse(text string, o Object) string {
-	if text != "" {
-		return text
-	}
-	return o.String()
-}
 
 // X5C is a chain as the header parameter x5c carries it: standard base64 of DER.
 func X5C(chain ...*x509.Certificate) []string {

@@ -61,31 +61,24 @@ func StartStatusServices(c StatusConfig) (*StatusServices, error) {
 		c.Life = time.Hour
 	}
 	s := &StatusServices{}
-	if len(c.CAs) > 0 {
-		s.handle(c)
-		return s, nil
-	}
-	url, start, stop := listen(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			s.ocsp.ServeHTTP(w, r)
-			return
+	start := func() {}
+	if len(c.CAs) == 0 {
+		url, listening, stop := listen(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				s.ocsp.ServeHTTP(w, r)
+				return
+			}
+			s.crl.ServeHTTP(w, r)
+		}))
+		start, s.stop = listening, func() { _ = stop() } // it cannot fail
+		ca, err := testca.New(testca.Config{OCSPURL: url + "/ca", CRLURL: url + "/ca", NewKey: testca.PooledKey})
+		if err != nil {
+			s.Close()
+			return nil, fmt.Errorf("isharetest: status services: %w", err)
 		}
-		s.crl.ServeHTTP(w, r)
-	}))
-	s.stop = func() { _ = stop() } // it cannot fail
-	ca, err := testca.New(testca.Config{OCSPURL: url + "/ca", CRLURL: url + "/ca", NewKey: testca.PooledKey})
-	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("isharetest: status services: %w", err)
+		s.CA = &CA{ca: ca}
+		c.CAs = map[string]*CA{"ca": s.CA}
 	}
-	s.CA = &CA{ca: ca}
-	c.CAs = map[string]*CA{"ca": s.CA}
-	s.handle(c)
-	start()
-	return s, nil
-}
-
-func (s *StatusServices) handle(c StatusConfig) {
 	responder, lists := http.NewServeMux(), http.NewServeMux()
 	for path, ca := range c.CAs {
 		service := testca.NewStatusService(ca.ca, c.Life)
@@ -97,6 +90,8 @@ func (s *StatusServices) handle(c StatusConfig) {
 	}
 	s.ocsp.serve(responder)
 	s.crl.serve(lists)
+	start()
+	return s, nil
 }
 
 func (s *statusService) serve(next http.Handler) {
