@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// wantDER says what somebody answers who is no such service, such as a page for people or
-// for whoever is not signed in.
+// wantDER refuses an answer that cannot be DER, such as an HTML error page or a login page, and says what it is
+// instead.
 func wantDER(body []byte, what string) error {
 	const sequence = 0x30
 	switch {
 	case len(body) == 0:
 		return fmt.Errorf("answered with nothing, not with %s", what)
 	case body[0] != sequence:
-		kind, _, _ := strings.Cut(http.DetectContentType(body), ";") // seen, not said: it is safe to show
+		kind, _, _ := strings.Cut(http.DetectContentType(body), ";") // found in the bytes, not in a header: it is safe to log
 		return fmt.Errorf("answered with %s, not with %s", kind, what)
 	}
 	return nil

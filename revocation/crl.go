@@ -26,11 +26,11 @@ type listEntry struct {
 	refreshed[*crl]
 
 	restored sync.Once   // from what is kept
-	failing  atomic.Bool // the log knows that there is no new one
+	failing  atomic.Bool // it could not be fetched again, which has been logged
 }
 
-// listEntry: a list is remembered as what its issuer signed, so that a list which
-// another CA's certificates name too is believed for each of them separately.
+// listEntry finds or makes the entry of a list. There is one for each address and issuer: a list that certificates
+// of several CAs name is verified for each CA.
 func (r *Checker) listEntry(address string, issuer *x509.Certificate) *listEntry {
 	entry, _ := r.lists.SetIfAbsent(listName(address, issuer), &listEntry{})
 	return entry
@@ -106,7 +106,7 @@ func (r *Checker) findList(ctx context.Context, entry *listEntry, address string
 	if found, err = entry.complete(ctx, found, err); err != nil {
 		return nil, err
 	}
-	r.lists.Set(listName(address, issuer), entry) // weighs what was found
+	r.lists.Set(listName(address, issuer), entry) // so that the cache weighs it again
 	r.keep(listName(address, issuer), rec, issuer.NotAfter)
 	return found, nil
 }
@@ -134,7 +134,7 @@ func (r *Checker) fetchList(ctx context.Context, address string, issuer *x509.Ce
 	return found, rec, nil
 }
 
-// list believes the record, when it is of a list of that issuer.
+// list verifies the record as a list of that issuer.
 func (rec record) list(issuer *x509.Certificate) (*cached[*crl], error) {
 	list, err := readList(rec.signed, issuer, rec.obtained)
 	if err != nil {
@@ -150,8 +150,8 @@ var (
 	oidFreshestCRL              = asn1.ObjectIdentifier{2, 5, 29, 46}
 )
 
-// A certificate that is on a list is revoked whatever else there is; that it is not on
-// the list may say nothing.
+// A certificate that is on a list is revoked, whatever other lists there are. That it is not on
+// the list says nothing in these cases.
 var (
 	errIndirectList = errors.New("the list is indirect: it speaks for other issuers too")
 	errDeltaBeside  = errors.New("the certificate is not on the list, but there is a delta list beside it (freshestCRL), and delta lists are not read")
@@ -267,7 +267,7 @@ func (l *crl) statusOf(cert *x509.Certificate) (certStatus, error) {
 }
 
 // An issuingDistributionPoint says for which of its issuer's certificates a list speaks (RFC 5280
-// section 5.2.5). The zero value is that of a list for all.
+// section 5.2.5). The zero value is that of a list for all of them.
 type issuingDistributionPoint struct {
 	Name           distributionPointName `asn1:"optional,tag:0"` // without names: every distribution point
 	UsersOnly      bool                  `asn1:"optional,tag:1"`
@@ -295,8 +295,8 @@ func readScope(der []byte) (issuingDistributionPoint, error) {
 
 // covers says why a list does not speak for the certificate, and otherwise whether it may be
 // one for some reasons of revocation only (RFC 5280 section 6.3.3 (b) and (d)). A CA that splits its
-// list signs every part, and whoever stands between may hand out the part
-// in which a certificate is not.
+// list signs every part, and an attacker on the network may answer with the part
+// that does not contain a certificate.
 func (s issuingDistributionPoint) covers(cert *x509.Certificate, points []distributionPoint) (partial bool, err error) {
 	switch {
 	case s.UsersOnly && cert.IsCA:

@@ -93,37 +93,29 @@ func parseList(tbs []byte, algorithm pkix.AlgorithmIdentifier) (*tbsCertList, er
 			return nil, fmt.Errorf("%w: nextUpdate", errMalformedList)
 		}
 	}
-	if err := l.readRest(all); err != nil {
-		return nil, err
+	var entries, extensions cryptobyte.String
+	var present bool
+	if !all.ReadOptionalASN1(&entries, &present, cbasn1.SEQUENCE) {
+		return nil, fmt.Errorf("%w: revokedCertificates", errMalformedList)
+	}
+	l.entries = listEntries(bytes.Clone(entries)) // all that is kept, without the capacity around it
+	if !all.ReadOptionalASN1(&extensions, &present, cbasn1.Tag(0).ContextSpecific().Constructed()) || !all.Empty() {
+		return nil, fmt.Errorf("%w: crlExtensions", errMalformedList)
+	}
+	switch {
+	case !present:
+		return l, nil
+	case l.versionOne:
+		return nil, fmt.Errorf("%w: it is of version 1 and has extensions", errMalformedList)
+	}
+	if err := unmarshalAll(extensions, &l.extensions); err != nil {
+		return nil, fmt.Errorf("%w: crlExtensions: %w", errMalformedList, err)
 	}
 	return l, nil
 }
 
-// readRest reads what may stand behind the times.
-func (l *tbsCertList) readRest(rest cryptobyte.String) error {
-	var entries, extensions cryptobyte.String
-	var present bool
-	if !rest.ReadOptionalASN1(&entries, &present, cbasn1.SEQUENCE) {
-		return fmt.Errorf("%w: revokedCertificates", errMalformedList)
-	}
-	l.entries = listEntries(bytes.Clone(entries)) // all that is kept, without the capacity around it
-	if !rest.ReadOptionalASN1(&extensions, &present, cbasn1.Tag(0).ContextSpecific().Constructed()) || !rest.Empty() {
-		return fmt.Errorf("%w: crlExtensions", errMalformedList)
-	}
-	switch {
-	case !present:
-		return nil
-	case l.versionOne:
-		return fmt.Errorf("%w: it is of version 1 and has extensions", errMalformedList)
-	}
-	if err := unmarshalAll(extensions, &l.extensions); err != nil {
-		return fmt.Errorf("%w: crlExtensions: %w", errMalformedList, err)
-	}
-	return nil
-}
-
-// sameAlgorithm: RFC 5280 section 5.1.2.2 wants the algorithm stated twice, so that
-// it is signed.
+// sameAlgorithm compares the algorithm inside of the signed part with the one beside it, as RFC 5280 section
+// 5.1.2.2 demands: only the one inside is signed.
 func sameAlgorithm(inner []byte, outer pkix.AlgorithmIdentifier) bool {
 	var algorithm pkix.AlgorithmIdentifier
 	return unmarshalAll(inner, &algorithm) == nil &&

@@ -20,8 +20,8 @@ const (
 	maxAddress   = 4 << 10 // of a record; one with a longer address is not kept
 )
 
-// A record is an answer as it is kept over a restart: the bytes that were signed, and what they
-// do not say. It is verified again when it is read, as of the time when it was obtained, from which
+// A record is an answer as it is kept over a restart: the bytes that were signed, and what is not in
+// them. It is verified again when it is read, as of the time when it was obtained, from which
 // its life is counted too. So a restart neither lengthens that life nor lifts a revocation.
 type record struct {
 	obtained time.Time // by our clock
@@ -57,8 +57,8 @@ func readRecord(data []byte, now time.Time) (record, bool) {
 	return record{time.UnixMilli(int64(obtained)), string(address), input}, true
 }
 
-// statusName tells certificates apart, in memory and in the folder, and issuers that have the same
-// name and key but not the same rights.
+// statusName is the name of a certificate's status, in memory and in the folder. It contains the issuer's fingerprint
+// too: certificates of issuers can have the same name and key and yet not the same rights.
 func statusName(cert, issuer *x509.Certificate) string {
 	certificate, by := trust.FingerprintOf(cert), trust.FingerprintOf(issuer)
 	return "status\x00" + string(certificate[:]) + string(by[:])
@@ -104,8 +104,8 @@ func (r *Checker) restoreStatus(ctx context.Context, e *certificateEntry, cert, 
 	return found
 }
 
-// readStatus: a revocation that was final when it was found out is final, whatever became since
-// of the responder or the list that told it. Only a list that the certificate names can have told its status.
+// readStatus reads what is kept about a certificate. A revocation that was final when it was found out stays so,
+// whatever has become of the responder or the list since. Only a list that the certificate names can have told its status.
 func (r *Checker) readStatus(ctx context.Context, cert, issuer *x509.Certificate) *cached[certStatus] {
 	rec, ok := r.readKept(statusName(cert, issuer))
 	if !ok {
@@ -149,7 +149,7 @@ func (r *Checker) restoreList(entry *listEntry, address string, issuer *x509.Cer
 			return
 		}
 		if found, err := rec.list(issuer); err == nil && entry.current.CompareAndSwap(nil, found) {
-			r.lists.Set(name, entry) // weighs it
+			r.lists.Set(name, entry) // so that the cache weighs it again
 		}
 	})
 }

@@ -48,11 +48,11 @@ func (r *Checker) Stats() Stats {
 	}
 }
 
-// report counts what came of asking about a certificate, and logs what changed. current is the answer that was in use,
+// report counts the result of asking about a certificate, and logs what changed. current is the answer that was in use,
 // or nil.
 func (r *Checker) report(e *certificateEntry, issuer *x509.Certificate, current, found *cached[certStatus], err error) {
 	switch {
-	case errors.Is(err, flight.ErrBusy): // which says nothing of those who would be asked
+	case errors.Is(err, flight.ErrBusy): // our own limit: no source failed
 	case err != nil:
 		r.counters.failures.Add(1)
 		r.logFailure(e, issuer, current, err)
@@ -62,7 +62,7 @@ func (r *Checker) report(e *certificateEntry, issuer *x509.Certificate, current,
 		} else {
 			r.counters.fromList.Add(1)
 		}
-		// The end of what kept the status from being found out is the end for all certificates that it concerned.
+		// A cause that has ended has ended for all certificates that it concerned.
 		if cause := e.cause.Swap(nil); cause != nil {
 			r.outages.end(softFailPrefix + *cause)
 			if r.outages.end(*cause) {
@@ -102,8 +102,7 @@ func (r *Checker) logRevoked(e *certificateEntry, current *cached[certStatus], s
 	}
 }
 
-// logSoftFail warns once of one cause until there is an answer again; every time would be
-// once a request.
+// logSoftFail warns once of one cause until there is an answer again, not once for each request.
 func (r *Checker) logSoftFail(missing error, entries []*certificateEntry, now time.Time) {
 	for _, e := range entries {
 		cause := e.cause.Load()
@@ -125,8 +124,8 @@ const (
 // outages are the causes of missing answers that were logged, so that one that
 // concerns ten thousand certificates is one line, until it has ended. The zero outages is ready to use.
 //
-// It is no logsum.Log: that one does not know when a cause has ended, so that a line about a responder that is
-// asked every few minutes would come every few minutes, and none when it is well again.
+// It is no logsum.Log: that one does not know when a cause has ended. It would log a responder that is asked every
+// few minutes every few minutes, and would not log that it answers again.
 type outages struct {
 	mu    sync.Mutex
 	known map[string]outageState
@@ -169,8 +168,8 @@ func (o *outages) end(cause string) bool {
 	return true
 }
 
-// causeOf names what keeps the status of an issuer's certificates from being found out. Which
-// way an address is out of reach does not matter, nor what it says of one port or another.
+// causeOf names what keeps the status of an issuer's certificates from being found out. Errors that differ only in how
+// an address is out of reach are one cause.
 func causeOf(err error, issuer *x509.Certificate) string {
 	fingerprint := trust.FingerprintOf(issuer)
 	var cause strings.Builder

@@ -25,7 +25,7 @@ type certStatus struct {
 	revoked    *revocationEntry // nil: it is not
 }
 
-// inForce says why what was said from thisUpdate to nextUpdate does not count.
+// inForce says why a statement that is valid from thisUpdate to nextUpdate does not count at that time.
 func inForce(thisUpdate, nextUpdate, at time.Time) error {
 	switch {
 	case thisUpdate.After(at.Add(maxSkew)):
@@ -45,12 +45,12 @@ type revocationEntry struct {
 	reason int // CRLReason (RFC 5280 section 5.3.1), or any other number
 }
 
-// final: nothing but a hold is ever lifted (RFC 5280 section 5.3.1).
+// final reports whether the revocation can never be lifted: only a hold can (RFC 5280 section 5.3.1).
 func (e *revocationEntry) final() bool {
 	return e != nil && e.reason != ocsp.CertificateHold && e.reason != ocsp.RemoveFromCRL
 }
 
-// String goes on behind a certificate in a sentence.
+// String is the predicate of a sentence whose subject is the certificate.
 func (e *revocationEntry) String() string {
 	what := "is revoked"
 	if e.reason == ocsp.CertificateHold {
@@ -71,10 +71,10 @@ func reasonName(code int) string {
 	return names[code]
 }
 
-// How long a failure is remembered, so that a question that nobody answers is not
-// asked by every check. Whatever the failure is, it may be over in a moment: two seconds after
-// that at the latest there is an answer. Within them, an answer that was no good counts
-// by what it cost to get it. Only a certificate that names nobody to ask never changes.
+// How long a failure is remembered, so that not every check asks a question that nobody
+// answers. Any failure may end soon, and checks must have an answer at most two seconds
+// after it ended. Within this bound, an unusable answer is remembered for longer the larger
+// it was. Only a certificate that names nobody to ask never changes.
 const (
 	failureMemory  = time.Second
 	costlyMemory   = 800 * time.Millisecond // more, for an answer of the largest size
@@ -88,7 +88,7 @@ type cached[T any] struct {
 	until     time.Time
 }
 
-// A failure is that a question got no answer.
+// A failure is why a question got no answer.
 type failure struct {
 	cause error
 	until time.Time // not asked again before
@@ -97,8 +97,8 @@ type failure struct {
 func (f *failure) Error() string { return f.cause.Error() }
 func (f *failure) Unwrap() error { return f.cause }
 
-// newFailure remembers a failure for no longer than the one that it comes from. That too much
-// is under way is not remembered: it costs nothing to find out again.
+// newFailure remembers a failure for no longer than the one that caused it. [flight.ErrBusy] is not
+// remembered: it costs nothing to find out again.
 func newFailure(cause error, at time.Time) *failure {
 	until := at.Add(failureMemory)
 	if inner, ok := errors.AsType[*failure](cause); ok {
@@ -116,7 +116,7 @@ func newFailure(cause error, at time.Time) *failure {
 	return &failure{cause: cause, until: until}
 }
 
-// newCostlyFailure is that so many bytes of a list were fetched that cannot be used.
+// newCostlyFailure is the failure to use a list of which so many bytes were fetched.
 func newCostlyFailure(cause error, size int64) *failure {
 	memory := failureMemory + time.Duration(min(size, maxListAnswer))*costlyMemory/maxListAnswer
 	return &failure{cause: cause, until: time.Now().Add(memory)}
@@ -151,8 +151,8 @@ func (v *refreshed[T]) failed(now time.Time) *failure {
 	return nil
 }
 
-// known is what there is to say without asking; both are nil when there is nothing. Whoever is about to ask looks here
-// first: another call may have ended since it was decided to ask.
+// known is the answer or the failure in memory that makes asking unnecessary; both are nil when there is neither. Look
+// here again right before asking: another call may have ended since it was decided to ask.
 func (v *refreshed[T]) known(now time.Time) (*cached[T], error) {
 	if v.fresh(now) {
 		return v.live(now), nil
@@ -163,7 +163,7 @@ func (v *refreshed[T]) known(now time.Time) (*cached[T], error) {
 	return nil, nil
 }
 
-// complete remembers what came of asking. When asking was given up, nothing did.
+// complete remembers the result of asking. When asking was given up, there is none.
 func (v *refreshed[T]) complete(ctx context.Context, found *cached[T], err error) (*cached[T], error) {
 	switch {
 	case err == nil:
@@ -183,7 +183,7 @@ type certificateEntry struct {
 	refreshed[certStatus]
 
 	fingerprint trust.Fingerprint
-	restored    atomic.Bool            // what is kept of it was looked for
+	restored    atomic.Bool            // the folder has been read
 	cause       atomic.Pointer[string] // why there was no answer when last asked for, as the log sums it up
 }
 
@@ -217,7 +217,7 @@ type pendingStatus struct {
 }
 
 // startRefresh has every certificate asked about that should be, all at once, and returns what is to be waited for:
-// nil when that is nothing. Who is given something leaves it.
+// nil when that is nothing. Pass the result to leave when the check is over.
 func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, now time.Time) map[*certificateEntry]pendingStatus {
 	var pending map[*certificateEntry]pendingStatus
 	for i, e := range entries {

@@ -54,7 +54,7 @@ type Folder struct {
 	files     map[string]file
 	bytes     int64
 	nextPrune time.Time // of what has ended
-	failing   bool      // the log knows
+	failing   bool      // the last write failed, and that has been logged
 	closed    bool
 }
 
@@ -65,7 +65,7 @@ type file struct {
 }
 
 // Open opens the folder, makes it if it is not there, and removes what is of no use any more. When
-// something cannot be kept later, the log is told once, until it can be again. A nil log means silence.
+// something cannot be kept later, that is logged once, until it can be again. A nil log means silence.
 //
 // A folder that is put in the place of this one later is never written into.
 func Open(dir string, limits Limits, log *slog.Logger) (*Folder, error) {
@@ -163,7 +163,7 @@ func (f *Folder) Put(name string, data []byte, until time.Time) {
 		return
 	}
 	now := time.Now()
-	if limit := now.Add(maxLife); until.After(limit) { // which every file system can write down
+	if limit := now.Add(maxLife); until.After(limit) { // file systems may not be able to store a later time
 		until = limit
 	}
 	id := fileName(name)
@@ -196,7 +196,7 @@ func (f *Folder) Len() (files int, size int64) {
 	return len(f.files), f.bytes
 }
 
-// Close lets go of the folder, which keeps nothing from then on and leaves what is in it.
+// Close closes the folder, which keeps nothing from then on. What is in it stays there.
 func (f *Folder) Close() error {
 	if f == nil {
 		return nil
@@ -207,7 +207,7 @@ func (f *Folder) Close() error {
 	return f.root.Close()
 }
 
-// logFailure logs that something cannot be kept, unless the log knows; nil ends that.
+// logFailure logs that something cannot be kept, once until something could be kept again (nil).
 func (f *Folder) logFailure(err error) {
 	if err != nil && !f.failing {
 		f.log.Warn("a signed answer cannot be kept for the next start", slog.String("folder", f.root.Name()), slog.Any("error", err))
@@ -256,7 +256,7 @@ func (f *Folder) read(id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > f.limits.Bytes { // a pipe would be waited for
+	if !info.Mode().IsRegular() || info.Size() > f.limits.Bytes { // opening a pipe would block
 		return nil, errDamaged
 	}
 	file, err := f.root.Open(id)

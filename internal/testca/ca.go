@@ -17,7 +17,7 @@ import (
 const DefaultKeyBits = 2048
 
 // Lives of certificates, those of the real test PKI. Certificates begin an hour
-// before they are made, so that a machine whose clock is slow takes them.
+// before they are made, so that a machine whose clock is slow accepts them.
 const (
 	caYears    = 25
 	sealYears  = 3
@@ -99,8 +99,8 @@ func (c Config) withDefaults() Config {
 // Authority is the CA at a level, with its key.
 func (ca *CA) Authority(level Level) *Identity { return ca.authorities[level] }
 
-// Template is the certificate of the CA at a level before it was signed: where the
-// forgery of a CA begins. Each call makes a new one.
+// Template is the certificate of the CA at a level before it was signed, to be
+// changed into that of a forged CA. Each call makes a new one.
 func (ca *CA) Template(level Level) *x509.Certificate {
 	now := time.Now()
 	title := [...]string{"Root CA", "Sub CA", "Issuing CA"}[level]
@@ -163,7 +163,7 @@ type SealRequest struct {
 	Key crypto.Signer
 	// Issuer signs the seal: the issuing CA unless set.
 	Issuer *Identity
-	// Template has the last word on the certificate before it is signed. May be nil.
+	// Template changes the certificate before it is signed. May be nil.
 	Template func(*x509.Certificate)
 }
 
@@ -190,7 +190,7 @@ func (ca *CA) Seal(r SealRequest) (*Identity, error) {
 	return issuer.Issue(template, key)
 }
 
-// SealTemplate is the certificate that [CA.Seal] would sign, without the last word of
+// SealTemplate is the certificate that [CA.Seal] would sign, without the changes of
 // the request's Template.
 func (ca *CA) SealTemplate(r SealRequest) (*x509.Certificate, error) {
 	// The qcStatements say that the certificate is for electronic seals (ETSI EN 319 412-5 section 4.2.3).

@@ -25,7 +25,7 @@ type Identity struct {
 func (id *Identity) Certificate() *x509.Certificate { return id.Chain[0] }
 
 // Issue signs a certificate for a key, and returns it with the chain of the
-// identity behind it. Neither the identity nor the template is judged. A serial
+// identity behind it. Neither the identity nor the template is checked. A serial
 // number and a subject key identifier are added where the template has none.
 func (id *Identity) Issue(template *x509.Certificate, key crypto.Signer) (*Identity, error) {
 	cert, err := sign(template, id.Certificate(), key.Public(), id.Key)
@@ -35,7 +35,7 @@ func (id *Identity) Issue(template *x509.Certificate, key crypto.Signer) (*Ident
 	return &Identity{Key: key, Chain: slices.Insert(slices.Clone(id.Chain), 0, cert)}, nil
 }
 
-// SelfSign makes an identity that vouches for itself, as roots do.
+// SelfSign makes an identity with a self-signed certificate, as roots have.
 func SelfSign(template *x509.Certificate, key crypto.Signer) (*Identity, error) {
 	cert, err := sign(template, template, key.Public(), key)
 	if err != nil {
@@ -46,8 +46,20 @@ func SelfSign(template *x509.Certificate, key crypto.Signer) (*Identity, error) 
 
 func sign(template, parent *x509.Certificate, public crypto.PublicKey, by crypto.Signer) (*x509.Certificate, error) {
 	t := *template
-	if err := number(&t, public); err != nil {
-		return nil, err
+	if t.SerialNumber == nil {
+		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), serialBits))
+		if err != nil {
+			return nil, fmt.Errorf("test CA: serial number: %w", err)
+		}
+		t.SerialNumber = serial.Add(serial, big.NewInt(1)) // never zero
+	}
+	if t.SubjectKeyId == nil {
+		der, err := x509.MarshalPKIXPublicKey(public)
+		if err != nil {
+			return nil, fmt.Errorf("test CA: public key of %s: %w", t.Subject, err)
+		}
+		sum := sha256.Sum256(der)
+		t.SubjectKeyId = sum[:20] // RFC 7093 section 2
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &t, parent, public, by)
 	if err != nil {
@@ -58,23 +70,4 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, by crypto
 		return nil, fmt.Errorf("test CA: certificate of %s: %w", t.Subject, err)
 	}
 	return cert, nil
-}
-
-func number(t *x509.Certificate, public crypto.PublicKey) error {
-	if t.SerialNumber == nil {
-		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), serialBits))
-		if err != nil {
-			return fmt.Errorf("test CA: serial number: %w", err)
-		}
-		t.SerialNumber = serial.Add(serial, big.NewInt(1)) // never zero
-	}
-	if t.SubjectKeyId == nil {
-		der, err := x509.MarshalPKIXPublicKey(public)
-		if err != nil {
-			return fmt.Errorf("test CA: public key of %s: %w", t.Subject, err)
-		}
-		sum := sha256.Sum256(der)
-		t.SubjectKeyId = sum[:20] // RFC 7093 section 2
-	}
-	return nil
 }

@@ -75,8 +75,8 @@ func (s *StatusService) Reinstate(cert *x509.Certificate) {
 	delete(s.revoked, keyOf(cert))
 }
 
-// Tampering has the last word on answers before they are signed, and so can make
-// false ones. A nil function leaves them true.
+// Tampering changes answers before they are signed, and so can make false ones. A nil
+// function leaves them true.
 type Tampering struct {
 	OCSP func(*OCSPAnswer)
 	List func(*ListAnswer)
@@ -120,7 +120,7 @@ type ListAnswer struct {
 	Issuer *x509.Certificate
 	Key    crypto.Signer
 
-	// Edit, unless it is nil, has the last word on the members of the TBSCertList (RFC
+	// Edit, unless it is nil, changes the members of the TBSCertList at the end (RFC
 	// 5280 section 5.1), so that lists can be made that crypto/x509 does not make. The
 	// list is then signed with SHA-256.
 	Edit func(members []asn1.RawValue) []asn1.RawValue
@@ -219,7 +219,7 @@ func (s *StatusService) OCSP(question []byte) ([]byte, error) {
 	if err != nil {
 		return ocsp.MalformedRequestErrorResponse, nil //nolint:nilerr // that is the answer
 	}
-	issuer, err := s.ca.asked(request)
+	issuer, err := s.ca.issuerOf(request)
 	if err != nil {
 		return nil, err
 	}
@@ -252,8 +252,8 @@ func (s *StatusService) OCSP(question []byte) ([]byte, error) {
 	return answer.Sign()
 }
 
-// asked finds the CA that a request names by its hashes, or nil.
-func (ca *CA) asked(request *ocsp.Request) (*Identity, error) {
+// issuerOf finds the CA that a request names by its hashes, or nil.
+func (ca *CA) issuerOf(request *ocsp.Request) (*Identity, error) {
 	for _, level := range Levels() {
 		issuer := ca.Authority(level)
 		// The package shows the hashes of an issuer only in a request about it.

@@ -132,8 +132,8 @@ func replaceFile(name string, data []byte, mode fs.FileMode) error {
 	return os.Rename(f.Name(), name)
 }
 
-// LoadIdentity reads what [Identity.Save] wrote, and holds the key against the
-// first certificate.
+// LoadIdentity reads what [Identity.Save] wrote, and checks that the key is that of
+// the first certificate.
 func LoadIdentity(keyFile, chainFile string) (*Identity, error) {
 	key, err := loadKey(keyFile)
 	if err != nil {

@@ -73,7 +73,7 @@ func (Undecided) Check(context.Context, string) (*accesstoken.Claims, error) {
 	return nil, errors.New("the folder is gone: /secret/path")
 }
 
-// Voiceless is a checker that neither vouches for a token nor says what is wrong.
+// Voiceless is a checker that returns neither claims nor an error.
 type Voiceless struct{}
 
 // Check implements [guard.Checker].
@@ -111,8 +111,8 @@ func NewLog() (*slog.Logger, *logtest.Buffer) {
 	return slog.New(slog.NewJSONHandler(t, &slog.HandlerOptions{Level: slog.LevelDebug})), t
 }
 
-// CheckSummedUp finds out whether what goes wrong for every request that comes is logged once while it lasts, with how often
-// when it has ended.
+// CheckSummedUp checks that a failure of every request is logged once while it lasts, and a second time, with the number of
+// requests, when it has ended.
 func CheckSummedUp(t *testing.T, message string, newHandler func(*slog.Logger) (http.Handler, error), ask func(http.Handler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
