@@ -26,7 +26,8 @@ const (
 // certificates are revoked.
 func (s *Sandbox) openAuthorities() error {
 	s.authorities = map[string]*testca.CA{}
-	status := isharetest.StatusConfig{CAs: map[string]*isharetest.CA{}, Life: statusLife(s.config.Freshness)}
+	// The provider asks again when half of an answer's life is over: with this life about as often as it asks the registry.
+	status := isharetest.StatusConfig{CAs: map[string]*isharetest.CA{}, Life: max(2*s.config.Freshness, 2*time.Second)}
 	for _, ca := range []struct{ folder, name string }{{ownCA, "Waybill Sandbox"}, {otherCA, "Waybill Other"}} {
 		var err error
 		if s.authorities[ca.folder], err = openAuthority(s.config, ca.folder, ca.name, s.listeners); err != nil {
@@ -72,10 +73,6 @@ func openAuthority(c Config, folder, name string, l *listeners) (*testca.CA, err
 	}
 	return ca, nil
 }
-
-// statusLife has the server ask again about as often as it asks the registry: it
-// does so when half of an answer's life is over.
-func statusLife(freshness time.Duration) time.Duration { return max(2*freshness, 2*time.Second) }
 
 // trustedList is what the registry says of both authorities. Whether the other one is
 // granted is a switch.

@@ -62,8 +62,8 @@ type switchRequest struct {
 // Whoever can connect may use it, so it listens on loopback only. A page of
 // another site in a browser on this machine can connect as well: it must neither change
 // anything, which is why requests from other origins and bodies that a form can
-// send are refused, nor read anything under a name that it had made to lead here,
-// which is why no other host than our own address is answered for.
+// send are refused, nor read anything through a host name that it made resolve to this
+// address (DNS rebinding), which is why requests for any other host are refused.
 func (s *Sandbox) controlHandler(address net.Addr) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { s.respondState(w) })
@@ -104,7 +104,7 @@ func (s *Sandbox) setSwitch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ownHost answers for the address that is listened on, by number or as localhost.
+// ownHost refuses requests whose Host is not the address that is listened on, by number or as localhost.
 func ownHost(address net.Addr, next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(address.String())
 	local := net.JoinHostPort("localhost", port)
@@ -117,8 +117,8 @@ func ownHost(address net.Addr, next http.Handler) http.Handler {
 	})
 }
 
-// jsonOnly refuses changes in any other form: a browser asks us before it sends
-// JSON for a page of another origin, and we do not agree.
+// jsonOnly refuses changes in any other form: before a browser sends JSON for a page of
+// another origin it sends a preflight request, which is refused here.
 func jsonOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

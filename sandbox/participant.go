@@ -124,9 +124,9 @@ func (s *Sandbox) openParty(f fixture) (*party, error) {
 		return nil, err
 	}
 	p.standing = newSwitch(f.folder+".standing", "what the registry says of "+f.name,
-		standings(), cmp.Or(f.standing, active), func(string) { s.updateRegister() })
+		[]string{active, "pending", "inactive", "suspended", "revoked", ended, unknown}, cmp.Or(f.standing, active), func(string) { s.updateRegister() })
 	p.certificate = newSwitch(f.folder+".certificate", "what the registry and the CA say of the certificate of "+f.name,
-		certificateStates(), cmp.Or(f.certificate, registered), func(state string) {
+		[]string{registered, held, revoked, replaced, unregistered}, cmp.Or(f.certificate, registered), func(state string) {
 			s.updateRegister()
 			s.updateStatus(p, state)
 		})

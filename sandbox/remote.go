@@ -95,11 +95,7 @@ func (r *Remote) call(ctx context.Context, method, path string, content any) (*S
 		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
 	defer response.Body.Close()
-	return readState(response)
-}
-
-func readState(response *http.Response) (*State, error) {
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxState))
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxState))
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}

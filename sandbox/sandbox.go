@@ -4,8 +4,8 @@
 // secured service, and consumers in every standing.
 //
 // While it runs, its switches change what the registry and the authority say, and
-// have them fail or tell untruths, so that one can see what the provider makes of
-// it: see [Sandbox.Set], and [Find] for a sandbox in another process.
+// have them fail or answer falsely, so that one can see how the provider responds:
+// see [Sandbox.Set], and [Find] for a sandbox in another process.
 //
 // Everything lives in one folder. Keys, certificates and the addresses that they
 // name are made once; what else a start needs is made anew each time, and every

@@ -24,18 +24,14 @@ var (
 	ErrNoChoice = errors.New("the switch has no such position")
 )
 
-// Where a party's standing can be. The others are the statuses of compliance.
+// Standings of a party. The others are the statuses of compliance.
 const (
 	active  = "active"
 	ended   = "ended"   // active, but the dates are over
 	unknown = "unknown" // not in the register at all
 )
 
-func standings() []string {
-	return []string{active, "pending", "inactive", "suspended", "revoked", ended, unknown}
-}
-
-// What can be the matter with a party's certificate.
+// The states of a party's certificate.
 const (
 	registered   = "registered"   // nothing
 	held         = "held"         // revoked at its CA until it is registered again
@@ -44,11 +40,7 @@ const (
 	unregistered = "unregistered" // the registry has none
 )
 
-func certificateStates() []string {
-	return []string{registered, held, revoked, replaced, unregistered}
-}
-
-// What the trusted list can say of the other authority.
+// The status of the other authority on the trusted list.
 const (
 	granted   = "granted"
 	withdrawn = "withdrawn"
