@@ -87,18 +87,7 @@ func (f *folder) freeze() int64 {
 	return f.reached.Load()
 }
 
-// handOver leaves h for the next run. The watermark is forced to the disk first: with one that
-// disagrees the hand-over is mismatched. Another folder that has taken the path of this one
-// gets nothing: it can be that of another store.
-func (f *folder) handOver(h handOver) error {
-	h.id = f.watermark.id
-	if err := f.file.Sync(); err != nil {
-		return err
-	}
-	return f.Replace(handOverFile, h.encode())
-}
-
-// close lets go of the folder.
+// close gives the folder to the next store.
 func (f *folder) close() error {
 	var err error
 	if f.file != nil {
@@ -148,34 +137,27 @@ type initialState struct {
 	recoveryErr  error     // why earlier pairs are undecided
 }
 
-// recoverState decides from what earlier runs left which pairs can be answered.
+// recoverState decides from what earlier runs left which pairs can be answered: all of them, if
+// the hand-over tells everything that a store with this leeway must know.
 func recoverState(c Config, now time.Time, p past) initialState {
-	unusable := p.unusable(c.Leeway)
-	switch {
-	case unusable == nil:
-		return p.resume(now)
-	case c.NoHistory && p == past{}:
-		return initialState{}
-	default:
-		return p.afterCrash(c.Leeway, now, unusable)
-	}
-}
-
-// unusable is why the hand-over does not tell everything that a store with this leeway must
-// know, and nil when it does.
-func (p past) unusable(leeway time.Duration) error {
 	h := p.handOver
+	var unusable error // why the hand-over does not
 	switch {
 	case p.handOverErr != nil:
-		return fmt.Errorf("%w: %w", errHandOver, p.handOverErr)
+		unusable = fmt.Errorf("%w: %w", errHandOver, p.handOverErr)
 	case h == nil:
-		return errNoHandOver
+		unusable = errNoHandOver
 	case p.watermark == nil || p.watermark.id != h.id || p.watermark.issuedBefore != h.issuedBefore:
-		return errMismatched
-	case leeway > h.leeway:
-		return fmt.Errorf("%w (from %v to %v)", errLeeway, h.leeway, leeway)
+		unusable = errMismatched
+	case c.Leeway > h.leeway:
+		unusable = fmt.Errorf("%w (from %v to %v)", errLeeway, h.leeway, c.Leeway)
+	default:
+		return p.resume(now)
 	}
-	return nil
+	if c.NoHistory && p == (past{}) {
+		return initialState{}
+	}
+	return p.afterCrash(c.Leeway, now, unusable)
 }
 
 // resume goes on where the last run ended, with what was undecided then: a store that was

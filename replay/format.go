@@ -2,7 +2,6 @@ package replay
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -70,12 +69,6 @@ type watermark struct {
 	leeway       time.Duration
 }
 
-func newID() int64 {
-	var id [8]byte
-	rand.Read(id[:]) // never fails
-	return int64(binary.BigEndian.Uint64(id[:]))
-}
-
 func (w watermark) encode() []byte {
 	data := append(make([]byte, 0, len(watermarkKind)+watermarkSize+sha256.Size), watermarkKind...)
 	data = appendInts(data, w.id, w.issuedBefore, int64(w.leeway))
@@ -93,7 +86,7 @@ func parseWatermark(data []byte) (*watermark, error) {
 	}
 	n := ints(body)
 	w := &watermark{id: n[0], issuedBefore: n[1], leeway: time.Duration(n[2])}
-	if !validLeeway(w.leeway) || !validSecond(w.issuedBefore) {
+	if w.leeway < 0 || w.leeway > MaxLeeway || !validSecond(w.issuedBefore) {
 		return nil, fmt.Errorf("mark of life: %w: a number out of bounds", errMalformed)
 	}
 	return w, nil
@@ -120,7 +113,8 @@ func (h handOver) encode() []byte {
 	return seal(append(data, h.records...))
 }
 
-// parseHandOver accepts exactly what encode writes, and what it wrote in version 1.
+// parseHandOver accepts exactly what encode writes, and what it wrote in version 1, and no
+// number that a store could not have written.
 func parseHandOver(data []byte) (*handOver, error) {
 	body, err := unseal(handOverKind, oldHandOverKind, data)
 	if err != nil {
@@ -131,33 +125,22 @@ func parseHandOver(data []byte) (*handOver, error) {
 	}
 	n := ints(body[:handOverHeader])
 	h := &handOver{id: n[0], written: n[1], leeway: time.Duration(n[2]), issuedBefore: n[4], records: records(body[handOverHeader:])}
-	if n[3] != 0 {
-		h.acceptFrom = time.Unix(0, n[3])
-	}
-	if err := h.check(n[3], n[5]); err != nil {
-		return nil, err
-	}
-	return h, nil
-}
-
-// check keeps numbers within what a store could have written; from and count are as
-// they stand in the file.
-func (h *handOver) check(from, count int64) error {
+	from, count := n[3], n[5]
 	switch {
 	case len(h.records)%recordSize != 0 || count != int64(h.records.len()):
-		return fmt.Errorf("%w: wrong length", errMalformed)
-	case !validLeeway(h.leeway), !validSecond(h.written), !validSecond(h.issuedBefore), from < 0:
-		return fmt.Errorf("%w: a number out of bounds", errMalformed)
+		return nil, fmt.Errorf("%w: wrong length", errMalformed)
+	case h.leeway < 0, h.leeway > MaxLeeway, !validSecond(h.written), !validSecond(h.issuedBefore), from < 0:
+		return nil, fmt.Errorf("%w: a number out of bounds", errMalformed)
+	case from != 0:
+		h.acceptFrom = time.Unix(0, from)
 	}
 	for _, end := range h.records.all() {
 		if end <= h.written || end > h.written+slots {
-			return fmt.Errorf("%w: a pair that ends out of bounds", errMalformed)
+			return nil, fmt.Errorf("%w: a pair that ends out of bounds", errMalformed)
 		}
 	}
-	return nil
+	return h, nil
 }
-
-func validLeeway(d time.Duration) bool { return 0 <= d && d <= MaxLeeway }
 
 // validSecond keeps to the years that a count of nanoseconds reaches, up to 2262.
 func validSecond(s int64) bool { return 0 <= s && s <= math.MaxInt64/int64(time.Second)-slots }

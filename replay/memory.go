@@ -2,6 +2,8 @@ package replay
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -60,33 +62,28 @@ var _ Store = (*Memory)(nil)
 // an earlier life has been taken over and removed. [ErrInUse] means that another
 // process, or another store of this one, has the folder.
 func Open(c Config) (*Memory, error) {
-	m, err := open(c)
-	if err != nil {
-		return nil, fmt.Errorf("replay store: %w", err)
-	}
-	return m, nil
-}
-
-func open(c Config) (*Memory, error) {
 	if c.Leeway < 0 || c.Leeway > MaxLeeway {
-		return nil, fmt.Errorf("leeway %v is not between 0 and %v", c.Leeway, MaxLeeway)
+		return nil, fmt.Errorf("replay store: leeway %v is not between 0 and %v", c.Leeway, MaxLeeway)
 	}
 	if c.Limit < 0 {
-		return nil, fmt.Errorf("limit %d is negative", c.Limit)
+		return nil, fmt.Errorf("replay store: limit %d is negative", c.Limit)
 	}
 	if c.Dir == "" {
 		return newMemory(c, nil, recoverState(c, time.Now(), past{})), nil
 	}
 	claimed, err := durable.Claim(c.Dir, lockFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("replay store: %w", err)
 	}
 	f := &folder{Folder: claimed}
 	// The clock is read after the lock is ours: until then, the earlier run may still be
 	// saying yes.
 	s := recoverState(c, time.Now(), f.read())
-	if err := f.start(watermark{id: newID(), issuedBefore: s.issuedBefore, leeway: c.Leeway}); err != nil {
-		return nil, errors.Join(err, f.close())
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	w := watermark{id: int64(binary.BigEndian.Uint64(id[:])), issuedBefore: s.issuedBefore, leeway: c.Leeway}
+	if err := f.start(w); err != nil {
+		return nil, fmt.Errorf("replay store: %w", errors.Join(err, f.close()))
 	}
 	return newMemory(c, f, s), nil
 }
@@ -124,9 +121,17 @@ func (m *Memory) Use(ctx context.Context, p Pair) (first bool, err error) {
 	return first, nil
 }
 
+// use refuses first what the store could not give a true answer about.
 func (m *Memory) use(now time.Time, p Pair) (bool, error) {
-	if err := m.checkPair(now, p); err != nil {
+	if err := p.Check(now); err != nil {
 		return false, err
+	}
+	// The rule for crashes rests on this: what was used was issued by then.
+	if p.IssuedAt.After(now.Add(m.leeway)) {
+		return false, fmt.Errorf("%w: it was issued in the future", ErrPair)
+	}
+	if p.IssuedAt.Before(m.acceptFrom) {
+		return false, undecided("it was issued before the time that the store vouches for", now, m.acceptFrom)
 	}
 	if err := m.folder.raise(p.IssuedAt.Unix() + 1); err != nil {
 		return false, err
@@ -139,21 +144,6 @@ func (m *Memory) use(now time.Time, p Pair) (bool, error) {
 	return first, err
 }
 
-// checkPair refuses what the store could not give a true answer about.
-func (m *Memory) checkPair(now time.Time, p Pair) error {
-	if err := p.Check(now); err != nil {
-		return err
-	}
-	// The rule for crashes rests on this: what was used was issued by then.
-	if p.IssuedAt.After(now.Add(m.leeway)) {
-		return fmt.Errorf("%w: it was issued in the future", ErrPair)
-	}
-	if p.IssuedAt.Before(m.acceptFrom) {
-		return undecided("it was issued before the time that the store vouches for", now, m.acceptFrom)
-	}
-	return nil
-}
-
 // sweepAll sweeps every shard, at most once a second, and reports whether it did: the
 // shards that nobody asks hold on to what has ended.
 func (m *Memory) sweepAll(now int64) bool {
@@ -163,7 +153,7 @@ func (m *Memory) sweepAll(now int64) bool {
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
-		m.shared.release(s.sweep(m.shared.raiseFloor(now)))
+		s.sweep(now, &m.shared)
 		s.mu.Unlock()
 	}
 	return true
@@ -214,13 +204,20 @@ func (m *Memory) handOver() error {
 	if m.folder == nil {
 		return nil
 	}
-	h := handOver{written: floor, leeway: m.leeway, acceptFrom: m.acceptFrom, issuedBefore: m.folder.freeze()}
+	f := m.folder
+	h := handOver{id: f.watermark.id, written: floor, leeway: m.leeway, acceptFrom: m.acceptFrom, issuedBefore: f.freeze()}
 	h.records = make(records, 0, m.Len()*recordSize)
 	for i := range m.shards {
 		m.shards[i].each(floor, func(k Key, end int64) { h.records = h.records.add(k, end) })
 	}
-	err := m.folder.handOver(h)
-	if err = errors.Join(err, m.folder.close()); err != nil {
+	// The watermark is forced to the disk first: with one that disagrees the hand-over is
+	// mismatched. Another folder that has taken the path of this one gets nothing: it can be
+	// that of another store.
+	err := f.file.Sync()
+	if err == nil {
+		err = f.Replace(handOverFile, h.encode())
+	}
+	if err = errors.Join(err, f.close()); err != nil {
 		return fmt.Errorf("replay store: hand-over: %w", err)
 	}
 	return nil

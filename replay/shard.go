@@ -32,7 +32,7 @@ func (s *shard) use(now time.Time, k Key, end int64, all *shared) (bool, error) 
 	if s.closed {
 		return false, ErrClosed
 	}
-	all.release(s.sweep(all.raiseFloor(now.Unix())))
+	s.sweep(now.Unix(), all)
 	if end <= s.swept {
 		// The clock was set back, or another goroutine, in whatever shard, has just seen it
 		// pass this pair's end. A new assertion ends late enough once the clock has made up
@@ -43,7 +43,8 @@ func (s *shard) use(now time.Time, k Key, end int64, all *shared) (bool, error) 
 	if _, used := s.used[k]; used {
 		return false, nil
 	}
-	if !all.reserve() {
+	if all.held.Add(1) > all.limit {
+		all.held.Add(-1)
 		return false, ErrFull
 	}
 	s.put(k, end)
@@ -60,11 +61,11 @@ func (s *shard) put(k Key, end int64) {
 	s.used[k] = struct{}{}
 }
 
-// sweep forgets what has ended by now and returns how much that was. Time that runs
-// backwards changes nothing: what was forgotten stays refused.
-func (s *shard) sweep(now int64) int64 {
-	if now <= s.swept {
-		return 0
+// sweep forgets what has ended by now, or by the floor, and counts it no more. Time that
+// runs backwards changes nothing: what was forgotten stays refused.
+func (s *shard) sweep(now int64, all *shared) {
+	if now = all.raiseFloor(now); now <= s.swept {
+		return
 	}
 	before := len(s.used)
 	s.peak = max(s.peak, before)
@@ -79,21 +80,16 @@ func (s *shard) sweep(now int64) int64 {
 		*bucket = nil
 	}
 	s.swept = now
-	dropped := before - len(s.used)
-	s.shrink()
-	return int64(dropped)
-}
-
-// shrink gives back what a wave of pairs took: a map of Go never does by itself. It
-// copies an eighth of what the wave brought at most, so the cost per pair stays what
-// it was.
-func (s *shard) shrink() {
-	if s.peak < 1<<12 || len(s.used) > s.peak/8 {
-		return
+	if dropped := before - len(s.used); dropped > 0 {
+		all.held.Add(-int64(dropped))
 	}
-	used := make(map[Key]struct{}, len(s.used))
-	maps.Copy(used, s.used)
-	s.used, s.spare, s.peak = used, nil, len(used)
+	// Give back what a wave of pairs took: a map of Go never does by itself. At most an
+	// eighth of what the wave brought is copied, so the cost per pair stays what it was.
+	if s.peak >= 1<<12 && len(s.used) <= s.peak/8 {
+		used := make(map[Key]struct{}, len(s.used))
+		maps.Copy(used, s.used)
+		s.used, s.spare, s.peak = used, nil, len(used)
+	}
 }
 
 // close lets nobody in any more. A pair that got its yes is in the shard by then.
@@ -136,20 +132,5 @@ func (s *shared) raiseFloor(now int64) int64 {
 		if s.floor.CompareAndSwap(floor, now) {
 			return now
 		}
-	}
-}
-
-// reserve counts one more pair, unless that is over the limit.
-func (s *shared) reserve() bool {
-	if s.held.Add(1) <= s.limit {
-		return true
-	}
-	s.held.Add(-1)
-	return false
-}
-
-func (s *shared) release(n int64) {
-	if n != 0 {
-		s.held.Add(-n)
 	}
 }
