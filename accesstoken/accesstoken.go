@@ -64,17 +64,6 @@ func (f *Format) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// use is the kind of key that makes tokens of the format.
-func (f Format) use() (use, error) {
-	switch f {
-	case Opaque, "":
-		return sealing, nil
-	case JWT:
-		return signing, nil
-	}
-	return "", fmt.Errorf("token format %q is neither %q nor %q", string(f), Opaque, JWT)
-}
-
 // Claims is what a token says. The package documentation maps its fields to
 // claims.
 type Claims struct {
@@ -86,7 +75,7 @@ type Claims struct {
 	Scope      ishare.Scope   // what was granted; at least one value
 	Thumbprint string         // of the client's certificate, as [ishare.Thumbprint] gives it
 	Issued     time.Time      // whole seconds; set by Issue
-	Expires    time.Time      // whole seconds; the token is dead from this instant on; set by Issue
+	Expires    time.Time      // whole seconds; the token is refused from this instant on; set by Issue
 }
 
 // Config says how tokens are issued and whose they are.
@@ -126,9 +115,13 @@ func New(c Config) (*Issuer, error) {
 	if c.IssuerURL != "" && !isIssuerURL(c.IssuerURL) {
 		return nil, fmt.Errorf("access tokens: IssuerURL %q is not an http or https URL without a query or fragment", c.IssuerURL)
 	}
-	use, err := c.Format.use()
-	if err != nil {
-		return nil, fmt.Errorf("access tokens: %w", err)
+	u := sealing
+	switch c.Format {
+	case Opaque, "":
+	case JWT:
+		u = signing
+	default:
+		return nil, fmt.Errorf("access tokens: token format %q is neither %q nor %q", string(c.Format), Opaque, JWT)
 	}
 	if c.Lifetime <= 0 || c.Lifetime > MaxLifetime || c.Lifetime%time.Second != 0 {
 		return nil, fmt.Errorf("access tokens: lifetime %v is not whole seconds from 1s to %v", c.Lifetime, MaxLifetime)
@@ -136,7 +129,7 @@ func New(c Config) (*Issuer, error) {
 	if c.Keys == nil || c.Keys.set.Load() == nil {
 		return nil, errors.New("access tokens: no keys")
 	}
-	return &Issuer{party: party, url: c.IssuerURL, use: use, lifetime: c.Lifetime, keys: c.Keys, revoked: c.Revoked}, nil
+	return &Issuer{party: party, url: c.IssuerURL, use: u, lifetime: c.Lifetime, keys: c.Keys, revoked: c.Revoked}, nil
 }
 
 // Issue makes a token out of Party, Client, Scope and Thumbprint, all of which
@@ -182,14 +175,15 @@ func (i *Issuer) issue(c Claims, now time.Time) (string, Claims, error) {
 }
 
 // Check returns the claims of a token that we issued for ourselves, that has not
-// expired and that was not revoked. Both formats are accepted. The clock is the one that issued the
-// token, or a replica's, so expiry has no leeway: a token is dead from
-// Expires on (RFC 7519 section 4.1.4).
+// expired and that was not revoked. Both formats are accepted. The clock is the one
+// that issued the token, or a replica's, so expiry has no leeway: a token is refused
+// from Expires on (RFC 7519 section 4.1.4).
 //
 // The errors are [ErrInvalid], [ErrRevoked], which wraps it, and [ErrExpired], the last two
 // only for a token that is ours in every other respect; and any other error when Check
 // could not decide: the key folder could not be read, or ctx was done, while looking for a
-// key not yet known, or the store of revocations did not answer. No error contains any part of the token, and no claims come with an error.
+// key not yet known, or the store of revocations did not answer. No error contains any
+// part of the token, and no claims come with an error.
 func (i *Issuer) Check(ctx context.Context, token string) (*Claims, error) {
 	ref, err := inspect(token)
 	if err != nil {

@@ -64,8 +64,6 @@ func HaveKeys(dir string) (bool, error) {
 	return have, err
 }
 
-func (f *folder) close() error { return f.root.Close() }
-
 var (
 	errOtherFolder = errors.New("another folder has taken its place: the keys in it count, and none is made or removed there before a restart or reload")
 	errNoKeys      = errors.New("another folder has taken its place, without keys: those of before go on until it is back; a restart or reload makes new ones")
@@ -87,7 +85,7 @@ func (f *folder) sameAs(other *folder) error {
 	return nil
 }
 
-// lets reports whether the mode gives group or world one of the permissions.
+// grants reports whether the mode gives group or world one of the permissions.
 // Windows has no such modes; there the folder's access control list decides.
 func grants(info fs.FileInfo, permissions fs.FileMode) bool {
 	return runtime.GOOS != "windows" && info.Mode().Perm()&permissions != 0

@@ -243,7 +243,7 @@ func (s *keySet) due(u use, now time.Time) bool {
 	return s.damaged[newest] || now.Sub(newest.created).Abs() > rotateAfter || u == sealing && newest.uses.Load() > usesDue
 }
 
-// dead lists the keys with which no living token can have been made.
+// expired lists the keys with which no living token can have been made.
 func (s *keySet) expired(u use, now time.Time) []*key {
 	keys := s.ages[u]
 	n := 0

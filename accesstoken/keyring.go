@@ -89,38 +89,32 @@ type KeyRing struct {
 // OpenKeys reads the keys in dir, and makes the first ones if there are none.
 // The folder is created for its owner alone if it does not exist; it must be
 // writable, on a file system with hard links. [KeyRing.Run] must run as long as
-// the ring is used. What goes wrong later is told to log; nil means silence.
+// the ring is used. What goes wrong later is told to log; nil means silence. A folder with
+// anything doubtful in it is refused before anything is changed there.
 func OpenKeys(dir string, log *slog.Logger) (*KeyRing, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	k := &KeyRing{dir: dir, log: log, rereadLimiter: rate.NewLimiter(rate.Every(rereadPause), 1)}
-	if err := k.open(); err != nil {
+	if dir == "" {
+		return nil, errors.New("access token keys: no folder given")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("access token keys: %w", err)
 	}
-	return k, nil
-}
-
-// open refuses to start on a folder with anything doubtful in it, before it
-// changes anything there.
-func (k *KeyRing) open() error {
-	if k.dir == "" {
-		return errors.New("no folder given")
-	}
-	if err := os.MkdirAll(k.dir, 0o700); err != nil {
-		return err
-	}
-	f, err := openFolder(k.dir)
+	f, err := openFolder(dir)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("access token keys: %w", err)
 	}
 	set, problems, err := f.read(newKeySet())
 	if err := errors.Join(append(problems, err)...); err != nil {
-		return fmt.Errorf("%s: %w", k.dir, errors.Join(err, f.close()))
+		return nil, fmt.Errorf("access token keys: %s: %w", dir, errors.Join(err, f.root.Close()))
 	}
-	k.opened = f
+	k := &KeyRing{dir: dir, opened: f, log: log, rereadLimiter: rate.NewLimiter(rate.Every(rereadPause), 1)}
 	k.set.Store(set)
-	return k.maintain(time.Now())
+	if err := k.maintain(time.Now()); err != nil {
+		return nil, fmt.Errorf("access token keys: %w", err)
+	}
+	return k, nil
 }
 
 // Run maintains the folder until ctx is done, and then returns nil: each minute it reads
@@ -220,7 +214,7 @@ func (k *KeyRing) maintain(now time.Time) error {
 	if err != nil {
 		return k.keepStale(err)
 	}
-	defer f.close() //nolint:errcheck // a folder handle: nothing is lost
+	defer f.root.Close() //nolint:errcheck // a folder handle: nothing is lost
 	set, problems, err := f.read(k.set.Load())
 	if err != nil {
 		return k.keepStale(err)
@@ -279,5 +273,5 @@ func CheckKeys(dir string) error {
 		return err
 	}
 	_, problems, err := f.read(newKeySet())
-	return errors.Join(append(problems, err, f.close())...)
+	return errors.Join(append(problems, err, f.root.Close())...)
 }

@@ -443,7 +443,7 @@ func testFolder(tb testing.TB, dir string) *folder {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { f.close() })
+	tb.Cleanup(func() { f.root.Close() })
 	return f
 }
 

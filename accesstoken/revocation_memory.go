@@ -76,16 +76,8 @@ var _ TokenRevocations = (*MemoryTokenRevocations)(nil)
 // OpenTokenRevocations begins a store, which the caller must close. [ErrTokenRevocationsInUse]
 // means that another process, or another store of this one, has the folder.
 func OpenTokenRevocations(c TokenRevocationConfig) (*MemoryTokenRevocations, error) {
-	m, err := openRevocations(c)
-	if err != nil {
-		return nil, fmt.Errorf("revocations: %w", err)
-	}
-	return m, nil
-}
-
-func openRevocations(c TokenRevocationConfig) (*MemoryTokenRevocations, error) {
 	if c.Limit < 0 {
-		return nil, fmt.Errorf("limit %d is negative", c.Limit)
+		return nil, fmt.Errorf("revocations: limit %d is negative", c.Limit)
 	}
 	m := &MemoryTokenRevocations{limit: DefaultTokenRevocationLimit, opened: time.Now()}
 	if c.Limit > 0 {
@@ -96,10 +88,10 @@ func openRevocations(c TokenRevocationConfig) (*MemoryTokenRevocations, error) {
 	}
 	var err error
 	if m.journal, err = openJournal(c.Dir); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("revocations: %w", err)
 	}
 	if err := m.load(c.NoHistory); err != nil {
-		return nil, errors.Join(err, m.journal.close())
+		return nil, fmt.Errorf("revocations: %w", errors.Join(err, m.journal.close()))
 	}
 	return m, nil
 }

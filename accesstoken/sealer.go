@@ -39,8 +39,8 @@ const (
 	signedHeaderEnd   = `","typ":"` + typAccessToken + `"}`
 )
 
-// inspect checks everything about a token that needs no key, and says which key it names. Only a token that passes may be given to go-jose, which is more
-// lenient.
+// inspect checks everything about a token that needs no key, and says which key it names.
+// Only a token that passes may be given to go-jose, which is more lenient.
 func inspect(token string) (keyRef, error) {
 	if len(token) > MaxLength {
 		return keyRef{}, invalid("it is too long")
