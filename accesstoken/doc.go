@@ -8,6 +8,14 @@
 // and check them. [Issuer.Check] takes both, whichever of them is issued, so
 // that the format can be changed while tokens are out.
 //
+// # Where to begin
+//
+// [OpenKeys] opens the folder of keys, and [KeyRing.Run] keeps them young. [New] makes
+// the [Issuer] of one party, whose [Issuer.Issue] and [Issuer.Check] are all that a token
+// endpoint and a secured endpoint need. [OpenTokenRevocations] opens a store of
+// revocations, which New takes as Config.Revoked. Issue believes what it is told of the
+// client: give it only what a client assertion that was found valid says.
+//
 // # What a token carries
 //
 // The claims are those of RFC 9068 section 2.2, as one JSON object. It is the

@@ -15,6 +15,10 @@
 // processes that serve one audience need a store that they share: the folder of a
 // Memory is locked, and a second process is turned away.
 //
+// [Open] begins a Memory. Ask it with [Memory.Use] as the last step of judging an
+// assertion: a pair that was used is used, whatever is refused afterwards. Close it last,
+// when nobody asks any more. Package replaytest tests a Store of your own.
+//
 // # What a restart costs
 //
 // A store that is closed writes the living pairs, at most a minute or two of them,
@@ -26,17 +30,17 @@
 // what was used before is unknown. But whatever was used before had been issued
 // before, give or take the leeway by which a client's clock may run ahead. So the
 // new store answers a pair that was issued earlier than its own start plus the
-// leeway with [UndecidedError], and judges every later one as usual. A crash costs the
-// leeway in tokens, ten seconds by default, and never a replay. Writing each pair to
-// the disk before saying yes would save these seconds and cost a disk write for
-// every token.
+// leeway with [UndecidedError], and judges every later one as usual. For as long as
+// the leeway, ten seconds by default, nobody gets a token after a crash, and nothing
+// is accepted twice. Writing each pair to the disk before saying yes would save these
+// seconds and cost a disk write for every token.
 //
 // That rule needs a clock that does not run backwards from one start to the next.
 // It may: a machine can boot with a wrong clock. So the store also keeps, in a small
 // file that it overwrites at most once a second, a time at or after which no used
-// pair was issued: the watermark. After a crash nothing issued before it is accepted. The file
-// is not forced to the disk each time: a killed process loses none of it, a power cut
-// perhaps some seconds.
+// pair was issued: the watermark. After a crash nothing issued before it is accepted.
+// The file is not forced to the disk each time: a killed process loses none of it, a
+// power cut perhaps some seconds.
 //
 // # When the clock is set back
 //
