@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -16,23 +18,23 @@ type conn struct {
 	net.Conn
 
 	listener *Listener
-	quiet    atomic.Bool // nothing has been read since the last request
+	idle     atomic.Bool // nothing has been read since the last request
 	http2    atomic.Bool // when requests begin is not seen
 
 	// Under the lock of the listener.
-	place    *list.Element // among the pending; nil: the server does not wait for the client, or it is gone
-	since    time.Time     // when it began to wait
-	answered time.Time     // when the last request was
-	requests int           // how many the server is at work on
-	kept     bool          // never to be closed for another
-	known    bool          // a client has proven here who it is
-	gone     bool
-	waiting  bool // for its first request
-	begins   bool // a request has begun, of which the handler does not know yet
+	element       *list.Element // of the list of those waited for; nil: the server does not wait for the client, or it is gone
+	waitingSince  time.Time     // when the server began to wait
+	answered      time.Time     // when the last request was
+	requests      int           // how many the server is at work on
+	protected     bool          // never to be closed for another
+	authenticated bool          // a client has proven here who it is
+	gone          bool
+	awaitsFirst   bool // no byte of the first request has come
+	started       bool // a request has begun, of which the handler does not know yet
 }
 
-// element is the connection of a place, or nil where there is no place.
-func element(e *list.Element) *conn {
+// connOf is the connection of an element, or nil where there is no element.
+func connOf(e *list.Element) *conn {
 	if e == nil {
 		return nil
 	}
@@ -44,77 +46,79 @@ func element(e *list.Element) *conn {
 // more. A second byte changes nothing, or a slow header would be as good as a request.
 func (c *conn) Read(b []byte) (int, error) {
 	if c.http2.Load() {
-		runtime.Gosched() // as in begin, to which a frame need not come
+		runtime.Gosched() // as in Handler, to which a frame need not come
 	}
 	n, err := c.Conn.Read(b)
-	if n > 0 && c.quiet.CompareAndSwap(true, false) {
+	if n > 0 && c.idle.CompareAndSwap(true, false) {
 		c.listener.mu.Lock()
 		defer c.listener.mu.Unlock()
-		if c.place != nil {
-			c.listener.await(c)
-			c.listener.mark(c, !c.http2.Load())
+		if c.element != nil {
+			c.listener.startWaiting(c)
+			c.listener.setStarted(c, !c.http2.Load())
 		}
 	}
 	return n, err
 }
 
-// Close closes the connection, and makes room for another.
+// Close closes the connection, and has another accepted in its stead.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
-	c.listener.forget(c)
+	c.listener.remove(c)
 	return err
 }
 
 // CloseWrite says that nothing more is sent. The server does it to have the client read an
 // answer before the connection is gone.
-func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
-
-func closeWrite(c net.Conn) error {
-	if half, ok := c.(interface{ CloseWrite() error }); ok {
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(halfCloser); ok {
 		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported
 }
 
-// A begun connection, plain or TLS, has a byte of its first request, or of its handshake.
-type begun struct {
+// A halfCloser closes the direction in which it sends, as a [net.TCPConn] and a [tls.Conn] do.
+type halfCloser interface {
 	net.Conn
+	CloseWrite() error
+}
+
+// A peeked connection, plain or TLS, gives once more the byte that was read to see that its first request, or its
+// handshake, begins.
+type peeked struct {
+	halfCloser
 
 	accepted *conn
 	first    []byte // read, and not given yet
 }
 
 // Read gives the first byte first.
-func (b *begun) Read(p []byte) (int, error) {
+func (b *peeked) Read(p []byte) (int, error) {
 	if len(b.first) > 0 {
 		n := copy(p, b.first)
 		b.first = b.first[n:]
 		return n, nil
 	}
-	return b.Conn.Read(p)
+	return b.halfCloser.Read(p)
 }
 
-// CloseWrite is as that of a [net.TCPConn].
-func (b *begun) CloseWrite() error { return closeWrite(b.Conn) }
-
-// A secured connection tells the server of its TLS.
-type secured struct {
-	*begun
+// A tlsPeeked connection is one over TLS, of which the server learns from it.
+type tlsPeeked struct {
+	*peeked
 
 	tls *tls.Conn
 }
 
 // ConnectionState is what [http.Request] has as its TLS.
-func (s *secured) ConnectionState() tls.ConnectionState { return s.tls.ConnectionState() }
+func (s *tlsPeeked) ConnectionState() tls.ConnectionState { return s.tls.ConnectionState() }
 
 // accepted gives what was accepted for what was given to a server; nil when it was not.
 func accepted(given net.Conn) *conn {
 	switch c := given.(type) {
-	case *begun:
+	case *peeked:
 		return c.accepted
-	case *secured:
+	case *tlsPeeked:
 		return c.accepted
 	case *tls.Conn:
 		return accepted(c.NetConn())
@@ -122,25 +126,25 @@ func accepted(given net.Conn) *conn {
 	return nil
 }
 
-// deliver gives a connection to the server when its first request begins. It closes one that
-// stays quiet.
+// deliver gives a connection to the server when its first request begins. It closes one on which
+// nothing comes in time.
 func (l *Listener) deliver(c *conn) {
-	given, err := l.ready(c)
+	given, err := l.prepare(c)
 	if err != nil {
-		_ = c.Close() // nobody is there to hear of it
+		_ = c.Close() // no request has begun that could be answered
 		return
 	}
 	select {
-	case l.begun <- given:
+	case l.ready <- given:
 	case <-l.closed:
 		_ = c.Close()
 	}
 }
 
-// ready waits for what the server is to be given. A handshake that failed is given, too: the
+// prepare waits for what the server is to be given. A handshake that failed is given, too: the
 // server has an answer for who speaks HTTP without TLS. HTTP/2 begins with the handshake.
-func (l *Listener) ready(c *conn) (net.Conn, error) {
-	opened, err := l.first(c, c)
+func (l *Listener) prepare(c *conn) (net.Conn, error) {
+	opened, err := l.peek(c, c)
 	if err != nil || l.config.TLS == nil {
 		return opened, err
 	}
@@ -158,17 +162,28 @@ func (l *Listener) ready(c *conn) (net.Conn, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		c.http2.Store(true)
-		l.mark(c, false)
+		l.setStarted(c, false)
 		return secure, nil
 	}
-	b, err := l.first(c, secure)
-	return &secured{b, secure}, err
+	b, err := l.peek(c, secure)
+	return &tlsPeeked{b, secure}, err
 }
 
-// first waits for the first byte on a connection that was accepted, read as is or through TLS.
-func (l *Listener) first(c *conn, from net.Conn) (*begun, error) {
-	b := &begun{Conn: from, accepted: c, first: make([]byte, 1)}
-	if err := l.patient(c); err != nil {
+// peek waits for the first byte on a connection that was accepted, read as is or through TLS.
+func (l *Listener) peek(c *conn, from halfCloser) (*peeked, error) {
+	b := &peeked{halfCloser: from, accepted: c, first: make([]byte, 1)}
+	l.mu.Lock()
+	c.awaitsFirst = true
+	l.startWaiting(c)
+	l.setStarted(c, false)
+	limit := l.config.Idle
+	if isClosed(l.stopped) {
+		limit = grace
+	}
+	c.idle.Store(true)
+	err := c.SetReadDeadline(c.waitingSince.Add(limit)) // under the lock, or it could undo the one of a stop
+	l.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	if _, err := from.Read(b.first); err != nil {
@@ -176,21 +191,130 @@ func (l *Listener) first(c *conn, from net.Conn) (*begun, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.waiting = false
+	c.awaitsFirst = false
 	return b, c.SetReadDeadline(time.Time{})
 }
 
-// patient sets how long the first byte may take.
-func (l *Listener) patient(c *conn) error {
+// roundTrip is less than it takes a client that reads an answer to send the next request.
+const roundTrip = 50 * time.Microsecond
+
+type connKey struct{}
+
+// ConnContext gives the requests of a connection what [Handler] and [Keep] need; see [http.Server].
+func (l *Listener) ConnContext(ctx context.Context, given net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, accepted(given))
+}
+
+// Keep says that the client of the request has proven who it is, so that its connection is not closed for
+// another until it has no request any more, and then later than those of others. Its context is that of the request; a
+// connection of some other listener is left as it is.
+func Keep(ctx context.Context) {
+	if c, _ := ctx.Value(connKey{}).(*conn); c != nil {
+		c.listener.mu.Lock()
+		defer c.listener.mu.Unlock()
+		if ctx.Err() == nil { // or the connection may have no request already, and nothing would end it
+			c.listener.stopWaiting(c)
+			c.protected, c.authenticated = true, true
+		}
+	}
+}
+
+// Handler notes what a request waits for: its client, as long as the body has not been read
+// to its end and once the answer has begun, and the handler between.
+func Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _ := r.Context().Value(connKey{}).(*conn)
+		if c == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		c.listener.mu.Lock()
+		pipelined := time.Since(c.answered) < roundTrip
+		c.listener.setStarted(c, false)
+		c.listener.startWaiting(c)
+		c.listener.mu.Unlock()
+		if pipelined {
+			// Requests that do not wait for answers never wait for anything. Unless they let those of other connections go
+			// first, their connection has a processor for as long as the scheduler lets it.
+			runtime.Gosched()
+		}
+		q := &request{conn: c}
+		defer q.startAnswer()
+		if r.Body == http.NoBody {
+			q.startWork()
+		} else {
+			r.Body = &body{r.Body, q}
+		}
+		next.ServeHTTP(&writer{w, q}, r)
+	})
+}
+
+// A request is one that the handler has. Its fields are under the lock of the listener.
+type request struct {
+	conn               *conn
+	bodyRead, answered bool
+}
+
+// startWork notes that the body has been read to its end.
+func (q *request) startWork() {
+	l := q.conn.listener
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.waiting = true
-	l.await(c)
-	l.mark(c, false)
-	limit := l.config.Idle
-	if ended(l.retired) {
-		limit = grace
+	if !q.bodyRead && !q.answered {
+		q.bodyRead = true
+		q.conn.requests++
+		l.stopWaiting(q.conn)
 	}
-	c.quiet.Store(true)
-	return c.SetReadDeadline(c.since.Add(limit))
 }
+
+// startAnswer notes that the answer has begun.
+func (q *request) startAnswer() {
+	l := q.conn.listener
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if q.bodyRead && !q.answered {
+		q.conn.requests--
+		l.startWaiting(q.conn)
+	}
+	q.answered = true
+}
+
+// A body tells when it has been read to its end.
+type body struct {
+	io.ReadCloser
+
+	request *request
+}
+
+// Read implements [io.Reader].
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.request.startWork()
+	}
+	return n, err
+}
+
+// A writer tells when the answer begins.
+type writer struct {
+	http.ResponseWriter
+
+	request *request
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *writer) WriteHeader(status int) {
+	if status >= http.StatusOK { // the others only announce an answer
+		w.request.startAnswer()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [io.Writer].
+func (w *writer) Write(b []byte) (int, error) {
+	w.request.startAnswer()
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	most         = 4096 // connections of the public listener, unless the configuration says otherwise
-	mostInternal = 256  // of the internal listener
-	mostOther    = 256  // descriptors for files, and for calls to registries and status services
-	leastOther   = 40   // what a server has open that answers nobody, and some calls
-	leastPublic  = 16   // as limits.connections has it
-	unlimited    = 1 << 20
+	maxPublic   = 4096 // connections of the public listener, unless the configuration says otherwise
+	maxInternal = 256  // of the internal listener
+	maxOther    = 256  // descriptors for files, and for calls to registries and status services
+	minOther    = 40   // files and sockets that a server has open besides connections, and some calls
+	minPublic   = 16   // as limits.connections has it
+	unlimited   = 1 << 20
 )
 
 // A Share says how many connections each listener may have open, so that the descriptors of
@@ -27,22 +27,22 @@ type Share struct {
 // server itself opens have their parts first, below 64 descriptors the server itself. Where
 // requests are passed on, each may need a second descriptor.
 func NewShare(descriptors, wanted int, passedOn bool) Share {
-	s := Share{Internal: min(mostInternal, descriptors/8)}
-	s.Public = descriptors - s.Internal - max(leastOther, min(mostOther, descriptors/4))
+	s := Share{Internal: min(maxInternal, descriptors/8)}
+	s.Public = descriptors - s.Internal - max(minOther, min(maxOther, descriptors/4))
 	if passedOn {
 		s.Public /= 2
 	}
 	s.Public = max(1, s.Public)
 	if wanted == 0 {
-		wanted = max(leastPublic, min(most, s.Public))
+		wanted = max(minPublic, min(maxPublic, s.Public))
 	}
 	s.Lowered = wanted > s.Public
 	s.Public = min(wanted, s.Public)
 	return s
 }
 
-// calm is how long nothing must happen for a condition to be over.
-const calm = 10 * time.Second
+// quietPeriod is how long nothing must happen for a condition to be over.
+const quietPeriod = 10 * time.Second
 
 // A condition is logged when it begins and when it is over, however often it shows between.
 type condition struct {
@@ -50,10 +50,10 @@ type condition struct {
 	last time.Time
 }
 
-func (t *condition) over() bool { return t.err == nil || time.Since(t.last) > calm }
+func (t *condition) over() bool { return t.err == nil || time.Since(t.last) > quietPeriod }
 
-// begin notes a condition.
-func (l *Listener) begin(t *condition, err error) {
+// raise notes a condition.
+func (l *Listener) raise(t *condition, err error) {
 	l.mu.Lock()
 	first := t.over()
 	t.err, t.last = err, time.Now()
@@ -63,8 +63,8 @@ func (l *Listener) begin(t *condition, err error) {
 	}
 }
 
-// end notes that there is none at present.
-func (l *Listener) end(t *condition) {
+// settle notes that there is none at present, and logs when it has been over for long enough.
+func (l *Listener) settle(t *condition) {
 	l.mu.Lock()
 	over := t.err != nil && t.over()
 	if over {
@@ -82,7 +82,7 @@ func (l *Listener) Problems() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var problems []string
-	for _, t := range []*condition{&l.failing, &l.packed} {
+	for _, t := range []*condition{&l.acceptFailing, &l.atLimit} {
 		if !t.over() {
 			problems = append(problems, l.config.Name+": "+t.err.Error())
 		}
@@ -91,16 +91,16 @@ func (l *Listener) Problems() []string {
 }
 
 const (
-	interval = 5 * time.Second
-	seldom   = time.Minute
-	many     = 256 // connections, whose memory is worth a garbage collection
+	checkEvery = 5 * time.Second
+	freeEvery  = time.Minute
+	manyConns  = 256 // connections, whose memory is worth a garbage collection
 )
 
 // GiveBack calls free some seconds after at least half of many connections have gone, at
 // most once a minute, until ctx is done. What they held is garbage then, which the runtime
 // would collect minutes later, and keep for longer.
 func (l *Listener) GiveBack(ctx context.Context, free func()) {
-	ticker := time.NewTicker(interval)
+	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	peak, fallen := 0, false
 	var last time.Time
@@ -110,22 +110,16 @@ func (l *Listener) GiveBack(ctx context.Context, free func()) {
 			return
 		case <-ticker.C:
 		}
-		open, recent := l.sincePeak()
-		peak = max(peak, recent)
+		l.mu.Lock()
+		open := l.open
+		peak = max(peak, l.peak)
+		l.peak = open
+		l.mu.Unlock()
 		before := fallen
-		fallen = peak-open >= many && open <= peak/2
-		if before && fallen && time.Since(last) >= seldom {
+		fallen = peak-open >= manyConns && open <= peak/2
+		if before && fallen && time.Since(last) >= freeEvery {
 			free()
 			peak, fallen, last = open, false, time.Now()
 		}
 	}
-}
-
-// sincePeak gives how many connections are open, and how many were since the last call.
-func (l *Listener) sincePeak() (open, peak int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	open, peak = l.open, l.peak
-	l.peak = open
-	return open, peak
 }

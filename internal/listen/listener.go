@@ -11,6 +11,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,20 +53,20 @@ type Listener struct {
 	net.Listener
 
 	config   Config
-	begun    chan net.Conn
+	ready    chan net.Conn // those whose first request has begun
 	closed   chan struct{} // no connection is given any more
-	retired  chan struct{} // no connection is taken any more
-	room     chan struct{} // a connection has gone, or waits for its client
+	stopped  chan struct{} // no connection is accepted any more
+	capacity chan struct{} // a connection has gone, or waits for its client and may be closed for another
 	handling sync.WaitGroup
 
-	mu              sync.Mutex
-	started         bool
-	open, peak      int
-	beginning       int // connections on which a request has begun, of which the handler does not know yet
-	failing, packed condition
+	mu                     sync.Mutex
+	accepting              bool
+	open, peak             int
+	startedRequests        int // connections on which a request has begun, of which the handler does not know yet
+	acceptFailing, atLimit condition
 
-	// Of *conn: the server waits for the client, for longest first.
-	unproven, known list.List
+	// Of *conn: the server waits for the client, for longest first. On the authenticated ones a client has proven who it is.
+	anonymous, authenticated list.List
 }
 
 // New bounds the connections of a listener.
@@ -72,7 +76,7 @@ func New(inner net.Listener, config Config) *Listener {
 	}
 	return &Listener{
 		Listener: inner, config: config,
-		begun: make(chan net.Conn), closed: make(chan struct{}), retired: make(chan struct{}), room: make(chan struct{}, 1),
+		ready: make(chan net.Conn), closed: make(chan struct{}), stopped: make(chan struct{}), capacity: make(chan struct{}, 1),
 	}
 }
 
@@ -80,13 +84,13 @@ func New(inner net.Listener, config Config) *Listener {
 // [net.ErrClosed].
 func (l *Listener) Accept() (net.Conn, error) {
 	l.mu.Lock()
-	if !l.started && !ended(l.retired) {
-		l.started = true
-		l.handling.Go(l.take)
+	if !l.accepting && !isClosed(l.stopped) {
+		l.accepting = true
+		l.handling.Go(l.acceptAll)
 	}
 	l.mu.Unlock()
 	select {
-	case c := <-l.begun:
+	case c := <-l.ready:
 		return c, nil
 	case <-l.closed:
 		return nil, net.ErrClosed
@@ -95,15 +99,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Close gives no connection any more, and closes those that were not given.
 func (l *Listener) Close() error {
-	err := l.retire()
+	err := l.stopAccepting()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ended(l.closed) {
+	if isClosed(l.closed) {
 		return net.ErrClosed
 	}
 	close(l.closed)
-	for e := l.unproven.Front(); e != nil; e = e.Next() {
-		if c := element(e); c.waiting {
+	for e := l.anonymous.Front(); e != nil; e = e.Next() {
+		if c := connOf(e); c.awaitsFirst {
 			_ = c.Conn.Close() // whoever waits for its first byte sees to the rest
 		}
 	}
@@ -114,7 +118,7 @@ func (l *Listener) Close() error {
 // which is given. Retire returns when none of them can any more, and the handler has every
 // request that has begun, or ctx is done: after that, [http.Server.Shutdown] drops none of them.
 func (l *Listener) Retire(ctx context.Context) error {
-	err := l.retire()
+	err := l.stopAccepting()
 	given := make(chan struct{})
 	go func() {
 		l.handling.Wait()
@@ -126,46 +130,45 @@ func (l *Listener) Retire(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(minPause)
 	defer ticker.Stop()
-	for l.begins() && ctx.Err() == nil {
+	for {
+		l.mu.Lock()
+		started := l.startedRequests
+		l.mu.Unlock()
+		if started == 0 || ctx.Err() != nil {
+			return err
+		}
 		<-ticker.C
 	}
-	return err
 }
 
-func (l *Listener) begins() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.beginning > 0
-}
-
-// mark says whether a request has begun. The caller holds the lock.
-func (l *Listener) mark(c *conn, begins bool) {
+// setStarted says whether a request has begun. The caller holds the lock.
+func (l *Listener) setStarted(c *conn, started bool) {
 	switch {
-	case begins == c.begins:
-	case begins:
-		l.beginning++
+	case started == c.started:
+	case started:
+		l.startedRequests++
 	default:
-		l.beginning--
+		l.startedRequests--
 	}
-	c.begins = begins
+	c.started = started
 }
 
-func (l *Listener) retire() error {
+func (l *Listener) stopAccepting() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ended(l.retired) {
+	if isClosed(l.stopped) {
 		return nil
 	}
-	close(l.retired)
-	for e := l.unproven.Front(); e != nil; e = e.Next() {
-		if c := element(e); c.waiting {
-			_ = c.SetReadDeadline(c.since.Add(grace))
+	close(l.stopped)
+	for e := l.anonymous.Front(); e != nil; e = e.Next() {
+		if c := connOf(e); c.awaitsFirst {
+			_ = c.SetReadDeadline(c.waitingSince.Add(grace))
 		}
 	}
 	return l.Listener.Close()
 }
 
-func ended(c <-chan struct{}) bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true
@@ -174,40 +177,40 @@ func ended(c <-chan struct{}) bool {
 	}
 }
 
-// take accepts until the listener retires. Errors pass: without descriptors or memory
+// acceptAll accepts until the listener is stopped. Errors pass: without descriptors or memory
 // there is nothing to do but to make room, and to try again.
-func (l *Listener) take() {
+func (l *Listener) acceptAll() {
 	pause := minPause
 	for {
 		raw, err := l.Listener.Accept()
 		switch {
 		case err == nil:
 			pause = minPause
-			l.end(&l.failing)
+			l.settle(&l.acceptFailing)
 			c := &conn{Conn: raw, listener: l}
 			l.admit(c)
 			l.handling.Go(func() { l.deliver(c) })
-		case ended(l.retired) || errors.Is(err, net.ErrClosed):
+		case isClosed(l.stopped) || errors.Is(err, net.ErrClosed):
 			return
 		default:
-			l.begin(&l.failing, fmt.Errorf("connections cannot be taken: %w", err))
+			l.raise(&l.acceptFailing, fmt.Errorf("connections cannot be taken: %w", err))
 			l.mu.Lock()
 			l.evict()
 			l.mu.Unlock()
-			l.wait(nil, pause)
+			l.pause(nil, pause)
 			pause = min(2*pause, maxPause)
 		}
 	}
 }
 
-// wait returns after a time, or before when told to or when the listener retires.
-func (l *Listener) wait(told <-chan struct{}, limit time.Duration) {
+// pause returns after a time, or before when told to or when the listener is stopped.
+func (l *Listener) pause(told <-chan struct{}, limit time.Duration) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-told:
 	case <-timer.C:
-	case <-l.retired:
+	case <-l.stopped:
 	}
 }
 
@@ -217,110 +220,110 @@ func (l *Listener) admit(c *conn) {
 		l.mu.Lock()
 		full := l.open >= l.config.Limit
 		var pause time.Duration
-		if full && !ended(l.retired) { // at the end, one more is less bad than a refusal
+		if full && !isClosed(l.stopped) { // at the end, one more is less bad than a refusal
 			pause = l.evict()
 		}
-		busy := l.longest() == nil
+		busy := l.longestWaiting() == nil
 		if pause == 0 {
 			l.open++
 			l.peak = max(l.peak, l.open)
-			l.await(c)
-			c.quiet.Store(true)
+			l.startWaiting(c)
+			c.idle.Store(true)
 		}
 		l.mu.Unlock()
 		switch {
 		case !full:
-			l.end(&l.packed)
+			l.settle(&l.atLimit)
 		case pause > 0 && busy:
-			l.begin(&l.packed, fmt.Errorf("%d connections have requests under way, which is the limit: new ones wait", l.config.Limit))
+			l.raise(&l.atLimit, fmt.Errorf("%d connections have requests under way, which is the limit: new ones wait", l.config.Limit))
 		default:
-			l.begin(&l.packed, fmt.Errorf("%d connections are open, which is the limit: those whose clients let the server wait for longest are closed for new ones", l.config.Limit))
+			l.raise(&l.atLimit, fmt.Errorf("%d connections are open, which is the limit: those whose clients let the server wait for longest are closed for new ones", l.config.Limit))
 		}
 		if pause == 0 {
 			return
 		}
-		l.wait(l.room, pause)
+		l.pause(l.capacity, pause)
 	}
 }
 
-// longest is the connection that is next to be closed; nil: there is none. The caller holds the lock.
-func (l *Listener) longest() *conn {
-	unproven, known := element(l.unproven.Front()), element(l.known.Front())
+// longestWaiting is the connection that is next to be closed; nil: there is none. The caller holds the lock.
+func (l *Listener) longestWaiting() *conn {
+	anonymous, authenticated := connOf(l.anonymous.Front()), connOf(l.authenticated.Front())
 	switch {
-	case known == nil:
-		return unproven
-	case unproven == nil:
-		return known
+	case authenticated == nil:
+		return anonymous
+	case anonymous == nil:
+		return authenticated
 	}
-	since := known.since
-	if l.known.Len() <= l.config.Limit/2 { // or they would leave no room for others
+	since := authenticated.waitingSince
+	if l.authenticated.Len() <= l.config.Limit/2 { // or they would leave no room for others
 		since = since.Add(credit)
 	}
-	if since.Before(unproven.since) {
-		return known
+	if since.Before(anonymous.waitingSince) {
+		return authenticated
 	}
-	return unproven
+	return anonymous
 }
 
 // evict closes the connection whose client has kept the server waiting for longest. When there
 // is none yet, it returns the time until the next try. The caller holds the lock.
 func (l *Listener) evict() time.Duration {
-	c := l.longest()
+	c := l.longestWaiting()
 	if c == nil {
 		return maxPause
 	}
-	if rest := minWait - time.Since(c.since); rest > 0 {
+	if rest := minWait - time.Since(c.waitingSince); rest > 0 {
 		return rest
 	}
-	l.forget(c)
+	l.remove(c)
 	_ = c.Conn.Close() // its reader sees to the rest
 	return 0
 }
 
-// forget counts a connection no more. The caller holds the lock.
-func (l *Listener) forget(c *conn) {
+// remove takes a connection out of what is counted. The caller holds the lock.
+func (l *Listener) remove(c *conn) {
 	if c.gone {
 		return
 	}
 	c.gone = true
-	l.use(c)
-	l.mark(c, false)
+	l.stopWaiting(c)
+	l.setStarted(c, false)
 	l.open--
-	l.tellRoom()
+	l.signalCapacity()
 }
 
-// await notes that the server waits for the client from now on. The caller holds the lock.
-func (l *Listener) await(c *conn) {
-	if c.gone || c.kept || c.requests > 0 {
+// startWaiting notes that the server waits for the client from now on. The caller holds the lock.
+func (l *Listener) startWaiting(c *conn) {
+	if c.gone || c.protected || c.requests > 0 {
 		return
 	}
-	c.since = time.Now()
-	if c.place != nil {
-		l.queue(c).MoveToBack(c.place)
+	c.waitingSince = time.Now()
+	if c.element != nil {
+		l.waitingList(c).MoveToBack(c.element)
 		return
 	}
-	c.place = l.queue(c).PushBack(c)
-	l.tellRoom()
+	c.element = l.waitingList(c).PushBack(c)
+	l.signalCapacity()
 }
 
-// use notes that the server does not wait for the client. The caller holds the lock.
-func (l *Listener) use(c *conn) {
-	if c.place != nil {
-		l.queue(c).Remove(c.place)
-		c.place = nil
+// stopWaiting notes that the server does not wait for the client. The caller holds the lock.
+func (l *Listener) stopWaiting(c *conn) {
+	if c.element != nil {
+		l.waitingList(c).Remove(c.element)
+		c.element = nil
 	}
 }
 
-func (l *Listener) queue(c *conn) *list.List {
-	if c.known {
-		return &l.known
+func (l *Listener) waitingList(c *conn) *list.List {
+	if c.authenticated {
+		return &l.authenticated
 	}
-	return &l.unproven
+	return &l.anonymous
 }
 
-func (l *Listener) tellRoom() {
+func (l *Listener) signalCapacity() {
 	select {
-	case l.room <- struct{}{}:
+	case l.capacity <- struct{}{}:
 	default:
 	}
 }
@@ -335,12 +338,13 @@ func (l *Listener) ConnState(given net.Conn, state http.ConnState) {
 	defer l.mu.Unlock()
 	switch state { //nolint:exhaustive // the others say nothing that is not known
 	case http.StateHijacked:
-		l.keep(c)
+		l.stopWaiting(c)
+		c.protected, c.authenticated = true, true
 	case http.StateIdle:
-		c.kept, c.answered = false, time.Now()
-		c.quiet.Store(true)
-		l.mark(c, false)
-		l.await(c)
+		c.protected, c.answered = false, time.Now()
+		c.idle.Store(true)
+		l.setStarted(c, false)
+		l.startWaiting(c)
 	}
 }
 
@@ -353,3 +357,54 @@ func (l *Listener) Open() int {
 
 // Limit is how many connections may be open at once.
 func (l *Listener) Limit() int { return l.config.Limit }
+
+// firstInherited is the first descriptor that a service manager hands over: SD_LISTEN_FDS_START.
+const firstInherited = 3
+
+// Inherited gives the listening sockets that a service manager has opened for this process, by
+// their names: see sd_listen_fds(3). None, when there is no word of any. The variables are
+// for this process alone, and are taken away.
+//
+// It is an error when a socket does not have one of the names, or is none that listens for
+// TCP: the server must not serve at other places than it seems to.
+func Inherited(names ...string) (map[string]net.Listener, error) {
+	pid, count, labels := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		if err := os.Unsetenv(name); err != nil {
+			return nil, err
+		}
+	}
+	if pid != strconv.Itoa(os.Getpid()) {
+		return nil, nil //nolint:nilnil // they are another process's
+	}
+	found := strings.Split(labels, ":")
+	if n, err := strconv.Atoi(count); err != nil || n != len(found) {
+		return nil, fmt.Errorf("LISTEN_FDS is %q and LISTEN_FDNAMES is %q: want as many names as sockets (FileDescriptorName=)", count, labels)
+	}
+	sockets := make(map[string]net.Listener)
+	for i, name := range found {
+		if err := inherit(sockets, names, name, firstInherited+i); err != nil {
+			return nil, fmt.Errorf("the socket that was handed over as %q: %w", name, err)
+		}
+	}
+	return sockets, nil
+}
+
+func inherit(sockets map[string]net.Listener, names []string, name string, descriptor int) error {
+	switch {
+	case !slices.Contains(names, name):
+		return fmt.Errorf("want one of the names %s (FileDescriptorName=)", strings.Join(names, ", "))
+	case sockets[name] != nil:
+		return errors.New("there are two of the name")
+	}
+	file := os.NewFile(uintptr(descriptor), name)
+	listener, err := net.FileListener(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if _, ok := listener.(*net.TCPListener); !ok {
+		return errors.Join(errors.New("want one that listens for TCP"), listener.Close())
+	}
+	sockets[name] = listener
+	return nil
+}

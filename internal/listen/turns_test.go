@@ -90,7 +90,7 @@ func TestKeepOfARequestThatIsTakenBack(t *testing.T) {
 	ctx, takeBack := context.WithCancel(context.WithValue(t.Context(), connKey{}, c))
 	takeBack()
 	Keep(ctx)
-	if c.kept || c.known {
-		t.Errorf("kept %t, known %t", c.kept, c.known)
+	if c.protected || c.authenticated {
+		t.Errorf("kept %t, known %t", c.protected, c.authenticated)
 	}
 }

@@ -31,7 +31,7 @@ const maxLinks = 40
 
 // Of finds what others may do with a file or folder. A file that holds a secret, such as a "private
 // key", is one that others should not read either; otherwise secret is empty. What does not exist,
-// or cannot be reached, is judged by the folders above it.
+// or cannot be reached, is told of by the folders above it.
 func Of(path, secret string) []Finding {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -50,21 +50,21 @@ func Of(path, secret string) []Finding {
 			if err != nil || links > maxLinks {
 				return found
 			}
-			found = append(found, foreign(at, info)...)
+			found = append(found, otherOwner(at, info)...)
 			rest = append(components(target), rest...)
 			if at = filepath.Dir(at); filepath.IsAbs(target) {
 				at = string(filepath.Separator)
 			}
 		case len(rest) == 0:
-			found = append(found, judge(at, info)...)
+			found = append(found, mayChange(at, info)...)
 			if reads, ok := Readable(path, info.Mode(), secret); ok && secret != "" {
 				found = append(found, reads)
 			}
 			return found
 		case info.Mode()&fs.ModeSticky != 0: // others may only add to it
-			found = append(found, foreign(at, info)...)
+			found = append(found, otherOwner(at, info)...)
 		default:
-			found = append(found, judge(at, info)...)
+			found = append(found, mayChange(at, info)...)
 		}
 	}
 }
@@ -87,9 +87,15 @@ func Within(dir string) []Finding {
 	}
 	_ = filepath.WalkDir(inner, func(path string, entry fs.DirEntry, _ error) error { // what cannot be read, who opens it will tell
 		if path == inner {
-			return nil // judged
+			return nil // among those of Of
 		}
-		for _, f := range inFolder(path, entry) {
+		var inside []Finding
+		if entry.Type()&fs.ModeSymlink != 0 {
+			inside = Of(path, "")
+		} else if info, err := entry.Info(); err == nil { // otherwise it has gone meanwhile
+			inside = mayChange(path, info)
+		}
+		for _, f := range inside {
 			if f.Everybody || len(found) < maxFindings {
 				found = append(found, f)
 			}
@@ -99,63 +105,49 @@ func Within(dir string) []Finding {
 	return found
 }
 
-func inFolder(path string, entry fs.DirEntry) []Finding {
-	if entry.Type()&fs.ModeSymlink != 0 {
-		return Of(path, "")
-	}
-	info, err := entry.Info()
-	if err != nil { // it has gone meanwhile
-		return nil
-	}
-	return judge(path, info)
-}
-
-// judge finds what others may do with what is at the path, which is no link.
-func judge(path string, info fs.FileInfo) []Finding {
-	return append(writable(path, info), foreign(path, info)...)
-}
-
 const (
 	groupMayWrite  = 0o020
 	othersMayWrite = 0o002
 	othersMayRead  = 0o004
 )
 
-func writable(path string, info fs.FileInfo) []Finding {
+// mayChange finds who may change what is at the path, which is no link: by its mode, and by owning it.
+func mayChange(path string, info fs.FileInfo) []Finding {
 	o, known := ownerOf(info)
+	if !known || !info.IsDir() && !info.Mode().IsRegular() {
+		return otherOwner(path, info) // a device holds nothing, whoever writes to it
+	}
 	what := "change it"
 	if info.IsDir() {
 		what = "exchange what is in it"
 	}
+	// Most systems make a group with each account and give it the same number: it has no other members.
+	ownGroup := o.user == o.group && o.user != 0
 	mode := info.Mode().Perm()
+	var found []Finding
 	switch {
-	case !known || !info.IsDir() && !info.Mode().IsRegular():
-		return nil // a device holds nothing, whoever writes to it
 	case mode&othersMayWrite != 0 && isVolume(path, info):
-		return []Finding{{
+		found = []Finding{{
 			Path:    path,
 			Message: fmt.Sprintf("every account that reaches this volume may %s (mode %04o)", what, mode),
 			Hint:    "Give the volume to the account of the server, or let it hold nothing else and no other account reach it.",
 		}}
 	case mode&othersMayWrite != 0:
-		return []Finding{{
+		found = []Finding{{
 			Path:      path,
 			Message:   fmt.Sprintf("every account of this machine may %s (mode %04o)", what, mode),
 			Hint:      "See that nobody has, and run: chmod go-w " + Quote(path) + ".",
 			Everybody: true,
 		}}
-	case mode&groupMayWrite != 0 && !o.alone():
-		return []Finding{{
+	case mode&groupMayWrite != 0 && !ownGroup:
+		found = []Finding{{
 			Path:    path,
 			Message: fmt.Sprintf("the members of the group with the number %d may %s (mode %04o)", o.group, what, mode),
 			Hint:    "Unless that is meant, run: chmod g-w " + Quote(path) + ".",
 		}}
 	}
-	return nil
+	return append(found, otherOwner(path, info)...)
 }
-
-// alone finds the group of one account, that most systems make with it and give the same number.
-func (o owner) alone() bool { return o.user == o.group && o.user != 0 }
 
 // isVolume finds the top of a mounted volume. Kubernetes gives an emptyDir the mode 0777, and so do
 // others who make volumes: within a container that tells nothing about who reaches it, and whoever
@@ -165,8 +157,8 @@ func isVolume(path string, info fs.FileInfo) bool {
 	return err == nil && info.IsDir() && !sameDevice(info, above)
 }
 
-// foreign finds an owner that is neither root nor the account of this process.
-func foreign(path string, info fs.FileInfo) []Finding {
+// otherOwner finds an owner that is neither root nor the account of this process.
+func otherOwner(path string, info fs.FileInfo) []Finding {
 	o, known := ownerOf(info)
 	if !known || o.user == 0 || o.user == os.Geteuid() {
 		return nil
