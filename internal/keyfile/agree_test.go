@@ -89,8 +89,8 @@ func TestMakerAndServerAgree(t *testing.T) {
 			_, err = server.Validate(chain, time.Now(), nil)
 			refused = err != nil
 		}
-		s := newSubject(seal.Key, chain, false)
-		problems := Problems(s.seal(time.Now()))
+		s := newInspection(seal.Key, chain, false)
+		problems := Problems(s.checkSeal(time.Now()))
 		if told := problems.Err() != nil; told != refused {
 			t.Fatalf("the server refuses: %v; the maker is told %v", refused, problems)
 		}

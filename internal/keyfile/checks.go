@@ -20,8 +20,8 @@ import (
 // ordered and, for a seal, registered with the Participant Registry.
 const renewalTime = 30 * 24 * time.Hour
 
-// A subject is a key with certificates that both could be read, under inspection.
-type subject struct {
+// An inspection is of a key and certificates that could both be read.
+type inspection struct {
 	keyFile, certFile string
 	shared            bool // certFile is keyFile
 	key               crypto.Signer
@@ -29,9 +29,9 @@ type subject struct {
 	chain             []*x509.Certificate // what belongs together, in order
 }
 
-func newSubject(key crypto.Signer, certs []*x509.Certificate, unordered bool) *subject {
-	s := &subject{key: key, listed: certs}
-	s.chain = chainFrom(s.leaf(), certs)
+func newInspection(key crypto.Signer, certs []*x509.Certificate, unordered bool) *inspection {
+	s := &inspection{key: key, listed: certs}
+	s.chain = chainOf(s.leaf(), certs)
 	if unordered { // then no order can be wrong
 		s.listed = s.chain
 	}
@@ -40,8 +40,8 @@ func newSubject(key crypto.Signer, certs []*x509.Certificate, unordered bool) *s
 
 // leaf is the certificate of the key or, when there is none, the first that has
 // issued no other.
-func (s *subject) leaf() *x509.Certificate {
-	if i := slices.IndexFunc(s.listed, s.ofKey); i >= 0 {
+func (s *inspection) leaf() *x509.Certificate {
+	if i := slices.IndexFunc(s.listed, s.belongsToKey); i >= 0 {
 		return s.listed[i]
 	}
 	for _, c := range s.listed {
@@ -52,10 +52,10 @@ func (s *subject) leaf() *x509.Certificate {
 	return s.listed[0]
 }
 
-func (s *subject) ofKey(c *x509.Certificate) bool { return belongs(c, s.key) }
+func (s *inspection) belongsToKey(c *x509.Certificate) bool { return belongs(c, s.key) }
 
-// chainFrom follows the issuers from the leaf up, as far as they are there.
-func chainFrom(leaf *x509.Certificate, certs []*x509.Certificate) []*x509.Certificate {
+// chainOf follows the issuers from the leaf up, as far as they are there.
+func chainOf(leaf *x509.Certificate, certs []*x509.Certificate) []*x509.Certificate {
 	chain := []*x509.Certificate{leaf}
 	for {
 		top := chain[len(chain)-1]
@@ -84,42 +84,41 @@ func issued(issuer, c *x509.Certificate) bool {
 func selfIssued(c *x509.Certificate) bool { return trust.SameName(c.RawIssuer, c.RawSubject) }
 
 // problem is one of the file of the certificates.
-func (s *subject) problem(mend, format string, args ...any) Problem {
-	return Problem{File: s.certFile, Message: fmt.Sprintf(format, args...), Hint: mend, Certificates: !s.shared}
+func (s *inspection) problem(hint, format string, args ...any) Problem {
+	return Problem{File: s.certFile, Message: fmt.Sprintf(format, args...), Hint: hint, Certificates: !s.shared}
 }
 
-// seal asks every rule by which a server judges the certificates of an assertion, and what only
-// the maker can know: whether the key is theirs, and how the file would be right.
-func (s *subject) seal(at time.Time) []Problem {
-	problems := s.match()
+// checkSeal applies every rule by which a server checks the certificates of an assertion, and finds what only
+// whoever signs can know: whether the key is theirs, and in which order the file would be right.
+func (s *inspection) checkSeal(at time.Time) []Problem {
+	problems := s.checkKey()
 	rejections := trust.Check(s.listed, at)
-	order := s.order()
-	if len(order) > 0 && (!s.ofKey(s.listed[0]) || slices.ContainsFunc(rejections, hidesOrder)) {
+	// Whether the order was refused, or not checked because of a key.
+	hidden := slices.ContainsFunc(rejections, func(r *rule.Rejection) bool {
+		return r.Rule == rule.ChainOrder || r.Rule == rule.CertificateKey
+	})
+	order := s.checkOrder()
+	if len(order) > 0 && (!s.belongsToKey(s.listed[0]) || hidden) {
 		problems = append(problems, order...)
 		rejections = trust.Check(s.chain, at)
 	} else {
 		s.chain = s.listed
 	}
-	problems = append(problems, s.complete()...)
+	problems = append(problems, s.checkComplete()...)
 	for _, r := range rejections {
-		if r.Rule != rule.ChainUntrusted { // a chain of one, which complete tells of
+		if r.Rule != rule.ChainUntrusted { // a chain of one, which checkComplete tells of
 			problems = append(problems, s.translate(r))
 		}
 	}
-	return append(problems, s.ends(at, renewSeal)...)
-}
-
-// hidesOrder reports whether the order was refused, or not asked for because of a key.
-func hidesOrder(r *rule.Rejection) bool {
-	return r.Rule == rule.ChainOrder || r.Rule == rule.CertificateKey
+	return append(problems, s.checkExpiry(at, renewSeal)...)
 }
 
 // entry is how a rejection calls a certificate, with its name or without.
 var entry = regexp.MustCompile(`x5c\[(\d+)\](?: \("(?:[^"\\]|\\.)*"\))?`)
 
-// translate says of a file what a rule says of an assertion. The rejection's own mend stays,
+// translate says of a file what a rule says of an assertion. The rejection's own hint stays,
 // in which the file takes the place of x5c.
-func (s *subject) translate(r *rule.Rejection) Problem {
+func (s *inspection) translate(r *rule.Rejection) Problem {
 	sentence := entry.ReplaceAllStringFunc(r.Sentence, func(found string) string {
 		i, err := strconv.Atoi(entry.FindStringSubmatch(found)[1])
 		if err != nil || i >= len(s.chain) {
@@ -131,23 +130,23 @@ func (s *subject) translate(r *rule.Rejection) Problem {
 	return s.problem(strings.ReplaceAll(r.Hint, "x5c", "the file"), "%s (%s)", sentence, r.Rule.ID)
 }
 
-// match checks that one of the certificates belongs to the key.
-func (s *subject) match() []Problem {
-	if slices.ContainsFunc(s.listed, s.ofKey) {
+// checkKey checks that one of the certificates belongs to the key.
+func (s *inspection) checkKey() []Problem {
+	if slices.ContainsFunc(s.listed, s.belongsToKey) {
 		return nil
 	}
 	return []Problem{s.problem("Give the key and the certificate that were made together; after a renewal both files change.",
 		"no certificate in the file belongs to the private key in %s (the leaf is %s)", s.keyFile, name(s.chain[0]))}
 }
 
-// order checks that the file lists the chain from the leaf up and nothing else
+// checkOrder checks that the file lists the chain from the leaf up and nothing else
 // (RFC 7515 section 4.1.6), and says what the right order is.
-func (s *subject) order() []Problem {
+func (s *inspection) checkOrder() []Problem {
 	var problems []Problem
-	var found, strangers []string
+	var found, unrelated []string
 	for i, c := range s.listed {
 		if !slices.Contains(s.chain, c) {
-			strangers = append(strangers, fmt.Sprintf("%d (%s)", i+1, name(c)))
+			unrelated = append(unrelated, fmt.Sprintf("%d (%s)", i+1, name(c)))
 		}
 	}
 	for _, c := range s.chain {
@@ -160,17 +159,17 @@ func (s *subject) order() []Problem {
 		problems = append(problems, s.problem("Put them in this order, by their present numbers: "+strings.Join(found, ", ")+".",
 			"the certificates are in the wrong order"))
 	}
-	if len(strangers) > 0 {
+	if len(unrelated) > 0 {
 		problems = append(problems, s.problem("Remove it; or add what is missing between it and the chain.",
-			"a certificate does not belong to the chain of %s: number %s", name(s.chain[0]), strings.Join(strangers, ", ")))
+			"a certificate does not belong to the chain of %s: number %s", name(s.chain[0]), strings.Join(unrelated, ", ")))
 	}
 	return problems
 }
 
-// complete checks that the chain goes up to its root. A chain that ends earlier is
+// checkComplete checks that the chain goes up to its root. A chain that ends earlier is
 // enough for a server whose trusted list names a certificate in it, but never if it
 // holds the leaf alone.
-func (s *subject) complete() []Problem {
+func (s *inspection) checkComplete() []Problem {
 	top := s.chain[len(s.chain)-1]
 	switch {
 	case len(s.chain) > jws.MaxCertificates:
@@ -197,8 +196,8 @@ const (
 	renewTLS  = "Renew the certificate, put the new one in its place, and reload the server (SIGHUP)."
 )
 
-// ends warns that the leaf ends soon. Renew is the mend.
-func (s *subject) ends(at time.Time, renew string) []Problem {
+// checkExpiry warns that the leaf ends soon. Renew is the hint.
+func (s *inspection) checkExpiry(at time.Time, renew string) []Problem {
 	leaf := s.chain[0]
 	if at.Before(leaf.NotBefore) || at.After(leaf.NotAfter) || !at.Add(renewalTime).After(leaf.NotAfter) {
 		return nil
@@ -208,9 +207,9 @@ func (s *subject) ends(at time.Time, renew string) []Problem {
 	return []Problem{warning}
 }
 
-// tls is what clients of a TLS server judge, as far as it is known here.
-func (s *subject) tls(at time.Time) []Problem {
-	problems := slices.Concat(s.match(), s.order())
+// checkTLS finds what clients of a TLS server refuse, as far as it is known here.
+func (s *inspection) checkTLS(at time.Time) []Problem {
+	problems := slices.Concat(s.checkKey(), s.checkOrder())
 	for _, c := range s.chain {
 		switch {
 		case at.After(c.NotAfter):
@@ -220,7 +219,7 @@ func (s *subject) tls(at time.Time) []Problem {
 				"%s is not valid before %s", name(c), day(c.NotBefore)))
 		}
 	}
-	return append(problems, s.ends(at, renewTLS)...)
+	return append(problems, s.checkExpiry(at, renewTLS)...)
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }

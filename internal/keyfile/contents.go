@@ -20,7 +20,7 @@ type contents struct {
 	path         string // as problems call it
 	mode         fs.FileMode
 	certificates bool      // it was named for its certificates
-	trouble      []Problem // with the file as a whole
+	failures     []Problem // with the file as a whole
 	warnings     []Problem // that do not keep it from being used
 	closer       io.Closer // nil: there is nothing to close
 }
@@ -47,8 +47,8 @@ func (c *contents) faults(part keyforms.Part) []Problem {
 func (c *contents) privateKey(certs []*x509.Certificate, ordered bool) (crypto.Signer, []Problem) {
 	faults := c.faults(keyforms.PrivateKey)
 	switch {
-	case len(c.trouble) > 0:
-		return nil, c.trouble
+	case len(c.failures) > 0:
+		return nil, c.failures
 	case len(c.Keys) == 1 && len(faults) == 0:
 		return c.Keys[0].Signer, nil
 	case len(c.Keys) == 0 && len(faults) > 0:
@@ -66,7 +66,7 @@ func (c *contents) privateKey(certs []*x509.Certificate, ordered bool) (crypto.S
 				continue
 			}
 			found, names = append(found, k.Signer), append(names, strconv.Quote(k.Name)+" of "+name(cert))
-			if len(chainFrom(cert, certs)) > 1 {
+			if len(chainOf(cert, certs)) > 1 {
 				chained = append(chained, k.Signer)
 			}
 		}
@@ -93,13 +93,13 @@ func belongs(cert *x509.Certificate, key crypto.Signer) bool {
 	return ok && public.Equal(key.Public())
 }
 
-// chain is every certificate of the file. That there are none has another mend when nobody said
+// chain is every certificate of the file. That there are none has another hint when nobody said
 // where they are.
 func (c *contents) chain(unnamed bool) ([]*x509.Certificate, []Problem) {
 	faults := c.faults(keyforms.Certificate)
 	switch {
-	case len(c.trouble) > 0:
-		return nil, c.trouble
+	case len(c.failures) > 0:
+		return nil, c.failures
 	case len(faults) > 0:
 		return nil, faults
 	case len(c.Certificates) > 0:
@@ -113,24 +113,24 @@ func (c *contents) chain(unnamed bool) ([]*x509.Certificate, []Problem) {
 		"no certificate found: the file holds %s", c.Instead())}
 }
 
-func (c *contents) problem(cause error, mend, format string, args ...any) Problem {
-	return Problem{File: c.path, Message: fmt.Sprintf(format, args...), Hint: mend, Cause: cause, Certificates: c.certificates}
+func (c *contents) problem(cause error, hint, format string, args ...any) Problem {
+	return Problem{File: c.path, Message: fmt.Sprintf(format, args...), Hint: hint, Cause: cause, Certificates: c.certificates}
 }
 
 // maxSecret is how much of the file of a secret is accepted, in bytes.
 const maxSecret = 4096
 
-// ReadSecret reads a password, a PIN, or another secret from a file of at most 4 KiB, without the
-// ends of lines behind it and without the byte order mark, nor in the UTF-16, that Windows writes. An empty file is refused: one that was never filled would switch off what
-// the secret is for. There is one problem at most, which does not hold the secret.
+// ReadSecret reads a password, a PIN, or another secret from a file of at most 4 KiB. Line ends behind it, and the
+// byte order mark and the UTF-16 that Windows writes, are no part of it. An empty file is refused: one that was never
+// filled would switch off what the secret is for. There is one problem at most, which does not hold the secret.
 func ReadSecret(path string) (string, Problems) {
 	return (&contents{path: path}).secret()
 }
 
 func (c *contents) secret() (string, Problems) {
-	data, trouble := c.read(maxSecret)
-	if trouble != nil {
-		return "", trouble
+	data, failures := c.read(maxSecret)
+	if failures != nil {
+		return "", failures
 	}
 	text := strings.TrimRight(string(keyforms.ToUTF8(data)), "\r\n")
 	if text == "" {

@@ -106,18 +106,18 @@ func TestProblemsOfHardware(t *testing.T) {
 	t.Parallel()
 	module := softHSM(t)
 	notALibrary := place(t, "x.so", []byte("hello"))
-	cases := []struct{ name, where, module, password, message, mend string }{
-		{name: "wrong PIN", where: "token=alone;object=seal", password: "80246-wrong", message: "the PIN does not open the token", mend: "Correct it in pin-source="},
-		{name: "PIN of another length", where: "token=alone;object=seal", password: "802-w", message: "the PIN does not open the token", mend: "before you try again"},
-		{name: "no PIN", where: "token=waybill;object=seal", message: "the token wants a PIN, and none is given", mend: "pin-source=file:"},
-		{name: "missing module", where: "token=waybill;object=seal", module: "/nowhere/x.so", password: pin, message: "/nowhere/x.so cannot be loaded", mend: "Check module-path"},
-		{name: "no module at all", where: "token=waybill;object=seal", module: notALibrary, password: pin, message: "cannot be loaded as a PKCS#11 library", mend: "Check module-path"},
-		{name: "missing token", where: "token=nowhere;object=seal", password: pin, message: `no token matches the URI; the tokens that are there: "`, mend: "Correct token="},
-		{name: "two tokens", where: "token=double;object=seal", password: pin, message: "2 tokens match the URI", mend: "Add serial="},
-		{name: "missing key", where: "token=waybill;object=nothing", password: pin, message: "no private key on the token matches", mend: "Correct object="},
-		{name: "two keys", where: "token=waybill;object=twin", password: pin, message: "2 private keys on the token match", mend: "Add one of id=%0"},
-		{name: "not RSA", where: "token=waybill;object=odd", password: pin, message: "the private key on the token is not RSA", mend: "RSA key"},
-		{name: "another key", where: "token=waybill;object=other", password: pin, message: "no certificate in the file belongs to the private key in pkcs11:token=waybill;object=other", mend: "made together"},
+	cases := []struct{ name, where, module, password, message, hint string }{
+		{name: "wrong PIN", where: "token=alone;object=seal", password: "80246-wrong", message: "the PIN does not open the token", hint: "Correct it in pin-source="},
+		{name: "PIN of another length", where: "token=alone;object=seal", password: "802-w", message: "the PIN does not open the token", hint: "before you try again"},
+		{name: "no PIN", where: "token=waybill;object=seal", message: "the token wants a PIN, and none is given", hint: "pin-source=file:"},
+		{name: "missing module", where: "token=waybill;object=seal", module: "/nowhere/x.so", password: pin, message: "/nowhere/x.so cannot be loaded", hint: "Check module-path"},
+		{name: "no module at all", where: "token=waybill;object=seal", module: notALibrary, password: pin, message: "cannot be loaded as a PKCS#11 library", hint: "Check module-path"},
+		{name: "missing token", where: "token=nowhere;object=seal", password: pin, message: `no token matches the URI; the tokens that are there: "`, hint: "Correct token="},
+		{name: "two tokens", where: "token=double;object=seal", password: pin, message: "2 tokens match the URI", hint: "Add serial="},
+		{name: "missing key", where: "token=waybill;object=nothing", password: pin, message: "no private key on the token matches", hint: "Correct object="},
+		{name: "two keys", where: "token=waybill;object=twin", password: pin, message: "2 private keys on the token match", hint: "Add one of id=%0"},
+		{name: "not RSA", where: "token=waybill;object=odd", password: pin, message: "the private key on the token is not RSA", hint: "RSA key"},
+		{name: "another key", where: "token=waybill;object=other", password: pin, message: "no certificate in the file belongs to the private key in pkcs11:token=waybill;object=other", hint: "made together"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestProblemsOfHardware(t *testing.T) {
 			if pair != nil {
 				t.Error("a pair was made of it")
 			}
-			wantProblem(t, problems, c.message, c.mend, false)
+			wantProblem(t, problems, c.message, c.hint, false)
 			discreet(t, problems, c.password)
 			if strings.Contains(problems.Err().Error(), `""`) {
 				t.Errorf("%v names the slot that is free", problems)

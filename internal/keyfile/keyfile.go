@@ -1,6 +1,6 @@
 // Package keyfile reads a private key and its certificates from the files in which
 // people keep them, in any of the forms of package keyforms, and says in plain words
-// what is wrong with them and how to mend it. Nothing that it says holds key material or
+// what is wrong with them and what to do about it. Nothing that it says holds key material or
 // a password.
 package keyfile
 
@@ -28,7 +28,7 @@ type Files struct {
 	Key          string
 	Certificates string // leaf first; empty: they are in the key's file
 	Password     string // of PKCS#12 or an encrypted key, or the PIN of the hardware
-	PasswordFrom string // where people set the password, for mends; empty: nobody knows
+	PasswordFrom string // where people set the password, for hints; empty: nobody knows
 }
 
 // IsURI reports whether the value of a key is the PKCS#11 URI of one in hardware.
@@ -111,7 +111,7 @@ func (e problemError) Unwrap() error { return e.Cause }
 // of them in an assertion is a problem (see [trust.Check]); so is a key that is
 // not theirs. It finds all problems at once. The pair is nil unless they are all warnings.
 func ReadSeal(files Files, at time.Time) (*Pair, Problems) {
-	return inspect(files, func(s *subject) []Problem { return s.seal(at) })
+	return inspect(files, func(s *inspection) []Problem { return s.checkSeal(at) })
 }
 
 // ReadTLS reads the key and the certificates of a TLS server, which need not be RSA
@@ -124,12 +124,12 @@ func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 			Hint: "Give the file of a key for TLS.",
 		}}
 	}
-	return inspect(files, func(s *subject) []Problem { return s.tls(at) })
+	return inspect(files, func(s *inspection) []Problem { return s.checkTLS(at) })
 }
 
 // inspect reads the files and, when there are a key and certificates in them, checks
 // these.
-func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
+func inspect(files Files, check func(*inspection) []Problem) (*Pair, Problems) {
 	var keyFile *contents
 	if IsURI(files.Key) {
 		keyFile = openHardware(files)
@@ -142,14 +142,14 @@ func inspect(files Files, check func(*subject) []Problem) (*Pair, Problems) {
 	}
 	certs, noCerts := certFile.chain(files.Certificates == "")
 	key, problems := keyFile.privateKey(certs, !certFile.Unordered)
-	if certFile != keyFile || len(keyFile.trouble) == 0 { // else it is said already
+	if certFile != keyFile || len(keyFile.failures) == 0 { // else it is said already
 		problems = append(problems, noCerts...)
 	}
 	if len(problems) > 0 {
 		keyFile.close()
 		return nil, problems
 	}
-	s := newSubject(key, certs, certFile.Unordered)
+	s := newInspection(key, certs, certFile.Unordered)
 	s.keyFile, s.certFile, s.shared = keyFile.path, certFile.path, certFile == keyFile
 	problems = append(check(s), keyFile.warnings...)
 	if certFile != keyFile {
@@ -173,11 +173,11 @@ func open(files Files, value string, certificates bool) *contents {
 		if certificates {
 			c.path = "the text of the certificates"
 		}
-	} else if data, c.trouble = c.read(keyforms.MaxSize); c.trouble != nil {
+	} else if data, c.failures = c.read(keyforms.MaxSize); c.failures != nil {
 		return c
 	}
 	c.Contents = keyforms.Read(data, source)
-	c.trouble = c.faults(keyforms.Whole)
+	c.failures = c.faults(keyforms.Whole)
 	if len(c.Keys)+len(c.FaultsOf(keyforms.PrivateKey)) > 0 {
 		c.warnings = permissions(c, "private key")
 	}
@@ -210,11 +210,11 @@ func (c *contents) unreadable(err error) Problem {
 	if pathError := (*os.PathError)(nil); errors.As(err, &pathError) {
 		cause = pathError.Err
 	}
-	mend := "Check the path."
+	hint := "Check the path."
 	if errors.Is(err, os.ErrPermission) {
-		mend = "Let the account that Waybill runs under read the file."
+		hint = "Let the account that Waybill runs under read the file."
 	}
-	return c.problem(err, mend, "the file cannot be read: %v", cause)
+	return c.problem(err, hint, "the file cannot be read: %v", cause)
 }
 
 // permissions warns of a secret that every account of the machine can read.
@@ -239,18 +239,18 @@ func openHardware(files Files) *contents {
 		if errors.Is(err, pkcs11.ErrPINValue) {
 			hint = "Remove it, and put the PIN in " + pinPlaces + "."
 		}
-		c.trouble = []Problem{c.problem(err, hint, "%v", err)}
+		c.failures = []Problem{c.problem(err, hint, "%v", err)}
 		return c
 	}
 	c.path = uri.Shown
 	pin := files.Password
 	if uri.PINSource != "" {
 		if pin != "" {
-			c.trouble = []Problem{c.problem(nil, "Remove one of them.", "the PIN is given twice: by pin-source, and as the password of the key")}
+			c.failures = []Problem{c.problem(nil, "Remove one of them.", "the PIN is given twice: by pin-source, and as the password of the key")}
 			return c
 		}
 		file := &contents{path: uri.PINSource}
-		if pin, c.trouble = file.secret(); c.trouble != nil {
+		if pin, c.failures = file.secret(); c.failures != nil {
 			return c
 		}
 		c.warnings = permissions(file, "PIN of the token")
@@ -261,7 +261,7 @@ func openHardware(files Files) *contents {
 		if said, ok := errors.AsType[*pkcs11.Error](err); ok {
 			hint = said.Hint
 		}
-		c.trouble = []Problem{c.problem(err, hint, "%v", err)}
+		c.failures = []Problem{c.problem(err, hint, "%v", err)}
 		return c
 	}
 	c.Keys, c.closer = []keyforms.Key{{Signer: key}}, key

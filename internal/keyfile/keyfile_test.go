@@ -185,18 +185,18 @@ func TestReadSealFromOpenSSL(t *testing.T) {
 }
 
 // wantProblem fails the test unless there is exactly one problem, it says message and
-// mend, and it is a warning if it should be.
-func wantProblem(t *testing.T, problems Problems, message, mend string, warning bool) {
+// hint, and it is a warning if it should be.
+func wantProblem(t *testing.T, problems Problems, message, hint string, warning bool) {
 	t.Helper()
 	if len(problems) != 1 {
 		t.Fatalf("%d problems, want 1: %v", len(problems), problems)
 	}
 	p := problems[0]
-	if !strings.Contains(p.Message, message) || !strings.Contains(p.Hint, mend) || p.Warning != warning {
-		t.Errorf("problem %+v\nwant message %q, mend %q, warning %v", p, message, mend, warning)
+	if !strings.Contains(p.Message, message) || !strings.Contains(p.Hint, hint) || p.Warning != warning {
+		t.Errorf("problem %+v\nwant message %q, hint %q, warning %v", p, message, hint, warning)
 	}
 	if p.File == "" || !strings.HasSuffix(p.Hint, ".") {
-		t.Errorf("the problem names no file or its mend is not a sentence: %+v", p)
+		t.Errorf("the problem names no file or its hint is not a sentence: %+v", p)
 	}
 }
 
@@ -215,31 +215,31 @@ func TestProblemsOfFiles(t *testing.T) {
 		name          string
 		key, certs    []byte
 		password      string
-		message, mend string
+		message, hint string
 	}{
-		{name: "public key", key: block("PUBLIC KEY", public), certs: chain, message: "holds a public key", mend: "BEGIN PRIVATE KEY"},
-		{name: "signing request", key: block("CERTIFICATE REQUEST", request), certs: chain, message: "holds a certificate signing request", mend: "private key"},
-		{name: "certificate as the key", key: chain, certs: chain, message: "no private key found: the file holds certificates only", mend: "private key"},
-		{name: "key as the certificate", key: key, certs: key, message: "no certificate found: the file holds a private key only", mend: "BEGIN CERTIFICATE"},
-		{name: "request as the certificate", key: key, certs: block("CERTIFICATE REQUEST", request), message: "no certificate found: the file holds a certificate signing request", mend: "trust service provider"},
-		{name: "no certificates named", key: key, message: "no certificate found", mend: "Name the file of the certificates"},
-		{name: "two keys", key: append(keyPEM(newRSA(1024)), keyPEM(newRSA(1024))...), certs: chain, message: "2 private keys, and none belongs to a certificate", mend: "Give the certificates"},
-		{name: "SSH", key: block("OPENSSH PRIVATE KEY", []byte("openssh-key-v1")), certs: chain, message: "SSH", mend: "seal"},
-		{name: "without its BEGIN line", key: key[bytes.IndexByte(key, '\n')+1:], certs: chain, message: "the BEGIN line of PEM block 1 is missing", mend: "Copy the file again"},
-		{name: "RSASSA-PSS", key: block("PRIVATE KEY", pss), certs: chain, message: "one for RSASSA-PSS, which is not supported", mend: "one for RSA."},
-		{name: "cannot sign", key: keyPEM(x25519), certs: chain, message: "cannot sign", mend: "seal"},
-		{name: "damaged key", key: block("PRIVATE KEY", []byte{0x30, 0}), certs: chain, message: "private key cannot be read", mend: "again"},
-		{name: "damaged certificate", key: key, certs: append(certPEM(testPKI().seal), block("CERTIFICATE", []byte{0x30, 0})...), message: "certificate 2 is no certificate", mend: "again"},
-		{name: "damaged block", key: key, certs: bytes.Replace(chain, []byte("-----END"), []byte("----END"), 1), message: "PEM block 1 has no END line", mend: "BEGIN line"},
-		{name: "cut short", key: key[:len(key)/2], certs: chain, message: "PEM block 1 has no END line", mend: "Copy the file again"},
-		{name: "trusted certificate", key: key, certs: block("TRUSTED CERTIFICATE", []byte{0x30, 0}), message: "TRUSTED CERTIFICATE", mend: "openssl x509"},
-		{name: "empty", certs: chain, message: "the file holds nothing", mend: "PEM"},
-		{name: "text", key: []byte("hello\n"), certs: chain, message: "neither PEM nor PKCS#12", mend: "PEM"},
-		{name: "huge", key: make([]byte, keyforms.MaxSize+1), certs: chain, message: "over 1024 KiB", mend: "right file"},
-		{name: "no password", key: p12, message: "has a password, and none is given", mend: "Set its password in the vault."},
-		{name: "wrong password", key: p12, password: "Tr0ub4dor", message: "does not open", mend: "Set the right password in the vault."},
-		{name: "PKCS#12 without a key", key: unsealed, message: "no private key found: the file holds certificates only", mend: "Give the private key"},
-		{name: "PKCS#12 cut off", key: p12[:len(p12)-1], password: "r1ght-one", message: "cut off", mend: "binary"},
+		{name: "public key", key: block("PUBLIC KEY", public), certs: chain, message: "holds a public key", hint: "BEGIN PRIVATE KEY"},
+		{name: "signing request", key: block("CERTIFICATE REQUEST", request), certs: chain, message: "holds a certificate signing request", hint: "private key"},
+		{name: "certificate as the key", key: chain, certs: chain, message: "no private key found: the file holds certificates only", hint: "private key"},
+		{name: "key as the certificate", key: key, certs: key, message: "no certificate found: the file holds a private key only", hint: "BEGIN CERTIFICATE"},
+		{name: "request as the certificate", key: key, certs: block("CERTIFICATE REQUEST", request), message: "no certificate found: the file holds a certificate signing request", hint: "trust service provider"},
+		{name: "no certificates named", key: key, message: "no certificate found", hint: "Name the file of the certificates"},
+		{name: "two keys", key: append(keyPEM(newRSA(1024)), keyPEM(newRSA(1024))...), certs: chain, message: "2 private keys, and none belongs to a certificate", hint: "Give the certificates"},
+		{name: "SSH", key: block("OPENSSH PRIVATE KEY", []byte("openssh-key-v1")), certs: chain, message: "SSH", hint: "seal"},
+		{name: "without its BEGIN line", key: key[bytes.IndexByte(key, '\n')+1:], certs: chain, message: "the BEGIN line of PEM block 1 is missing", hint: "Copy the file again"},
+		{name: "RSASSA-PSS", key: block("PRIVATE KEY", pss), certs: chain, message: "one for RSASSA-PSS, which is not supported", hint: "one for RSA."},
+		{name: "cannot sign", key: keyPEM(x25519), certs: chain, message: "cannot sign", hint: "seal"},
+		{name: "damaged key", key: block("PRIVATE KEY", []byte{0x30, 0}), certs: chain, message: "private key cannot be read", hint: "again"},
+		{name: "damaged certificate", key: key, certs: append(certPEM(testPKI().seal), block("CERTIFICATE", []byte{0x30, 0})...), message: "certificate 2 is no certificate", hint: "again"},
+		{name: "damaged block", key: key, certs: bytes.Replace(chain, []byte("-----END"), []byte("----END"), 1), message: "PEM block 1 has no END line", hint: "BEGIN line"},
+		{name: "cut short", key: key[:len(key)/2], certs: chain, message: "PEM block 1 has no END line", hint: "Copy the file again"},
+		{name: "trusted certificate", key: key, certs: block("TRUSTED CERTIFICATE", []byte{0x30, 0}), message: "TRUSTED CERTIFICATE", hint: "openssl x509"},
+		{name: "empty", certs: chain, message: "the file holds nothing", hint: "PEM"},
+		{name: "text", key: []byte("hello\n"), certs: chain, message: "neither PEM nor PKCS#12", hint: "PEM"},
+		{name: "huge", key: make([]byte, keyforms.MaxSize+1), certs: chain, message: "over 1024 KiB", hint: "right file"},
+		{name: "no password", key: p12, message: "has a password, and none is given", hint: "Set its password in the vault."},
+		{name: "wrong password", key: p12, password: "Tr0ub4dor", message: "does not open", hint: "Set the right password in the vault."},
+		{name: "PKCS#12 without a key", key: unsealed, message: "no private key found: the file holds certificates only", hint: "Give the private key"},
+		{name: "PKCS#12 cut off", key: p12[:len(p12)-1], password: "r1ght-one", message: "cut off", hint: "binary"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestProblemsOfFiles(t *testing.T) {
 			if pair != nil {
 				t.Error("a pair was made of it")
 			}
-			wantProblem(t, problems, c.message, c.mend, false)
+			wantProblem(t, problems, c.message, c.hint, false)
 			discreet(t, problems, c.password)
 		})
 	}
@@ -333,22 +333,22 @@ func TestChecks(t *testing.T) {
 		name          string
 		key           any
 		certs         []*x509.Certificate
-		message, mend string
+		message, hint string
 		warning       bool
 	}{
-		{name: "another key", key: newRSA(2048), certs: c, message: "no certificate in the file belongs to the private key", mend: "made together"},
-		{name: "small key", key: small, certs: above(p.issuing.issue(seal("Small"), small.Public())), message: "1024 bits; 2048 to 8192", mend: "2048 bits"},
-		{name: "not RSA", key: odd, certs: above(p.issuing.issue(seal("Odd"), odd.Public())), message: `the key of "Odd" is ECDSA, not RSA`, mend: "RSA key of 2048 bits"},
-		{name: "reversed", certs: []*x509.Certificate{c[3], c[2], c[1], c[0]}, message: "wrong order", mend: `4 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 1 ("Test Root").`},
-		{name: "two exchanged", certs: []*x509.Certificate{c[0], c[2], c[1], c[3]}, message: "wrong order", mend: `1 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 4 ("Test Root").`},
-		{name: "a stranger", certs: append(slices.Clone(c), otherRoot.cert), message: `number 5 ("Other Root")`, mend: "Remove it"},
-		{name: "a namesake of the issuer", certs: []*x509.Certificate{c[0], namesake.cert, c[1], c[2], c[3]}, message: `number 2 ("Test Issuing CA")`, mend: "Remove it"},
-		{name: "leaf only", certs: c[:1], message: `incomplete: it holds "Test Party" and not its issuer, "CN=Test Issuing CA,C=NL"`, mend: "up to the root"},
-		{name: "no root", certs: c[:3], message: `ends with "Test Sub CA", whose issuer, "CN=Test Root,C=NL"`, mend: "up to the root", warning: true},
-		{name: "expired", certs: issue(expired), message: `"Old Party" expired on 2026-06-01T11:00:00Z`, mend: "renew"},
-		{name: "not yet valid", certs: issue(early), message: `"Early Party" is not valid before 2026-06-01T13:00:00Z`, mend: ""},
-		{name: "ends soon", certs: issue(ending), message: `"Ending Party" expires on 2026-06-30 12:00:00 UTC`, mend: "Participant Registry", warning: true},
-		{name: "not for signing", certs: issue(encipher), message: `the key usage of "Enciphering Party" has neither`, mend: "Use a seal"},
+		{name: "another key", key: newRSA(2048), certs: c, message: "no certificate in the file belongs to the private key", hint: "made together"},
+		{name: "small key", key: small, certs: above(p.issuing.issue(seal("Small"), small.Public())), message: "1024 bits; 2048 to 8192", hint: "2048 bits"},
+		{name: "not RSA", key: odd, certs: above(p.issuing.issue(seal("Odd"), odd.Public())), message: `the key of "Odd" is ECDSA, not RSA`, hint: "RSA key of 2048 bits"},
+		{name: "reversed", certs: []*x509.Certificate{c[3], c[2], c[1], c[0]}, message: "wrong order", hint: `4 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 1 ("Test Root").`},
+		{name: "two exchanged", certs: []*x509.Certificate{c[0], c[2], c[1], c[3]}, message: "wrong order", hint: `1 ("Test Party"), 3 ("Test Issuing CA"), 2 ("Test Sub CA"), 4 ("Test Root").`},
+		{name: "a stranger", certs: append(slices.Clone(c), otherRoot.cert), message: `number 5 ("Other Root")`, hint: "Remove it"},
+		{name: "a namesake of the issuer", certs: []*x509.Certificate{c[0], namesake.cert, c[1], c[2], c[3]}, message: `number 2 ("Test Issuing CA")`, hint: "Remove it"},
+		{name: "leaf only", certs: c[:1], message: `incomplete: it holds "Test Party" and not its issuer, "CN=Test Issuing CA,C=NL"`, hint: "up to the root"},
+		{name: "no root", certs: c[:3], message: `ends with "Test Sub CA", whose issuer, "CN=Test Root,C=NL"`, hint: "up to the root", warning: true},
+		{name: "expired", certs: issue(expired), message: `"Old Party" expired on 2026-06-01T11:00:00Z`, hint: "renew"},
+		{name: "not yet valid", certs: issue(early), message: `"Early Party" is not valid before 2026-06-01T13:00:00Z`, hint: ""},
+		{name: "ends soon", certs: issue(ending), message: `"Ending Party" expires on 2026-06-30 12:00:00 UTC`, hint: "Participant Registry", warning: true},
+		{name: "not for signing", certs: issue(encipher), message: `the key usage of "Enciphering Party" has neither`, hint: "Use a seal"},
 	}
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
@@ -362,7 +362,7 @@ func TestChecks(t *testing.T) {
 			if (pair != nil) != test.warning {
 				t.Errorf("pair %v; a warning alone must not take it away, anything else must", pair)
 			}
-			wantProblem(t, problems, test.message, test.mend, test.warning)
+			wantProblem(t, problems, test.message, test.hint, test.warning)
 		})
 	}
 }
@@ -424,9 +424,9 @@ func TestWeakSignature(t *testing.T) {
 	if !issued(testPKI().sub.cert, &weak) {
 		t.Error("a signature that is too weak to be checked breaks the chain as well, which hides what is wrong")
 	}
-	s := newSubject(sealKey(), []*x509.Certificate{testPKI().seal, &weak, testPKI().sub.cert, testPKI().root.cert}, false)
+	s := newInspection(sealKey(), []*x509.Certificate{testPKI().seal, &weak, testPKI().sub.cert, testPKI().root.cert}, false)
 	s.certFile = "chain.pem"
-	wantProblem(t, s.seal(now), `"Test Issuing CA" is signed with MD5-RSA`, "", false)
+	wantProblem(t, s.checkSeal(now), `"Test Issuing CA" is signed with MD5-RSA`, "", false)
 }
 
 func TestAllProblemsAtOnce(t *testing.T) {
@@ -525,7 +525,7 @@ func TestPairHidesItsKey(t *testing.T) {
 }
 
 // FuzzSeal feeds the checks. Whatever they are fed, a pair that comes out has a key and a leaf
-// that belong together, and every problem has a mend.
+// that belong together, and every problem has a hint.
 func FuzzSeal(f *testing.F) {
 	web := newECDSA() // whose mutations are judged faster than those of RSA
 	f.Add(append(keyPEM(web), certPEM(testPKI().root.issue(template("www.example"), web.Public()), testPKI().root.cert)...))
@@ -534,7 +534,7 @@ func FuzzSeal(f *testing.F) {
 	f.Add(testPKI().seal.Raw)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := &contents{Contents: keyforms.Read(data, keyforms.Source{}), path: "fuzz"}
-		c.trouble = c.faults(keyforms.Whole)
+		c.failures = c.faults(keyforms.Whole)
 		certs, noCerts := c.chain(true)
 		key, noKey := c.privateKey(certs, !c.Unordered)
 		problems := slices.Concat(noKey, noCerts)
@@ -542,15 +542,15 @@ func FuzzSeal(f *testing.F) {
 			t.Fatalf("key %v, certificates %v, problems %v", key, certs, problems)
 		}
 		if len(problems) == 0 {
-			s := newSubject(key, certs, c.Unordered)
-			problems = s.seal(now)
-			if Problems(problems).Err() == nil && !s.ofKey(s.chain[0]) {
+			s := newInspection(key, certs, c.Unordered)
+			problems = s.checkSeal(now)
+			if Problems(problems).Err() == nil && !s.belongsToKey(s.chain[0]) {
 				t.Error("key and leaf do not belong together")
 			}
 		}
 		for _, p := range problems {
 			if p.Message == "" || p.Hint == "" {
-				t.Errorf("problem without message or mend: %+v", p)
+				t.Errorf("problem without message or hint: %+v", p)
 			}
 		}
 	})

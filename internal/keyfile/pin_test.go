@@ -24,7 +24,7 @@ func TestPINSources(t *testing.T) {
 	uri := func(path string) string {
 		return "pkcs11:token=t;object=o?module-path=/none.so&pin-source=file:" + filepath.ToSlash(path)
 	}
-	cases := []struct{ name, key, password, message, mend string }{
+	cases := []struct{ name, key, password, message, hint string }{
 		{"twice", uri(place(t, "pin", []byte("geheim\n"))), "verborgen", "the PIN is given twice", "Remove one"},
 		{"missing", uri(filepath.Join(t.TempDir(), "none")), "", "cannot be read", "Check the path"},
 		{"empty", uri(place(t, "pin", []byte("\n"))), "", "the file is empty", "Write the secret into it"},
@@ -34,7 +34,7 @@ func TestPINSources(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			_, problems := ReadSeal(Files{Key: c.key, Password: c.password, Certificates: place(t, "chain.pem", certPEM(testPKI().chain()...))}, now)
-			wantProblem(t, problems, c.message, c.mend, false)
+			wantProblem(t, problems, c.message, c.hint, false)
 			discreet(t, problems, c.password)
 		})
 	}

@@ -23,7 +23,7 @@ func TestReadSecret(t *testing.T) {
 
 func TestBadSecrets(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ name, path, message, mend string }{
+	for _, c := range []struct{ name, path, message, hint string }{
 		{"missing", filepath.Join(t.TempDir(), "none"), "the file cannot be read: no such file or directory", "Check the path"},
 		{"folder", t.TempDir(), "the file cannot be read: is a directory", "Check the path"},
 		{"empty", place(t, "secret", nil), "the file is empty", "Write the secret into it"},
@@ -36,7 +36,7 @@ func TestBadSecrets(t *testing.T) {
 			if got != "" || len(problems) != 1 {
 				t.Errorf("%q, %v", got, problems)
 			}
-			wantProblem(t, problems, c.message, c.mend, false)
+			wantProblem(t, problems, c.message, c.hint, false)
 			discreet(t, problems, "pa55word")
 		})
 	}

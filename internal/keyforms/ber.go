@@ -1,6 +1,7 @@
 package keyforms
 
 import (
+	"bytes"
 	"errors"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -16,6 +17,8 @@ const (
 )
 
 var (
+	endOfContents = []byte{0, 0} // behind an element of indefinite length
+
 	errCutOff = errors.New("its end is missing")
 	errBER    = errors.New("its encoding is not BER (X.690)")
 )
@@ -58,7 +61,7 @@ func parseElement(ber []byte, depth int) (e element, rest []byte, err error) {
 	case depth == 0:
 		return e, nil, errBER
 	}
-	for !ended && !isEnd(body) || ended && len(body) > 0 {
+	for !ended && !bytes.HasPrefix(body, endOfContents) || ended && len(body) > 0 {
 		var part element
 		if part, body, err = parseElement(body, depth-1); err != nil && ended {
 			return e, nil, errBER
@@ -68,10 +71,19 @@ func parseElement(ber []byte, depth int) (e element, rest []byte, err error) {
 		e.parts = append(e.parts, part)
 	}
 	if !ended {
-		rest = body[2:]
+		rest = body[len(endOfContents):]
 	}
-	err = e.join()
-	return e, rest, err
+	if e.tag != byte(asn1.OCTET_STRING)|constructed {
+		return e, rest, nil
+	}
+	for _, part := range e.parts { // of a string that came in several pieces
+		if part.tag != byte(asn1.OCTET_STRING) {
+			return e, rest, errBER
+		}
+		e.content = append(e.content, part.content...)
+	}
+	e.tag, e.parts = byte(asn1.OCTET_STRING), nil
+	return e, rest, nil
 }
 
 // header reads tag and length. Ended tells that the length is stated, and is there in full.
@@ -102,23 +114,6 @@ func header(ber []byte) (length int, ended bool, head int, err error) {
 		return 0, false, 0, errCutOff
 	}
 	return length, true, head, nil
-}
-
-func isEnd(ber []byte) bool { return len(ber) >= 2 && ber[0] == 0 && ber[1] == 0 }
-
-// join makes one piece of an OCTET STRING that came in several.
-func (e *element) join() error {
-	if e.tag != byte(asn1.OCTET_STRING)|constructed {
-		return nil
-	}
-	for _, part := range e.parts {
-		if part.tag != byte(asn1.OCTET_STRING) {
-			return errBER
-		}
-		e.content = append(e.content, part.content...)
-	}
-	e.tag, e.parts = byte(asn1.OCTET_STRING), nil
-	return nil
 }
 
 func (e *element) append(der []byte) []byte {

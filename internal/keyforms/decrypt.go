@@ -32,7 +32,7 @@ const (
 	maxScrypt = 128 << 20
 )
 
-// ErrPassword is the cause of faults that another password, or any, would mend.
+// ErrPassword is the cause of faults that another password, or any at all, would remove.
 var ErrPassword = errors.New("the password does not open it")
 
 // unsupported names what a file uses and this package does not read.
@@ -40,23 +40,23 @@ type unsupported string
 
 func (u unsupported) Error() string { return string(u) }
 
-// A lock is a password, with what may still be spent on trying it.
-type lock struct {
+// A decrypter has a password, and bounds the work of trying it.
+type decrypter struct {
 	password string
-	work     int
+	work     int // how often it may still be hashed
 	// encoding is how PKCS#12 takes the password, once it is known; see [encodings].
 	encoding []byte
 }
 
-// spend pays for a number of iterations that a file asks for.
-func (l *lock) spend(iterations int) error {
+// useWork takes a number of iterations, which the file states, off the work that is left.
+func (d *decrypter) useWork(iterations int) error {
 	if iterations < 1 {
 		return errBER
 	}
-	if iterations > l.work {
+	if iterations > d.work {
 		return unsupported(fmt.Sprintf("a password that has to be hashed over %d times", maxWork))
 	}
-	l.work -= iterations
+	d.work -= iterations
 	return nil
 }
 
@@ -114,11 +114,6 @@ type blockCipher struct {
 
 func rc2Cipher(key []byte) (cipher.Block, error) { return newRC2(key), nil }
 
-// twoKeyDES uses the first of two keys once more in the end.
-func twoKeyDES(key []byte) (cipher.Block, error) {
-	return des.NewTripleDESCipher(slices.Concat(key, key[:8])) //nolint:gosec // it only reads old files
-}
-
 // ciphers are those of PBES2 (RFC 8018 appendix B.2), all in CBC.
 var ciphers = map[string]blockCipher{
 	"1.3.14.3.2.7":            {8, des.NewCipher},
@@ -131,7 +126,9 @@ var ciphers = map[string]blockCipher{
 // pkcs12Ciphers are those that PKCS#12 names with their derivation (RFC 7292 appendix C).
 var pkcs12Ciphers = map[string]blockCipher{
 	"1.2.840.113549.1.12.1.3": {24, des.NewTripleDESCipher},
-	"1.2.840.113549.1.12.1.4": {16, twoKeyDES},
+	"1.2.840.113549.1.12.1.4": {16, func(key []byte) (cipher.Block, error) { // the first of two keys is used once more in the end
+		return des.NewTripleDESCipher(slices.Concat(key, key[:8])) //nolint:gosec // it only reads old files
+	}},
 	"1.2.840.113549.1.12.1.5": {16, rc2Cipher},
 	"1.2.840.113549.1.12.1.6": {5, rc2Cipher},
 }
@@ -179,9 +176,9 @@ func readAlgorithm(s *cryptobyte.String) (id string, parameters cryptobyte.Strin
 }
 
 // decrypt undoes password-based encryption by any of the schemes.
-func (l *lock) decrypt(id string, parameters cryptobyte.String, data []byte) ([]byte, error) {
+func (d *decrypter) decrypt(id string, parameters cryptobyte.String, data []byte) ([]byte, error) {
 	if id == "1.2.840.113549.1.5.13" {
-		return l.decryptPBES2(parameters, data)
+		return d.decryptPBES2(parameters, data)
 	}
 	var content, salt cryptobyte.String
 	var iterations int
@@ -190,16 +187,16 @@ func (l *lock) decrypt(id string, parameters cryptobyte.String, data []byte) ([]
 		return nil, unknown("the encryption", id)
 	}
 	if c, ok := pkcs12Ciphers[id]; ok {
-		return l.decryptPKCS12(c, salt, iterations, data)
+		return d.decryptPKCS12(c, salt, iterations, data)
 	}
 	newHash, ok := pbes1Hashes[id]
 	if !ok {
 		return nil, unknown("the encryption", id)
 	}
-	if err := l.spend(iterations); err != nil {
+	if err := d.useWork(iterations); err != nil {
 		return nil, err
 	}
-	sum := slices.Concat([]byte(l.password), salt) // PBKDF1, RFC 8018 section 5.1
+	sum := slices.Concat([]byte(d.password), salt) // PBKDF1, RFC 8018 section 5.1
 	for range iterations {
 		h := newHash()
 		h.Write(sum)
@@ -209,13 +206,13 @@ func (l *lock) decrypt(id string, parameters cryptobyte.String, data []byte) ([]
 }
 
 // decryptPKCS12 tries the encodings of the password, unless the MAC has told which it is.
-func (l *lock) decryptPKCS12(c blockCipher, salt []byte, iterations int, data []byte) ([]byte, error) {
-	tried := [][]byte{l.encoding}
-	if l.encoding == nil {
-		tried = encodings(l.password)
+func (d *decrypter) decryptPKCS12(c blockCipher, salt []byte, iterations int, data []byte) ([]byte, error) {
+	tried := [][]byte{d.encoding}
+	if d.encoding == nil {
+		tried = encodings(d.password)
 	}
 	for _, password := range tried {
-		if err := l.spend(iterations); err != nil {
+		if err := d.useWork(iterations); err != nil {
 			return nil, err
 		}
 		key := pkcs12KDF(sha1.New, derivation{1, c.size, iterations}, password, salt)
@@ -228,7 +225,7 @@ func (l *lock) decryptPKCS12(c blockCipher, salt []byte, iterations int, data []
 }
 
 // decryptPBES2 is RFC 8018 section 6.2.
-func (l *lock) decryptPBES2(parameters cryptobyte.String, data []byte) ([]byte, error) {
+func (d *decrypter) decryptPBES2(parameters cryptobyte.String, data []byte) ([]byte, error) {
 	var content, iv cryptobyte.String
 	if !parameters.ReadASN1(&content, cryptobyteasn1.SEQUENCE) {
 		return nil, errBER
@@ -245,7 +242,7 @@ func (l *lock) decryptPBES2(parameters cryptobyte.String, data []byte) ([]byte, 
 	if !cipherParameters.ReadASN1(&iv, cryptobyteasn1.OCTET_STRING) {
 		return nil, errBER
 	}
-	key, err := l.derive(kdf, kdfParameters, c.size)
+	key, err := d.derive(kdf, kdfParameters, c.size)
 	if err != nil {
 		return nil, err
 	}
@@ -253,22 +250,22 @@ func (l *lock) decryptPBES2(parameters cryptobyte.String, data []byte) ([]byte, 
 }
 
 // derive makes a key of the password by PBKDF2 or scrypt. A size of 0 leaves it to the file.
-func (l *lock) derive(id string, parameters cryptobyte.String, size int) ([]byte, error) {
+func (d *decrypter) derive(id string, parameters cryptobyte.String, size int) ([]byte, error) {
 	var content cryptobyte.String
 	if !parameters.ReadASN1(&content, cryptobyteasn1.SEQUENCE) {
 		return nil, errBER
 	}
 	switch id {
 	case "1.2.840.113549.1.5.12":
-		return l.pbkdf2(content, size)
+		return d.pbkdf2(content, size)
 	case "1.3.6.1.4.1.11591.4.11":
-		return l.scrypt(content, size)
+		return d.scrypt(content, size)
 	}
 	return nil, unknown("the key derivation", id)
 }
 
 // pbkdf2 is RFC 8018 appendix A.2. A length that the file states has to be the one that is needed.
-func (l *lock) pbkdf2(parameters cryptobyte.String, size int) ([]byte, error) {
+func (d *decrypter) pbkdf2(parameters cryptobyte.String, size int) ([]byte, error) {
 	var salt cryptobyte.String
 	var iterations int
 	prf, length := "1.2.840.113549.2.7", size
@@ -290,14 +287,14 @@ func (l *lock) pbkdf2(parameters cryptobyte.String, size int) ([]byte, error) {
 	case length < 1 || length > sha512.Size || size != 0 && length != size:
 		return nil, errBER
 	}
-	if err := l.spend(iterations); err != nil {
+	if err := d.useWork(iterations); err != nil {
 		return nil, err
 	}
-	return pbkdf2.Key(newHash, l.password, salt, iterations, length)
+	return pbkdf2.Key(newHash, d.password, salt, iterations, length)
 }
 
 // scrypt is RFC 7914 section 7.
-func (l *lock) scrypt(parameters cryptobyte.String, size int) ([]byte, error) {
+func (d *decrypter) scrypt(parameters cryptobyte.String, size int) ([]byte, error) {
 	var salt cryptobyte.String
 	var n, r, p int
 	length := size
@@ -310,10 +307,10 @@ func (l *lock) scrypt(parameters cryptobyte.String, size int) ([]byte, error) {
 	if n < 2 || n > maxScrypt/128 || r < 1 || r > maxScrypt/128/n || p < 1 || p > 16 {
 		return nil, unsupported("scrypt with more memory or less than is sensible")
 	}
-	if err := l.spend(max(n/16*r*p, 1)); err != nil {
+	if err := d.useWork(max(n/16*r*p, 1)); err != nil {
 		return nil, err
 	}
-	return scrypt.Key([]byte(l.password), salt, n, r, p, length)
+	return scrypt.Key([]byte(d.password), salt, n, r, p, length)
 }
 
 // decryptCBC takes the padding off, by which a wrong password is noticed most of the time.
@@ -377,22 +374,22 @@ func pkcs12KDF(newHash func() hash.Hash, d derivation, password, salt []byte) []
 
 // isMAC reports whether the MAC of PKCS#12 is that of the data under the password, and keeps
 // the encoding of the password by which it is.
-func (l *lock) isMAC(m macData, data []byte) error {
+func (d *decrypter) isMAC(m macData, data []byte) error {
 	if m.algorithm == "1.2.840.113549.1.5.14" {
-		return l.isPBMAC1(m, data)
+		return d.isPBMAC1(m, data)
 	}
 	newHash, ok := hashes[m.algorithm]
 	if !ok {
 		return unknown("the MAC", m.algorithm)
 	}
-	for _, password := range encodings(l.password) {
-		if err := l.spend(m.iterations); err != nil {
+	for _, password := range encodings(d.password) {
+		if err := d.useWork(m.iterations); err != nil {
 			return err
 		}
 		mac := hmac.New(newHash, pkcs12KDF(newHash, derivation{3, newHash().Size(), m.iterations}, password, m.salt))
 		mac.Write(data)
 		if hmac.Equal(mac.Sum(nil), m.sum) {
-			l.encoding = append([]byte{}, password...)
+			d.encoding = append([]byte{}, password...)
 			return nil
 		}
 	}
@@ -400,7 +397,7 @@ func (l *lock) isMAC(m macData, data []byte) error {
 }
 
 // isPBMAC1 is RFC 9579.
-func (l *lock) isPBMAC1(m macData, data []byte) error {
+func (d *decrypter) isPBMAC1(m macData, data []byte) error {
 	var content cryptobyte.String
 	parameters := m.parameters
 	if !parameters.ReadASN1(&content, cryptobyteasn1.SEQUENCE) {
@@ -415,7 +412,7 @@ func (l *lock) isPBMAC1(m macData, data []byte) error {
 	case !known:
 		return unknown("the MAC", id)
 	}
-	key, err := l.derive(kdf, kdfParameters, 0)
+	key, err := d.derive(kdf, kdfParameters, 0)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 // Package keyforms reads private keys and certificates in the forms in which people have
-// them: PEM, also where its lines or its characters have suffered, PKCS#12, PKCS#7,
+// them: PEM, also with damaged line breaks or escaped characters, PKCS#12, PKCS#7,
 // PKCS#8, PKCS#1 and SEC 1, in DER and in BER, encrypted or not. What it cannot read
-// it calls by its name, with a way to mend it. Nothing that it says holds key material or a
+// it calls by its name, with what to do about it. Nothing that it says holds key material or a
 // password.
 package keyforms
 
@@ -40,9 +40,9 @@ type Contents struct {
 	Others       []string // what else there is, such as "a public key"
 	Faults       []Fault
 
-	source Source
-	lock   lock
-	seen   int // certificates, those that cannot be read included
+	source    Source
+	decrypter decrypter
+	seen      int // certificates, those that cannot be read included
 }
 
 // A Key is a private key that signs.
@@ -72,7 +72,7 @@ type Fault struct {
 
 // Read reads at most [MaxSize] bytes, whatever they hold.
 func Read(data []byte, source Source) *Contents {
-	c := &Contents{source: source, lock: lock{password: source.Password, work: maxWork}}
+	c := &Contents{source: source, decrypter: decrypter{password: source.Password, work: maxWork}}
 	if len(data) > MaxSize {
 		c.fault(Whole, nil, "Check that this is the right file.", "it has over %d KiB, more than a key and its certificates", MaxSize>>10)
 		return c
@@ -87,7 +87,7 @@ func Read(data []byte, source Source) *Contents {
 	case isDER(data):
 		c.readDER(data)
 	default:
-		c.neither(data)
+		c.addUnrecognized(data)
 	}
 	return c
 }
@@ -120,8 +120,8 @@ func (c *Contents) Instead() string {
 	return "neither PEM nor PKCS#12"
 }
 
-func (c *Contents) fault(part Part, cause error, mend, format string, args ...any) {
-	c.Faults = append(c.Faults, Fault{part, fmt.Sprintf(format, args...), mend, cause})
+func (c *Contents) fault(part Part, cause error, hint, format string, args ...any) {
+	c.Faults = append(c.Faults, Fault{part, fmt.Sprintf(format, args...), hint, cause})
 }
 
 // Command puts the name of the file where FILE stands, safe to be pasted into a shell.
@@ -135,8 +135,8 @@ func (c *Contents) Command(format string) string {
 
 func isDER(data []byte) bool { return len(data) > 0 && data[0] == byte(cryptobyteasn1.SEQUENCE) }
 
-// neither names a file that is no key and no certificate.
-func (c *Contents) neither(data []byte) {
+// addUnrecognized names a file that is no key and no certificate.
+func (c *Contents) addUnrecognized(data []byte) {
 	kind := certparse.Describe(data)
 	switch {
 	case strings.Contains(kind, "JKS"):
@@ -187,13 +187,23 @@ func (c *Contents) add(form []byte, label string) {
 		key, err := parsePKCS8(form)
 		c.addKey(key, err)
 	case "a private key (PKCS#1)":
-		c.addKey(parsed(x509.ParsePKCS1PrivateKey(form)))
+		key, err := x509.ParsePKCS1PrivateKey(form)
+		c.addKey(key, err)
 	case "a private key (SEC 1)":
-		c.addKey(parsed(x509.ParseECPrivateKey(form)))
+		key, err := x509.ParseECPrivateKey(form)
+		c.addKey(key, err)
 	case "an encrypted private key (PKCS#8)":
-		c.addEncrypted(form)
+		key, err := c.decrypter.openPKCS8(form)
+		if _, isOther := errors.AsType[otherKeyError](err); err != nil && !isOther {
+			c.faultOfEncrypted(PrivateKey, "the private key", err)
+			return
+		}
+		c.addKey(key, err)
 	case "PKCS#12":
-		c.addPKCS12(form)
+		if err := c.readPKCS12(form); err != nil {
+			c.faultOfEncrypted(Whole, "the PKCS#12 file", err)
+		}
+		c.Unordered = true // the programs that write it each have an order of their own
 	case "PKCS#7":
 		c.addPKCS7(form)
 	case "a certificate":
@@ -219,12 +229,14 @@ func (c *Contents) addOther(form []byte, kind, label string) {
 	}
 }
 
-func parsed[K any](key K, err error) (any, error) { return key, err }
-
 // addKey takes what crypto/x509 made of a key. What it says of one that it cannot read are
 // words about its own code, and stay behind.
 func (c *Contents) addKey(key any, err error) {
 	signer, ok := key.(crypto.Signer)
+	isSame := func(k Key) bool { // files that were put together hold a key twice
+		public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
+		return ok && public.Equal(k.Public())
+	}
 	kind, isOther := errors.AsType[otherKeyError](err)
 	switch {
 	case isOther:
@@ -233,29 +245,14 @@ func (c *Contents) addKey(key any, err error) {
 		c.fault(PrivateKey, err, "Copy the file again, or export the key again.", "the private key cannot be read: it is damaged, or of a kind that is not supported")
 	case !ok: // a key for key agreement, X25519
 		c.fault(PrivateKey, nil, "Give the private key of the seal.", "the private key cannot sign")
-	case !c.has(signer):
+	case !slices.ContainsFunc(c.Keys, isSame):
 		c.Keys = append(c.Keys, Key{Signer: signer})
 	}
 }
 
-// has reports whether the key is there already: files that were put together hold it twice.
-func (c *Contents) has(key crypto.Signer) bool {
-	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && slices.ContainsFunc(c.Keys, func(k Key) bool { return public.Equal(k.Public()) })
-}
-
-func (c *Contents) addEncrypted(der []byte) {
-	key, err := c.lock.openPKCS8(der)
-	if _, isOther := errors.AsType[otherKeyError](err); err != nil && !isOther {
-		c.locked(PrivateKey, "the private key", err)
-		return
-	}
-	c.addKey(key, err)
-}
-
-// openPKCS8 is EncryptedPrivateKeyInfo of RFC 5958 section 3. What comes out is judged before
-// it is believed, as nothing else tells a wrong password.
-func (l *lock) openPKCS8(der []byte) (any, error) {
+// openPKCS8 is EncryptedPrivateKeyInfo of RFC 5958 section 3. The result is checked before
+// it is used, as nothing else shows that a password was wrong.
+func (d *decrypter) openPKCS8(der []byte) (any, error) {
 	input := cryptobyte.String(der)
 	var content, data cryptobyte.String
 	if !input.ReadASN1(&content, cryptobyteasn1.SEQUENCE) {
@@ -265,7 +262,7 @@ func (l *lock) openPKCS8(der []byte) (any, error) {
 	if !ok || !content.ReadASN1(&data, cryptobyteasn1.OCTET_STRING) {
 		return nil, errBER
 	}
-	plain, err := l.decrypt(id, parameters, data)
+	plain, err := d.decrypt(id, parameters, data)
 	if err != nil {
 		return nil, err
 	}
@@ -302,8 +299,8 @@ func parsePKCS8(der []byte) (any, error) {
 	return key, err
 }
 
-// locked tells why something encrypted was not opened.
-func (c *Contents) locked(part Part, what string, err error) {
+// faultOfEncrypted tells why something encrypted was not opened.
+func (c *Contents) faultOfEncrypted(part Part, what string, err error) {
 	where := "Give the right password with it."
 	if c.source.PasswordFrom != "" {
 		where = "Set the right password in " + c.source.PasswordFrom + "."
@@ -347,11 +344,11 @@ func (c *Contents) addCertificate(der []byte) {
 	cert, err := certparse.Parse(der)
 	if err != nil {
 		why, _ := errors.AsType[*certparse.Error](err)
-		mend := "Copy the certificate again."
+		hint := "Copy the certificate again."
 		if why.Issued {
-			mend = certparse.Reissue
+			hint = certparse.Reissue
 		}
-		c.fault(Certificate, err, mend, "certificate %d %s", c.seen, why.Reason)
+		c.fault(Certificate, err, hint, "certificate %d %s", c.seen, why.Reason)
 		return
 	}
 	c.Certificates = append(c.Certificates, cert)

@@ -302,14 +302,14 @@ func TestRC2(t *testing.T) {
 }
 
 // wantFault fails the test unless there is one fault.
-func wantFault(t *testing.T, c *Contents, part Part, message, mend string) {
+func wantFault(t *testing.T, c *Contents, part Part, message, hint string) {
 	t.Helper()
 	if len(c.Faults) != 1 {
 		t.Fatalf("%d faults, want 1: %+v", len(c.Faults), c.Faults)
 	}
 	f := c.Faults[0]
-	if f.Part != part || !strings.Contains(f.Message, message) || !strings.Contains(f.Hint, mend) || !strings.HasSuffix(f.Hint, ".") {
-		t.Errorf("fault %+v\nwant part %d, message %q, mend %q", f, part, message, mend)
+	if f.Part != part || !strings.Contains(f.Message, message) || !strings.Contains(f.Hint, hint) || !strings.HasSuffix(f.Hint, ".") {
+		t.Errorf("fault %+v\nwant part %d, message %q, hint %q", f, part, message, hint)
 	}
 	discreet(t, c)
 }
@@ -325,7 +325,7 @@ func discreet(tb testing.TB, c *Contents) {
 			}
 		}
 		if f.Message == "" || !strings.HasSuffix(f.Hint, ".") {
-			tb.Errorf("fault %+v says nothing, or its mend is no sentence", f)
+			tb.Errorf("fault %+v says nothing, or its hint is no sentence", f)
 		}
 	}
 }
@@ -344,7 +344,7 @@ func TestFaults(t *testing.T) {
 	for name, c := range map[string]struct {
 		data          []byte
 		part          Part
-		message, mend string
+		message, hint string
 	}{
 		"no END line":         {[]byte(one[:len(one)/2]), Whole, "PEM block 1 has no END line: -----END CERTIFICATE----- has to follow", "Copy the file again"},
 		"another END line":    {[]byte(strings.Replace(one, "END CERT", "END X509 CERT", 1)), Whole, "PEM block 1 has no END line", "Copy the file again"},
@@ -377,7 +377,7 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			wantFault(t, Read(c.data, Source{Name: "it's", Password: "pässwörd €"}), c.part, c.message, c.mend)
+			wantFault(t, Read(c.data, Source{Name: "it's", Password: "pässwörd €"}), c.part, c.message, c.hint)
 		})
 	}
 }
@@ -553,7 +553,7 @@ func TestMACByScrypt(t *testing.T) {
 		parameters := node(0x30,
 			node(0x30, marshalOID(t, 1, 3, 6, 1, 4, 1, 11591, 4, 11), node(0x30, node(4, salt), numbers)),
 			node(0x30, marshalOID(t, 1, 2, 840, 113549, 2, 9)))
-		l := &lock{password: password, work: maxWork}
+		l := &decrypter{password: password, work: maxWork}
 		if err := l.isPBMAC1(macData{parameters: parameters, sum: mac.Sum(nil)}, data); !errors.Is(err, want) {
 			t.Errorf("a key of %d bytes: %v, want %v", length, err, want)
 		}

@@ -26,7 +26,7 @@ const (
 	safeContentsBag = "1.2.840.113549.1.12.10.1.6"
 )
 
-// maxNesting bounds bags within bags, of which nobody needs more than one level.
+// maxNesting bounds bags within bags, of which one level is usual.
 const maxNesting = 4
 
 // explicit0 is the tag [0] of what is wrapped once more.
@@ -40,16 +40,8 @@ type macData struct {
 	iterations int
 }
 
-// addPKCS12 reads every key and certificate of a PKCS#12 file (RFC 7292), in as many safes
-// as there are. It gives them no order, and the programs that write it each have
-// their own.
-func (c *Contents) addPKCS12(der []byte) {
-	if err := c.readPKCS12(der); err != nil {
-		c.locked(Whole, "the PKCS#12 file", err)
-	}
-	c.Unordered = true
-}
-
+// readPKCS12 reads every key and certificate of a PKCS#12 file (RFC 7292), in as many safes
+// as there are.
 func (c *Contents) readPKCS12(der []byte) error {
 	input := cryptobyte.String(der)
 	var pfx, safe, wrapped cryptobyte.String
@@ -73,7 +65,7 @@ func (c *Contents) readPKCS12(der []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := c.lock.isMAC(mac, data); err != nil {
+		if err := c.decrypter.isMAC(mac, data); err != nil {
 			return err
 		}
 	}
@@ -164,7 +156,7 @@ func (c *Contents) decryptSafe(content cryptobyte.String) ([]byte, error) {
 	if !ok {
 		return nil, errBER
 	}
-	plain, err := c.lock.decrypt(id, parameters, encrypted)
+	plain, err := c.decrypter.decrypt(id, parameters, encrypted)
 	if err != nil {
 		return nil, err
 	}
@@ -191,13 +183,13 @@ func (c *Contents) readBags(bags cryptobyte.String, depth int) error {
 			key, err := parsePKCS8(value)
 			c.addKey(key, err)
 		case shroudedKeyBag:
-			key, err := c.lock.openPKCS8(value)
-			if err != nil && (errors.Is(err, ErrPassword) || isUnsupported(err)) {
+			key, err := c.decrypter.openPKCS8(value)
+			if _, isUnsupported := errors.AsType[unsupported](err); isUnsupported || errors.Is(err, ErrPassword) {
 				return err
 			}
 			c.addKey(key, err)
 		case certBag:
-			if err := c.addBagged(value); err != nil {
+			if err := c.addCertBag(value); err != nil {
 				return err
 			}
 		case safeContentsBag:
@@ -216,13 +208,8 @@ func (c *Contents) readBags(bags cryptobyte.String, depth int) error {
 	return nil
 }
 
-func isUnsupported(err error) bool {
-	_, ok := errors.AsType[unsupported](err)
-	return ok
-}
-
-// addBagged takes CertBag (RFC 7292 section 4.2.3). The other kind, of SDSI, nobody has.
-func (c *Contents) addBagged(value cryptobyte.String) error {
+// addCertBag takes CertBag (RFC 7292 section 4.2.3). The other kind, of SDSI, is not in use.
+func (c *Contents) addCertBag(value cryptobyte.String) error {
 	var content, wrapped cryptobyte.String
 	var oid asn1.ObjectIdentifier
 	if !value.ReadASN1(&content, cryptobyteasn1.SEQUENCE) || !content.ReadASN1ObjectIdentifier(&oid) || !content.ReadASN1(&wrapped, explicit0) {

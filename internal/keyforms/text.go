@@ -125,7 +125,7 @@ func (c *Contents) addBlock(i int, label, body string) {
 	compact := strings.Join(strings.Fields(body), "")
 	der, err := base64.StdEncoding.DecodeString(compact)
 	if err != nil {
-		c.badBase64(i, label, compact, err)
+		c.faultOfBase64(i, label, compact, err)
 		return
 	}
 	switch {
@@ -138,9 +138,9 @@ func (c *Contents) addBlock(i int, label, body string) {
 	}
 }
 
-// badBase64 says what keeps a block from being read, and quotes one character at most, which is
+// faultOfBase64 says what keeps a block from being read, and quotes one character at most, which is
 // none of a key.
-func (c *Contents) badBase64(i int, label, compact string, err error) {
+func (c *Contents) faultOfBase64(i int, label, compact string, err error) {
 	at, bad := errors.AsType[base64.CorruptInputError](err)
 	if bad && int(at) < len(compact) {
 		r, _ := utf8.DecodeRuneInString(compact[at:])
@@ -173,9 +173,9 @@ func (c *Contents) addOldEncrypted(block *pem.Block) {
 	}
 	switch {
 	case errors.Is(err, x509.IncorrectPasswordError):
-		c.locked(PrivateKey, "the private key", ErrPassword)
+		c.faultOfEncrypted(PrivateKey, "the private key", ErrPassword)
 	case err != nil:
-		c.locked(PrivateKey, "the private key", unsupported("an old encryption of PEM, DEK-Info: "+strings.SplitN(block.Headers["DEK-Info"], ",", 2)[0]))
+		c.faultOfEncrypted(PrivateKey, "the private key", unsupported("an old encryption of PEM, DEK-Info: "+strings.SplitN(block.Headers["DEK-Info"], ",", 2)[0]))
 	default:
 		c.add(der, block.Type)
 	}

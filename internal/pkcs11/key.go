@@ -75,7 +75,7 @@ func digestPrefix(hash crypto.Hash) ([]byte, bool) {
 	}
 }
 
-// A connection leads to one key: a module, a session that is logged in, and the key's
+// A connection is what one key is used by: a module, a session that is logged in, and the key's
 // handle there.
 type connection struct {
 	uri       *URI
@@ -98,12 +98,12 @@ func (l *connection) connect() (err error) {
 	if l.lib, err = load(l.uri.module); err != nil {
 		return err
 	}
-	slot, err := l.lib.find(l.uri)
+	slot, err := l.lib.findSlot(l.uri)
 	if err != nil {
 		return err
 	}
 	if l.session, err = l.lib.OpenSession(slot, p11.CKF_SERIAL_SESSION); err != nil {
-		return refuse(err, "Try again; another program may hold the token.", "the token gives no session: %v", err)
+		return newError(err, "Try again; another program may hold the token.", "the token gives no session: %v", err)
 	}
 	if err := l.login(slot); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (l *connection) sign(input []byte) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	signature, err := l.signOnce(input)
-	if isLost(err) {
+	if isSessionLost(err) {
 		signature, err = l.signOnce(input)
 	}
 	if err != nil {
@@ -156,21 +156,21 @@ func (l *connection) signOnce(input []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	signature, err := l.signIn(input)
+	signature, err := l.signInSession(input)
 	if err != nil {
 		l.disconnect()
 	}
 	return signature, err
 }
 
-func (l *connection) signIn(input []byte) ([]byte, error) {
+func (l *connection) signInSession(input []byte) ([]byte, error) {
 	mechanism := []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS, nil)}
 	if err := l.lib.SignInit(l.session, mechanism, l.key); err != nil {
 		return nil, err
 	}
 	if l.pinEach {
 		if err := l.lib.Login(l.session, p11.CKU_CONTEXT_SPECIFIC, l.pin); err != nil {
-			return nil, l.endOnPIN(err)
+			return nil, l.endIfPINRefused(err)
 		}
 	}
 	return l.lib.Sign(l.session, input)
@@ -180,7 +180,7 @@ func (l *connection) signIn(input []byte) ([]byte, error) {
 func (l *connection) reconnect() error {
 	before := l.public
 	if err := l.connect(); err != nil {
-		return l.endOnPIN(err)
+		return l.endIfPINRefused(err)
 	}
 	if !before.Equal(l.public) {
 		l.public, l.ended = before, errors.New("the token holds another key than before")
@@ -189,24 +189,24 @@ func (l *connection) reconnect() error {
 	return nil
 }
 
-// endOnPIN ends the connection for good when the token refuses the PIN: one that was right
+// endIfPINRefused ends the connection for good when the token refuses the PIN: one that was right
 // before must not be tried until the token locks itself.
-func (l *connection) endOnPIN(err error) error {
-	if isPIN(err) {
+func (l *connection) endIfPINRefused(err error) error {
+	if isPINRefused(err) {
 		l.ended = err
 	}
 	return err
 }
 
-// isLost reports whether the session is gone, and another may do better.
-func isLost(err error) bool {
+// isSessionLost reports whether the session is gone, and another may do better.
+func isSessionLost(err error) bool {
 	return isOneOf(err, p11.CKR_SESSION_HANDLE_INVALID, p11.CKR_SESSION_CLOSED, p11.CKR_USER_NOT_LOGGED_IN,
 		p11.CKR_KEY_HANDLE_INVALID, p11.CKR_OBJECT_HANDLE_INVALID, p11.CKR_DEVICE_REMOVED, p11.CKR_DEVICE_ERROR,
 		p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_CRYPTOKI_NOT_INITIALIZED)
 }
 
-// isPIN reports whether the token refuses the PIN.
-func isPIN(err error) bool {
+// isPINRefused reports whether the token refuses the PIN.
+func isPINRefused(err error) bool {
 	return isOneOf(err, p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_LOCKED, p11.CKR_PIN_EXPIRED)
 }
 

@@ -103,7 +103,7 @@ func TestHardwareKeyBySerialAndSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lib.release()
-	slot, err := lib.find(&URI{token: "waybill"})
+	slot, err := lib.findSlot(&URI{token: "waybill"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func addKey(t *testing.T, label string, key *rsa.PrivateKey, special map[uint]an
 		t.Fatal(err)
 	}
 	t.Cleanup(l.close) // until then, the objects of the session are there
-	slot, err := l.lib.find(parsed)
+	slot, err := l.lib.findSlot(parsed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func loggedIn(t *testing.T, token string) bool {
 
 func openSession(t *testing.T, lib *library, token string) p11.SessionHandle {
 	t.Helper()
-	slot, err := lib.find(&URI{token: token})
+	slot, err := lib.findSlot(&URI{token: token})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestLostSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lib.release()
-	slot, err := lib.find(&URI{token: "lost"})
+	slot, err := lib.findSlot(&URI{token: "lost"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +342,7 @@ func TestLostSession(t *testing.T) {
 // forgetPINs makes as if no wrong PIN had been tried at the token.
 func forgetPINs(t *testing.T, lib *library, token string) {
 	t.Helper()
-	slot, err := lib.find(&URI{token: token})
+	slot, err := lib.findSlot(&URI{token: token})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -429,11 +429,11 @@ func TestPINIsNotTriedInVain(t *testing.T) {
 		"one try left":  {ready | p11.CKF_USER_PIN_FINAL_TRY, "one more wrong PIN would lock the token"},
 		"not yet there": {p11.CKF_LOGIN_REQUIRED, "has no user PIN yet"},
 	} {
-		if err := (&connection{pin: pin}).checkPIN(c.flags); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := (&connection{pin: pin}).checkPINStatus(c.flags); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
-	if err := (&connection{pin: pin}).checkPIN(ready | p11.CKF_USER_PIN_COUNT_LOW); err != nil {
+	if err := (&connection{pin: pin}).checkPINStatus(ready | p11.CKF_USER_PIN_COUNT_LOW); err != nil {
 		t.Error(err)
 	}
 }

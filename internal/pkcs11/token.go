@@ -38,12 +38,12 @@ func load(path string) (*library, error) {
 	if lib == nil {
 		ctx := p11.New(path)
 		if ctx == nil {
-			return nil, refuse(nil, "Check module-path: it names the library that came with the token, built for this machine.",
+			return nil, newError(nil, "Check module-path: it names the library that came with the token, built for this machine.",
 				"%s cannot be loaded as a PKCS#11 library", path)
 		}
 		if err := ctx.Initialize(); err != nil {
 			ctx.Destroy()
-			return nil, refuse(err, "See the manual of the token: many libraries want a configuration file or a variable.",
+			return nil, newError(err, "See the manual of the token: many libraries want a configuration file or a variable.",
 				"the PKCS#11 library %s does not start: %v", path, err)
 		}
 		lib = &library{Ctx: ctx, path: path}
@@ -66,11 +66,11 @@ func (lib *library) release() {
 	lib.Destroy()
 }
 
-// find gives the slot of the one token that the URI means.
-func (lib *library) find(u *URI) (uint, error) {
+// findSlot gives the slot of the one token that the URI means.
+func (lib *library) findSlot(u *URI) (uint, error) {
 	slots, err := lib.GetSlotList(true)
 	if err != nil {
-		return 0, refuse(err, "See the manual of the token.", "the PKCS#11 library lists no tokens: %v", err)
+		return 0, newError(err, "See the manual of the token.", "the PKCS#11 library lists no tokens: %v", err)
 	}
 	var found []uint
 	var others []string
@@ -89,17 +89,17 @@ func (lib *library) find(u *URI) (uint, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
-		return 0, refuse(nil, "Add serial= or slot-id=; pkcs11-tool --list-token-slots shows them.", "%d tokens match the URI", len(found))
+		return 0, newError(nil, "Add serial= or slot-id=; pkcs11-tool --list-token-slots shows them.", "%d tokens match the URI", len(found))
 	case len(others) == 0:
-		return 0, refuse(nil, "Connect the token, and check that the account that Waybill runs under may use it.", "the PKCS#11 library sees no token")
+		return 0, newError(nil, "Connect the token, and check that the account that Waybill runs under may use it.", "the PKCS#11 library sees no token")
 	}
-	return 0, refuse(nil, "Correct token=, serial= or slot-id= in the URI.", "no token matches the URI; the tokens that are there: %s", strings.Join(others, ", "))
+	return 0, newError(nil, "Correct token=, serial= or slot-id= in the URI.", "no token matches the URI; the tokens that are there: %s", strings.Join(others, ", "))
 }
 
 func (u *URI) matches(slot uint, info *p11.TokenInfo) bool {
-	same := func(want, got string) bool { return want == "" || want == got }
-	return same(u.token, info.Label) && same(u.serial, info.SerialNumber) && same(u.model, info.Model) &&
-		same(u.manufacturer, info.ManufacturerID) && (u.slot == nil || *u.slot == slot)
+	fits := func(want, got string) bool { return want == "" || want == got }
+	return fits(u.token, info.Label) && fits(u.serial, info.SerialNumber) && fits(u.model, info.Model) &&
+		fits(u.manufacturer, info.ManufacturerID) && (u.slot == nil || *u.slot == slot)
 }
 
 // login logs the session in, if the token wants that. All sessions of a process
@@ -107,29 +107,29 @@ func (u *URI) matches(slot uint, info *p11.TokenInfo) bool {
 func (l *connection) login(slot uint) error {
 	info, err := l.lib.GetTokenInfo(slot)
 	if err != nil {
-		return refuse(err, "Check that the token is there.", "the token does not say what it is: %v", err)
+		return newError(err, "Check that the token is there.", "the token does not say what it is: %v", err)
 	}
 	if info.Flags&p11.CKF_LOGIN_REQUIRED == 0 {
 		return nil
 	}
-	if err := l.checkPIN(info.Flags); err != nil {
+	if err := l.checkPINStatus(info.Flags); err != nil {
 		return err
 	}
 	now := attempt{l.uri.module, info.ManufacturerID, info.SerialNumber, sha256.Sum256([]byte(l.pin))}
 	if wrongPINs.recently(now) {
-		return l.wrongPIN(p11.Error(p11.CKR_PIN_INCORRECT))
+		return l.wrongPINError(p11.Error(p11.CKR_PIN_INCORRECT))
 	}
 	err = l.lib.Login(l.session, p11.CKU_USER, l.pin)
 	switch {
 	case err == nil || isOneOf(err, p11.CKR_USER_ALREADY_LOGGED_IN):
 		return nil
 	case isOneOf(err, p11.CKR_PIN_LOCKED):
-		return locked(err)
-	case isPIN(err):
+		return lockedPINError(err)
+	case isPINRefused(err):
 		wrongPINs.add(now)
-		return l.wrongPIN(err)
+		return l.wrongPINError(err)
 	}
-	return refuse(err, "See the manual of the token.", "logging in to the token failed: %v", err)
+	return newError(err, "See the manual of the token.", "logging in to the token failed: %v", err)
 }
 
 // An attempt is a PIN that was tried at a token.
@@ -168,33 +168,33 @@ func (m *triedPINs) recently(a attempt) bool {
 	return was && time.Since(at) <= retryPIN
 }
 
-func (l *connection) wrongPIN(err error) error {
-	return refuse(err, "Correct it in "+l.pinPlaces+" before you try again: after a few wrong ones the token locks itself.",
+func (l *connection) wrongPINError(err error) error {
+	return newError(err, "Correct it in "+l.pinPlaces+" before you try again: after a few wrong ones the token locks itself.",
 		"the PIN does not open the token (%v)", err)
 }
 
-// checkPIN finds what can be known before the PIN is tried. A service that is
+// checkPINStatus finds what can be known before the PIN is tried. A service that is
 // restarted again and again must not use up the last try.
-func (l *connection) checkPIN(flags uint) error {
+func (l *connection) checkPINStatus(flags uint) error {
 	switch {
 	case flags&p11.CKF_USER_PIN_LOCKED != 0:
-		return locked(nil)
+		return lockedPINError(nil)
 	case flags&p11.CKF_USER_PIN_INITIALIZED == 0:
-		return refuse(nil, "Set one, with the program that came with the token.", "the token has no user PIN yet")
+		return newError(nil, "Set one, with the program that came with the token.", "the token has no user PIN yet")
 	case l.pin == "":
-		return refuse(nil, "Put it in "+l.pinPlaces+".", "the token wants a PIN, and none is given")
+		return newError(nil, "Put it in "+l.pinPlaces+".", "the token wants a PIN, and none is given")
 	case flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
-		return refuse(nil, "Log in once with the right PIN and the program that came with the token, which resets the count.",
+		return newError(nil, "Log in once with the right PIN and the program that came with the token, which resets the count.",
 			"one more wrong PIN would lock the token, so none is tried")
 	}
 	return nil
 }
 
-func locked(err error) error {
-	return refuse(err, "Unlock it with the PIN of the security officer.", "the token has locked its PIN, after too many wrong ones")
+func lockedPINError(err error) error {
+	return newError(err, "Unlock it with the PIN of the security officer.", "the token has locked its PIN, after too many wrong ones")
 }
 
-func refuse(cause error, hint, format string, args ...any) error {
+func newError(cause error, hint, format string, args ...any) error {
 	return &Error{Message: fmt.Sprintf(format, args...), Hint: hint, Cause: cause}
 }
 
@@ -210,22 +210,22 @@ func (l *connection) findKey() error {
 	found, err := l.objects(template)
 	switch {
 	case err != nil:
-		return refuse(err, "See the manual of the token.", "the token does not list its keys: %v", err)
+		return newError(err, "See the manual of the token.", "the token does not list its keys: %v", err)
 	case len(found) == 0:
-		return refuse(nil, "Correct object= or id= in the URI; pkcs11-tool --list-objects --type privkey --login shows what is there.", "no private key on the token matches the URI")
+		return newError(nil, "Correct object= or id= in the URI; pkcs11-tool --list-objects --type privkey --login shows what is there.", "no private key on the token matches the URI")
 	case len(found) > 1:
-		return refuse(nil, "Add "+l.distinctions(found)+".", "%d private keys on the token match the URI", len(found))
+		return newError(nil, "Add "+l.distinguishingIDs(found)+".", "%d private keys on the token match the URI", len(found))
 	}
 	l.key = found[0]
-	return l.inspect()
+	return l.readKey()
 }
 
-// distinctions says what the URI lacks to name one key only.
-func (l *connection) distinctions(keys []p11.ObjectHandle) string {
+// distinguishingIDs says what the URI lacks to name one key only.
+func (l *connection) distinguishingIDs(keys []p11.ObjectHandle) string {
 	var ids []string
 	for _, key := range keys {
 		if id := l.attribute(key, p11.CKA_ID); len(id) > 0 && len(l.uri.id) == 0 {
-			ids = append(ids, fmt.Sprintf("id=%s", escapeID(id)))
+			ids = append(ids, "id=%"+strings.ReplaceAll(fmt.Sprintf("% X", id), " ", "%"))
 		}
 	}
 	if len(ids) == 0 {
@@ -234,22 +234,14 @@ func (l *connection) distinctions(keys []p11.ObjectHandle) string {
 	return "one of " + strings.Join(ids, ", ")
 }
 
-func escapeID(id []byte) string {
-	var out strings.Builder
-	for _, b := range id {
-		fmt.Fprintf(&out, "%%%02X", b)
-	}
-	return out.String()
-}
-
-// manyObjects is how many matches are looked at.
-const manyObjects = 16
+// maxObjects is how many matches are looked at.
+const maxObjects = 16
 
 func (l *connection) objects(template []*p11.Attribute) ([]p11.ObjectHandle, error) {
 	if err := l.lib.FindObjectsInit(l.session, template); err != nil {
 		return nil, err
 	}
-	found, _, err := l.lib.FindObjects(l.session, manyObjects)
+	found, _, err := l.lib.FindObjects(l.session, maxObjects)
 	return found, errors.Join(err, l.lib.FindObjectsFinal(l.session))
 }
 
@@ -262,35 +254,29 @@ func (l *connection) attribute(object p11.ObjectHandle, kind uint) []byte {
 	return got[0].Value
 }
 
-// inspect reads what is known of the key. Its size is judged with the certificates.
-func (l *connection) inspect() error {
+// readKey reads what is known of the key. Its size is judged with the certificates.
+func (l *connection) readKey() error {
 	kind := p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_RSA).Value
 	switch {
 	case !bytes.Equal(l.attribute(l.key, p11.CKA_KEY_TYPE), kind):
-		return refuse(nil, "Name the RSA key of the seal.", "the private key on the token is not RSA, which iSHARE demands")
+		return newError(nil, "Name the RSA key of the seal.", "the private key on the token is not RSA, which iSHARE demands")
 	case bytes.Equal(l.attribute(l.key, p11.CKA_SIGN), []byte{0}):
-		return refuse(nil, "Name the key of the seal.", "the private key on the token is not allowed to sign")
+		return newError(nil, "Name the key of the seal.", "the private key on the token is not allowed to sign")
 	}
 	l.pinEach = bytes.Equal(l.attribute(l.key, p11.CKA_ALWAYS_AUTHENTICATE), []byte{1})
 	l.public = l.publicHalf(l.key)
-	if id := l.attribute(l.key, p11.CKA_ID); l.public == nil && len(id) > 0 {
-		l.public = l.publicBeside(id)
+	if id := l.attribute(l.key, p11.CKA_ID); l.public == nil && len(id) > 0 { // then the public key object of the same id may tell
+		found, err := l.objects([]*p11.Attribute{
+			p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), p11.NewAttribute(p11.CKA_ID, id),
+		})
+		if err == nil && len(found) > 0 {
+			l.public = l.publicHalf(found[0])
+		}
 	}
 	if l.public == nil {
-		return refuse(nil, "Import the public key or set CKA_MODULUS, with the same CKA_ID as the private key.", "the token does not tell the public half of the private key")
+		return newError(nil, "Import the public key or set CKA_MODULUS, with the same CKA_ID as the private key.", "the token does not tell the public half of the private key")
 	}
 	return nil
-}
-
-// publicBeside reads the public key object that belongs to the private key by its id.
-func (l *connection) publicBeside(id []byte) *rsa.PublicKey {
-	found, err := l.objects([]*p11.Attribute{
-		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), p11.NewAttribute(p11.CKA_ID, id),
-	})
-	if err != nil || len(found) == 0 {
-		return nil
-	}
-	return l.publicHalf(found[0])
 }
 
 // publicHalf reads modulus and exponent, which are no secret, of either half.

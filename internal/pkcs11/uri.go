@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -39,7 +40,7 @@ type URI struct {
 }
 
 // ParseURI reads a PKCS#11 URI that names a private key. It is stricter than RFC
-// 7512, which lets a consumer choose when a URI is vague: here the token, the key
+// 7512, which lets a consumer choose when a URI fits several keys: here the token, the key
 // and the module have to be named, nothing may be said twice, and what is not
 // understood is refused. Its errors quote no value, since people put the PIN
 // in, and in any place.
@@ -67,8 +68,14 @@ func ParseURI(s string) (*URI, error) {
 			return nil, err
 		}
 	}
-	if err := u.complete(); err != nil {
-		return nil, err
+	// No choice must be left to make.
+	switch {
+	case u.token == "" && u.serial == "" && u.slot == nil:
+		return nil, errors.New("the URI names no token; add token=, serial= or slot-id=")
+	case u.object == "" && len(u.id) == 0:
+		return nil, errors.New("the URI names no key; add object= (its label) or id=")
+	case u.module == "":
+		return nil, errors.New("the URI names no PKCS#11 library; add ?module-path= with its path")
 	}
 	return u, nil
 }
@@ -114,9 +121,9 @@ func known(name string, part rune) error {
 		return ErrPINValue
 	case name == "module-name":
 		return errors.New("module-name is not supported; give module-path, the whole path of the PKCS#11 library")
-	case !ok && readable(name):
+	case !ok && name != "" && len(name) <= 30 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-_") == "":
 		return fmt.Errorf("the attribute %s is not supported", name)
-	case !ok:
+	case !ok: // such a name may hold a part of a PIN, and is not quoted
 		return errors.New("an attribute has an unknown name")
 	case place != part && place == inQuery:
 		return fmt.Errorf("%s stands in the wrong place: it comes behind the ?", name)
@@ -130,11 +137,6 @@ func known(name string, part rune) error {
 // its own.
 var ErrPINValue = errors.New("the URI holds a PIN (pin-value), which then shows in configuration files, process lists and logs")
 
-// readable keeps what may be part of a PIN out of errors.
-func readable(name string) bool {
-	return name != "" && len(name) <= 30 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-_") == ""
-}
-
 // unescape undoes percent-encoding. The characters that may stand for themselves are those
 // of RFC 7512 section 2.3, pk11-pchar and pk11-qchar.
 func unescape(raw string, part rune) (string, error) {
@@ -145,13 +147,14 @@ func unescape(raw string, part rune) (string, error) {
 	var value strings.Builder
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
-		case c == '%' && i+2 < len(raw) && isHex(raw[i+1]) && isHex(raw[i+2]):
-			n, _ := strconv.ParseUint(raw[i+1:i+3], 16, 8) // two hex digits
-			value.WriteByte(byte(n))
-			i += 2
 		case c == '%':
-			return "", errors.New("holds a % that two hex digits do not follow; write %25 for the sign itself")
-		case isAlphanumeric(c) || strings.IndexByte(plain, c) >= 0:
+			octet, err := hex.DecodeString(raw[i+1 : min(i+3, len(raw))])
+			if err != nil || len(octet) != 1 {
+				return "", errors.New("holds a % that two hex digits do not follow; write %25 for the sign itself")
+			}
+			value.WriteByte(octet[0])
+			i += 2
+		case '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' || strings.IndexByte(plain, c) >= 0:
 			value.WriteByte(c)
 		default:
 			return "", errors.New("holds a character that has to be percent-encoded, such as %20 for a blank")
@@ -160,16 +163,15 @@ func unescape(raw string, part rune) (string, error) {
 	return value.String(), nil
 }
 
-func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
-
-func isAlphanumeric(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' }
-
 // set keeps one value. The lengths are those of the fields of CK_TOKEN_INFO (PKCS#11,
 // section 3.2): a longer value cannot match.
 func (u *URI) set(name, value string) error {
 	switch name {
 	case "id":
-		return setBytes(&u.id, value)
+		if value == "" || len(value) > 255 {
+			return errors.New("is empty or over 255 bytes")
+		}
+		u.id = []byte(value)
 	case "token":
 		return setText(&u.token, value, 32)
 	case "serial":
@@ -181,24 +183,26 @@ func (u *URI) set(name, value string) error {
 	case "object":
 		return setText(&u.object, value, 255)
 	case "slot-id":
-		return u.setSlot(value)
+		slot, err := strconv.ParseUint(value, 10, 32)
+		if err != nil || strconv.FormatUint(slot, 10) != value {
+			return errors.New("is not a number")
+		}
+		n := uint(slot)
+		u.slot = &n
 	case "type":
 		if value != "private" {
 			return errors.New("is not private, and a private key is what signs")
 		}
-		return nil
 	case "module-path":
 		return setFile(&u.module, value)
 	default: // pin-source; the others are not known
-		return u.setPinSource(value)
+		// RFC 7512 section 2.4 also has commands to run, which have no place in a configuration.
+		path, ok := strings.CutPrefix(value, "file:")
+		if !ok {
+			return errors.New("is not a file: URI")
+		}
+		return setFile(&u.PINSource, strings.TrimPrefix(path, "//"))
 	}
-}
-
-func setBytes(field *[]byte, value string) error {
-	if value == "" || len(value) > 255 {
-		return errors.New("is empty or over 255 bytes")
-	}
-	*field = []byte(value)
 	return nil
 }
 
@@ -213,16 +217,6 @@ func setText(field *string, value string, limit int) error {
 	return nil
 }
 
-func (u *URI) setSlot(value string) error {
-	slot, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || strconv.FormatUint(slot, 10) != value {
-		return errors.New("is not a number")
-	}
-	n := uint(slot)
-	u.slot = &n
-	return nil
-}
-
 // setFile wants the whole path: a relative one would mean another file, or code
 // from another folder, depending on where the program was started.
 func setFile(field *string, value string) error {
@@ -231,29 +225,6 @@ func setFile(field *string, value string) error {
 	}
 	if !filepath.IsAbs(value) {
 		return errors.New("is not an absolute path")
-	}
-	return nil
-}
-
-// setPinSource takes a file: URI. RFC 7512 section 2.4 also knows commands to run, which
-// have no place in a configuration.
-func (u *URI) setPinSource(value string) error {
-	path, ok := strings.CutPrefix(value, "file:")
-	if !ok {
-		return errors.New("is not a file: URI")
-	}
-	return setFile(&u.PINSource, strings.TrimPrefix(path, "//"))
-}
-
-// complete checks that there is no choice left to make.
-func (u *URI) complete() error {
-	switch {
-	case u.token == "" && u.serial == "" && u.slot == nil:
-		return errors.New("the URI names no token; add token=, serial= or slot-id=")
-	case u.object == "" && len(u.id) == 0:
-		return errors.New("the URI names no key; add object= (its label) or id=")
-	case u.module == "":
-		return errors.New("the URI names no PKCS#11 library; add ?module-path= with its path")
 	}
 	return nil
 }
