@@ -1,4 +1,4 @@
-// Package authority judges by which name of the server a request comes.
+// Package authority checks by which name of the server a request comes.
 package authority
 
 import (
@@ -15,7 +15,7 @@ const maxLength = 253 + len(":65535")
 // and compare it: with a path or a user name in it, they would build the address of somebody else.
 // RFC 9112 section 3.2 and RFC 9113 section 8.3.1 allow a host with a port; an HTTP/1.0 request need not
 // name one.
-func Check(r *http.Request) (suspicion string) {
+func Check(r *http.Request) (reason string) {
 	switch u := r.URL; {
 	case r.Host != "" && !Valid(r.Host):
 		return "the host that is asked for is not a name or an address, with or without a port"
@@ -40,11 +40,10 @@ func Valid(text string) bool {
 		return closed && err == nil && ip.Is6() && ip.Zone() == "" && isPort(port)
 	}
 	name, _, _ := strings.Cut(text, ":")
-	return name != "" && !strings.ContainsFunc(name, isNotOfName) && isPort(text[len(name):])
-}
-
-func isNotOfName(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._", r)
+	isOther := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._", r)
+	}
+	return name != "" && !strings.ContainsFunc(name, isOther) && isPort(text[len(name):])
 }
 
 // isPort takes what stands behind a host: nothing, or a colon and up to five digits, none included.

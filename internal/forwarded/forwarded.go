@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Proxies are the addresses of proxies that are believed.
+// Proxies are the addresses of trusted proxies.
 type Proxies []netip.Prefix
 
 // Attribute returns a handler that puts the address of the client into RemoteAddr, with port 0, where a
@@ -35,27 +35,24 @@ func (p Proxies) Client(peer netip.Addr, h http.Header) netip.Addr {
 	standard, other := h["Forwarded"], h["X-Forwarded-For"]
 	switch {
 	case len(standard) == 0:
-		return p.walk(peer, other, addressesOf)
+		return p.originOf(peer, other, addressesOf)
 	case len(other) == 0:
-		return p.walk(peer, standard, nodesOf)
+		return p.originOf(peer, standard, nodesOf)
 	}
 	// A proxy that sets one of them often passes on the other, as the client has sent it.
-	client := p.walk(peer, standard, nodesOf)
-	if client != p.walk(peer, other, addressesOf) {
+	client := p.originOf(peer, standard, nodesOf)
+	if client != p.originOf(peer, other, addressesOf) {
 		return peer
 	}
 	return client
 }
 
-func (p Proxies) trust(a netip.Addr) bool {
-	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
-}
-
-// walk goes from right to left, line by line: what somebody has sent cannot spoil the line that a proxy adds.
-func (p Proxies) walk(at netip.Addr, lines []string, read func(line string) []netip.Addr) netip.Addr {
+// originOf goes from right to left, line by line: what somebody has sent cannot spoil the line that a proxy adds.
+func (p Proxies) originOf(at netip.Addr, lines []string, read func(line string) []netip.Addr) netip.Addr {
 	for _, line := range slices.Backward(lines) {
 		for _, before := range slices.Backward(read(line)) {
-			if !p.trust(at) || !before.IsValid() {
+			trusted := slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(at) })
+			if !trusted || !before.IsValid() {
 				return at
 			}
 			at = before

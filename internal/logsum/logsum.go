@@ -17,9 +17,9 @@ const (
 	// Interval is after how long events are summed up.
 	Interval = 10 * time.Second
 
-	// few events of a kind are written in full in each interval, and many where each has an identifier that
+	// maxFull events of a kind are written in full in each interval, and maxFullWithID where each has an identifier that
 	// somebody may ask for.
-	few, many = 5, 100
+	maxFull, maxFullWithID = 5, 100
 
 	// maxKinds bounds what is counted apart.
 	maxKinds = 64
@@ -28,10 +28,10 @@ const (
 // A Log sums up events by kind: their message, level and labels. It is safe for concurrent use.
 type Log struct {
 	log *slog.Logger
-	ctx context.Context // of the sums, which are nobody's
+	ctx context.Context // of the sums, which belong to no request
 
 	mu     sync.Mutex // guards what follows
-	kinds  map[name]*kind
+	kinds  map[kindKey]*kind
 	closed bool
 }
 
@@ -40,7 +40,7 @@ func New(log *slog.Logger) *Log {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Log{log: log, ctx: context.Background(), kinds: make(map[name]*kind)}
+	return &Log{log: log, ctx: context.Background(), kinds: make(map[kindKey]*kind)}
 }
 
 // A kind is what is counted together.
@@ -59,7 +59,7 @@ type kind struct {
 // Some writes the first few events of a kind in each interval, and at its end how many more there were. The rest
 // of the attributes is asked for when an event is written in full.
 func (l *Log) Some(ctx context.Context, level slog.Level, message string, labels []slog.Attr, rest func() []slog.Attr) {
-	if l.count(kind{level: level, message: message, labels: labels}, few) == nil {
+	if l.count(kind{level: level, message: message, labels: labels}, maxFull) == nil {
 		l.write(ctx, level, message, slices.Concat(labels, rest()))
 	}
 }
@@ -75,7 +75,7 @@ func (l *Log) Lasting(ctx context.Context, level slog.Level, message string, lab
 // Failure returns an identifier by which an event is found in the log: its own when the event is to be written in
 // full, by the caller, and otherwise that of the line that tells how many more there were.
 func (l *Log) Failure(level slog.Level, message string, labels []slog.Attr) (correlation string, full bool) {
-	if summed := l.count(kind{level: level, message: message, labels: labels, correlation: rand.Text()}, many); summed != nil {
+	if summed := l.count(kind{level: level, message: message, labels: labels, correlation: rand.Text()}, maxFullWithID); summed != nil {
 		return summed.correlation, false
 	}
 	return rand.Text(), true
@@ -104,14 +104,26 @@ func Reason(err error) []slog.Attr {
 	return nil
 }
 
-// count returns nil for an event to be written in full, and otherwise its kind.
+// count returns nil for an event to be written in full, and otherwise its kind, which begins with it if there is none.
 func (l *Log) count(event kind, most int) *kind {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return nil
 	}
-	k := l.find(event)
+	key := event.key()
+	k := l.kinds[key]
+	if k == nil && len(l.kinds) >= maxKinds {
+		event.labels = nil
+		key = event.key()
+		k = l.kinds[key]
+	}
+	if k == nil {
+		k = &event
+		k.began = time.Now()
+		k.timer = time.AfterFunc(Interval, func() { l.endInterval(key, k) })
+		l.kinds[key] = k
+	}
 	k.last = time.Now()
 	if k.full < most {
 		k.full++
@@ -121,40 +133,22 @@ func (l *Log) count(event kind, most int) *kind {
 	return k
 }
 
-// find returns the kind of an event, which begins with it if there is none.
-func (l *Log) find(event kind) *kind {
-	of := event.name()
-	k := l.kinds[of]
-	if k == nil && len(l.kinds) >= maxKinds {
-		event.labels = nil
-		of = event.name()
-		k = l.kinds[of]
-	}
-	if k == nil {
-		k = &event
-		k.began = time.Now()
-		k.timer = time.AfterFunc(Interval, func() { l.end(of, k) })
-		l.kinds[of] = k
-	}
-	return k
-}
-
-// A name is the same for all events of a kind.
-type name struct {
+// A kindKey is the same for all events of a kind.
+type kindKey struct {
 	level           slog.Level
 	message, labels string
 }
 
-func (k *kind) name() name {
+func (k *kind) key() kindKey {
 	values := make([]string, len(k.labels))
 	for i, a := range k.labels {
 		values[i] = a.Value.String()
 	}
-	return name{k.level, k.message, strings.Join(values, "\x00")}
+	return kindKey{k.level, k.message, strings.Join(values, "\x00")}
 }
 
-// end is called when an interval has passed.
-func (l *Log) end(of name, k *kind) {
+// endInterval sums up a kind when an interval has passed.
+func (l *Log) endInterval(key kindKey, k *kind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -164,7 +158,7 @@ func (l *Log) end(of name, k *kind) {
 		k.timer.Reset(wait)
 		return
 	}
-	delete(l.kinds, of)
+	delete(l.kinds, key)
 	l.sumUp(k)
 }
 

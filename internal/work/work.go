@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// burst is how long newcomers may wait for a place once there is none: many clients may come at the same
-	// time. When more come all the time than can be served, waiting helps nobody, and the fewer are taken in the sooner the others have their answer: then there are
-	// places/overload places, until for as long as a burst nobody has found them taken.
+	// burst is how long newcomers may wait for a place once there is none: many clients may come at the same time.
+	// When more come all the time than can be served, waiting helps nobody, and the fewer are in work the sooner the
+	// others have their answer: then there are places/overload places, until none was missing for as long as a burst.
 	burst    = 100 * time.Millisecond
 	overload = 4
 
@@ -29,17 +29,17 @@ func DefaultPlaces() int { return perProcessor * runtime.GOMAXPROCS(0) }
 
 // A Gate has places for work that waits for nothing but a processor. It is safe for concurrent use.
 type Gate struct {
-	places, room int
+	places, maxWaiting int
 
 	mu      sync.Mutex // guards what follows
 	taken   int
 	waiting []chan struct{} // each is closed when a place is given to who waits there
 
-	since, last time.Time // when a place was missing first, and last
+	missingSince, missingLast time.Time // when a place was missing first, and last
 }
 
 // NewGate returns a gate with one place at least, for which so many may wait at once.
-func NewGate(places, waiting int) *Gate { return &Gate{places: max(1, places), room: waiting} }
+func NewGate(places, waiting int) *Gate { return &Gate{places: max(1, places), maxWaiting: waiting} }
 
 // Places is how many there are.
 func (g *Gate) Places() int { return g.places }
@@ -54,46 +54,46 @@ func (g *Gate) Busy() bool {
 // hasPlace notes when there is none.
 func (g *Gate) hasPlace() bool {
 	now, places := time.Now(), g.places
-	if now.Sub(g.last) >= burst {
-		g.since = now
-	} else if now.Sub(g.since) >= burst {
+	if now.Sub(g.missingLast) >= burst {
+		g.missingSince = now
+	} else if now.Sub(g.missingSince) >= burst {
 		places = max(1, places/overload)
 	}
 	if g.taken < places {
 		return true
 	}
-	g.last = now
+	g.missingLast = now
 	return false
 }
 
 // mayWait is asked when there is no place.
 func (g *Gate) mayWait() bool {
-	return g.last.Sub(g.since) < burst && len(g.waiting) < g.room
+	return g.missingLast.Sub(g.missingSince) < burst && len(g.waiting) < g.maxWaiting
 }
 
 // Enter takes a place, for which it may wait a short time. The error is [ErrBusy], or why the context has ended;
 // without one, [Gate.Leave] must be called.
 func (g *Gate) Enter(ctx context.Context) error {
-	turn, err := g.arrive()
+	granted, err := g.takeOrQueue()
 	if err != nil {
 		return err
 	}
-	if turn != nil {
+	if granted != nil {
 		select {
-		case <-turn:
+		case <-granted:
 		case <-ctx.Done():
-			g.giveUp(turn)
+			g.withdraw(granted)
 			return context.Cause(ctx)
 		}
 	}
-	// A goroutine runs until it has to wait, and this work never does. Unless all who have arrived get
-	// here first, they stand in line where nobody counts them: in the scheduler.
+	// A goroutine runs until it has to wait, and this work never does. Unless all requests that have come get
+	// here first, they queue in the scheduler, where they are not counted.
 	runtime.Gosched()
 	return nil
 }
 
-// arrive takes a place, or returns where to wait for one.
-func (g *Gate) arrive() (turn chan struct{}, err error) {
+// takeOrQueue takes a place, or returns where to wait for one.
+func (g *Gate) takeOrQueue() (granted chan struct{}, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.hasPlace() {
@@ -103,30 +103,30 @@ func (g *Gate) arrive() (turn chan struct{}, err error) {
 	if !g.mayWait() {
 		return nil, ErrBusy
 	}
-	turn = make(chan struct{})
-	g.waiting = append(g.waiting, turn)
-	return turn, nil
+	granted = make(chan struct{})
+	g.waiting = append(g.waiting, granted)
+	return granted, nil
 }
 
-// giveUp leaves the line, or the place that was given meanwhile.
-func (g *Gate) giveUp(turn chan struct{}) {
+// withdraw leaves the queue, or the place that was given meanwhile.
+func (g *Gate) withdraw(granted chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if i := slices.Index(g.waiting, turn); i >= 0 {
+	if i := slices.Index(g.waiting, granted); i >= 0 {
 		g.waiting = slices.Delete(g.waiting, i, i+1)
 		return
 	}
-	g.pass()
+	g.release()
 }
 
 // Leave gives the place to who has waited longest.
 func (g *Gate) Leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pass()
+	g.release()
 }
 
-func (g *Gate) pass() {
+func (g *Gate) release() {
 	if len(g.waiting) > 0 {
 		close(g.waiting[0])
 		g.waiting = slices.Delete(g.waiting, 0, 1) // a few hundred pointers at most
