@@ -61,7 +61,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-var program = regexp.MustCompile("(?ms)^```go\n(package main\n.*?)^```$")
+var program = regexp.MustCompile("(?s)\n```go\n(package main\n.*?\n)```\n")
 
 // TestPrograms: a Go program that a page shows whole compiles.
 func TestPrograms(t *testing.T) {
