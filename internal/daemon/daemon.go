@@ -77,8 +77,8 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	if err := d.listen(ctx, cfg); err != nil {
-		if folder(cfg).InUse() { // another server has the addresses, and more than these
-			err = fmt.Errorf("data: %w; stop that one, or name another folder", replay.ErrInUse)
+		if f := folder(cfg); f.InUse() { // another server has the addresses, and more than these
+			err = fmt.Errorf("data: replay store: %s: %w; stop that one, or name another folder", f.Replay(), replay.ErrInUse)
 		}
 		return err
 	}
