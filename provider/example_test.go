@@ -3,7 +3,7 @@ package provider_test
 import (
 	"context"
 	"fmt"
-	"log"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -21,9 +21,8 @@ func Example() {
 	ca := isharetest.NewCA()
 	us, consumer := ca.Party("did:ishare:EU.NL.NTRNL-10000000", "Us"), ca.Party("did:ishare:EU.NL.NTRNL-10000001", "A Consumer")
 	data, err := os.MkdirTemp("", "provider-")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
+	defer os.RemoveAll(data)
 
 	p, err := provider.New(provider.Config{
 		Party: us.ID(), Key: us.Key, Certificates: us.Certificates, // our seal
@@ -34,35 +33,47 @@ func Example() {
 
 		Revocation: provider.Revocation{Mode: revocation.ModeOff}, NoHistory: true,
 	})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- p.Run(ctx) }()
 
 	mux := http.NewServeMux()
 	mux.Handle("/", p.Public()) // POST /connect/token, GET /capabilities, ...
-	mux.Handle("GET /orders", guard.Require(p.Tokens(), "iSHARE")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, _ := guard.Caller(r.Context())
-		fmt.Fprintf(w, "orders of %s", caller.Party)
-	})))
+	mux.Handle("GET /orders", guard.Require(p.Tokens(), "iSHARE")(http.HandlerFunc(orders)))
 	server := httptest.NewServer(mux)
 
 	answer, err := consumer.Request(us.ID()).Send(server.URL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	r := httptest.NewRequest(http.MethodGet, "/orders", nil)
-	r.Header.Set("Authorization", "Bearer "+answer.AccessToken)
-	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, r)
-	fmt.Println(w.Code, w.Body)
+	check(err)
+	fmt.Println(get(server.URL+"/orders", answer.AccessToken))
 
 	server.Close()
 	stop()
-	fmt.Println(<-ended, os.RemoveAll(data))
+	fmt.Println(<-ended)
 	// Output:
 	// 200 orders of did:ishare:EU.NL.NTRNL-10000001
-	// <nil> <nil>
+	// <nil>
+}
+
+func orders(w http.ResponseWriter, r *http.Request) {
+	caller, _ := guard.Caller(r.Context())
+	fmt.Fprintf(w, "orders of %s", caller.Party)
+}
+
+func get(address, token string) string {
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, address, nil)
+	check(err)
+	r.Header.Set("Authorization", "Bearer "+token)
+	answer, err := new(http.Client).Do(r)
+	check(err)
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	check(err)
+	return fmt.Sprintf("%d %s", answer.StatusCode, body)
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
 }

@@ -1,5 +1,33 @@
 // Package provider is the server side of iSHARE whole, for embedding: a token endpoint and everything that
 // goes with it, made of one [Config].
+//
+//	p, err := provider.New(provider.Config{
+//		Party: "did:ishare:EU.NL.NTRNL-10000000", Key: key, Certificates: certificates, // our seal
+//		Anchors:  anchors, // the CAs that we trust
+//		Registry: &provider.Registry{ID: registrar, URL: "https://registry.example", TrustedList: true},
+//		Data:     "data", // what must outlive a restart
+//	})
+//
+// Four fields are enough, and the seal with them when there is a Registry or a URL. Whatever is left out is at its
+// strictest: certificates are checked for revocation, and a first start gives no tokens for some seconds, as nobody can
+// tell which assertions were used before.
+//
+// A program does three things with what it gets:
+//
+//   - it serves [Provider.Public] on a listener of its own, which answers POST /connect/token, and with a URL
+//     GET /capabilities and metadata; and, where only operators get to, [Provider.Internal], which has health,
+//     forward-auth, introspection and revocation of tokens;
+//   - it guards handlers of its own with [Provider.Tokens]: guard.Require(p.Tokens(), "iSHARE");
+//   - it has [Provider.Run] run for as long as these answer, which keeps records, lists and keys up to date. When its context
+//     is done, Run hands over to the next start which assertions were used. Stop answering first.
+//
+// [Provider.Reload] exchanges the configuration under requests that are under way. [Explain] says of an assertion what a
+// provider with a configuration would. [Preflight] looks at what a start would meet.
+//
+// Timeouts of connections, their number and TLS are the business of the program's own [net/http.Server]. The
+// token endpoint bounds what a request may cost: see [Limits].
+//
+// Before version 1.0 names may change with a minor version; CHANGELOG.md tells how.
 package provider
 
 import (
