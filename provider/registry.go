@@ -39,6 +39,12 @@ func (a *askedRegistry) Party(ctx context.Context, id ishare.PartyID) (*ishare.P
 	return r.Party(ctx, id)
 }
 
+// What is kept is looked for by these.
+var (
+	_ registry.PersistentSource     = (*askedRegistry)(nil)
+	_ registry.PersistentListSource = (*askedRegistry)(nil)
+)
+
 // TrustedList implements [registry.TrustedListSource].
 func (a *askedRegistry) TrustedList(ctx context.Context) (trust.Anchors, error) {
 	r := a.take()
@@ -46,14 +52,14 @@ func (a *askedRegistry) TrustedList(ctx context.Context) (trust.Anchors, error) 
 	return r.TrustedList(ctx)
 }
 
-// RecallParty implements [registry.RecallingSource].
+// RecallParty implements [registry.PersistentSource].
 func (a *askedRegistry) RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, time.Time) {
 	r := a.take()
 	defer r.using.RUnlock()
 	return r.RecallParty(ctx, id)
 }
 
-// RecallTrustedList implements [registry.RecallingListSource].
+// RecallTrustedList implements [registry.PersistentListSource].
 func (a *askedRegistry) RecallTrustedList(ctx context.Context) (trust.Anchors, time.Time) {
 	r := a.take()
 	defer r.using.RUnlock()

@@ -123,7 +123,7 @@ func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	if err != nil {
 		return nil, err
 	}
-	listen.Keep(r.Context())
+	listen.MarkAuthenticated(r.Context())
 	token, claims, err := h.config.Issuer.Issue(r.Context(), accesstoken.Claims{
 		Party:      client.Party().ID,
 		Client:     client.ID(),

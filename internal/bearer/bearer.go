@@ -146,7 +146,7 @@ type callerKey struct{}
 
 // WithCaller puts what the token of the request says into its context.
 func WithCaller(r *http.Request, c *accesstoken.Claims) *http.Request {
-	listen.Keep(r.Context())
+	listen.MarkAuthenticated(r.Context())
 	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 }
 

@@ -188,7 +188,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 		return err
 	})
-	group.Go(func() error { d.public.GiveBack(needed, giveBack); return nil })
+	group.Go(func() error { d.public.ReleaseMemory(needed, releaseMemory); return nil })
 	group.Go(func() error {
 		defer end()
 		<-running.Done()
@@ -198,8 +198,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return errors.Join(err, closed, d.close())
 }
 
-// giveBack collects twice, as a [sync.Pool] keeps what it holds through the first time.
-func giveBack() {
+// releaseMemory collects twice, as a [sync.Pool] keeps what it holds through the first time.
+func releaseMemory() {
 	runtime.GC()
 	debug.FreeOSMemory()
 }
@@ -293,7 +293,7 @@ func (d *Daemon) drain(ctx context.Context, servers []*http.Server) error {
 		}
 	}()
 	for i, listener := range []*listen.Listener{d.public, d.internal} {
-		err := errors.Join(listener.Retire(ctx), servers[i].Shutdown(ctx))
+		err := errors.Join(listener.StopAccepting(ctx), servers[i].Shutdown(ctx))
 		if err != nil {
 			d.options.Log.WarnContext(ctx, "requests under way were cut off", slog.Any("error", errors.Join(err, servers[i].Close())))
 		}

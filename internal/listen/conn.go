@@ -200,15 +200,15 @@ const roundTrip = 50 * time.Microsecond
 
 type connKey struct{}
 
-// ConnContext gives the requests of a connection what [Handler] and [Keep] need; see [http.Server].
+// ConnContext gives the requests of a connection what [Handler] and [MarkAuthenticated] need; see [http.Server].
 func (l *Listener) ConnContext(ctx context.Context, given net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, accepted(given))
 }
 
-// Keep says that the client of the request has proven who it is, so that its connection is not closed for
+// MarkAuthenticated says that the client of the request has proven who it is, so that its connection is not closed for
 // another until it has no request any more, and then later than those of others. Its context is that of the request; a
 // connection of some other listener is left as it is.
-func Keep(ctx context.Context) {
+func MarkAuthenticated(ctx context.Context) {
 	if c, _ := ctx.Value(connKey{}).(*conn); c != nil {
 		c.listener.mu.Lock()
 		defer c.listener.mu.Unlock()

@@ -96,10 +96,10 @@ const (
 	manyConns  = 256 // connections, whose memory is worth a garbage collection
 )
 
-// GiveBack calls free some seconds after at least half of many connections have gone, at
+// ReleaseMemory calls free some seconds after at least half of many connections have gone, at
 // most once a minute, until ctx is done. What they held is garbage then, which the runtime
 // would collect minutes later, and keep for longer.
-func (l *Listener) GiveBack(ctx context.Context, free func()) {
+func (l *Listener) ReleaseMemory(ctx context.Context, free func()) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	peak, fallen := 0, false

@@ -44,7 +44,7 @@ type Config struct {
 // At the limit, a new connection takes the place of the one whose client has kept the server
 // waiting for longest: for a request or the rest of one, or until an answer is read. A client
 // that has proven who it is may do so for ten seconds more, unless more than half of all are
-// such. Those whose request the server is at work on are never cut, nor are those to [Keep]:
+// such. Those whose request the server is at work on are never cut, nor are those that [MarkAuthenticated] protects:
 // when there are no others, the next waits.
 //
 // The ConnState and ConnContext of the server must be those of the Listener, and its handler
@@ -114,10 +114,10 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// Retire takes no more connections. Those that were just taken may still begin a request,
-// which is given. Retire returns when none of them can any more, and the handler has every
+// StopAccepting accepts no more connections. Those that were just taken may still begin a request,
+// which is given. StopAccepting returns when none of them can any more, and the handler has every
 // request that has begun, or ctx is done: after that, [http.Server.Shutdown] drops none of them.
-func (l *Listener) Retire(ctx context.Context) error {
+func (l *Listener) StopAccepting(ctx context.Context) error {
 	err := l.stopAccepting()
 	given := make(chan struct{})
 	go func() {

@@ -227,9 +227,9 @@ func TestRetire(t *testing.T) {
 				time.Sleep(time.Minute)
 				fresh, silent, begins := w.dial(), w.dial(), w.dial()
 				begins.says("GET / HT")
-				retired := make(chan error, 1)
+				stopped := make(chan error, 1)
 				began := time.Now()
-				go func() { retired <- w.listener.Retire(t.Context()) }()
+				go func() { stopped <- w.listener.StopAccepting(t.Context()) }()
 				synctest.Wait()
 				if old.isOpen() || !fresh.isOpen() {
 					t.Errorf("old %t, fresh %t", old.isOpen(), fresh.isOpen())
@@ -238,14 +238,14 @@ func TestRetire(t *testing.T) {
 				fresh.gets("/")
 				time.Sleep(2 * time.Second)
 				select {
-				case err := <-retired:
-					t.Errorf("retired before a header has ended: %v", err)
+				case err := <-stopped:
+					t.Errorf("stopped before a header has ended: %v", err)
 				default:
 				}
 				begins.says("TP/1.1\r\nHost: server.example\r\n\r\n")
 				begins.hears("200")
-				if err := <-retired; err != nil || time.Since(began) > 3*time.Second {
-					t.Errorf("retired after %s: %v", time.Since(began), err)
+				if err := <-stopped; err != nil || time.Since(began) > 3*time.Second {
+					t.Errorf("stopped after %s: %v", time.Since(began), err)
 				}
 				synctest.Wait()
 				if silent.isOpen() {
@@ -260,13 +260,13 @@ func TestRetire(t *testing.T) {
 	}
 }
 
-// Memory is given back when many have gone for good, seldom, and not for few.
-func TestGiveBack(t *testing.T) {
+// Memory is released when many have gone for good, seldom, and not for few.
+func TestReleaseMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1000, "")
 		var freed atomic.Int64
-		go w.listener.GiveBack(t.Context(), func() { freed.Add(1) })
+		go w.listener.ReleaseMemory(t.Context(), func() { freed.Add(1) })
 		wave := func(n int) {
 			t.Helper()
 			var peers []*peer

@@ -85,12 +85,12 @@ func TestReadsOfHTTP2TakeTurns(t *testing.T) {
 }
 
 // A request that the client has taken back may be over for the server: nothing would end what it keeps then.
-func TestKeepOfARequestThatIsTakenBack(t *testing.T) {
+func TestMarkOfARequestThatIsTakenBack(t *testing.T) {
 	c := &conn{listener: New(nil, Config{})}
 	ctx, takeBack := context.WithCancel(context.WithValue(t.Context(), connKey{}, c))
 	takeBack()
-	Keep(ctx)
+	MarkAuthenticated(ctx)
 	if c.protected || c.authenticated {
-		t.Errorf("kept %t, known %t", c.protected, c.authenticated)
+		t.Errorf("protected %t, authenticated %t", c.protected, c.authenticated)
 	}
 }

@@ -93,7 +93,7 @@ func newWorld(t *testing.T, limit int, protocol string) *world {
 	})
 	mux.HandleFunc("/large", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(make([]byte, 1<<20)) })
 	mux.HandleFunc("/known/", func(rw http.ResponseWriter, r *http.Request) {
-		listen.Keep(r.Context())
+		listen.MarkAuthenticated(r.Context())
 		http.StripPrefix("/known", mux).ServeHTTP(rw, r)
 	})
 	mux.HandleFunc("/tls", func(rw http.ResponseWriter, r *http.Request) {
