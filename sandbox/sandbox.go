@@ -14,6 +14,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -49,14 +50,13 @@ const (
 // [Config] says otherwise.
 const DefaultFreshness = 5 * time.Second
 
-// Config says where a sandbox lives. Every field that is not marked optional must
-// be set.
+// Config says where a sandbox lives. Dir must be set.
 type Config struct {
-	Dir       string // of the whole data space; made when it is missing
-	Listen    string // address of the provider; the others are on loopback
-	CAKeyBits int    // of the CAs' keys, when they are made
-	Log       *slog.Logger
-	Progress  func(step string) // told before a step that takes its time
+	Dir       string            // of the whole data space; made when it is missing
+	Listen    string            // address of the provider, a free port of this machine unless set; the others are on loopback
+	CAKeyBits int               // of the CAs' keys, when they are made: 2048 unless set
+	Log       *slog.Logger      // nobody is told unless set
+	Progress  func(step string) // told before a step that takes its time; optional
 
 	// Framework is what the registry speaks: [Framework3] unless set. Optional.
 	Framework Framework
@@ -94,11 +94,18 @@ type Sandbox struct {
 // Open makes the data space in its folder, or finds it there, and takes the
 // addresses. A folder is for one sandbox at a time.
 func Open(ctx context.Context, c Config) (*Sandbox, error) {
-	if c.Framework == "" {
-		c.Framework = Framework3
+	if c.Dir == "" {
+		return nil, errors.New("sandbox: Dir must be set")
 	}
-	if c.Freshness == 0 {
-		c.Freshness = DefaultFreshness
+	c.Framework = cmp.Or(c.Framework, Framework3)
+	c.Freshness = cmp.Or(c.Freshness, DefaultFreshness)
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1:0")
+	c.CAKeyBits = cmp.Or(c.CAKeyBits, 2048)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Progress == nil {
+		c.Progress = func(string) {}
 	}
 	if c.Framework != Framework3 && c.Framework != Framework2 {
 		return nil, fmt.Errorf("sandbox: the framework is %s or %s, not %.20q", Framework3, Framework2, c.Framework)

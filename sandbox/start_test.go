@@ -140,3 +140,10 @@ func TestListenAddresses(t *testing.T) {
 		})
 	}
 }
+
+// What must be set is told by its name.
+func TestSandboxNeedsAFolder(t *testing.T) {
+	if _, err := sandbox.Open(t.Context(), sandbox.Config{}); err == nil || !strings.Contains(err.Error(), "Dir must be set") {
+		t.Errorf("%v", err)
+	}
+}
