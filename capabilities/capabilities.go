@@ -74,9 +74,8 @@ type PartySource interface {
 }
 
 // New checks the configuration, makes a signature for a try, and returns the handler. It answers
-// whatever path it is mounted on. It is an [io.Closer]: Close, when it gets no more requests, writes to the log what was only
-// counted so far.
-func New(c Config) (http.Handler, error) {
+// whatever path it is mounted on.
+func New(c Config) (*Handler, error) {
 	h, err := newHandler(c)
 	if err != nil {
 		return nil, fmt.Errorf("capabilities: %w", err)
@@ -84,7 +83,7 @@ func New(c Config) (http.Handler, error) {
 	return h, nil
 }
 
-func newHandler(c Config) (http.Handler, error) {
+func newHandler(c Config) (*Handler, error) {
 	switch {
 	case c.Checker == nil:
 		return nil, errors.New("the field Checker must be set")
@@ -112,7 +111,7 @@ func newHandler(c Config) (http.Handler, error) {
 	if c.Parties == nil && slices.ContainsFunc(o.restricted, Service.limited) {
 		return nil, errors.New("the field Parties must be set: a service is for parties of some roles or data spaces only")
 	}
-	h := &handler{log: logsum.New(c.Log), signer: newSigner(c, o)}
+	h := &Handler{log: logsum.New(c.Log), signer: newSigner(c, o)}
 	if _, err := h.signer.renew(context.Background()); err != nil {
 		return nil, err
 	}
@@ -128,7 +127,8 @@ func newHandler(c Config) (http.Handler, error) {
 	return h, nil
 }
 
-type handler struct {
+// A Handler answers GET /capabilities. Close it when it gets no more requests.
+type Handler struct {
 	http.Handler
 
 	log    *logsum.Log
@@ -136,10 +136,7 @@ type handler struct {
 }
 
 // Close writes to the log what was only counted so far.
-func (h *handler) Close() error {
-	h.log.Close()
-	return nil
-}
+func (h *Handler) Close() { h.log.Close() }
 
 // body is the answer of iSHARE 3.0, and beside it the same token under the name of 2.x.
 type body struct {
@@ -147,7 +144,7 @@ type body struct {
 	Token2 string `json:"capabilities_token"`
 }
 
-func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
 	if err != nil { // a key or a registry that is out of reach or slow, or a client that has left
 		if ctx := r.Context(); ctx.Err() == nil {
@@ -159,7 +156,7 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	respond.JSON(w, http.StatusOK, body{token, token})
 }
 
-func (h *handler) sign(r *http.Request) (string, error) {
+func (h *Handler) sign(r *http.Request) (string, error) {
 	caller, ok := guard.Caller(r.Context())
 	if !ok {
 		return h.signer.public(r.Context())

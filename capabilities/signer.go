@@ -85,7 +85,7 @@ func (s *signer) public(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, waitTimeout, errLate)
 	defer cancel()
-	renewal, err := s.renewals.Start("", s.renew)
+	renewal, err := s.renewals.Start("", nil, s.renew)
 	if err != nil {
 		return "", err
 	}

@@ -78,7 +78,7 @@ func (c *Client) Token(ctx context.Context) (*oauth2.Token, error) {
 		return t.copy(), nil
 	}
 	usable := t.usable(now)
-	request, err := c.requests.StartIf(c.endpoint, func() error { return c.mayAsk(usable) }, c.obtain(ctx))
+	request, err := c.requests.Start(c.endpoint, func() error { return c.mayAsk(usable) }, c.obtain(ctx))
 	switch {
 	case errors.Is(err, flight.ErrClosed):
 		return nil, ErrClosed

@@ -318,12 +318,19 @@ func isBelow(path, other string) bool {
 	return strings.HasPrefix(strings.ToLower(path)+"/", strings.ToLower(other)+"/")
 }
 
+// CapabilitiesProblem is why our capabilities cannot be told: they are signed for a try.
+func (c Config) CapabilitiesProblem() error {
+	c = c.withDefaults()
+	_, err := capabilities.New(c.capabilitiesConfig(nobody{}, nobody{}))
+	return err
+}
+
 // routeProblems says which routes the proxy refuses, by themselves or beside those before them.
 func (c *Config) routeProblems() (problems FieldErrors) {
 	if len(c.Routes) == 0 {
 		return nil
 	}
-	_, err := proxy.New(c.proxyConfig(noTokens{}, nil))
+	_, err := proxy.New(c.proxyConfig(nobody{}, nil))
 	refused, _ := errors.AsType[proxy.RouteErrors](err)
 	for _, e := range refused {
 		p := &FieldError{Field: fmt.Sprintf("Routes[%d].Path", e.Index), Err: e.Err}

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"log/slog"
+	"testing"
 	"time"
 
 	"github.com/waybill-token/waybill/assertion"
@@ -30,4 +31,15 @@ func (c ClockWatch) Look(ctx context.Context) { c.look(ctx) }
 // ListedVerifier waits with what the list could change.
 func ListedVerifier(v *assertion.Verifier, list *registry.TrustedList) tokenendpoint.Verifier {
 	return listedVerifier{v, list}
+}
+
+// Must unwraps what cannot fail in a test that goes right.
+func Must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
 }

@@ -142,7 +142,7 @@ func TestRevocationsOfAnother(t *testing.T) {
 	revoke(tokens[0], http.StatusOK)
 	folder := filepath.Join(dir, "data", "revocations")
 	rename(t, folder, folder+".moved")
-	other := must(accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder, NoHistory: true}))(t)
+	other := provider.Must(accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder, NoHistory: true}))(t)
 	before := tree(t, folder)
 	s.Look(t.Context())
 	if p := s.problem(t, "data"); p != "another folder has taken the place of "+folder {
@@ -182,7 +182,7 @@ func TestLockIsGone(t *testing.T) {
 	log := &transcript{}
 	c := configuration(dir, true)
 	c.Log = slog.New(slog.NewJSONHandler(log, nil))
-	p := must(provider.New(c))(t)
+	p := provider.Must(provider.New(c))(t)
 	folder := filepath.Join(dir, "data", "replay")
 	if err := os.Remove(filepath.Join(folder, "replay.lock")); err != nil {
 		t.Fatal(err)

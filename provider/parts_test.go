@@ -63,19 +63,8 @@ const providerID = "did:ishare:EU.NL.NTRNL-10000000"
 // seal gives the configuration a new seal.
 func seal(t *testing.T, c *Config) {
 	t.Helper()
-	made := must(authorities()[0].Seal(testca.SealRequest{Organization: "Some Provider", Country: "NL", Identifier: "NTRNL-10000000"}))(t)
+	made := Must(authorities()[0].Seal(testca.SealRequest{Organization: "Some Provider", Country: "NL", Identifier: "NTRNL-10000000"}))(t)
 	c.Key, c.Certificates = made.Key, made.Chain
-}
-
-// must unwraps what cannot fail in a test that goes right.
-func must[T any](v T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
 }
 
 // A closingKey is one in hardware.
@@ -155,10 +144,10 @@ func TestWhatAReloadTakesOver(t *testing.T) {
 
 func openIn(t *testing.T, c Config, shared *parts) (*sources, any) {
 	t.Helper()
-	s := must(openSources(c, shared))(t)
-	store := must(replay.Open(replay.Config{Leeway: c.Leeway}))(t)
+	s := Must(openSources(c, shared))(t)
+	store := Must(replay.Open(replay.Config{Leeway: c.Leeway}))(t)
 	t.Cleanup(func() { store.Close() })
-	return s, must(s.verifier(store, &limits{}))(t)
+	return s, Must(s.verifier(store, &limits{}))(t)
 }
 
 // A counter is a part that counts what is done to it.
@@ -184,7 +173,7 @@ func TestPartsRunOnce(t *testing.T) {
 	shared, value := newParts(), &counter{runs: make(chan struct{}, 3)}
 	open := func() *sources {
 		s := &sources{parts: shared}
-		got := must(share(s, "key", func() (*counter, error) { return value, nil }))(t)
+		got := Must(share(s, "key", func() (*counter, error) { return value, nil }))(t)
 		if got != value {
 			t.Fatal("another value")
 		}

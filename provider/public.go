@@ -66,12 +66,17 @@ func (c *Config) capabilitiesConfig(checker guard.Checker, parties assertion.Par
 	}
 }
 
-// noTokens is a [guard.Checker] for handlers that are made for a try.
-type noTokens struct{}
+// nobody is a [guard.Checker] and a [capabilities.PartySource] for handlers that are made for a try.
+type nobody struct{}
 
 // Check knows no token.
-func (noTokens) Check(context.Context, string) (*accesstoken.Claims, error) {
+func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
 	return nil, accesstoken.ErrInvalid
+}
+
+// Party knows nobody.
+func (nobody) Party(context.Context, ishare.PartyID) (*ishare.Party, error) {
+	return nil, ishare.ErrUnknownParty
 }
 
 // metadata is the authorization server metadata of RFC 8414 section 2.

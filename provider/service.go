@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -31,7 +30,7 @@ type service struct {
 	public   http.Handler
 	internal http.Handler // what concerns access tokens
 	verbatim http.Handler // forward-auth for a proxy that appends the client's path
-	closers  []io.Closer  // in the order in which they were made
+	closers  []func()     // in the order in which they were made
 
 	inFlight sync.RWMutex    // read-locked by requests that need what close gives up
 	current  func() *service // answers when this one has retired
@@ -70,34 +69,28 @@ func (s *service) open(shared *parts, before *limits) (err error) {
 	if s.issuer, err = accesstoken.New(issuer); err != nil {
 		return err
 	}
-	s.checker = guard.LogOutages(s.issuer, s.config.Log)
-	s.closes(s.checker)
+	checker := guard.LogOutages(s.issuer, s.config.Log)
+	s.checker, s.closers = checker, append(s.closers, checker.Close)
 	if err := s.openInternal(); err != nil {
 		return err
 	}
 	return s.openPublic()
 }
 
-// closes notes what has something to close.
-func (s *service) closes(part any) {
-	if c, ok := part.(io.Closer); ok {
-		s.closers = append(s.closers, c)
-	}
-}
-
 // openInternal makes what concerns access tokens.
-func (s *service) openInternal() (err error) {
+func (s *service) openInternal() error {
 	auth := proxy.ForwardAuthConfig{Checker: s.checker, Log: s.config.Log}
 	forwardAuth, err := proxy.NewForwardAuth(auth)
 	if err != nil {
 		return err
 	}
-	s.closes(forwardAuth)
+	s.closers = append(s.closers, forwardAuth.Close)
 	auth.IgnoreURL = true
-	if s.verbatim, err = proxy.NewForwardAuth(auth); err != nil {
+	verbatim, err := proxy.NewForwardAuth(auth)
+	if err != nil {
 		return err
 	}
-	s.closes(s.verbatim)
+	s.verbatim, s.closers = verbatim, append(s.closers, verbatim.Close)
 	admin := tokenadmin.Config{
 		Checker: s.issuer, Log: s.config.Log, Canonical: s.sources.canonical,
 		Revocations: s.state.revoked, Secret: s.config.Secret, Callers: s.config.Callers,
@@ -106,12 +99,12 @@ func (s *service) openInternal() (err error) {
 	if err != nil {
 		return err
 	}
-	s.closes(introspection)
+	s.closers = append(s.closers, introspection.Close)
 	revocation, err := tokenadmin.NewRevocation(admin)
 	if err != nil {
 		return err
 	}
-	s.closes(revocation)
+	s.closers = append(s.closers, revocation.Close)
 	mux := http.NewServeMux()
 	mux.Handle(authPath, forwardAuth)
 	mux.Handle(introspectionPath, introspection)
@@ -132,7 +125,7 @@ func (s *service) openPublic() error {
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, closeFunc(endpoint.Close))
+	s.closers = append(s.closers, endpoint.Close)
 	public := func(s *service) http.Handler { return s.public }
 	mux := http.NewServeMux()
 	for _, path := range append([]string{tokenendpoint.Path}, s.config.TokenPaths...) {
@@ -144,7 +137,7 @@ func (s *service) openPublic() error {
 		if err != nil {
 			return err
 		}
-		s.closes(offer)
+		s.closers = append(s.closers, offer.Close)
 		mux.Handle(capabilities.Path, s.guardInFlight(offer, public))
 		mux.HandleFunc("GET "+metadataPath, s.metadata)
 		mux.HandleFunc("GET "+metadataPath+"/{issuer...}", s.metadataOfPath)
@@ -156,18 +149,10 @@ func (s *service) openPublic() error {
 		if err != nil {
 			return err
 		}
-		s.closers = append(s.closers, reverse)
+		s.closers = append(s.closers, reverse.Close)
 		s.public = reverse
 	}
 	s.public = s.limits.proxies.Attribute(s.public)
-	return nil
-}
-
-type closeFunc func()
-
-// Close implements [io.Closer].
-func (f closeFunc) Close() error {
-	f()
 	return nil
 }
 
@@ -201,8 +186,8 @@ func (s *service) close() error {
 		errs = append(errs, s.sources.close())
 	}
 	errs = append(errs, s.config.closeKey())
-	for _, c := range slices.Backward(s.closers) {
-		errs = append(errs, c.Close())
+	for _, closePart := range slices.Backward(s.closers) {
+		closePart()
 	}
 	return errors.Join(errs...)
 }

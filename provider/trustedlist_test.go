@@ -86,14 +86,14 @@ func TestListedClientMeetsNoGuess(t *testing.T) {
 // is none. A path length is judged to the top of the chain, and so is no guess, but nobody can tell.
 func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
 	t.Parallel()
-	ca := must(testca.New(testca.Config{NewKey: testca.PooledKey}))(t)
+	ca := provider.Must(testca.New(testca.Config{NewKey: testca.PooledKey}))(t)
 	root := ca.Authority(testca.Root)
 	own := trust.Anchors{trust.FingerprintOf(root.Certificate()): "root"}
 	// below issues the CA at a level in another way than the real one.
 	below := func(issuer *testca.Identity, level testca.Level, change func(*x509.Certificate)) *testca.Identity {
 		template := ca.Template(level)
 		change(template)
-		return must(issuer.Issue(template, ca.Authority(level).Key))(t)
+		return provider.Must(issuer.Issue(template, ca.Authority(level).Key))(t)
 	}
 	asIs := func(*x509.Certificate) {}
 	weak := below(root, testca.Sub, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA })
@@ -118,7 +118,7 @@ func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
 		{"expired seal", weak, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }, testca.Sub, http.StatusBadRequest, http.StatusBadRequest, "certificate.validity: "},
 	} {
 		issuing := below(c.sub, testca.Issuing, asIs)
-		id := must(ca.Seal(testca.SealRequest{
+		id := provider.Must(ca.Seal(testca.SealRequest{
 			Organization: "Listed", Identifier: "NTRNL-10000002", Issuer: issuing, Template: c.seal,
 		}))(t)
 		key, _ := id.Key.(*rsa.PrivateKey)
@@ -127,8 +127,8 @@ func TestListedClientBelowOurAnchorMeetsNoGuess(t *testing.T) {
 		}
 		granted := map[testca.Level]*testca.Identity{testca.Sub: c.sub, testca.Issuing: issuing}[c.granted]
 		source := &grants{}
-		clients := must(trust.New(own))(t)
-		list := must(registry.NewTrustedList(registry.TrustedListConfig{Source: source, Own: own, Clients: clients, Refresh: time.Hour}))(t)
+		clients := provider.Must(trust.New(own))(t)
+		list := provider.Must(registry.NewTrustedList(registry.TrustedListConfig{Source: source, Own: own, Clients: clients, Refresh: time.Hour}))(t)
 		endpoint := listedEndpoint(t, clients, list, isharetest.NewList(client))
 
 		if w := ask(endpoint, client); w.Code != c.unknown {

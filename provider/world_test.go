@@ -63,7 +63,7 @@ func serve(t *testing.T, c provider.Config) *served {
 	t.Helper()
 	s := &served{log: &transcript{}}
 	c.Log = slog.New(slog.NewJSONHandler(s.log, nil))
-	s.Provider = must(provider.New(c))(t)
+	s.Provider = provider.Must(provider.New(c))(t)
 	server := httptest.NewServer(s.Public())
 	s.url = server.URL
 	ctx, cancel := context.WithCancel(t.Context())
@@ -85,7 +85,7 @@ func serve(t *testing.T, c provider.Config) *served {
 // send makes a token request.
 func (s *served) send(t *testing.T, r *isharetest.Request) *isharetest.Answer {
 	t.Helper()
-	return must(r.Send(s.url))(t)
+	return provider.Must(r.Send(s.url))(t)
 }
 
 // token gets an access token for the consumer.
@@ -164,17 +164,6 @@ func tree(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	return found
-}
-
-// must unwraps what cannot fail in a test that goes right.
-func must[T any](v T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
 }
 
 // A transcript is a log that can be read while it is written.

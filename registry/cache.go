@@ -204,7 +204,7 @@ func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error
 	case age < c.ahead:
 		return record.value, nil
 	case age < c.fresh:
-		_, _ = c.knownLookups.Start(id, c.lookup(id, c.ahead))
+		_, _ = c.knownLookups.Start(id, nil, c.lookup(id, c.ahead))
 		return record.value, nil
 	case age < c.fresh+c.maxStale:
 		return c.getOrUse(ctx, id, record)
@@ -231,7 +231,7 @@ func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record aged[*is
 	party, known, err := c.fromMemory(id, c.fresh)
 	if !known {
 		var under *flight.Flight[*ishare.Party]
-		if under, err = c.knownLookups.Start(id, c.lookup(id, c.fresh)); err == nil {
+		if under, err = c.knownLookups.Start(id, nil, c.lookup(id, c.fresh)); err == nil {
 			party, err = under.Wait(bounded)
 		}
 	}

@@ -26,7 +26,7 @@ func (c *Cache) get(
 	if party, known, err := c.fromMemory(id, maxAge); known {
 		return party, err
 	}
-	party, err := lookups.DoIf(ctx, id, may, c.lookup(id, maxAge))
+	party, err := lookups.Do(ctx, id, may, c.lookup(id, maxAge))
 	return party, c.conclude(ctx, err)
 }
 

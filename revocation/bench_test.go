@@ -52,7 +52,7 @@ func BenchmarkOCSP(b *testing.B) {
 	r := p.inMemory(Require)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := r.askOCSP(b.Context(), chain.Leaf().OCSPServer[0], chain.At(0), chain.At(1)); err != nil {
+		if _, _, err := r.askOCSP(b.Context(), chain.Leaf().OCSPServer[0], chain.Certificates()[0], chain.Certificates()[1]); err != nil {
 			b.Fatal(err)
 		}
 	}

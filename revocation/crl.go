@@ -71,7 +71,7 @@ func (r *Checker) list(ctx context.Context, address string, issuer *x509.Certifi
 	if known, err := entry.known(now); known != nil || err != nil && entry.live(now) == nil {
 		return known, err
 	}
-	question, err := r.listFetches.Start(entry, func(ctx context.Context) (*cached[*crl], error) {
+	question, err := r.listFetches.Start(entry, nil, func(ctx context.Context) (*cached[*crl], error) {
 		return r.findList(ctx, entry, address, issuer)
 	})
 	switch current := entry.live(now); {

@@ -97,49 +97,39 @@ func TestAnswersOutliveARestart(t *testing.T) {
 
 // The day for which an answer is used at most is counted from when it was obtained.
 func TestRestartDoesNotLengthenTheDay(t *testing.T) {
-	for name, source := range map[string]func(*testca.Config){"OCSP": withoutLists, "CRL": withoutOCSP} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			inBubble(t, source, func(t *testing.T, p *pki) {
-				p.service.Tamper(testca.Tampering{
-					OCSP: func(a *testca.OCSPAnswer) { a.NextUpdate = a.ThisUpdate.AddDate(0, 0, 30) },
-					List: func(l *testca.ListAnswer) { l.NextUpdate = l.ThisUpdate.AddDate(0, 0, 30) },
-				})
-				chain := p.chain()
-				mustPass(t, p.restarted(dir, Require, chain))
-				p.behind(hang)
-				for range 3 {
-					time.Sleep(maxLife/4 + time.Minute)
-					mustPass(t, p.restarted(dir, Require, chain))
-				}
-				time.Sleep(maxLife / 4)
-				mustBeUnavailable(t, p.restarted(dir, Require, chain), "")
-			})
+	bySource(t, func(t *testing.T, p *pki, dir string) {
+		p.service.Tamper(testca.Tampering{
+			OCSP: func(a *testca.OCSPAnswer) { a.NextUpdate = a.ThisUpdate.AddDate(0, 0, 30) },
+			List: func(l *testca.ListAnswer) { l.NextUpdate = l.ThisUpdate.AddDate(0, 0, 30) },
 		})
-	}
+		chain := p.chain()
+		mustPass(t, p.restarted(dir, Require, chain))
+		p.behind(hang)
+		for range 3 {
+			time.Sleep(maxLife/4 + time.Minute)
+			mustPass(t, p.restarted(dir, Require, chain))
+		}
+		time.Sleep(maxLife / 4)
+		mustBeUnavailable(t, p.restarted(dir, Require, chain), "")
+	})
 }
 
 // A kept answer is asked for again as soon as it would have been without a restart.
 func TestKeptAnswersAreRefreshed(t *testing.T) {
-	for name, source := range map[string]func(*testca.Config){"OCSP": withoutLists, "CRL": withoutOCSP} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			inBubble(t, source, func(t *testing.T, p *pki) {
-				chain := p.chain()
-				mustPass(t, p.restarted(dir, Require, chain))
-				p.service.Revoke(chain.Leaf(), ocsp.KeyCompromise)
-				time.Sleep(answerLife/2 + time.Minute)
-				r := p.keeping(dir, Require)
-				defer r.Close()
-				for range 3 { // that of a list comes by way of the list
-					_ = r.Check(t.Context(), chain)
-					synctest.Wait()
-					time.Sleep(2 * time.Second)
-				}
-				mustBeRevoked(t, r.Check(t.Context(), chain), "(keyCompromise)")
-			})
-		})
-	}
+	bySource(t, func(t *testing.T, p *pki, dir string) {
+		chain := p.chain()
+		mustPass(t, p.restarted(dir, Require, chain))
+		p.service.Revoke(chain.Leaf(), ocsp.KeyCompromise)
+		time.Sleep(answerLife/2 + time.Minute)
+		r := p.keeping(dir, Require)
+		defer r.Close()
+		for range 3 { // that of a list comes by way of the list
+			_ = r.Check(t.Context(), chain)
+			synctest.Wait()
+			time.Sleep(2 * time.Second)
+		}
+		mustBeRevoked(t, r.Check(t.Context(), chain), "(keyCompromise)")
+	})
 }
 
 // A revocation that is final outlives the answer in which it stood, a restart, and a service that
@@ -169,57 +159,47 @@ func TestRevocationOutlivesARestart(t *testing.T) {
 }
 
 func TestHoldOutlivesARestart(t *testing.T) {
-	for name, source := range map[string]func(*testca.Config){"OCSP": withoutLists, "CRL": withoutOCSP} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			inBubble(t, source, func(t *testing.T, p *pki) {
-				chain := p.chain()
-				p.service.Revoke(chain.Leaf(), ocsp.CertificateHold)
-				mustBeRevoked(t, p.restarted(dir, Prefer, chain), "is on hold")
-				p.service.Reinstate(chain.Leaf())
-				p.behind(hang)
-				time.Sleep(answerLife / 2)
-				mustBeRevoked(t, p.restarted(dir, Prefer, chain), "is on hold")
-				p.behind(nil)
-				time.Sleep(answerLife / 2)
-				mustPass(t, p.restarted(dir, Require, chain))
-				p.behind(hang)
-				mustPass(t, p.restarted(dir, Require, chain)) // the newer one is kept
-			})
-		})
-	}
+	bySource(t, func(t *testing.T, p *pki, dir string) {
+		chain := p.chain()
+		p.service.Revoke(chain.Leaf(), ocsp.CertificateHold)
+		mustBeRevoked(t, p.restarted(dir, Prefer, chain), "is on hold")
+		p.service.Reinstate(chain.Leaf())
+		p.behind(hang)
+		time.Sleep(answerLife / 2)
+		mustBeRevoked(t, p.restarted(dir, Prefer, chain), "is on hold")
+		p.behind(nil)
+		time.Sleep(answerLife / 2)
+		mustPass(t, p.restarted(dir, Require, chain))
+		p.behind(hang)
+		mustPass(t, p.restarted(dir, Require, chain)) // the newer one is kept
+	})
 }
 
 // Whoever stands between can wait for a restart with an old answer.
 func TestOlderAnswerDoesNotReplaceAKeptOne(t *testing.T) {
-	for name, source := range map[string]func(*testca.Config){"OCSP": withoutLists, "CRL": withoutOCSP} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			inBubble(t, source, func(t *testing.T, p *pki) {
-				chain := p.chain()
-				p.service.Revoke(chain.Leaf(), ocsp.CertificateHold)
-				mustBeRevoked(t, p.restarted(dir, Require, chain), "is on hold")
-				p.service.Tamper(testca.Tampering{
-					OCSP: func(a *testca.OCSPAnswer) {
-						a.Status, a.ThisUpdate, a.NextUpdate = ocsp.Good, a.ThisUpdate.AddDate(0, 0, -1), a.ThisUpdate.AddDate(0, 0, 5)
-					},
-					List: func(l *testca.ListAnswer) {
-						l.RevokedCertificateEntries, l.ThisUpdate = nil, l.ThisUpdate.AddDate(0, 0, -1)
-					},
-				})
-				time.Sleep(answerLife/2 + time.Minute)
-				for range 3 {
-					r := p.keeping(dir, Require)
-					for range 3 {
-						mustBeRevoked(t, r.Check(t.Context(), chain), "is on hold")
-						synctest.Wait()
-						time.Sleep(2 * time.Second)
-					}
-					r.Close()
-				}
-			})
+	bySource(t, func(t *testing.T, p *pki, dir string) {
+		chain := p.chain()
+		p.service.Revoke(chain.Leaf(), ocsp.CertificateHold)
+		mustBeRevoked(t, p.restarted(dir, Require, chain), "is on hold")
+		p.service.Tamper(testca.Tampering{
+			OCSP: func(a *testca.OCSPAnswer) {
+				a.Status, a.ThisUpdate, a.NextUpdate = ocsp.Good, a.ThisUpdate.AddDate(0, 0, -1), a.ThisUpdate.AddDate(0, 0, 5)
+			},
+			List: func(l *testca.ListAnswer) {
+				l.RevokedCertificateEntries, l.ThisUpdate = nil, l.ThisUpdate.AddDate(0, 0, -1)
+			},
 		})
-	}
+		time.Sleep(answerLife/2 + time.Minute)
+		for range 3 {
+			r := p.keeping(dir, Require)
+			for range 3 {
+				mustBeRevoked(t, r.Check(t.Context(), chain), "is on hold")
+				synctest.Wait()
+				time.Sleep(2 * time.Second)
+			}
+			r.Close()
+		}
+	})
 }
 
 // What stands in the folder is verified like what comes from the network.
@@ -316,7 +296,7 @@ func (p *pki) inFolder(dir string, do func(*kept.Folder)) {
 func (p *pki) keptRecord(dir string, chain *trust.Chain) (rec record) {
 	p.t.Helper()
 	p.inFolder(dir, func(folder *kept.Folder) {
-		data, ok := folder.Get(statusName(chain.At(0), chain.At(1)))
+		data, ok := folder.Get(statusName(chain.Certificates()[0], chain.Certificates()[1]))
 		if ok {
 			rec, ok = readRecord(data, time.Now())
 		}
@@ -334,7 +314,7 @@ func (p *pki) putRecord(dir string, chain *trust.Chain, rec record) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		folder.Put(statusName(chain.At(0), chain.At(1)), data, time.Now().AddDate(1, 0, 0))
+		folder.Put(statusName(chain.Certificates()[0], chain.Certificates()[1]), data, time.Now().AddDate(1, 0, 0))
 	})
 }
 

@@ -193,10 +193,11 @@ func (r *Checker) entries(chain *trust.Chain) []*certificateEntry {
 	if known, ok := r.chains.GetIfPresent(key); ok {
 		return known
 	}
-	list := make([]*certificateEntry, chain.Len()-1)
+	certificates := chain.Certificates()
+	list := make([]*certificateEntry, len(certificates)-1)
 	for i := range list {
-		cert := chain.At(i)
-		list[i], _ = r.certificates.SetIfAbsent(statusName(cert, chain.At(i+1)), &certificateEntry{fingerprint: trust.FingerprintOf(cert)})
+		cert := certificates[i]
+		list[i], _ = r.certificates.SetIfAbsent(statusName(cert, certificates[i+1]), &certificateEntry{fingerprint: trust.FingerprintOf(cert)})
 	}
 	r.chains.Set(key, list)
 	return list
@@ -225,7 +226,8 @@ func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, 
 			continue
 		}
 		find := func(ctx context.Context) (*cached[certStatus], error) {
-			return r.findStatus(ctx, e, chain.At(i), chain.At(i+1))
+			certificates := chain.Certificates()
+			return r.findStatus(ctx, e, certificates[i], certificates[i+1])
 		}
 		failed := e.failed(now)
 		switch {
@@ -241,7 +243,7 @@ func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, 
 			}
 			pending[e] = p
 		case failed == nil:
-			_, _ = r.questions.Start(e, find) // when too many are under way, the next check tries again
+			_, _ = r.questions.Start(e, nil, find) // when too many are under way, the next check tries again
 		}
 	}
 	return pending

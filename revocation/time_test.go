@@ -25,6 +25,17 @@ func inBubble(t *testing.T, configure func(*testca.Config), test func(t *testing
 	})
 }
 
+// bySource runs a test in a bubble with OCSP alone and with lists alone, and gives each a folder.
+func bySource(t *testing.T, test func(t *testing.T, p *pki, dir string)) {
+	t.Helper()
+	for name, configure := range map[string]func(*testca.Config){"OCSP": withoutLists, "CRL": withoutOCSP} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			inBubble(t, configure, func(t *testing.T, p *pki) { test(t, p, dir) })
+		})
+	}
+}
+
 func (p *pki) wantAsked(method string, want int) {
 	p.t.Helper()
 	synctest.Wait() // for what is asked in the background
@@ -174,42 +185,28 @@ func TestLongListIsUsedForADay(t *testing.T) {
 }
 
 func TestRevocationIsFinal(t *testing.T) {
-	for _, test := range []struct {
-		name      string
-		configure func(*testca.Config)
-	}{{"OCSP", withoutLists}, {"CRL", withoutOCSP}} {
-		t.Run(test.name, func(t *testing.T) {
-			inBubble(t, test.configure, func(t *testing.T, p *pki) {
-				r, chain := p.inMemory(Require), p.chain()
-				p.service.Revoke(chain.Leaf(), ocsp.KeyCompromise)
-				mustBeRevoked(t, r.Check(t.Context(), chain), "is revoked since 2000-01-01T00:00:00Z")
-				p.service.Reinstate(chain.Leaf())
-				for range 10 {
-					time.Sleep(answerLife)
-					mustBeRevoked(t, r.Check(t.Context(), chain), "is revoked since 2000-01-01T00:00:00Z")
-				}
-			})
-		})
-	}
+	bySource(t, func(t *testing.T, p *pki, _ string) {
+		r, chain := p.inMemory(Require), p.chain()
+		p.service.Revoke(chain.Leaf(), ocsp.KeyCompromise)
+		mustBeRevoked(t, r.Check(t.Context(), chain), "is revoked since 2000-01-01T00:00:00Z")
+		p.service.Reinstate(chain.Leaf())
+		for range 10 {
+			time.Sleep(answerLife)
+			mustBeRevoked(t, r.Check(t.Context(), chain), "is revoked since 2000-01-01T00:00:00Z")
+		}
+	})
 }
 
 func TestHoldCanBeLifted(t *testing.T) {
-	for _, test := range []struct {
-		name      string
-		configure func(*testca.Config)
-	}{{"OCSP", withoutLists}, {"CRL", withoutOCSP}} {
-		t.Run(test.name, func(t *testing.T) {
-			inBubble(t, test.configure, func(t *testing.T, p *pki) {
-				r, chain := p.inMemory(Require), p.chain()
-				p.service.Revoke(chain.Leaf(), ocsp.CertificateHold)
-				mustBeRevoked(t, r.Check(t.Context(), chain), "is on hold")
-				p.service.Reinstate(chain.Leaf())
-				mustBeRevoked(t, r.Check(t.Context(), chain), "is on hold")
-				time.Sleep(answerLife)
-				mustPass(t, r.Check(t.Context(), chain))
-			})
-		})
-	}
+	bySource(t, func(t *testing.T, p *pki, _ string) {
+		r, chain := p.inMemory(Require), p.chain()
+		p.service.Revoke(chain.Leaf(), ocsp.CertificateHold)
+		mustBeRevoked(t, r.Check(t.Context(), chain), "is on hold")
+		p.service.Reinstate(chain.Leaf())
+		mustBeRevoked(t, r.Check(t.Context(), chain), "is on hold")
+		time.Sleep(answerLife)
+		mustPass(t, r.Check(t.Context(), chain))
+	})
 }
 
 // Whoever stands between can show an old answer again for as long as it lasts, but

@@ -24,8 +24,8 @@ func Example() {
 		return
 	}
 	fmt.Println(chain.Leaf().Subject.CommonName)
-	for certificate, issuer := range chain.Links() {
-		fmt.Printf("%s, issued by %s\n", certificate.Subject.CommonName, issuer.Subject.CommonName)
+	for _, certificate := range chain.Certificates() {
+		fmt.Printf("%s, issued by %s\n", certificate.Subject.CommonName, certificate.Issuer.CommonName)
 	}
 
 	stranger := isharetest.NewCA().Party("did:ishare:EU.NL.NTRNL-10000001", "Some Party")
@@ -37,5 +37,6 @@ func Example() {
 	// Some Party, issued by Waybill Test Issuing CA
 	// Waybill Test Issuing CA, issued by Waybill Test Sub CA
 	// Waybill Test Sub CA, issued by Waybill Test Root CA
+	// Waybill Test Root CA, issued by Waybill Test Root CA
 	// chain.untrusted
 }

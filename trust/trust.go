@@ -19,7 +19,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -89,23 +88,6 @@ func (c *Chain) Thumbprint() string { return c.thumbprint }
 
 // Certificates lists the chain from the leaf up to the anchor, both included.
 func (c *Chain) Certificates() []*x509.Certificate { return slices.Clone(c.certificates) }
-
-// Len is how many certificates the chain has, the anchor included.
-func (c *Chain) Len() int { return len(c.certificates) }
-
-// At is the certificate at an index; the leaf's is 0, and the anchor's is the last.
-func (c *Chain) At(i int) *x509.Certificate { return c.certificates[i] }
-
-// Links goes through the chain from the leaf up: each certificate below the anchor, with its issuer.
-func (c *Chain) Links() iter.Seq2[*x509.Certificate, *x509.Certificate] {
-	return func(yield func(certificate, issuer *x509.Certificate) bool) {
-		for i, issuer := range c.certificates[1:] {
-			if !yield(c.certificates[i], issuer) {
-				return
-			}
-		}
-	}
-}
 
 // Holds reports whether a chain that was trusted before still is: the anchors
 // are the same, and every certificate is valid at the time.

@@ -71,10 +71,7 @@ type ForwardAuth struct {
 }
 
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
-func (f *ForwardAuth) Close() error {
-	f.log.Close()
-	return nil
-}
+func (f *ForwardAuth) Close() { f.log.Close() }
 
 // ServeHTTP implements [http.Handler].
 func (f *ForwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -193,10 +193,9 @@ func (p *Proxy) CloseIdleConnections() {
 }
 
 // Close does that, and writes to the log what was only counted so far.
-func (p *Proxy) Close() error {
+func (p *Proxy) Close() {
 	p.CloseIdleConnections()
 	p.log.Close()
-	return nil
 }
 
 // addRoutes fills the table of routes, and refuses routes that would not guard what they should.

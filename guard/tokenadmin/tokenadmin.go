@@ -138,10 +138,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
-func (h *Handler) Close() error {
-	h.log.Close()
-	return nil
-}
+func (h *Handler) Close() { h.log.Close() }
 
 // answer finds out who sends the request, reads its form and does what it asks for.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {

@@ -2,16 +2,11 @@ package daemon
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 
-	"github.com/waybill-token/waybill/accesstoken"
-	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/internal/config"
-	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -25,12 +20,9 @@ func (c *Preflight) capabilities() {
 	if c.pair == nil || c.Config.Party.ID == "" {
 		return // told elsewhere
 	}
-	_, err := capabilities.New(capabilities.Config{
-		Party: c.Config.Party.ID, Key: c.pair.Signer(), Certificates: c.pair.Certificates, URL: ownURL(c.Config, string(c.Config.Listen.Public)),
-		Checker: nobody{}, Parties: nobody{}, Log: slog.New(slog.DiscardHandler), Roles: c.Config.Capabilities.Roles,
-		Public: services(c.Config.Capabilities.Public), Restricted: services(c.Config.Capabilities.Restricted),
-	})
-	c.add("capabilities", err, "")
+	tried := providerConfig(c.Config, string(c.Config.Listen.Public), nil)
+	tried.Key, tried.Certificates = c.pair.Signer(), c.pair.Certificates
+	c.add("capabilities", tried.CapabilitiesProblem(), "")
 }
 
 // internal looks at the secrets of that listener.
@@ -49,7 +41,7 @@ func (c *Preflight) internal() {
 
 // revocation: clients often have their seals from the CA that ours is from.
 func (c *Preflight) revocation() {
-	anchors, err := trust.LoadAnchors(anchorItems(c.Config.Trust.Anchors))
+	anchors, err := loadAnchors(c.Config)
 	if c.pair == nil || err != nil || c.Config.Trust.Revocation != revocation.Require {
 		return
 	}
@@ -62,17 +54,4 @@ func (c *Preflight) revocation() {
 				cmp.Or(RevocationMend(err), "Ask its CA for an OCSP responder."))
 		}
 	}
-}
-
-// nobody is a [guard.Checker] and a [capabilities.PartySource] for handlers that are made for a try.
-type nobody struct{}
-
-// Check knows no token.
-func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
-	return nil, accesstoken.ErrInvalid
-}
-
-// Party knows nobody.
-func (nobody) Party(context.Context, ishare.PartyID) (*ishare.Party, error) {
-	return nil, ishare.ErrUnknownParty
 }

@@ -1,5 +1,5 @@
-// Package daemon is the running server: it wires the packages together as the
-// configuration says, listens, reloads, and stops without losing anything.
+// Package daemon is a provider as a process: it is made of the configuration file, listens, reloads, and stops
+// without losing anything.
 package daemon
 
 import (
@@ -33,7 +33,7 @@ type Options struct {
 	// Secured are handlers by pattern that the public listener serves to
 	// bearers of an access token only.
 	Secured map[string]http.Handler
-	// Newborn says that the party came into being with this start, so that no
+	// NoHistory says that the party came into being with this start, so that no
 	// assertion to it can have been used before: see [replay.Config] and [FirstStart].
 	NoHistory bool
 	// Sockets are taken instead of the addresses of the configuration: see [SocketPublic].

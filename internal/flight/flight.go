@@ -66,21 +66,15 @@ func New[K comparable, V any](limit int, timeout time.Duration) *Group[K, V] {
 	return g
 }
 
-// Do returns what the call under way for key returns, and starts call if there is none. The call's
+// Do returns what the call under way for key returns, and starts call if there is none: unless may, which is then
+// asked first, has an error, which is returned. May must be quick and leave the group alone; nil allows every start. The call's
 // context ends after the group's timeout, when the group is closed, and when everybody who waits
 // has given up; nothing else of any caller's context is in it.
 //
 // The error is ErrBusy or ErrClosed when call would have to be started and cannot be, the cause of
 // ctx when that ends first, and otherwise the call's. Of a call that fails because the group is
 // closed it is ErrClosed.
-func (g *Group[K, V]) Do(ctx context.Context, key K, call func(context.Context) (V, error)) (V, error) {
-	return g.DoIf(ctx, key, always, call)
-}
-
-// DoIf is [Group.Do], but when call would have to be started, and could be, may is asked first: its
-// error is returned, and nothing is started. Whoever joins a call is not asked. It must be quick and leave the
-// group alone.
-func (g *Group[K, V]) DoIf(ctx context.Context, key K, may func() error, call func(context.Context) (V, error)) (V, error) {
+func (g *Group[K, V]) Do(ctx context.Context, key K, may func() error, call func(context.Context) (V, error)) (V, error) {
 	f, err := g.join(key, may, call)
 	if err != nil {
 		var none V
@@ -94,7 +88,7 @@ func (g *Group[K, V]) DoIf(ctx context.Context, key K, may func() error, call fu
 // and the second is [Flight.Wait]. Whoever has joined must leave, once, at the latest when the
 // wait is over. The errors are those of Do about starting; then there is nothing to leave.
 func (g *Group[K, V]) Join(key K, call func(context.Context) (V, error)) (f *Flight[V], leave func(), err error) {
-	if f, err = g.join(key, always, call); err != nil {
+	if f, err = g.join(key, nil, call); err != nil {
 		return nil, nil, err
 	}
 	return f, func() { g.leave(key, f) }, nil
@@ -109,13 +103,8 @@ func GivenUp(ctx context.Context) bool {
 
 // Start has the call made in the background: it goes on whether anybody waits or not, no longer than
 // the group's timeout, and counts like any other. If there is a call for key under way, that one
-// goes on. The errors are those of [Group.Do] about starting.
-func (g *Group[K, V]) Start(key K, call func(context.Context) (V, error)) (*Flight[V], error) {
-	return g.StartIf(key, always, call)
-}
-
-// StartIf is [Group.Start] as [Group.DoIf] is [Group.Do].
-func (g *Group[K, V]) StartIf(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
+// goes on. May and the errors are those of [Group.Do] about starting.
+func (g *Group[K, V]) Start(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f, err := g.find(key, may, call)
@@ -162,8 +151,6 @@ func (g *Group[K, V]) join(key K, may func() error, call func(context.Context) (
 	return f, err
 }
 
-func always() error { return nil }
-
 // find returns the flight under way, or starts one.
 func (g *Group[K, V]) find(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
 	f := g.flights[key]
@@ -175,8 +162,10 @@ func (g *Group[K, V]) find(key K, may func() error, call func(context.Context) (
 	case g.inAir >= g.limit:
 		return nil, fmt.Errorf("%w: %d", ErrBusy, g.inAir)
 	}
-	if err := may(); err != nil {
-		return nil, err
+	if may != nil {
+		if err := may(); err != nil {
+			return nil, err
+		}
 	}
 	return g.start(key, call), nil
 }

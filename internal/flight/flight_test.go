@@ -77,14 +77,14 @@ func TestDoSharesACall(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 1000 {
 			callers.Go(func() {
-				if n, err := g.Do(t.Context(), "a", s.call); n != 1 || err != nil {
+				if n, err := g.Do(t.Context(), "a", nil, s.call); n != 1 || err != nil {
 					t.Errorf("Do = %d, %v", n, err)
 				}
 			})
 		}
 		callers.Wait()
 		wantLen(t, g, 0)
-		if n, err := g.Do(t.Context(), "a", s.call); n != 2 || err != nil {
+		if n, err := g.Do(t.Context(), "a", nil, s.call); n != 2 || err != nil {
 			t.Errorf("the next Do = %d, %v", n, err)
 		}
 	})
@@ -99,7 +99,7 @@ func TestDoIsBounded(t *testing.T) {
 		began := time.Now()
 		for i := range 10 * testLimit {
 			callers.Go(func() {
-				_, err := g.Do(t.Context(), fmt.Sprint(i), s.call)
+				_, err := g.Do(t.Context(), fmt.Sprint(i), nil, s.call)
 				switch {
 				case err == nil:
 					served.Add(1)
@@ -115,7 +115,7 @@ func TestDoIsBounded(t *testing.T) {
 			t.Errorf("%d served, %d told that it is busy", served.Load(), busy.Load())
 		}
 		s.wantCalls(t, testLimit)
-		if _, err := g.Do(t.Context(), "a", s.call); err != nil {
+		if _, err := g.Do(t.Context(), "a", nil, s.call); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
 	})
@@ -127,11 +127,11 @@ func TestDoJoinsAFullGroup(t *testing.T) {
 		var s server
 		g := newGroup(t)
 		for i := range testLimit {
-			if _, err := g.Start(fmt.Sprint(i), s.call); err != nil {
+			if _, err := g.Start(fmt.Sprint(i), nil, s.call); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := g.Do(t.Context(), "0", s.call); err != nil {
+		if _, err := g.Do(t.Context(), "0", nil, s.call); err != nil {
 			t.Error(err)
 		}
 		s.wantCalls(t, testLimit)
@@ -148,23 +148,23 @@ func TestDoIf(t *testing.T) {
 		may := func(answer error) func() error {
 			return func() error { asked++; return answer }
 		}
-		if _, err := g.DoIf(t.Context(), "a", may(refused), s.call); !errors.Is(err, refused) || g.Len() != 0 || asked != 1 {
+		if _, err := g.Do(t.Context(), "a", may(refused), s.call); !errors.Is(err, refused) || g.Len() != 0 || asked != 1 {
 			t.Errorf("DoIf = %v, %d under way, asked %d times", err, g.Len(), asked)
 		}
 		for i := range testLimit {
-			go g.DoIf(t.Context(), fmt.Sprint(i), may(nil), s.call)
+			go g.Do(t.Context(), fmt.Sprint(i), may(nil), s.call)
 			synctest.Wait()
 		}
-		if _, err := g.DoIf(t.Context(), "0", may(refused), s.call); err != nil || asked != 1+testLimit {
+		if _, err := g.Do(t.Context(), "0", may(refused), s.call); err != nil || asked != 1+testLimit {
 			t.Errorf("joined: %v, asked %d times", err, asked)
 		}
 		time.Sleep(time.Second) // all land
 		for i := range testLimit {
-			if _, err := g.Start(fmt.Sprint(i), s.call); err != nil {
+			if _, err := g.Start(fmt.Sprint(i), nil, s.call); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := g.DoIf(t.Context(), "more", may(refused), s.call); !errors.Is(err, ErrBusy) || asked != 1+testLimit {
+		if _, err := g.Do(t.Context(), "more", may(refused), s.call); !errors.Is(err, ErrBusy) || asked != 1+testLimit {
 			t.Errorf("full: %v, asked %d times", err, asked)
 		}
 		synctest.Wait()
@@ -184,7 +184,7 @@ func TestDoEndsWhatNobodyWaitsFor(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+i)*time.Microsecond)
 			waiting.Go(func() {
 				defer cancel()
-				if _, err := g.Do(ctx, "a", s.call); !errors.Is(err, context.DeadlineExceeded) {
+				if _, err := g.Do(ctx, "a", nil, s.call); !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("Do = %v", err)
 				}
 			})
@@ -211,20 +211,20 @@ func TestDoAfterAnAbandonedCall(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.Do(ctx, "a", stubborn); err == nil {
+		if _, err := g.Do(ctx, "a", nil, stubborn); err == nil {
 			t.Error("the caller did not give up")
 		}
 		wantLen(t, g, 1)
-		if n, err := g.Do(t.Context(), "a", s.call); n != 1 || err != nil {
+		if n, err := g.Do(t.Context(), "a", nil, s.call); n != 1 || err != nil {
 			t.Errorf("Do = %d, %v", n, err)
 		}
-		next, err := g.Start("a", hang)
+		next, err := g.Start("a", nil, hang)
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second) // the stubborn one lands
 		wantLen(t, g, 1)
-		if joined, err := g.Start("a", s.call); joined != next || err != nil {
+		if joined, err := g.Start("a", nil, s.call); joined != next || err != nil {
 			t.Errorf("another call was started, %v", err)
 		}
 	})
@@ -238,11 +238,11 @@ func TestStartGoesOn(t *testing.T) {
 		enough := errors.New("enough")
 		cancel(enough)
 		for _, start := range []func() error{
-			func() error { _, err := g.Start("a", s.call); return err },
+			func() error { _, err := g.Start("a", nil, s.call); return err },
 			func() error { // a call that was waited for
-				go g.Do(t.Context(), "b", s.call)
+				go g.Do(t.Context(), "b", nil, s.call)
 				synctest.Wait()
-				_, err := g.Start("b", s.call)
+				_, err := g.Start("b", nil, s.call)
 				return err
 			},
 		} {
@@ -252,12 +252,12 @@ func TestStartGoesOn(t *testing.T) {
 			synctest.Wait() // so that the calls are numbered in this order
 		}
 		for _, key := range []string{"a", "b"} {
-			if _, err := g.Do(given, key, s.call); !errors.Is(err, enough) {
+			if _, err := g.Do(given, key, nil, s.call); !errors.Is(err, enough) {
 				t.Errorf("Do = %v, want the cause why the caller gave up", err)
 			}
 		}
 		wantLen(t, g, 2)
-		f, err := g.Start("a", s.call)
+		f, err := g.Start("a", nil, s.call)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,11 +272,11 @@ func TestStartIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGroup(t)
 		for i := range testLimit {
-			if _, err := g.Start(fmt.Sprint(i), hang); err != nil {
+			if _, err := g.Start(fmt.Sprint(i), nil, hang); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := g.Start("more", hang); !errors.Is(err, ErrBusy) {
+		if _, err := g.Start("more", nil, hang); !errors.Is(err, ErrBusy) {
 			t.Errorf("Start = %v", err)
 		}
 		time.Sleep(testTimeout)
@@ -297,7 +297,7 @@ func TestErrorsOfCalls(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGroup(t)
-			if _, err := g.Do(t.Context(), "a", c.call); !errors.Is(err, c.want) {
+			if _, err := g.Do(t.Context(), "a", nil, c.call); !errors.Is(err, c.want) {
 				t.Errorf("%s: Do = %v", name, err)
 			}
 			wantLen(t, g, 0)
@@ -310,16 +310,16 @@ func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s server
 		g := New[string, int64](testLimit, testTimeout)
-		background, err := g.Start("b", s.call)
+		background, err := g.Start("b", nil, s.call)
 		if err != nil {
 			t.Fatal(err)
 		}
 		waiting := make(chan error, 1)
 		go func() {
-			_, err := g.Do(t.Context(), "a", s.call)
+			_, err := g.Do(t.Context(), "a", nil, s.call)
 			waiting <- err
 		}()
-		late, err := g.Start("late", func(context.Context) (int64, error) {
+		late, err := g.Start("late", nil, func(context.Context) (int64, error) {
 			time.Sleep(10 * time.Second)
 			return 7, nil
 		})
@@ -344,7 +344,7 @@ func TestClose(t *testing.T) {
 		for n := range int64(2) {
 			s.wantEnded(t, n+1, ErrClosed)
 		}
-		if _, err := g.Do(t.Context(), "c", s.call); !errors.Is(err, ErrClosed) {
+		if _, err := g.Do(t.Context(), "c", nil, s.call); !errors.Is(err, ErrClosed) {
 			t.Errorf("Do = %v after Close", err)
 		}
 		g.Close()

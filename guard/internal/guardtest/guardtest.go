@@ -133,11 +133,11 @@ func CheckSummedUp(t *testing.T, message string, newHandler func(*slog.Logger) (
 		}
 		ask(handler)
 		ask(handler)
-		closer, ok := handler.(io.Closer)
+		closer, ok := handler.(interface{ Close() })
 		if !ok {
 			t.Fatal("nothing writes what was counted at the end")
 		}
-		NoError(t, closer.Close())
+		closer.Close()
 		if lines() != 4 {
 			t.Errorf("%d lines at the end: %s", lines(), told)
 		}
