@@ -284,24 +284,15 @@ func (c Config) Problems() FieldErrors {
 }
 
 // PathProblems are the part of Problems that is about TokenPaths and Routes: paths that cannot be told apart.
-func (c Config) PathProblems() FieldErrors {
+func (c Config) PathProblems() (problems FieldErrors) {
 	c = c.withDefaults()
-	if problems := c.tokenPathProblems(); len(problems) > 0 {
-		return problems
-	}
-	return c.routeProblems()
-}
-
-// ownPaths are the paths at which we answer ourselves, whatever is configured.
-func ownPaths() []string {
-	return []string{tokenendpoint.Path, capabilities.Path, metadataPath, keySetPath, openAPIPath}
-}
-
-// tokenPathProblems: on another path of ours, above or below one, a request could be meant for either.
-func (c *Config) tokenPathProblems() (problems FieldErrors) {
+	// On another path of ours, above or below one, a request could be meant for either. Case does not tell paths apart.
 	taken := append(ownPaths(), wellKnownPath)
 	for i, path := range c.TokenPaths {
-		nested := func(own string) bool { return isBelow(path, own) || isBelow(own, path) }
+		nested := func(own string) bool {
+			below, above := strings.ToLower(path)+"/", strings.ToLower(own)+"/"
+			return strings.HasPrefix(below, above) || strings.HasPrefix(above, below)
+		}
 		if at := slices.IndexFunc(taken, nested); at >= 0 && path != "" {
 			problems = append(problems, &FieldError{
 				Field: c.Name(fmt.Sprintf("TokenPaths[%d]", i)), Err: errors.New("the server itself answers at " + taken[at]),
@@ -310,27 +301,10 @@ func (c *Config) tokenPathProblems() (problems FieldErrors) {
 		}
 		taken = append(taken, path)
 	}
-	return problems
-}
-
-// isBelow reports whether a path is the other one or below it, case aside.
-func isBelow(path, other string) bool {
-	return strings.HasPrefix(strings.ToLower(path)+"/", strings.ToLower(other)+"/")
-}
-
-// CapabilitiesProblem is why our capabilities cannot be told: they are signed for a try.
-func (c Config) CapabilitiesProblem() error {
-	c = c.withDefaults()
-	_, err := capabilities.New(c.capabilitiesConfig(nobody{}, nobody{}))
-	return err
-}
-
-// routeProblems says which routes the proxy refuses, by themselves or beside those before them.
-func (c *Config) routeProblems() (problems FieldErrors) {
-	if len(c.Routes) == 0 {
-		return nil
+	if len(problems) > 0 || len(c.Routes) == 0 {
+		return problems
 	}
-	_, err := proxy.New(c.proxyConfig(nobody{}, nil))
+	_, err := proxy.New(c.proxyConfig(tokens{}, nil)) // which checks no token, as it serves nobody
 	refused, _ := errors.AsType[proxy.RouteErrors](err)
 	for _, e := range refused {
 		p := &FieldError{Field: fmt.Sprintf("Routes[%d].Path", e.Index), Err: e.Err}
@@ -342,4 +316,16 @@ func (c *Config) routeProblems() (problems FieldErrors) {
 		problems = append(problems, p)
 	}
 	return problems
+}
+
+// ownPaths are the paths at which we answer ourselves, whatever is configured.
+func ownPaths() []string {
+	return []string{tokenendpoint.Path, capabilities.Path, metadataPath, keySetPath, openAPIPath}
+}
+
+// CapabilitiesProblem is why our capabilities cannot be told: they are signed for a try.
+func (c Config) CapabilitiesProblem() error {
+	c = c.withDefaults()
+	_, err := capabilities.New(c.capabilitiesConfig(tokens{}, new(registry.File))) // of which neither is asked anything
+	return err
 }

@@ -67,7 +67,13 @@ func Explain(ctx context.Context, c Config, compact string, at time.Time) (expla
 		return nil, err
 	}
 	explanation = &Explanation{Report: explainer.Explain(ctx, compact, at)}
-	explanation.gather(ctx, s)
+	if s.clients.list != nil {
+		stats := s.clients.list.Stats()
+		explanation.TrustedList = &stats
+	}
+	if s.revocation != nil && explanation.Chain != nil {
+		explanation.Revocation = s.revocation.Statuses(ctx, explanation.Chain)
+	}
 	if s.clients.list != nil && !s.clients.list.InForce() && isGuess(explanation.Rejection) {
 		explanation.Outage = withoutList(explanation.Rejection)
 		explanation.Rejection = nil
@@ -90,14 +96,4 @@ type Explanation struct {
 
 	TrustedList *registry.TrustedListStats // nil: not asked for
 	Revocation  []revocation.Status        // one for each certificate below the anchor, leaf first
-}
-
-func (e *Explanation) gather(ctx context.Context, s *sources) {
-	if s.clients.list != nil {
-		stats := s.clients.list.Stats()
-		e.TrustedList = &stats
-	}
-	if s.revocation != nil && e.Chain != nil {
-		e.Revocation = s.revocation.Statuses(ctx, e.Chain)
-	}
 }

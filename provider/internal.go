@@ -89,7 +89,7 @@ func (p *Provider) Readiness() Readiness {
 	}
 	add("state", p.state.revoked.RecoveryError())
 	add(name("Tokens.Keys"), current.keys.Problem())
-	for _, w := range []*watch{p.watches.data, p.watches.clock.watch} {
+	for _, w := range []*watch{p.folders, p.clock.watch} {
 		add(w.key, w.Err())
 	}
 	return r

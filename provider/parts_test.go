@@ -31,7 +31,7 @@ func remembering(s *sources, verifier any) map[string]any {
 		verifier = listed.Verifier
 	}
 	return map[string]any{
-		"own chains": s.own, "revocation": s.revocation, "file": s.file, "registry": s.asked, "remote": s.remote,
+		"own chains": s.own, "revocation": s.revocation, "file": s.file, "registry": s.source, "remote": s.remote,
 		"records": s.cache, "list": s.clients, "headers": verifier,
 	}
 }
@@ -126,17 +126,17 @@ func TestWhatAReloadTakesOver(t *testing.T) {
 				t.Errorf("taken over (-want +got):\n%s", diff)
 			}
 			after.install()
-			if got := after.asked.remote.Load(); got != after.remote {
+			if got := after.source.remote.Load(); got != after.remote {
 				t.Error("the registry is asked with the seal of before")
 			}
 			if err := before.close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := after.asked.Party(t.Context(), "EU.EORI.NL000000001"); !strings.Contains(err.Error(), "connection refused") {
+			if _, err := after.source.Party(t.Context(), "EU.EORI.NL000000001"); !strings.Contains(err.Error(), "connection refused") {
 				t.Errorf("what is taken over was closed: %v", err)
 			}
-			if err := after.close(); err != nil || len(shared.held) > 0 {
-				t.Errorf("%v; %d parts are left", err, len(shared.held))
+			if err := after.close(); err != nil || len(shared.byKey) > 0 {
+				t.Errorf("%v; %d parts are left", err, len(shared.byKey))
 			}
 		})
 	}
@@ -191,8 +191,8 @@ func TestPartsRunOnce(t *testing.T) {
 		t.Errorf("it ran %d times", len(value.runs))
 	}
 	failed := errors.New("failed")
-	if _, err := share(one, "other", func() (*counter, error) { return nil, failed }); !errors.Is(err, failed) || len(shared.held) > 0 {
-		t.Errorf("%v, %d parts are left", err, len(shared.held))
+	if _, err := share(one, "other", func() (*counter, error) { return nil, failed }); !errors.Is(err, failed) || len(shared.byKey) > 0 {
+		t.Errorf("%v, %d parts are left", err, len(shared.byKey))
 	}
 }
 

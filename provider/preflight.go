@@ -23,55 +23,50 @@ func Preflight(ctx context.Context, c Config) (problems FieldErrors, err error) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	f := &preflight{sources: s}
 	if s.remote != nil {
-		f.askRegistry(ctx)
+		problems = s.registryProblems(ctx)
 	}
-	f.askAboutSeal(ctx)
-	return f.problems, nil
+	return append(problems, s.sealProblems(ctx)...), nil
 }
 
-type preflight struct {
-	*sources
-
-	problems FieldErrors
-}
-
-func (f *preflight) add(field string, err error, hint string) {
-	if err != nil {
-		f.problems = append(f.problems, &FieldError{Field: f.config.Name(field), Err: err, Hint: hint})
+// registryProblems asks the registry about ourselves, and makes one problem of one cause.
+func (s *sources) registryProblems(ctx context.Context) (problems FieldErrors) {
+	add := func(field string, err error, hint string) {
+		if err != nil {
+			problems = append(problems, &FieldError{Field: s.config.Name(field), Err: err, Hint: hint})
+		}
 	}
-}
-
-// askRegistry makes one problem of one cause.
-func (f *preflight) askRegistry(ctx context.Context) {
-	party, err := f.remote.Party(ctx, f.config.Party)
-	offset := f.remote.Stats().ClockOffset
-	late := offset.Abs() > max(f.config.Leeway, time.Second)
+	party, err := s.remote.Party(ctx, s.config.Party)
+	offset := s.remote.Stats().ClockOffset
+	late := offset.Abs() > max(s.config.Leeway, time.Second)
 	switch refusal := registry.Refusal(err); {
 	case refusal != nil:
 		if !late || !strings.HasPrefix(refusal.RuleID, "claim.") {
-			f.add(fieldOf(refusal), fmt.Errorf("the registry refuses us: %w", refusal),
+			add(fieldOf(refusal), fmt.Errorf("the registry refuses us: %w", refusal),
 				cmp.Or(refusal.Hint, "Ask your registrar about your status, and whether this certificate is registered."))
 		}
 	case rule.IsUnknownParty(err):
-		f.add("Party", err, "Ask your registrar to add your party, or correct the identifier.")
+		add("Party", err, "Ask your registrar to add your party, or correct the identifier.")
 	case err != nil:
-		f.add("Registry", err, fmt.Sprintf("Check the address and the identifier of the registry, the network, and that %s holds the CA of its seal.", f.config.Name("Anchors")))
+		add("Registry", err, "Check the address and the identifier of the registry, the network, and that "+
+			s.config.Name("Anchors")+" holds the CA of its seal.")
 	default:
 		if err := party.Compliant(time.Now()); err != nil {
-			f.add("Party", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
+			add("Party", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
 		}
-		if !party.Certified(ishare.Thumbprint(f.config.Certificates[0].Raw), time.Now()) {
-			f.add("Certificates", errors.New("the registry does not have this certificate for us"), "Register the certificate with your registrar.")
+		if !party.Certified(ishare.Thumbprint(s.config.Certificates[0].Raw), time.Now()) {
+			add("Certificates", errors.New("the registry does not have this certificate for us"),
+				"Register the certificate with your registrar.")
 		}
 	}
-	if f.clients.list != nil && (err == nil || rule.IsUnknownParty(err)) {
-		f.add("Registry.TrustedList", f.clients.list.Update(ctx), "Ask the registry's operator.")
+	if s.clients.list != nil && (err == nil || rule.IsUnknownParty(err)) {
+		add("Registry.TrustedList", s.clients.list.Update(ctx), "Ask the registry's operator.")
 	}
 	if late {
-		f.add("Registry", fmt.Errorf("the registry's clock differs from this machine's by %s", offset), "Set the clock, and keep it right with NTP.")
+		add("Registry", fmt.Errorf("the registry's clock differs from this machine's by %s", offset),
+			"Set the clock, and keep it right with NTP.")
 	}
+	return problems
 }
 
 // fieldOf is what a refusal of our own token request is about.
@@ -86,24 +81,30 @@ func fieldOf(refusal *client.Error) string {
 	return "Registry"
 }
 
-// askAboutSeal asks whether our own seal is revoked, with which nobody would take a token request or
+// sealProblems asks whether our own seal is revoked, with which nobody would take a token request or
 // capabilities of ours.
-func (f *preflight) askAboutSeal(ctx context.Context) {
-	if len(f.config.Certificates) == 0 || f.revocation == nil {
-		return
+func (s *sources) sealProblems(ctx context.Context) FieldErrors {
+	if len(s.config.Certificates) == 0 || s.revocation == nil {
+		return nil
 	}
-	chain, err := f.clients.Validate(f.config.Certificates, time.Now(), nil)
+	chain, err := s.clients.Validate(s.config.Certificates, time.Now(), nil)
 	if err != nil {
-		return // of others, who do not have to trust the CA of our seal
+		return nil // of others, who do not have to trust the CA of our seal
 	}
-	switch rejection, outage := rule.Classify(f.revocation.Check(ctx, chain)); {
+	switch rejection, outage := rule.Classify(s.revocation.Check(ctx, chain)); {
 	case rejection != nil:
-		f.add("Certificates", fmt.Errorf("our own seal: %s", rejection.Sentence), rejection.Hint)
+		return FieldErrors{{
+			Field: s.config.Name("Certificates"), Err: fmt.Errorf("our own seal: %s", rejection.Sentence), Hint: rejection.Hint,
+		}}
 	case outage != nil:
-		p := &FieldError{Field: f.config.Name("Revocation"), Err: fmt.Errorf("whether our own seal is revoked cannot be found out: %w", outage.Cause), Warning: true}
-		if f.config.Revocation.Hint != nil {
-			p.Hint = f.config.Revocation.Hint(outage.Cause)
+		p := &FieldError{
+			Field: s.config.Name("Revocation"), Warning: true,
+			Err: fmt.Errorf("whether our own seal is revoked cannot be found out: %w", outage.Cause),
 		}
-		f.problems = append(f.problems, p)
+		if s.config.Revocation.Hint != nil {
+			p.Hint = s.config.Revocation.Hint(outage.Cause)
+		}
+		return FieldErrors{p}
 	}
+	return nil
 }

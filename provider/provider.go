@@ -61,9 +61,11 @@ const (
 type Provider struct {
 	state    *state
 	parts    *parts
-	watches  watches
+	folders  *watch
+	clock    *clockWatch
 	current  atomic.Pointer[service]
-	reloads  chan exchange
+	reloads  chan *service // from a reload, which then waits for reloaded:
+	reloaded chan struct{} // the service has become the current one
 	retiring chan struct{} // holds one for each earlier service
 
 	reloading sync.Mutex // one at a time
@@ -77,13 +79,19 @@ func New(c Config) (*Provider, error) {
 	if problems := c.Problems(); len(problems) > 0 {
 		return nil, errors.Join(problems, c.closeKey())
 	}
-	p := &Provider{parts: newParts(), reloads: make(chan exchange), retiring: make(chan struct{}, maxRetiring)}
+	p := &Provider{
+		parts: newParts(), reloads: make(chan *service), reloaded: make(chan struct{}), retiring: make(chan struct{}, maxRetiring),
+	}
 	p.parts.keep = true
 	var err error
 	if p.state, err = openState(&c); err != nil {
 		return nil, errors.Join(err, c.closeKey())
 	}
-	p.watches = newWatches(p.state, c.Log)
+	p.folders = &watch{
+		key: "data", log: c.Log,
+		cost: "requests are answered as before, but a restart forgets what is used and revoked from now on",
+	}
+	p.clock = newClockWatch(p.state.used.Floor, c.Log)
 	s, err := p.newService(c)
 	if err != nil {
 		return nil, errors.Join(err, p.state.close())
@@ -92,7 +100,7 @@ func New(c Config) (*Provider, error) {
 		list.Recall(context.Background())
 	}
 	p.current.Store(s)
-	p.state.logDoubts(context.Background(), c.Log)
+	p.state.logRecoveryErrors(context.Background(), c.Log)
 	return p, nil
 }
 
@@ -113,7 +121,8 @@ func (t tokens) Check(ctx context.Context, token string) (*accesstoken.Claims, e
 func (p *Provider) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.background(running) })
-	group.Go(func() error { return p.watch(running) })
+	group.Go(func() error { return every(running, clockInterval, p.clock.look) })
+	group.Go(func() error { return every(running, folderInterval, p.watchFolders) })
 	err := group.Wait()
 	// The state is the last: until it is closed, a pair that was answered with yes is in the hand-over.
 	return errors.Join(err, withTimeout(p.current.Load().close), p.state.close())
@@ -148,7 +157,13 @@ func (p *Provider) Reload(ctx context.Context, c Config) error {
 	old := p.current.Load()
 	err := p.reloadable(&old.config, &c) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err == nil {
-		err = p.awaitRetired(ctx)
+		select { // takes a place among those that retire
+		case p.retiring <- struct{}{}:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-time.After(retireTimeout):
+			err = fmt.Errorf("the last %d reloads have requests under way that do not end", maxRetiring)
+		}
 	}
 	if err != nil {
 		return errors.Join(err, c.closeKey())
@@ -188,33 +203,14 @@ func (p *Provider) reloadable(old, now *Config) error {
 	return nil
 }
 
-// awaitRetired takes the place of the service that is to retire.
-func (p *Provider) awaitRetired(ctx context.Context) error {
-	select {
-	case p.retiring <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(retireTimeout):
-		return fmt.Errorf("the last %d reloads have requests under way that do not end", maxRetiring)
-	}
-}
-
-// An exchange says when its service has become the current one.
-type exchange struct {
-	service *service
-	done    chan struct{}
-}
-
 // exchange puts the service in the place of the old one, or closes it.
 func (p *Provider) exchange(ctx context.Context, old, s *service) error {
 	s.sources.install() // so that it is asked with the new seal what the new configuration needs
 	err := s.sources.prepare(ctx, old.sources)
 	if err == nil {
-		e := exchange{s, make(chan struct{})}
 		select {
-		case p.reloads <- e:
-			<-e.done
+		case p.reloads <- s:
+			<-p.reloaded
 			return nil
 		case <-ctx.Done():
 			err = context.Cause(ctx)
@@ -237,14 +233,17 @@ func (p *Provider) background(ctx context.Context) error {
 		s := p.current.Load()
 		serviceCtx, stop := context.WithCancel(ctx)
 		done := make(chan error, 1)
-		go func() { done <- s.run(serviceCtx) }()
+		go func() {
+			s.sources.start(serviceCtx)
+			done <- s.keys.Run(serviceCtx)
+		}()
 		select {
 		case next := <-p.reloads:
-			p.current.Store(next.service)
-			close(next.done)
+			p.current.Store(next)
+			p.reloaded <- struct{}{}
 			retiring.Go(func() {
 				defer func() { <-p.retiring }()
-				s.awaitRequests()
+				s.inFlight.Lock() // when the last request that needs it has ended; the successor gets the next ones
 				stop()
 				if err := errors.Join(<-done, s.close()); err != nil {
 					s.config.Log.WarnContext(ctx, "the configuration before did not stop cleanly", slog.Any("error", err))

@@ -1,12 +1,9 @@
 package provider
 
 import (
-	"context"
 	_ "embed"
 	"net/http"
-	"strings"
 
-	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
@@ -43,16 +40,6 @@ func (p *Provider) Public() http.Handler {
 	})
 }
 
-// handleDocuments adds what is the same for everybody, and the handlers of the embedding program.
-func (s *service) handleDocuments(mux *http.ServeMux) {
-	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
-	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })
-	protect := guard.Require(s.checker, ishare.ScopeISHARE)
-	for pattern, handler := range s.config.Secured {
-		mux.Handle(pattern, protect(handler))
-	}
-}
-
 // proxyConfig is what the configuration says of the programs behind us.
 func (c *Config) proxyConfig(checker guard.Checker, own http.Handler) proxy.Config {
 	return proxy.Config{Routes: c.Routes, Own: own, OwnPaths: append(ownPaths(), c.TokenPaths...), Checker: checker, Log: c.Log}
@@ -66,45 +53,26 @@ func (c *Config) capabilitiesConfig(checker guard.Checker, parties assertion.Par
 	}
 }
 
-// nobody is a [guard.Checker] and a [capabilities.PartySource] for handlers that are made for a try.
-type nobody struct{}
-
-// Check knows no token.
-func (nobody) Check(context.Context, string) (*accesstoken.Claims, error) {
-	return nil, accesstoken.ErrInvalid
-}
-
-// Party knows nobody.
-func (nobody) Party(context.Context, ishare.PartyID) (*ishare.Party, error) {
-	return nil, ishare.ErrUnknownParty
-}
-
-// metadata is the authorization server metadata of RFC 8414 section 2.
-type metadata struct {
-	Issuer         string           `json:"issuer"`
-	TokenEndpoint  string           `json:"token_endpoint"`
-	JWKSURI        string           `json:"jwks_uri"`
-	Scopes         []string         `json:"scopes_supported"`
-	ResponseTypes  []string         `json:"response_types_supported"`
-	GrantTypes     []string         `json:"grant_types_supported"`
-	AuthMethods    []string         `json:"token_endpoint_auth_methods_supported"`
-	AuthAlgorithms []jws.Algorithm  `json:"token_endpoint_auth_signing_alg_values_supported"`
-	Party          ishare.PartyID   `json:"ishare_party_id"` // the audience of assertions
-	AlsoKnownAs    []ishare.PartyID `json:"ishare_also_known_as,omitempty"`
-}
-
-// metadataOfPath answers where RFC 8414 section 3.1 puts the metadata of an issuer with a path.
-func (s *service) metadataOfPath(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != metadataPath+s.config.URL.Path {
+// metadata answers also at the plain place, whatever the issuer's path: a proxy may cut it off. As in
+// what we sign, the Host header of a request decides nothing.
+func (s *service) metadata(w http.ResponseWriter, r *http.Request) {
+	// RFC 8414 section 3.1 puts the metadata of an issuer with a path here.
+	if at := r.URL.Path; at != metadataPath && at != metadataPath+s.config.URL.Path {
 		http.NotFound(w, r)
 		return
 	}
-	s.metadata(w, r)
-}
-
-// metadata answers also at the plain place, whatever the issuer's path: a proxy may cut it off. As in
-// what we sign, the Host header of a request decides nothing.
-func (s *service) metadata(w http.ResponseWriter, _ *http.Request) {
+	type metadata struct { // RFC 8414 section 2
+		Issuer         string           `json:"issuer"`
+		TokenEndpoint  string           `json:"token_endpoint"`
+		JWKSURI        string           `json:"jwks_uri"`
+		Scopes         []string         `json:"scopes_supported"`
+		ResponseTypes  []string         `json:"response_types_supported"`
+		GrantTypes     []string         `json:"grant_types_supported"`
+		AuthMethods    []string         `json:"token_endpoint_auth_methods_supported"`
+		AuthAlgorithms []jws.Algorithm  `json:"token_endpoint_auth_signing_alg_values_supported"`
+		Party          ishare.PartyID   `json:"ishare_party_id"` // the audience of assertions
+		AlsoKnownAs    []ishare.PartyID `json:"ishare_also_known_as,omitempty"`
+	}
 	base := s.config.URL.String()
 	respond.JSON(w, http.StatusOK, metadata{
 		Issuer:         base,
@@ -118,9 +86,4 @@ func (s *service) metadata(w http.ResponseWriter, _ *http.Request) {
 		Party:          s.config.Party,
 		AlsoKnownAs:    s.config.AlsoKnownAs,
 	})
-}
-
-// slashTooMany tells who is close to the token endpoint.
-func slashTooMany(w http.ResponseWriter, r *http.Request) {
-	respond.Error(w, http.StatusNotFound, rule.CodeInvalidRequest, "the token endpoint is "+strings.TrimSuffix(r.URL.Path, "/")+", without a slash at its end")
 }

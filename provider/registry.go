@@ -16,122 +16,103 @@ import (
 	"github.com/waybill-token/waybill/trust"
 )
 
-func (s *sources) registryKey() registryKey {
-	c := s.config.Registry
-	return registryKey{
-		anchorsKey: s.anchorsKey(), revocationKey: s.revocationKey(),
-		id: c.ID, url: c.URL, version: c.Version, seals: strings.Join(c.Seals, " "),
-		ourIDs: fmt.Sprint(s.config.audience()), leeway: s.config.Leeway,
-	}
-}
-
-func (s *sources) cacheKey() cacheKey {
-	return cacheKey{s.registryKey(), s.config.Registry.Fresh, s.config.Registry.MaxStale}
-}
-
-// An askedRegistry asks by the remote of the configuration that is in use.
-type askedRegistry struct{ remote atomic.Pointer[askedRemote] }
-
-// Party implements [registry.Source].
-func (a *askedRegistry) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
-	r := a.take()
-	defer r.using.RUnlock()
-	return r.Party(ctx, id)
+// A registrySource asks by the remote of the configuration that is in use.
+type registrySource struct {
+	remote atomic.Pointer[drainingRemote]
 }
 
 // What is kept is looked for by these.
 var (
-	_ registry.PersistentSource     = (*askedRegistry)(nil)
-	_ registry.PersistentListSource = (*askedRegistry)(nil)
+	_ registry.PersistentSource     = (*registrySource)(nil)
+	_ registry.PersistentListSource = (*registrySource)(nil)
 )
 
+// Party implements [registry.Source].
+func (s *registrySource) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
+	r := s.acquire()
+	defer r.inFlight.RUnlock()
+	return r.Party(ctx, id)
+}
+
 // TrustedList implements [registry.TrustedListSource].
-func (a *askedRegistry) TrustedList(ctx context.Context) (trust.Anchors, error) {
-	r := a.take()
-	defer r.using.RUnlock()
+func (s *registrySource) TrustedList(ctx context.Context) (trust.Anchors, error) {
+	r := s.acquire()
+	defer r.inFlight.RUnlock()
 	return r.TrustedList(ctx)
 }
 
 // RecallParty implements [registry.PersistentSource].
-func (a *askedRegistry) RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, time.Time) {
-	r := a.take()
-	defer r.using.RUnlock()
+func (s *registrySource) RecallParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, time.Time) {
+	r := s.acquire()
+	defer r.inFlight.RUnlock()
 	return r.RecallParty(ctx, id)
 }
 
 // RecallTrustedList implements [registry.PersistentListSource].
-func (a *askedRegistry) RecallTrustedList(ctx context.Context) (trust.Anchors, time.Time) {
-	r := a.take()
-	defer r.using.RUnlock()
+func (s *registrySource) RecallTrustedList(ctx context.Context) (trust.Anchors, time.Time) {
+	r := s.acquire()
+	defer r.inFlight.RUnlock()
 	return r.RecallTrustedList(ctx)
 }
 
-// take read-locks the present remote. One that closes has a successor, but for the last one, which
+// acquire read-locks the present remote. One that closes has a successor, but for the last one, which
 // then says that it is closed.
-func (a *askedRegistry) take() *askedRemote {
+func (s *registrySource) acquire() *drainingRemote {
 	for {
-		r := a.remote.Load()
-		if r.using.TryRLock() {
+		r := s.remote.Load()
+		if r.inFlight.TryRLock() {
 			return r
 		}
-		if r == a.remote.Load() {
-			r.using.RLock()
+		if r == s.remote.Load() {
+			r.inFlight.RLock()
 			return r
 		}
 	}
 }
 
-// An askedRemote asks with a seal.
-type askedRemote struct {
+// A drainingRemote asks with a seal, and closes when what is being asked has its answer.
+type drainingRemote struct {
 	*registry.Remote
 
-	using sync.RWMutex // read-locked while it is asked
+	inFlight sync.RWMutex // read-locked while it is asked
 }
 
 // Close waits for what is being asked.
-func (r *askedRemote) Close() error {
-	r.using.Lock()
-	defer r.using.Unlock()
+func (r *drainingRemote) Close() error {
+	r.inFlight.Lock()
+	defer r.inFlight.Unlock()
 	return r.Remote.Close()
 }
 
+// openRemote opens what asks the registry with our seal, and what asks by it or its successor.
 func (s *sources) openRemote() (err error) {
-	if s.asked, err = share(s, s.registryKey(), func() (*askedRegistry, error) { return &askedRegistry{}, nil }); err != nil {
+	newSource := func() (*registrySource, error) { return &registrySource{}, nil }
+	if s.source, err = share(s, s.registryKey, newSource); err != nil {
 		return err
 	}
-	var certificates strings.Builder
+	var certificates strings.Builder // of our seal, and so its key
 	for _, c := range s.config.Certificates {
 		certificates.Write(c.Raw)
 	}
-	key := remoteKey{registryKey: s.registryKey(), certificates: certificates.String()}
+	key := [...]any{s.registryKey, certificates.String(), nil}
 	if _, closes := s.config.Key.(io.Closer); closes {
-		key.closer = s
+		key[2] = s // whose key is closed with them: the remote is never taken over
 	}
-	if s.remote, err = share(s, key, s.newRemote); err != nil {
-		return err
-	}
-	s.asked.remote.CompareAndSwap(nil, s.remote)
-	return nil
-}
-
-func (s *sources) newRemote() (*askedRemote, error) {
-	c := s.config.Registry
-	remote, err := registry.NewRemote(registry.RemoteConfig{
-		ID: c.ID, URL: c.URL, Version: c.Version, Seals: c.Seals,
-		Party:        s.config.audience(),
-		Key:          s.config.Key,
-		Certificates: s.config.Certificates,
-		Trust:        s.own,
-		Revocation:   s.revocationChecker(),
-		Leeway:       s.config.Leeway,
-		Dir:          s.keptFolder("registry"),
-		Keep:         max(c.Fresh, c.Refresh) + c.MaxStale,
-		Log:          s.config.Log,
+	s.remote, err = share(s, key, func() (*drainingRemote, error) {
+		c := s.config.Registry
+		remote, err := registry.NewRemote(registry.RemoteConfig{
+			ID: c.ID, URL: c.URL, Version: c.Version, Seals: c.Seals,
+			Party: s.config.audience(), Key: s.config.Key, Certificates: s.config.Certificates,
+			Trust: s.own, Revocation: s.revocationChecker(), Leeway: s.config.Leeway,
+			Dir: s.keptFolder("registry"), Keep: max(c.Fresh, c.Refresh) + c.MaxStale,
+			Log: s.config.Log,
+		})
+		return &drainingRemote{Remote: remote}, err
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		s.source.remote.CompareAndSwap(nil, s.remote)
 	}
-	return &askedRemote{Remote: remote}, nil
+	return err
 }
 
 // preparation is how long a reload waits at most for a registry that was not asked before, and withdrawal how long
@@ -179,8 +160,8 @@ func (s *sources) learn(ctx context.Context, old *sources) error {
 
 // withdraws reports whether an anchor of the old sources is none of these.
 func (s *sources) withdraws(old *sources) bool {
-	for fingerprint := range old.anchors {
-		if _, still := s.anchors[fingerprint]; !still {
+	for fingerprint := range old.config.Anchors {
+		if _, still := s.config.Anchors[fingerprint]; !still {
 			return true
 		}
 	}
@@ -189,7 +170,7 @@ func (s *sources) withdraws(old *sources) bool {
 
 // install has the registry asked with our seal of this configuration, also by what is taken over.
 func (s *sources) install() {
-	if s.asked != nil {
-		s.asked.remote.Store(s.remote)
+	if s.source != nil {
+		s.source.remote.Store(s.remote)
 	}
 }

@@ -1,11 +1,11 @@
 package provider
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -13,6 +13,9 @@ import (
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/guard/tokenadmin"
+	"github.com/waybill-token/waybill/internal/respond"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
@@ -32,7 +35,7 @@ type service struct {
 	verbatim http.Handler // forward-auth for a proxy that appends the client's path
 	closers  []func()     // in the order in which they were made
 
-	inFlight sync.RWMutex    // read-locked by requests that need what close gives up
+	inFlight sync.RWMutex    // read-locked by requests that need what close gives up; locked when it has retired
 	current  func() *service // answers when this one has retired
 }
 
@@ -130,19 +133,27 @@ func (s *service) openPublic() error {
 	mux := http.NewServeMux()
 	for _, path := range append([]string{tokenendpoint.Path}, s.config.TokenPaths...) {
 		mux.Handle(path, s.guardInFlight(endpoint, public))
-		mux.HandleFunc(path+"/{$}", slashTooMany)
+		mux.HandleFunc(path+"/{$}", func(w http.ResponseWriter, r *http.Request) { // who asks here is close
+			respond.Error(w, http.StatusNotFound, rule.CodeInvalidRequest,
+				"the token endpoint is "+strings.TrimSuffix(r.URL.Path, "/")+", without a slash at its end")
+		})
 	}
 	if s.config.URL != nil {
-		offer, err := capabilities.New(s.config.capabilitiesConfig(s.checker, s.sources.parties()))
+		offer, err := capabilities.New(s.config.capabilitiesConfig(s.checker, s.sources.parties))
 		if err != nil {
 			return err
 		}
 		s.closers = append(s.closers, offer.Close)
 		mux.Handle(capabilities.Path, s.guardInFlight(offer, public))
 		mux.HandleFunc("GET "+metadataPath, s.metadata)
-		mux.HandleFunc("GET "+metadataPath+"/{issuer...}", s.metadataOfPath)
+		mux.HandleFunc("GET "+metadataPath+"/{issuer...}", s.metadata)
 	}
-	s.handleDocuments(mux)
+	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, s.keys.PublicJWKS()) })
+	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) { respond.Encoded(w, http.StatusOK, openAPI) })
+	protect := guard.Require(s.checker, ishare.ScopeISHARE)
+	for pattern, handler := range s.config.Secured {
+		mux.Handle(pattern, protect(handler))
+	}
 	s.public = mux
 	if len(s.config.Routes) > 0 {
 		reverse, err := proxy.New(s.config.proxyConfig(s.checker, mux))
@@ -154,12 +165,6 @@ func (s *service) openPublic() error {
 	}
 	s.public = s.limits.proxies.Attribute(s.public)
 	return nil
-}
-
-// run does what goes on besides answering, until ctx is done.
-func (s *service) run(ctx context.Context) error {
-	s.sources.start(ctx)
-	return s.keys.Run(ctx)
 }
 
 // guardInFlight makes a handler that uses what close gives up. The successor's handler answers when the service
@@ -174,10 +179,6 @@ func (s *service) guardInFlight(next http.Handler, successor func(*service) http
 		next.ServeHTTP(w, r)
 	})
 }
-
-// awaitRequests waits for the requests under way that need the service, which gets no more. There must be a
-// successor. It is called once, and before close.
-func (s *service) awaitRequests() { s.inFlight.Lock() }
 
 // close gives up what the service asks of others.
 func (s *service) close() error {

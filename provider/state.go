@@ -21,51 +21,49 @@ type state struct {
 	revoked *accesstoken.MemoryTokenRevocations // access tokens
 }
 
-func openState(c *Config) (*state, error) {
+// openState opens all of it, or nothing.
+func openState(c *Config) (_ *state, err error) {
 	s := &state{}
-	if err := s.open(c); err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
-}
-
-func (s *state) open(c *Config) error {
-	err := os.MkdirAll(c.Data, 0o700)
-	if err == nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err = os.MkdirAll(c.Data, 0o700); err == nil {
 		s.folder, err = durable.OpenDir(c.Data)
 	}
 	if err == nil {
 		err = durable.CheckLocks(c.Data)
 	}
 	if err != nil {
-		return c.problem("Data", err)
+		return nil, c.problem("Data", err)
 	}
 	served, err := c.folder().HasServed() // before anything is made
 	if err != nil {
-		return c.problem("Tokens.Keys", err)
+		return nil, c.problem("Tokens.Keys", err)
 	}
 	s.used, err = replay.Open(replay.Config{Dir: c.folder().Replay(), Leeway: c.Leeway, NoHistory: c.NoHistory})
 	if errors.Is(err, replay.ErrInUse) {
-		return c.problem("Data", fmt.Errorf("%w; stop that one, or name another folder", err))
+		return nil, c.problem("Data", fmt.Errorf("%w; stop that one, or name another folder", err))
 	}
 	if err != nil {
-		return fmt.Errorf("replay memory: %w", err)
+		return nil, fmt.Errorf("replay memory: %w", err)
 	}
 	s.revoked, err = accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: c.folder().Revocations(), NoHistory: !served})
 	if err != nil {
-		return fmt.Errorf("revocations: %w", err)
+		return nil, fmt.Errorf("revocations: %w", err)
 	}
-	return nil
+	return s, nil
 }
 
-// logDoubts logs what was lost, and what it costs.
-func (s *state) logDoubts(ctx context.Context, log *slog.Logger) {
-	if doubt := s.used.RecoveryError(); doubt != nil {
+// logRecoveryErrors says what could not be recovered at the start, and what that costs.
+func (s *state) logRecoveryErrors(ctx context.Context, log *slog.Logger) {
+	if err := s.used.RecoveryError(); err != nil {
 		log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used; until tokens are given, /readyz is 503",
-			slog.Any("reason", doubt), slog.Time("issued_before", s.used.AcceptsIssuedFrom()), slog.Time("tokens_from", s.tokensFrom()))
+			slog.Any("reason", err), slog.Time("issued_before", s.used.AcceptsIssuedFrom()), slog.Time("tokens_from", s.tokensFrom()))
 	}
-	if doubt := s.revoked.RecoveryError(); doubt != nil {
-		log.WarnContext(ctx, "old access tokens are refused, as they may have been revoked", slog.Any("reason", doubt))
+	if err := s.revoked.RecoveryError(); err != nil {
+		log.WarnContext(ctx, "old access tokens are refused, as they may have been revoked", slog.Any("reason", err))
 	}
 }
 

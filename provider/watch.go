@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // How often is looked.
@@ -48,27 +46,6 @@ func (w *watch) record(ctx context.Context, err error) {
 	w.problem = err
 }
 
-// watches are what a provider looks at while it runs.
-type watches struct {
-	data  *watch
-	clock *clockWatch
-}
-
-func newWatches(st *state, log *slog.Logger) watches {
-	return watches{
-		data:  &watch{key: "data", cost: "requests are answered as before, but a restart forgets what is used and revoked from now on", log: log},
-		clock: newClockWatch(st.used.Floor, log),
-	}
-}
-
-// watch looks until ctx is done.
-func (p *Provider) watch(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return every(ctx, clockInterval, p.watches.clock.look) })
-	group.Go(func() error { return every(ctx, folderInterval, p.watchFolders) })
-	return group.Wait()
-}
-
 // every calls look at each interval until ctx is done, and then returns nil.
 func every(ctx context.Context, interval time.Duration, look func(context.Context)) error {
 	ticker := time.NewTicker(interval)
@@ -85,7 +62,7 @@ func every(ctx context.Context, interval time.Duration, look func(context.Contex
 
 // watchFolders sees whether the data folder and those in it are still the ones that were opened. The keys
 // see to theirs, which other servers may share.
-func (p *Provider) watchFolders(ctx context.Context) { p.watches.data.record(ctx, p.state.lost()) }
+func (p *Provider) watchFolders(ctx context.Context) { p.folders.record(ctx, p.state.lost()) }
 
 const (
 	// clockStep is from when on a difference is a step. NTP moves a clock smoothly by less, and a
