@@ -22,6 +22,7 @@ import (
 	"slices"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/flight"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/ishare"
@@ -57,10 +58,10 @@ type Config struct {
 	// Dataspaces, and is asked only then.
 	Parties PartySource
 
-	// Roles are our framework roles, which clients of 2.x are told; empty: ServiceProvider.
+	// Roles are our framework roles, which only clients of 2.x are shown; empty: ServiceProvider.
 	Roles []string
 
-	// Log is told when the capabilities cannot be signed. Optional.
+	// Log is where it is written that the capabilities cannot be signed. Optional.
 	Log *slog.Logger
 }
 
@@ -75,15 +76,12 @@ type PartySource interface {
 
 // New checks the configuration, makes a signature for a try, and returns the handler. It answers
 // whatever path it is mounted on.
-func New(c Config) (*Handler, error) {
-	h, err := newHandler(c)
-	if err != nil {
-		return nil, fmt.Errorf("capabilities: %w", err)
-	}
-	return h, nil
-}
-
-func newHandler(c Config) (*Handler, error) {
+func New(c Config) (_ *Handler, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("capabilities: %w", err)
+		}
+	}()
 	switch {
 	case c.Checker == nil:
 		return nil, errors.New("the field Checker must be set")
@@ -111,7 +109,9 @@ func newHandler(c Config) (*Handler, error) {
 	if c.Parties == nil && slices.ContainsFunc(o.restricted, Service.limited) {
 		return nil, errors.New("the field Parties must be set: a service is for parties of some roles or data spaces only")
 	}
-	h := &Handler{log: logsum.New(c.Log), signer: newSigner(c, o)}
+	h := &Handler{log: logsum.New(c.Log), signer: &signer{
+		config: c, offer: o, renewals: flight.New[string, string](1, renewalTimeout), semaphore: make(chan struct{}, 1),
+	}}
 	if _, err := h.signer.renew(context.Background()); err != nil {
 		return nil, err
 	}
@@ -138,12 +138,6 @@ type Handler struct {
 // Close writes to the log what was only counted so far.
 func (h *Handler) Close() { h.log.Close() }
 
-// body is the answer of iSHARE 3.0, and beside it the same token under the name of 2.x.
-type body struct {
-	Token  string `json:"capabilitiesToken"`
-	Token2 string `json:"capabilities_token"`
-}
-
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
 	if err != nil { // a key or a registry that is out of reach or slow, or a client that has left
@@ -153,7 +147,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 		respond.Unavailable(w, "the capabilities cannot be told at this time")
 		return
 	}
-	respond.JSON(w, http.StatusOK, body{token, token})
+	respond.JSON(w, http.StatusOK, struct { // of iSHARE 3.0, and the same under the name of 2.x
+		Token  string `json:"capabilitiesToken"`
+		Token2 string `json:"capabilities_token"`
+	}{token, token})
 }
 
 func (h *Handler) sign(r *http.Request) (string, error) {

@@ -30,8 +30,8 @@ type Service struct {
 	Version             Version  `json:"version"`
 	Methods             []string `json:"methods"` // of HTTP
 
-	// Roles and Dataspaces are for restricted services: who is told of it complies with the framework,
-	// holds all of these framework roles, and is a member of all of these data spaces.
+	// Roles and Dataspaces are for restricted services: the service is shown to parties that comply with the framework,
+	// have all of these framework roles, and are members of all of these data spaces.
 	Roles      []string `json:"-"`
 	Dataspaces []string `json:"-"`
 }
@@ -73,10 +73,10 @@ func (t *Type) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// limited reports whether not every bearer of a token is told of the service.
+// limited reports whether the service is shown to some bearers of a token only.
 func (s Service) limited() bool { return len(s.Roles)+len(s.Dataspaces) > 0 }
 
-// isFor reports whether a party is told of a limited service.
+// isFor reports whether a limited service is shown to a party.
 func (s Service) isFor(party *ishare.Party, now time.Time) bool {
 	lacksRole := func(role string) bool { return !party.HasRole(role, now) }
 	isOutside := func(dataspace string) bool { return !party.MemberOf(dataspace, now) }
@@ -114,10 +114,10 @@ func frameworkDefined() []Service {
 type offer struct{ public, restricted []Service }
 
 func newOffer(c Config) (offer, error) {
-	base, err := baseOf(c.URL)
-	if err != nil {
-		return offer{}, err
+	if u := c.URL; u == nil || !isAddress(u) || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return offer{}, errors.New("want the URL by which clients reach us, without user, query and fragment")
 	}
+	base := strings.TrimSuffix(c.URL.String(), "/")
 	o := offer{public: slices.Concat(frameworkDefined(), c.Public), restricted: slices.Clone(c.Restricted)}
 	seen := map[string]bool{}
 	if slices.ContainsFunc(o.public, Service.limited) {
@@ -137,9 +137,9 @@ func newOffer(c Config) (offer, error) {
 	return o, nil
 }
 
-// visibleTo are the restricted services that a party is told of. Its record is asked for only where it
-// decides. A party that is not known is told of none that is limited; when nobody can tell, that is an error,
-// as a list that lacks something would be a guess with our signature.
+// visibleTo are the restricted services that a party is shown. Its record is asked for only where it
+// decides. A party that is not known is shown none that is limited. When the record cannot be had, that is an error:
+// a list that lacks something would be a guess with our signature.
 func (o offer) visibleTo(ctx context.Context, id ishare.PartyID, parties PartySource) ([]Service, error) {
 	if !slices.ContainsFunc(o.restricted, Service.limited) {
 		return o.restricted, nil
@@ -156,14 +156,6 @@ func (o offer) visibleTo(ctx context.Context, id ishare.PartyID, parties PartySo
 	return slices.DeleteFunc(slices.Clone(o.restricted), func(s Service) bool {
 		return s.limited() && (unknown || !s.isFor(party, now))
 	}), nil
-}
-
-// baseOf gives the address without a slash at its end.
-func baseOf(u *url.URL) (string, error) {
-	if u == nil || !isAddress(u) || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return "", errors.New("want the URL by which clients reach us, without user, query and fragment")
-	}
-	return strings.TrimSuffix(u.String(), "/"), nil
 }
 
 func isAddress(u *url.URL) bool {

@@ -37,12 +37,12 @@ const (
 
 var errLate = errors.New("the key is slow, or too many want a signature")
 
-// A signer signs what we offer. Make it with newSigner.
+// A signer signs what we offer.
 type signer struct {
 	config   Config
 	offer    offer
 	last     atomic.Pointer[signedToken]   // the public JWT; nil before the first
-	renewals *flight.Group[string, string] // one at a time, which holds nothing of the strangers who wait for it
+	renewals *flight.Group[string, string] // one at a time, whose end does not depend on who waits for it
 
 	// semaphore is full while we sign, and who wants to waits in line: no more than one
 	// signature of ours is ever in the way of what else the key is used for.
@@ -55,10 +55,6 @@ type signer struct {
 type signedToken struct {
 	token string
 	at    time.Time
-}
-
-func newSigner(c Config, o offer) *signer {
-	return &signer{config: c, offer: o, renewals: flight.New[string, string](1, renewalTimeout), semaphore: make(chan struct{}, 1)}
 }
 
 // claims are the payload of the JWT.
@@ -100,7 +96,7 @@ func (s *signer) public(ctx context.Context) (string, error) {
 func (s *signer) renew(ctx context.Context) (string, error) {
 	select {
 	case s.semaphore <- struct{}{}:
-		defer s.release()
+		defer func() { <-s.semaphore }()
 	case <-ctx.Done():
 		return "", errLate
 	}
@@ -135,14 +131,12 @@ func (s *signer) restricted(ctx context.Context, audience ishare.PartyID, servic
 	defer cancel()
 	select {
 	case s.semaphore <- struct{}{}:
-		defer s.release()
+		defer func() { <-s.semaphore }()
 		return s.sign(audience, info{Public: s.offer.public, Restricted: &services}, time.Now())
 	case <-ctx.Done():
 		return "", fmt.Errorf("waiting to sign: %w", context.Cause(ctx))
 	}
 }
-
-func (s *signer) release() { <-s.semaphore }
 
 // sign is for whoever holds the semaphore. For a while after a failure it fails without touching the key.
 func (s *signer) sign(audience ishare.PartyID, what info, now time.Time) (string, error) {

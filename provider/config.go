@@ -67,7 +67,7 @@ type Config struct {
 	// It is ignored when Data shows an earlier life.
 	NoHistory bool
 
-	// URL is the base address by which clients reach us; our capabilities and metadata tell it. Nil: there are
+	// URL is the base address by which clients reach us; our capabilities and metadata hold it. Nil: there are
 	// neither. Where it has a path, whoever passes requests on to Public cuts that off.
 	URL *url.URL
 	// TokenPaths are further paths at which the token endpoint answers.
@@ -76,7 +76,7 @@ type Config struct {
 	Secured map[string]http.Handler
 	// Routes put programs behind access tokens.
 	Routes []proxy.Route
-	// Capabilities are the services that we tell of besides those that the framework defines.
+	// Capabilities are the services that we publish besides those that the framework defines.
 	Capabilities Capabilities
 
 	// Tokens says how access tokens are made.
@@ -98,7 +98,7 @@ type Config struct {
 	Secret  string
 	Callers map[string]string
 
-	// Log is told what happens: nobody unless set.
+	// Log is where events are written. Unset, they are not.
 	Log *slog.Logger
 	// Name gives the name by which a field of the Config is called in errors, log and /readyz, for programs that
 	// read it from a file with names of its own. Its own name unless set.
@@ -136,7 +136,7 @@ type Tokens struct {
 	Keys        string        // their folder; empty: keys in Data
 }
 
-// Capabilities are services to tell of, and the framework roles of ours that clients of 2.x are told.
+// Capabilities are services to publish, and our framework roles, which only clients of 2.x are shown.
 type Capabilities struct {
 	Public, Restricted []capabilities.Service
 	Roles              []string
@@ -213,7 +213,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// closeKey ends what a key in hardware holds.
+// closeKey ends the session with a key in hardware.
 func (c *Config) closeKey() error {
 	if closer, ok := c.Key.(io.Closer); ok {
 		return closer.Close()
@@ -270,7 +270,7 @@ func (c *Config) missing() (problems FieldErrors) {
 	return problems
 }
 
-// Problems are what can be seen to be wrong without opening anything. [New] looks for them first.
+// Problems are the mistakes that show without opening anything. [New] begins by refusing them.
 func (c Config) Problems() FieldErrors {
 	c = c.withDefaults()
 	problems := c.missing()
@@ -323,7 +323,7 @@ func ownPaths() []string {
 	return []string{tokenendpoint.Path, capabilities.Path, metadataPath, keySetPath, openAPIPath}
 }
 
-// CapabilitiesProblem is why our capabilities cannot be told: they are signed for a try.
+// CapabilitiesProblem is why our capabilities cannot be published. They are signed to find out.
 func (c Config) CapabilitiesProblem() error {
 	c = c.withDefaults()
 	_, err := capabilities.New(c.capabilitiesConfig(tokens{}, new(registry.File))) // of which neither is asked anything

@@ -48,7 +48,7 @@ func withoutList(guess *rule.Rejection) *rule.Outage {
 	return &rule.Outage{Rule: rule.UnavailableRegistry, RetryAfter: listRetry, Cause: fmt.Errorf("%w: %w", errNoTrustedList, guess)}
 }
 
-// listRetry is about how soon a registry that is back will have been asked again.
+// listRetry is about how long it takes until the registry is asked for the list again.
 const listRetry = 5 * time.Second
 
 // Explain judges an assertion as a provider with this configuration would at that

@@ -26,7 +26,7 @@ func NewClockWatch(read func() (time.Time, time.Duration), floor func() time.Tim
 }
 
 // Look looks once.
-func (c ClockWatch) Look(ctx context.Context) { c.look(ctx) }
+func (c ClockWatch) Look(ctx context.Context) { c.check(ctx) }
 
 // ListedVerifier waits with what the list could change.
 func ListedVerifier(v *assertion.Verifier, list *registry.TrustedList) tokenendpoint.Verifier {

@@ -57,8 +57,8 @@ func (r Readiness) Answer(w http.ResponseWriter) {
 	respond.JSON(w, status, r)
 }
 
-// Readiness tells how the provider is. What is out of reach is a problem and no
-// reason to stop sending requests: those who are known still get tokens.
+// Readiness says whether the provider can take requests. Others that are out of reach are a problem and no
+// reason to stop sending requests: clients whose records are at hand still get tokens.
 func (p *Provider) Readiness() Readiness {
 	current := p.current.Load()
 	r := Readiness{Ready: true}

@@ -15,8 +15,8 @@ import (
 )
 
 // Preflight asks the registry and the status services about ourselves, as a provider with this configuration will ask
-// about clients: a party that is not in good standing there gets no answers. Nothing of Config.Data is read or written, and the
-// key stays open. The error tells why they cannot be asked; [New] gives it too.
+// about clients: a party that is not in good standing there gets no answers. Nothing of Config.Data is read or
+// written, and the key stays open. The error says why they cannot be asked; [New] would return it too.
 func Preflight(ctx context.Context, c Config) (problems FieldErrors, err error) {
 	s, err := openOutside(c)
 	if err != nil {

@@ -72,8 +72,8 @@ type Provider struct {
 }
 
 // New reads everything that the configuration names, and refuses what is wrong. The error is [FieldErrors], or wraps a
-// [*FieldError] where it is about a field. [Provider.Run] gives up what New took: a program that
-// does not come to run the provider calls it with a context that is done.
+// [*FieldError] where it is about a field. [Provider.Run] closes what New opened: a program that
+// never runs the provider calls it with a context that is done.
 func New(c Config) (*Provider, error) {
 	c = c.withDefaults()
 	if problems := c.Problems(); len(problems) > 0 {
@@ -104,8 +104,8 @@ func New(c Config) (*Provider, error) {
 	return p, nil
 }
 
-// Tokens checks access tokens for handlers of one's own, as [guard.Require] does. It tells the log why it cannot
-// check one, and goes with what [Provider.Reload] changes.
+// Tokens checks access tokens for handlers of one's own, as [guard.Require] does. Why a token cannot be checked
+// is logged. It stays valid through [Provider.Reload].
 func (p *Provider) Tokens() guard.Checker { return tokens{p} }
 
 type tokens struct{ *Provider }
@@ -121,10 +121,10 @@ func (t tokens) Check(ctx context.Context, token string) (*accesstoken.Claims, e
 func (p *Provider) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.background(running) })
-	group.Go(func() error { return every(running, clockInterval, p.clock.look) })
+	group.Go(func() error { return every(running, clockInterval, p.clock.check) })
 	group.Go(func() error { return every(running, folderInterval, p.watchFolders) })
 	err := group.Wait()
-	// The state is the last: until it is closed, a pair that was answered with yes is in the hand-over.
+	// The state is the last: an assertion that is accepted before it is closed is handed over as used.
 	return errors.Join(err, withTimeout(p.current.Load().close), p.state.close())
 }
 
@@ -205,7 +205,7 @@ func (p *Provider) reloadable(old, now *Config) error {
 
 // exchange puts the service in the place of the old one, or closes it.
 func (p *Provider) exchange(ctx context.Context, old, s *service) error {
-	s.sources.install() // so that it is asked with the new seal what the new configuration needs
+	s.sources.install() // so that prepare asks with the new seal
 	err := s.sources.prepare(ctx, old.sources)
 	if err == nil {
 		select {

@@ -21,7 +21,7 @@ type registrySource struct {
 	remote atomic.Pointer[drainingRemote]
 }
 
-// What is kept is looked for by these.
+// Cache and trusted list look for these, to recall what was kept.
 var (
 	_ registry.PersistentSource     = (*registrySource)(nil)
 	_ registry.PersistentListSource = (*registrySource)(nil)
@@ -70,14 +70,14 @@ func (s *registrySource) acquire() *drainingRemote {
 	}
 }
 
-// A drainingRemote asks with a seal, and closes when what is being asked has its answer.
+// A drainingRemote asks with a seal, and closes after the calls in flight.
 type drainingRemote struct {
 	*registry.Remote
 
-	inFlight sync.RWMutex // read-locked while it is asked
+	inFlight sync.RWMutex // read-locked by each call
 }
 
-// Close waits for what is being asked.
+// Close waits for the calls in flight.
 func (r *drainingRemote) Close() error {
 	r.inFlight.Lock()
 	defer r.inFlight.Unlock()
@@ -168,7 +168,7 @@ func (s *sources) withdraws(old *sources) bool {
 	return false
 }
 
-// install has the registry asked with our seal of this configuration, also by what is taken over.
+// install makes the remote of this configuration, and so its seal, the one that cache and list ask by.
 func (s *sources) install() {
 	if s.source != nil {
 		s.source.remote.Store(s.remote)

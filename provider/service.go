@@ -28,39 +28,37 @@ type service struct {
 	limits  *limits
 	keys    *accesstoken.KeyRing
 	issuer  *accesstoken.Issuer
-	checker guard.Checker // the issuer, which tells the log why it cannot check
+	checker guard.Checker // the issuer, which logs why it cannot check
 
 	public   http.Handler
 	internal http.Handler // what concerns access tokens
 	verbatim http.Handler // forward-auth for a proxy that appends the client's path
 	closers  []func()     // in the order in which they were made
 
-	inFlight sync.RWMutex    // read-locked by requests that need what close gives up; locked when it has retired
+	inFlight sync.RWMutex    // read-locked by requests that need what close closes; locked when the service has retired
 	current  func() *service // answers when this one has retired
 }
 
-func (p *Provider) newService(c Config) (*service, error) {
+// newService opens all of it, or nothing.
+func (p *Provider) newService(c Config) (_ *service, err error) {
 	s := &service{config: c, state: p.state, current: p.current.Load}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
 	var before *limits
 	if old := p.current.Load(); old != nil {
 		before = old.limits
 	}
-	err := s.open(p.parts, before)
-	if err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
-}
-
-func (s *service) open(shared *parts, before *limits) (err error) {
 	if s.limits, err = newLimits(s.config.Limits, before); err != nil {
-		return err
+		return nil, err
 	}
-	if s.sources, err = openSources(s.config, shared); err != nil {
-		return err
+	if s.sources, err = openSources(s.config, p.parts); err != nil {
+		return nil, err
 	}
 	if s.keys, err = accesstoken.OpenKeys(s.config.folder().Keys(), s.config.Log); err != nil {
-		return fmt.Errorf("token keys: %w", err)
+		return nil, fmt.Errorf("token keys: %w", err)
 	}
 	issuer := accesstoken.Config{
 		Party: s.config.Party, Format: s.config.Tokens.Format, Lifetime: s.config.Tokens.Lifetime,
@@ -70,14 +68,17 @@ func (s *service) open(shared *parts, before *limits) (err error) {
 		issuer.IssuerURL = s.config.URL.String()
 	}
 	if s.issuer, err = accesstoken.New(issuer); err != nil {
-		return err
+		return nil, err
 	}
 	checker := guard.LogOutages(s.issuer, s.config.Log)
 	s.checker, s.closers = checker, append(s.closers, checker.Close)
 	if err := s.openInternal(); err != nil {
-		return err
+		return nil, err
 	}
-	return s.openPublic()
+	if err := s.openPublic(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // openInternal makes what concerns access tokens.
@@ -167,8 +168,8 @@ func (s *service) openPublic() error {
 	return nil
 }
 
-// guardInFlight makes a handler that uses what close gives up. The successor's handler answers when the service
-// has retired.
+// guardInFlight makes a handler that keeps the service from closing under it. The successor's handler answers when
+// the service has retired.
 func (s *service) guardInFlight(next http.Handler, successor func(*service) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.inFlight.TryRLock() { // retired since the request was given to it
@@ -180,7 +181,7 @@ func (s *service) guardInFlight(next http.Handler, successor func(*service) http
 	})
 }
 
-// close gives up what the service asks of others.
+// close closes what the service opened.
 func (s *service) close() error {
 	var errs []error
 	if s.sources != nil {

@@ -45,7 +45,7 @@ type sources struct {
 func openSources(c Config, shared *parts) (*sources, error) {
 	s := &sources{config: c, parts: shared}
 	s.setKeys()
-	for _, open := range []func() error{s.openOwn, s.openRevocation, s.openParties, s.openClients} {
+	for _, open := range []func() error{s.openTrust, s.openParties, s.openClients} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -85,16 +85,13 @@ func (s *sources) setKeys() {
 	}
 }
 
-func (s *sources) openOwn() (err error) {
+// openTrust opens what judges certificates. An answer of a status service is about a certificate and its issuer, and
+// true whoever is trusted.
+func (s *sources) openTrust() (err error) {
 	s.own, err = share(s, s.anchorsKey, func() (*trust.Validator, error) { return trust.New(s.config.Anchors) })
-	return s.config.problem("Anchors", err)
-}
-
-// openRevocation: an answer is about a certificate and its issuer, and true whoever is trusted.
-func (s *sources) openRevocation() (err error) {
 	c := s.config.Revocation
-	if c.Mode == revocation.ModeOff {
-		return nil
+	if err != nil || c.Mode == revocation.ModeOff {
+		return s.config.problem("Anchors", err)
 	}
 	s.revocation, err = share(s, s.revocationKey, func() (*revocation.Checker, error) {
 		return revocation.New(revocation.Config{
@@ -256,7 +253,7 @@ func (s *sources) start(ctx context.Context) {
 	}
 }
 
-// close gives up what is being asked, in the order in which one asks the other.
+// close releases the parts: what asks another goes before it.
 func (s *sources) close() error {
 	var errs []error
 	for _, p := range slices.Backward(s.opened) {
@@ -265,11 +262,11 @@ func (s *sources) close() error {
 	return errors.Join(errs...)
 }
 
-// parts are what services can share, each by a comparable key that tells all that it is made
+// parts are what services can share, each by a comparable key that says all that it is made
 // of. A part is closed when the last service that opened it is closed, so what has the same key in
 // the next configuration keeps what it remembers.
 type parts struct {
-	keep bool // also over a restart, in the data folder: what a server does, and who only looks does not
+	keep bool // signed answers in the data folder, for the next start: a server does, [Explain] and [Preflight] do not
 
 	mu    sync.Mutex
 	byKey map[any]*part
@@ -313,7 +310,7 @@ func share[T any](s *sources, key any, open func() (T, error)) (T, error) {
 	return value, nil
 }
 
-// release gives a part up, and closes it when nobody else uses it.
+// release closes a part when no other sources use it.
 func (ps *parts) release(p *part) error {
 	ps.mu.Lock()
 	p.users--

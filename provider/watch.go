@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// How often is looked.
+// How often the watches check.
 const (
 	clockInterval  = time.Second
 	folderInterval = 10 * time.Second
 )
 
-// A watch is a state of the machine that is looked at again and again. The log is told when it goes wrong
-// and when that is over, and /readyz in between.
+// A watch is a state of the machine that is checked at intervals. When it goes wrong and when that is over are logged;
+// in between it is a problem of /readyz.
 type watch struct {
 	key  string // of the problem in /readyz
 	cost string // what it means for those who run the server; empty: the problem says it
@@ -33,7 +33,7 @@ func (w *watch) Err() error {
 	return w.problem
 }
 
-// record notes what was seen.
+// record takes the outcome of a check; nil: all is well.
 func (w *watch) record(ctx context.Context, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -46,8 +46,8 @@ func (w *watch) record(ctx context.Context, err error) {
 	w.problem = err
 }
 
-// every calls look at each interval until ctx is done, and then returns nil.
-func every(ctx context.Context, interval time.Duration, look func(context.Context)) error {
+// every calls check at each interval until ctx is done, and then returns nil.
+func every(ctx context.Context, interval time.Duration, check func(context.Context)) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -55,7 +55,7 @@ func every(ctx context.Context, interval time.Duration, look func(context.Contex
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			look(ctx)
+			check(ctx)
 		}
 	}
 }
@@ -69,8 +69,8 @@ const (
 	// leap second is one.
 	clockStep = 2 * time.Second
 
-	// stepTold is for how long a step is told that costs nothing any more.
-	stepTold = 5 * time.Minute
+	// stepShown is for how long a step is a problem that costs nothing any more.
+	stepShown = 5 * time.Minute
 )
 
 // A clockWatch sees steps of this machine's clock, by comparing it with the time that passes.
@@ -80,11 +80,11 @@ type clockWatch struct {
 	read  func() (wall time.Time, passed time.Duration)
 	floor func() time.Time // up to which used assertions have been forgotten
 
-	wall   time.Time     // at the last look
-	passed time.Duration // at the last look
-	step   time.Duration // the last one
-	set    time.Duration // all steps that are told, together
-	told   time.Duration // the value of passed until which they are
+	wall       time.Time     // at the last check
+	passed     time.Duration // at the last check
+	step       time.Duration // the last one
+	total      time.Duration // of all steps that are shown
+	shownUntil time.Duration // the value of passed until which they are
 }
 
 func newClockWatch(floor func() time.Time, log *slog.Logger) *clockWatch {
@@ -101,13 +101,13 @@ func newClockWatch(floor func() time.Time, log *slog.Logger) *clockWatch {
 	return c
 }
 
-// look compares. It must be called often: several steps between two looks are one.
-func (c *clockWatch) look(ctx context.Context) {
+// check compares. It must be called often: several steps between two checks are one.
+func (c *clockWatch) check(ctx context.Context) {
 	floor := c.floor() // before the clock is read: it never runs ahead of one that is not set back
 	wall, passed := c.read()
 	if step := wall.Sub(c.wall) - (passed - c.passed); step.Abs() >= clockStep {
-		c.step, c.told = step.Round(time.Millisecond), passed+stepTold
-		c.set += step
+		c.step, c.shownUntil = step.Round(time.Millisecond), passed+stepShown
+		c.total += step
 	}
 	c.wall, c.passed = wall, passed
 	c.record(ctx, c.problem(floor))
@@ -117,8 +117,8 @@ func (c *clockWatch) look(ctx context.Context) {
 // account, or some time has passed, and no assertion is refused for them.
 func (c *clockWatch) problem(floor time.Time) error {
 	behind := floor.After(c.wall)
-	if !behind && (c.set.Abs() < clockStep || c.passed >= c.told) {
-		c.step, c.set = 0, 0
+	if !behind && (c.total.Abs() < clockStep || c.passed >= c.shownUntil) {
+		c.step, c.total = 0, 0
 		return nil
 	}
 	what := fmt.Sprintf("it went forward by %s: it was set, or the machine was suspended; if it is wrong now, assertions are refused as expired", c.step)
@@ -129,7 +129,7 @@ func (c *clockWatch) problem(floor time.Time) error {
 		what = "it is behind what it was before the start"
 	}
 	if behind {
-		c.told = c.passed // it is over when the clock has come to the floor
+		c.shownUntil = c.passed // it is over when the clock has come to the floor
 		what += fmt.Sprintf("; until %[1]s, assertions that end before %[1]s get no token, as their like have been forgotten", floor.UTC().Format(time.RFC3339))
 	}
 	return errors.New(what)

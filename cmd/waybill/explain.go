@@ -203,7 +203,7 @@ func verdictOf(r *provider.Explanation) verdict {
 	case r.Rejection != nil:
 		v.Rule, v.Sentence, v.Hint = r.Rejection.Rule.ID, r.Rejection.Sentence, r.Rejection.Hint
 	case outage != nil:
-		v.Verdict, v.Rule, v.Sentence, v.Hint = "undecided", outage.Rule.ID, outage.Rule.Sentence, cmp.Or(daemon.RevocationMend(outage.Cause), outage.Rule.Hint)
+		v.Verdict, v.Rule, v.Sentence, v.Hint = "undecided", outage.Rule.ID, outage.Rule.Sentence, cmp.Or(daemon.RevocationHint(outage.Cause), outage.Rule.Hint)
 		if outage.Cause != nil {
 			v.Sentence += ": " + outage.Cause.Error()
 		}

@@ -28,36 +28,34 @@ func (c *command) request() *cli.Command {
 			&cli.StringFlag{Name: "data", Usage: "body to send: text, or @`FILE`, or @- for standard input"},
 			&cli.StringFlag{Name: "content-type", Usage: "media `TYPE` of the body", Value: "application/json"},
 			&cli.StringSliceFlag{Name: "header", Usage: "`HEADER` to send, such as 'Accept: text/csv'; may be given several times"}),
-		Action: c.runRequest,
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			r, err := c.newRequest(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			tokens, closeAll, err := c.client(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			defer closeAll()
+			answer, err := tokens.HTTPClient().Do(r)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = answer.Body.Close() }()
+			if token, err := tokens.Token(ctx); err == nil { // the one that was sent
+				c.printNotes(token)
+			}
+			fmt.Fprintln(c.err, answer.Proto, answer.Status)
+			if _, err := io.Copy(c.out, answer.Body); err != nil {
+				return err
+			}
+			if answer.StatusCode >= http.StatusBadRequest {
+				return refusal(answer)
+			}
+			return nil
+		},
 	}
-}
-
-func (c *command) runRequest(ctx context.Context, cmd *cli.Command) error {
-	r, err := c.newRequest(ctx, cmd)
-	if err != nil {
-		return err
-	}
-	tokens, closeAll, err := c.client(ctx, cmd)
-	if err != nil {
-		return err
-	}
-	defer closeAll()
-	answer, err := tokens.HTTPClient().Do(r)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	if token, err := tokens.Token(ctx); err == nil { // the one that was sent
-		c.printNotes(token)
-	}
-	fmt.Fprintln(c.err, answer.Proto, answer.Status)
-	if _, err := io.Copy(c.out, answer.Body); err != nil {
-		return err
-	}
-	if answer.StatusCode >= http.StatusBadRequest {
-		return refusal(answer)
-	}
-	return nil
 }
 
 func (c *command) newRequest(ctx context.Context, cmd *cli.Command) (*http.Request, error) {

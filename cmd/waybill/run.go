@@ -61,29 +61,26 @@ func run(ctx context.Context, args []string, getenv func(string) string, s strea
 		return statusNo
 	}
 	fmt.Fprintln(s.err, "error:", err)
-	if hint := hintOf(err); hint != "" {
+	var hint string
+	var hinted hintedError
+	var answer *client.Error
+	switch rejection, outage := rule.Classify(err); {
+	case errors.As(err, &hinted):
+		hint = hinted.hint
+	case outage != nil:
+		hint = outage.Rule.Hint
+	case rejection != nil:
+		hint = rejection.Hint
+	case errors.As(err, &answer):
+		hint = answer.Hint
+	}
+	if hint != "" {
 		fmt.Fprintln(s.err, "hint:", hint)
 	}
 	if errors.As(err, new(usageError)) {
 		return statusUsage
 	}
 	return statusNo
-}
-
-func hintOf(err error) string {
-	var hinted hintedError
-	var answer *client.Error
-	switch rejection, outage := rule.Classify(err); {
-	case errors.As(err, &hinted):
-		return hinted.hint
-	case outage != nil:
-		return outage.Rule.Hint
-	case rejection != nil:
-		return rejection.Hint
-	case errors.As(err, &answer):
-		return answer.Hint
-	}
-	return ""
 }
 
 // A command is one run of the program.
@@ -95,18 +92,26 @@ type command struct {
 
 func (c *command) root() *cli.Command {
 	root := &cli.Command{
-		Name:                          "waybill",
-		Usage:                         "iSHARE access tokens between machines",
-		Reader:                        c.in,
-		Writer:                        c.out,
-		ErrWriter:                     c.err,
-		HideHelpCommand:               true,   // there is one below, which refuses in the words of the others
-		StopOnNthArg:                  new(1), // what stands behind a word that is no command is not judged
-		Flags:                         []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true}},
-		ExitErrHandler:                func(context.Context, *cli.Command, error) {},
-		OnUsageError:                  onUsageError,
-		Commands:                      []*cli.Command{c.serve(), c.check(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.version(), c.help()},
-		Action:                        withoutCommand,
+		Name:            "waybill",
+		Usage:           "iSHARE access tokens between machines",
+		Reader:          c.in,
+		Writer:          c.out,
+		ErrWriter:       c.err,
+		HideHelpCommand: true,   // there is one below, which refuses in the words of the others
+		StopOnNthArg:    new(1), // what stands behind a word that is no command is not judged
+		Flags:           []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true}},
+		ExitErrHandler:  func(context.Context, *cli.Command, error) {},
+		OnUsageError:    onUsageError,
+		Commands:        []*cli.Command{c.serve(), c.check(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.version(), c.help()},
+		Action: func(ctx context.Context, cmd *cli.Command) error { // when the first argument is no command
+			switch {
+			case cmd.Args().Present():
+				return noSuchCommand(cmd.Args().First())
+			case cmd.Bool("version"):
+				return cmd.Command("version").Action(ctx, cmd)
+			}
+			return cli.ShowRootCommandHelp(cmd)
+		},
 		CustomRootCommandHelpTemplate: "",
 	}
 	for _, sub := range root.Commands {
@@ -126,17 +131,6 @@ func (c *command) root() *cli.Command {
 }
 
 func onUsageError(_ context.Context, _ *cli.Command, err error, _ bool) error { return usageError{err} }
-
-// withoutCommand is what the program does when its first argument is no command.
-func withoutCommand(ctx context.Context, cmd *cli.Command) error {
-	switch {
-	case cmd.Args().Present():
-		return noSuchCommand(cmd.Args().First())
-	case cmd.Bool("version"):
-		return cmd.Command("version").Action(ctx, cmd)
-	}
-	return cli.ShowRootCommandHelp(cmd)
-}
 
 func noSuchCommand(name string) error {
 	return usageError{hintedError{fmt.Errorf("there is no command %q", name), "Run waybill --help for the list."}}

@@ -129,7 +129,12 @@ func (c *command) sandboxCommands() []*cli.Command {
 					case cmd.Bool("json"):
 						return c.printJSON(state)
 					}
-					return c.printSwitches(state)
+					table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+					fmt.Fprintln(table, "SWITCH\tIS\tCAN BE")
+					for _, s := range state.Switches {
+						fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, s.Value, strings.Join(s.Choices, " "))
+					}
+					return table.Flush()
 				})
 			},
 		},
@@ -189,15 +194,6 @@ func withSandbox(cmd *cli.Command, do func(*sandbox.Remote) error) error {
 		return usageError{err}
 	}
 	return err
-}
-
-func (c *command) printSwitches(state *sandbox.State) error {
-	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SWITCH\tIS\tCAN BE")
-	for _, s := range state.Switches {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, s.Value, strings.Join(s.Choices, " "))
-	}
-	return table.Flush()
 }
 
 // sandboxCommand is how the sandbox of a folder can be started or changed.

@@ -130,7 +130,19 @@ func (c *command) runToken(ctx context.Context, cmd *cli.Command) error {
 	line := token.AccessToken
 	switch cmd.String("output") {
 	case "json":
-		line, err = tokenJSON(token)
+		scope, _ := token.Extra("scope").(string)
+		var b []byte
+		b, err = json.Marshal(struct {
+			AccessToken string `json:"access_token"`
+			TokenType   string `json:"token_type"`
+			ExpiresIn   int64  `json:"expires_in"`
+			Scope       string `json:"scope"`
+			Expires     string `json:"expires"`
+		}{
+			token.AccessToken, token.Type(), int64(time.Until(token.Expiry).Round(time.Second).Seconds()),
+			scope, token.Expiry.UTC().Format(time.RFC3339),
+		})
+		line = string(b)
 	case "curl":
 		line = curlLine(token.AccessToken, target)
 	}
@@ -147,21 +159,6 @@ func (c *command) printNotes(token *oauth2.Token) {
 	for _, note := range notes {
 		fmt.Fprintf(c.err, "note: %s\n", note)
 	}
-}
-
-func tokenJSON(token *oauth2.Token) (string, error) {
-	scope, _ := token.Extra("scope").(string)
-	b, err := json.Marshal(struct {
-		AccessToken string `json:"access_token"`
-		TokenType   string `json:"token_type"`
-		ExpiresIn   int64  `json:"expires_in"`
-		Scope       string `json:"scope"`
-		Expires     string `json:"expires"`
-	}{
-		token.AccessToken, token.Type(), int64(time.Until(token.Expiry).Round(time.Second).Seconds()),
-		scope, token.Expiry.UTC().Format(time.RFC3339),
-	})
-	return string(b), err
 }
 
 // oneOf is a validator of flags with few values.

@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,11 +20,11 @@ import (
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/registry"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/trust"
 )
 
-// A Preflight looks at everything that a server with the configuration would need,
-// without starting it or leaving anything behind.
+// A Preflight is the outcome of [Check]: what is wrong with anything that a server with the configuration would need.
 type Preflight struct {
 	Config   *config.Config
 	Problems []config.Problem // the server would not start, or not work
@@ -31,37 +33,36 @@ type Preflight struct {
 	pair *keyfile.Pair // our seal; nil when it cannot be used
 }
 
-// Check looks at everything at once. The configuration may be incomplete: a key
-// that is absent is not looked at.
+// Check checks everything at once, without starting a server or leaving anything behind. The configuration may be
+// incomplete: keys that are absent are passed over.
 func Check(cfg *config.Config) *Preflight {
 	c := &Preflight{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
-	defer c.close()
-	for _, look := range []func(){c.seal, c.tls, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.clock, c.capabilities, c.internal, c.risks, c.upstreams, c.revocation, c.others} {
-		look()
+	for _, check := range []func(){
+		c.keyFiles, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.clock, c.capabilities, c.secrets,
+		func() { c.Warnings = append(c.Warnings, risks(cfg)...) },
+		c.upstreams, c.revocation, c.others,
+	} {
+		check()
+	}
+	if c.pair != nil {
+		c.add("party.key", c.pair.Close(), "") // which ends the session with a key in hardware
 	}
 	return c
 }
 
-// close gives up a key in hardware.
-func (c *Preflight) close() {
-	if c.pair != nil {
-		c.add("party.key", c.pair.Close(), "")
-	}
-}
-
-func (c *Preflight) add(key string, err error, mend string) {
+func (c *Preflight) add(key string, err error, hint string) {
 	if err != nil {
-		c.Problems = append(c.Problems, c.Config.Problem(key, err.Error(), mend))
+		c.Problems = append(c.Problems, c.Config.Problem(key, err.Error(), hint))
 	}
 }
 
-func (c *Preflight) warn(key, message, mend string) {
-	c.Warnings = append(c.Warnings, c.Config.Problem(key, message, mend))
+func (c *Preflight) warn(key, message, hint string) {
+	c.Warnings = append(c.Warnings, c.Config.Problem(key, message, hint))
 }
 
-// files sorts what is wrong with a key and its certificates, each at the key of the configuration
+// addFiles sorts what is wrong with a key and its certificates, each at the key of the configuration
 // that names the file. Without a key for the certificates, they are in the key's file.
-func (c *Preflight) files(key, certificates string, problems keyfile.Problems) {
+func (c *Preflight) addFiles(key, certificates string, problems keyfile.Problems) {
 	for _, p := range problems {
 		key := key
 		if p.Certificates {
@@ -76,21 +77,17 @@ func (c *Preflight) files(key, certificates string, problems keyfile.Problems) {
 	}
 }
 
-func (c *Preflight) seal() {
-	if c.Config.Party.Key == "" {
-		return
+// keyFiles reads our seal, and the key of the public listener.
+func (c *Preflight) keyFiles() {
+	if c.Config.Party.Key != "" {
+		var problems keyfile.Problems
+		c.pair, problems = keyfile.ReadSeal(sealFiles(c.Config), time.Now())
+		c.addFiles("party.key", "party.certificates", problems)
 	}
-	var problems keyfile.Problems
-	c.pair, problems = keyfile.ReadSeal(sealFiles(c.Config), time.Now())
-	c.files("party.key", "party.certificates", problems)
-}
-
-func (c *Preflight) tls() {
-	if c.Config.Listen.TLS == nil {
-		return
+	if c.Config.Listen.TLS != nil {
+		_, problems := keyfile.ReadTLS(tlsFiles(c.Config), time.Now())
+		c.addFiles("listen.tls.key", "listen.tls.certificate", problems)
 	}
-	_, problems := keyfile.ReadTLS(tlsFiles(c.Config), time.Now())
-	c.files("listen.tls.key", "listen.tls.certificate", problems)
 }
 
 func (c *Preflight) anchors() {
@@ -99,14 +96,14 @@ func (c *Preflight) anchors() {
 			continue
 		}
 		_, err := trust.LoadAnchors([]string{item})
-		mend := "Give the file of CA certificates, or the SHA-256 fingerprint of one."
+		hint := "Give the file of CA certificates, or the SHA-256 fingerprint of one."
 		if hinted, ok := errors.AsType[interface {
 			error
 			Hint() string
 		}](err); ok {
-			mend = hinted.Hint()
+			hint = hinted.Hint()
 		}
-		c.add(fmt.Sprintf("trust.anchors[%d]", i), err, mend)
+		c.add(fmt.Sprintf("trust.anchors[%d]", i), err, hint)
 	}
 }
 
@@ -123,7 +120,7 @@ func (c *Preflight) participants() {
 	}
 }
 
-// othersTimeout is how long others are asked.
+// othersTimeout bounds all questions to others together.
 const othersTimeout = 30 * time.Second
 
 // others asks the registry and the status services about ourselves, as the server will ask
@@ -136,7 +133,7 @@ func (c *Preflight) others() {
 	}
 	var err error
 	if asking.Anchors, err = loadAnchors(c.Config); err != nil {
-		return // as all of it was looked at one by one
+		return // anchors reported it
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), othersTimeout)
 	defer cancel()
@@ -198,30 +195,26 @@ func (c *Preflight) data() {
 	if err == nil {
 		c.add("data", durable.CheckLocks(dir), "Put the folder on a file system with locks, such as a disk of this machine.")
 	}
-	c.tokenKeys()
-	c.revocations()
+	// A problem that is there already is that others may change the keys, which would be reported twice.
+	if !slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Key == "tokens.keys" }) {
+		c.add("tokens.keys", accesstoken.CheckKeys(folder(c.Config).Keys()),
+			"Mend or remove the file that is named; removing a key withdraws the tokens made with it.")
+	}
+	c.tokenRevocations()
 }
 
-// revocations looks at the journal as a start would, unless a server is writing it.
-func (c *Preflight) revocations() {
+// tokenRevocations reads their journal as a start would, unless a server is writing it.
+func (c *Preflight) tokenRevocations() {
 	served, err := folder(c.Config).HasServed()
 	if err != nil || folder(c.Config).InUse() {
-		return // the first is told of the keys
+		return // the error was reported at tokens.keys
 	}
-	doubt, err := accesstoken.CheckTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder(c.Config).Revocations(), NoHistory: !served})
+	loss, err := accesstoken.CheckTokenRevocations(accesstoken.TokenRevocationConfig{Dir: folder(c.Config).Revocations(), NoHistory: !served})
 	c.add("data", err, "Have the folder be readable by the user that runs the server.")
-	if doubt != nil {
-		c.warn("data", fmt.Sprintf("a start would refuse all access tokens that were issued before it, as they may have been revoked: %v", doubt),
+	if loss != nil {
+		c.warn("data", fmt.Sprintf("a start would refuse all access tokens that were issued before it, as they may have been revoked: %v", loss),
 			"Put the files of revocations/ back as they were when the server stopped, or start: clients then ask for new tokens.")
 	}
-}
-
-func (c *Preflight) tokenKeys() {
-	if slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Key == "tokens.keys" }) {
-		return // others may change them, which it would tell again
-	}
-	c.add("tokens.keys", accesstoken.CheckKeys(folder(c.Config).Keys()),
-		"Mend or remove the file that is named; removing a key withdraws the tokens made with it.")
 }
 
 // clockSlack is how far the clocks of this machine and of its disks may differ.
@@ -236,10 +229,55 @@ func (c *Preflight) clock() {
 	} {
 		info, err := os.Stat(string(path))
 		if err != nil {
-			continue // told elsewhere
+			continue // reported elsewhere
 		}
 		if ahead := time.Until(info.ModTime()); ahead > clockSlack {
 			c.add(key, fmt.Errorf("%s was written %s in the future: this machine's clock is behind", path, ahead.Round(time.Second)), "Set the clock, and keep it right with NTP.")
+		}
+	}
+}
+
+// capabilities signs them to find out whether it can be done.
+func (c *Preflight) capabilities() {
+	if c.Config.Listen.URL.Host == "" {
+		c.warn("listen.url", fmt.Sprintf("is absent, so our capabilities and metadata tell clients to come to %s", ownURL(c.Config, string(c.Config.Listen.Public))),
+			"Set it to the address by which clients reach this server.")
+	}
+	if c.pair == nil || c.Config.Party.ID == "" {
+		return // reported elsewhere
+	}
+	tried := providerConfig(c.Config, string(c.Config.Listen.Public), nil)
+	tried.Key, tried.Certificates = c.pair.Signer(), c.pair.Certificates
+	c.add("capabilities", tried.CapabilitiesProblem(), "")
+}
+
+// secrets warns of weak ones of the internal listener.
+func (c *Preflight) secrets() {
+	if text := c.Config.Listen.Secret.Reveal(); text != "" && config.IsWeakSecret(text) {
+		c.Warnings = append(c.Warnings, c.Config.SecretProblem(config.SecretWeak))
+	}
+	secrets, problems := callers(c.Config)
+	c.Problems = append(c.Problems, problems...)
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		if text := secrets[name]; config.IsSecret(text) && config.IsWeakSecret(text) {
+			c.warn(callerKey(name), config.SecretWeak, config.MendSecret)
+		}
+	}
+}
+
+// revocation: clients often have their seals from the CA that ours is from.
+func (c *Preflight) revocation() {
+	anchors, err := loadAnchors(c.Config)
+	if c.pair == nil || err != nil || c.Config.Trust.Revocation != revocation.Require {
+		return
+	}
+	for _, certificate := range c.pair.Certificates {
+		if _, anchored := anchors[trust.FingerprintOf(certificate)]; anchored {
+			return
+		}
+		if err := revocation.CheckSources(certificate); err != nil {
+			c.warn("trust.revocation", fmt.Sprintf("the certificate of %q, which our own chain holds, is one of which nobody can say whether it is revoked, and a client whose chain holds it gets no token: %v", certificate.Subject, err),
+				cmp.Or(RevocationHint(err), "Ask its CA for an OCSP responder."))
 		}
 	}
 }

@@ -64,35 +64,33 @@ type Daemon struct {
 
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
-func Open(ctx context.Context, cfg *config.Config, options Options) (*Daemon, error) {
+func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, err error) {
 	d := &Daemon{options: options, panics: logsum.New(options.Log), cut: make(chan struct{})}
-	if err := d.open(ctx, cfg); err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
-}
-
-func (d *Daemon) open(ctx context.Context, cfg *config.Config) error {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
 	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.listen(ctx, cfg); err != nil {
 		if f := folder(cfg); f.InUse() { // another server has the addresses, and more than these
 			err = fmt.Errorf("data: replay store: %s: %w; stop that one, or name another folder", f.Replay(), replay.ErrInUse)
 		}
-		return err
+		return nil, err
 	}
 	s, err := d.readSettings(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.provider.NoHistory = d.options.NoHistory
 	if d.provider, err = provider.New(s.provider); err != nil { //nolint:contextcheck // what passes requests on goes by their own contexts
-		return located(cfg, err)
+		return nil, located(cfg, err)
 	}
 	d.current.Store(s)
-	tellRisks(ctx, d.options.Log, risks(cfg), nil)
-	return nil
+	logRisks(ctx, d.options.Log, risks(cfg), nil)
+	return d, nil
 }
 
 // listen takes the addresses, and shares the descriptors of the process out.
@@ -188,7 +186,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 		return err
 	})
-	group.Go(func() error { d.public.ReleaseMemory(needed, releaseMemory); return nil })
+	group.Go(func() error {
+		d.public.ReleaseMemory(needed, func() { // collects twice, as a sync.Pool keeps what it holds through the first time
+			runtime.GC()
+			debug.FreeOSMemory()
+		})
+		return nil
+	})
 	group.Go(func() error {
 		defer end()
 		<-running.Done()
@@ -198,13 +202,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return errors.Join(err, closed, d.close())
 }
 
-// releaseMemory collects twice, as a [sync.Pool] keeps what it holds through the first time.
-func releaseMemory() {
-	runtime.GC()
-	debug.FreeOSMemory()
-}
-
-// close gives back what open took besides the provider, which does that at the end of its Run.
+// close gives back what Open took besides the provider, which does that at the end of its Run.
 func (d *Daemon) close() error {
 	var errs []error
 	for _, l := range []*listen.Listener{d.public, d.internal} {
@@ -239,7 +237,7 @@ func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
 		return located(cfg, err)
 	}
 	d.current.Store(s)
-	tellRisks(ctx, d.options.Log, risks(cfg), risks(old))
+	logRisks(ctx, d.options.Log, risks(cfg), risks(old))
 	return nil
 }
 
@@ -306,7 +304,7 @@ func (d *Daemon) drain(ctx context.Context, servers []*http.Server) error {
 	}
 }
 
-// internalHandler adds to what the provider tells of its health what the daemon knows.
+// internalHandler adds to /readyz of the provider what the daemon knows.
 func (d *Daemon) internalHandler() http.Handler {
 	own := d.provider.Internal()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -47,14 +47,14 @@ func reliances(cfg *config.Config) []reliance {
 	return slices.DeleteFunc(items, func(r reliance) bool { return r.path == "" || keyfile.IsURI(r.path) || keyfile.IsText(r.path) })
 }
 
-// mostExposed bounds what is told of a folder: its caches can hold many thousands of files.
+// mostExposed bounds the findings about a folder: its caches can hold many thousands of files.
 const mostExposed = 16
 
 // exposed finds what others may do with the files that a server relies on. What every account of the
-// machine may change is a problem: a server that went on could be told by anybody whom to let in.
-// Each finding is told once, though many files stand in one folder.
+// machine may change is a problem: anybody could then decide whom the server lets in.
+// Each finding comes once, though many files stand in one folder.
 func exposed(cfg *config.Config) (problems, warnings []config.Problem) {
-	told := make(map[permission.Finding]bool)
+	seen := make(map[permission.Finding]bool)
 	for _, item := range reliances(cfg) {
 		var found []permission.Finding
 		if item.folder {
@@ -64,10 +64,10 @@ func exposed(cfg *config.Config) (problems, warnings []config.Problem) {
 		}
 		var severe, slight []config.Problem
 		for _, f := range found {
-			if told[f] {
+			if seen[f] {
 				continue
 			}
-			told[f] = true
+			seen[f] = true
 			p := cfg.Problem(item.key, f.Path+": "+f.Message, f.Hint)
 			if f.Everybody {
 				severe = append(severe, p)
@@ -81,7 +81,7 @@ func exposed(cfg *config.Config) (problems, warnings []config.Problem) {
 	return problems, warnings
 }
 
-// summed tells of the first findings one by one, and of the others that there are some.
+// summed keeps the first findings, and sums the others up in one.
 func summed(cfg *config.Config, item reliance, found []config.Problem) []config.Problem {
 	if len(found) <= mostExposed {
 		return found
@@ -104,7 +104,7 @@ func refuseExposed(ctx context.Context, cfg *config.Config, log *slog.Logger) er
 	return nil
 }
 
-// exposure tells what keyfile has not told yet.
+// exposure adds what keyfile has not found yet.
 func (c *Preflight) exposure() {
 	problems, warnings := exposed(c.Config)
 	c.Problems = append(c.Problems, problems...)

@@ -167,7 +167,7 @@ func TestCheckTellsWhatCanNeverBeAnswered(t *testing.T) {
 			if len(c.Warnings) != 1 || !strings.Contains(told(c.Warnings), test.want) {
 				t.Fatalf("warnings: %s", told(c.Warnings))
 			}
-			if mend := c.Warnings[0].Hint; mend != daemon.RevocationMend(test.mend) {
+			if mend := c.Warnings[0].Hint; mend != daemon.RevocationHint(test.mend) {
 				t.Errorf("the mend is %q", mend)
 			}
 		})

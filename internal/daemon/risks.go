@@ -1,14 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/loopback"
@@ -19,10 +19,8 @@ import (
 type risk struct {
 	key           string
 	taken         func(*config.Config) bool
-	message, mend string
+	message, hint string
 }
-
-const openInternal = "whoever reaches it can ask what an access token says, and revoke tokens"
 
 var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 	{
@@ -54,7 +52,7 @@ var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 		"listen.internal", func(c *config.Config) bool {
 			return c.Listen.Secret.Reveal() == "" && c.Listen.InternalCallers == nil && !onLoopback(c.Listen.Internal)
 		},
-		openInternal,
+		"whoever reaches it can ask what an access token says, and revoke tokens",
 		"Set WAYBILL_LISTEN_INTERNAL_SECRET or listen.internal_callers, or see that nobody else reaches it.",
 	},
 	{
@@ -76,56 +74,48 @@ func risks(cfg *config.Config) []config.Problem {
 	var taken []config.Problem
 	for _, r := range allRisks {
 		if r.taken(cfg) {
-			taken = append(taken, cfg.Problem(r.key, r.message, r.mend))
+			taken = append(taken, cfg.Problem(r.key, r.message, r.hint))
 		}
 	}
 	return taken
 }
 
-// tellRisks logs the risks that are not among those that were told before.
-func tellRisks(ctx context.Context, log *slog.Logger, found, told []config.Problem) {
-	for _, r := range found {
-		if !slices.ContainsFunc(told, func(t config.Problem) bool { return t.Key == r.Key && t.Message == r.Message }) {
+// logRisks logs the risks that were not there before.
+func logRisks(ctx context.Context, log *slog.Logger, now, before []config.Problem) {
+	for _, r := range now {
+		if !slices.ContainsFunc(before, func(b config.Problem) bool { return b.Key == r.Key && b.Message == r.Message }) {
 			log.WarnContext(ctx, "a setting takes a risk", slog.String("key", r.Key), slog.String("reason", r.Message), slog.String("mend", r.Hint))
 		}
 	}
 }
 
-func (c *Preflight) risks() { c.Warnings = append(c.Warnings, risks(c.Config)...) }
-
-// upstreamPatience is how long an upstream is waited for.
-const upstreamPatience = 2 * time.Second
+// upstreamTimeout is how long an upstream is waited for.
+const upstreamTimeout = 2 * time.Second
 
 // upstreams calls the programs behind routes: without them every request gets 502. They may be
 // started later.
 func (c *Preflight) upstreams() {
-	var group errgroup.Group
+	var group sync.WaitGroup
 	faults := make([]error, len(c.Config.Routes))
 	for i := range c.Config.Routes {
-		if u := c.Config.Routes[i].Upstream; u.Host != "" {
-			group.Go(func() error {
-				faults[i] = reach(u.Hostname(), u.Port(), u.Scheme)
-				return nil
-			})
+		u := &c.Config.Routes[i].Upstream
+		if u.Host == "" {
+			continue
 		}
+		group.Go(func() {
+			port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+			dialer := net.Dialer{Timeout: upstreamTimeout}
+			conn, err := dialer.DialContext(context.Background(), "tcp", net.JoinHostPort(u.Hostname(), port))
+			if err == nil {
+				err = conn.Close()
+			}
+			faults[i] = err
+		})
 	}
-	_ = group.Wait() // of which no part fails
+	group.Wait()
 	for i, err := range faults {
 		if err != nil {
 			c.warn(fmt.Sprintf("routes[%d].upstream", i), "the program does not answer: "+err.Error(), "Start it, or correct the address.")
 		}
 	}
-}
-
-// reach connects, and says no more.
-func reach(host, port, scheme string) error {
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[scheme]
-	}
-	dialer := net.Dialer{Timeout: upstreamPatience}
-	conn, err := dialer.DialContext(context.Background(), "tcp", net.JoinHostPort(host, port))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
 }

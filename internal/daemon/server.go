@@ -29,7 +29,7 @@ const (
 
 func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.Server {
 	return &http.Server{
-		Handler:           listen.Handler(uncached(d.closing(unambiguous(recoverPanics(d.options.Log, d.panics, handler))))),
+		Handler:           listen.Handler(d.setHeaders(recoverPanics(d.options.Log, d.panics, handler))),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -43,33 +43,18 @@ func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.S
 	}
 }
 
-// uncached makes the ban on caching explicit in every answer, as iSHARE asks. A
-// handler may say otherwise.
-func uncached(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		respond.ForbidCaching(w.Header())
-		next.ServeHTTP(w, r)
-	})
-}
-
-// unambiguous ends the connection behind a request in chunks. There may have been a Content-Length besides, which net/http
+// setHeaders begins every answer, for which a handler may say otherwise: it must not be cached, as iSHARE asks.
+//
+// The connection ends behind a request in chunks. There may have been a Content-Length besides, which net/http
 // forgets, and by which somebody before us may have seen the request end elsewhere; RFC 9112 section 6.1 has the
 // connection closed then, so that nothing behind it is taken for a request.
-func unambiguous(next http.Handler) http.Handler {
+//
+// It also ends while the server stops, so that no client sends a request at the moment in which its connection is
+// closed. An upgrade has a Connection header of its own.
+func (d *Daemon) setHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.TransferEncoding) > 0 {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// closing has clients not use their connections again while the server stops, so that none of
-// them sends a request at the moment in which its connection is closed. An upgrade has a
-// Connection header of its own.
-func (d *Daemon) closing(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if d.draining.Load() && r.Header.Get("Upgrade") == "" {
+		respond.ForbidCaching(w.Header())
+		if len(r.TransferEncoding) > 0 || d.draining.Load() && r.Header.Get("Upgrade") == "" {
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)

@@ -25,7 +25,7 @@ import (
 	"github.com/waybill-token/waybill/trust"
 )
 
-// settings are a configuration with what the files hold that it names.
+// settings are a configuration with the contents of the files that it names.
 type settings struct {
 	config      *config.Config
 	provider    provider.Config
@@ -47,23 +47,17 @@ func (d *Daemon) readSettings(cfg *config.Config) (*settings, error) {
 	}
 	s.provider.Key, s.provider.Certificates = seal.Signer(), seal.Certificates
 	var err error
-	if s.provider.Anchors, err = loadAnchors(cfg); err == nil && cfg.Listen.TLS != nil {
-		err = s.readCertificate()
-	}
-	if err != nil {
+	if s.provider.Anchors, err = loadAnchors(cfg); err != nil {
 		return nil, errors.Join(err, seal.Close())
 	}
-	return s, nil
-}
-
-func (s *settings) readCertificate() error {
-	pair, problems := keyfile.ReadTLS(tlsFiles(s.config), time.Now())
-	if err := problems.Err(); err != nil {
-		return fmt.Errorf("listen.tls: %w", err)
+	if cfg.Listen.TLS != nil {
+		pair, problems := keyfile.ReadTLS(tlsFiles(cfg), time.Now())
+		if err := problems.Err(); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen.tls: %w", err), seal.Close())
+		}
+		s.certificate = new(pair.TLS())
 	}
-	certificate := pair.TLS()
-	s.certificate = &certificate
-	return nil
+	return s, nil
 }
 
 // Explain judges an assertion as a server with this configuration would at that
@@ -92,7 +86,7 @@ func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact 
 func providerConfig(cfg *config.Config, address string, log *slog.Logger) provider.Config {
 	c := provider.Config{
 		Party: cfg.Party.ID, AlsoKnownAs: cfg.Party.AlsoKnownAs,
-		Revocation:  provider.Revocation{Mode: cfg.Trust.Revocation, AllowPrivate: cfg.Trust.RevocationAllowPrivate, Hint: RevocationMend},
+		Revocation:  provider.Revocation{Mode: cfg.Trust.Revocation, AllowPrivate: cfg.Trust.RevocationAllowPrivate, Hint: RevocationHint},
 		PartiesFile: string(cfg.Participants.File),
 		Data:        string(cfg.Data),
 		URL:         ownURL(cfg, address),
@@ -180,7 +174,7 @@ func inFile(cfg *config.Config, problems provider.FieldErrors) (located []config
 	return located
 }
 
-// pathProblems says which of the configured paths cannot be served. What is absent is told elsewhere.
+// pathProblems says which of the configured paths cannot be served. What is absent is reported elsewhere.
 func pathProblems(cfg *config.Config) []config.Problem {
 	problems := inFile(cfg, providerConfig(cfg, string(cfg.Listen.Public), nil).PathProblems())
 	for i, r := range cfg.Routes {
@@ -228,18 +222,18 @@ func callers(cfg *config.Config) (secrets map[string]string, problems []config.P
 	secrets = make(map[string]string)
 	owners := map[string]string{cfg.Listen.Secret.Reveal(): "$WAYBILL_LISTEN_INTERNAL_SECRET"}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Listen.InternalCallers)) {
-		tell := func(message, mend string) {
-			problems = append(problems, cfg.Problem(callerKey(string(name)), message, mend))
+		add := func(message, hint string) {
+			problems = append(problems, cfg.Problem(callerKey(string(name)), message, hint))
 		}
 		text, unread := keyfile.ReadSecret(string(cfg.Listen.InternalCallers[name]))
 		owner, twice := owners[text]
 		switch {
 		case len(unread) > 0:
-			tell(unread[0].File+": "+unread[0].Message, unread[0].Hint)
+			add(unread[0].File+": "+unread[0].Message, unread[0].Hint)
 		case !config.IsSecret(text):
-			tell(config.SecretWanted, config.MendSecret)
+			add(config.SecretWanted, config.MendSecret)
 		case twice:
-			tell("has the same secret as "+owner, config.MendSecret)
+			add("has the same secret as "+owner, config.MendSecret)
 		}
 		secrets[string(name)], owners[text] = text, string(name)
 	}
@@ -281,9 +275,9 @@ func services(list []config.Service) []capabilities.Service {
 	return offer
 }
 
-// RevocationMend is what an operator can do about the cause why a revocation status cannot be found
+// RevocationHint is what an operator can do about the cause why a revocation status cannot be found
 // out, when it stays until somebody does; empty when it may be gone in a moment.
-func RevocationMend(cause error) string {
+func RevocationHint(cause error) string {
 	switch {
 	case errors.Is(cause, revocation.ErrNotPublic):
 		return "If the address is on a network of your own, set trust.revocation_allow_private; otherwise its CA has to name another."

@@ -82,7 +82,13 @@ func (g *Gate) Enter(ctx context.Context) error {
 		select {
 		case <-granted:
 		case <-ctx.Done():
-			g.withdraw(granted)
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if i := slices.Index(g.waiting, granted); i >= 0 {
+				g.waiting = slices.Delete(g.waiting, i, i+1)
+			} else { // the place was given meanwhile
+				g.release()
+			}
 			return context.Cause(ctx)
 		}
 	}
@@ -106,17 +112,6 @@ func (g *Gate) takeOrQueue() (granted chan struct{}, err error) {
 	granted = make(chan struct{})
 	g.waiting = append(g.waiting, granted)
 	return granted, nil
-}
-
-// withdraw leaves the queue, or the place that was given meanwhile.
-func (g *Gate) withdraw(granted chan struct{}) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if i := slices.Index(g.waiting, granted); i >= 0 {
-		g.waiting = slices.Delete(g.waiting, i, i+1)
-		return
-	}
-	g.release()
 }
 
 // Leave gives the place to who has waited longest.
