@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -96,4 +97,130 @@ func (s *state) close() error {
 // knew what was used. Its iat says the second only.
 func (s *state) tokensFrom() time.Time {
 	return s.used.AcceptsIssuedFrom().Add(time.Second - 1).Truncate(time.Second).UTC()
+}
+
+// How often the watches check.
+const (
+	clockInterval  = time.Second
+	folderInterval = 10 * time.Second
+)
+
+// A watch is a state of the machine that is checked at intervals. When it goes wrong and when that is over are logged;
+// in between it is a problem of /readyz.
+type watch struct {
+	key  string // of the problem in /readyz
+	cost string // what it means for those who run the server; empty: the problem says it
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	problem error
+}
+
+// Err is what is wrong, or nil.
+func (w *watch) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.problem
+}
+
+// record takes the outcome of a check; nil: all is well.
+func (w *watch) record(ctx context.Context, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil && w.problem != nil:
+		w.log.InfoContext(ctx, "a problem is over", slog.String("key", w.key), slog.Any("reason", w.problem))
+	case err != nil && (w.problem == nil || w.problem.Error() != err.Error()):
+		w.log.WarnContext(ctx, "a problem was found", slog.String("key", w.key), slog.Any("reason", err), slog.String("cost", w.cost))
+	}
+	w.problem = err
+}
+
+// every calls check at each interval until ctx is done, and then returns nil.
+func every(ctx context.Context, interval time.Duration, check func(context.Context)) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			check(ctx)
+		}
+	}
+}
+
+// watchFolders sees whether the data folder and those in it are still the ones that were opened. The keys
+// see to theirs, which other servers may share.
+func (p *Provider) watchFolders(ctx context.Context) { p.folders.record(ctx, p.state.lost()) }
+
+const (
+	// clockStep is from when on a difference is a step. NTP moves a clock smoothly by less, and a
+	// leap second is one.
+	clockStep = 2 * time.Second
+
+	// stepShown is for how long a step is a problem that costs nothing any more.
+	stepShown = 5 * time.Minute
+)
+
+// A clockWatch sees steps of this machine's clock, by comparing it with the time that passes.
+type clockWatch struct {
+	*watch
+
+	read  func() (wall time.Time, passed time.Duration)
+	floor func() time.Time // up to which used assertions have been forgotten
+
+	wall       time.Time     // at the last check
+	passed     time.Duration // at the last check
+	step       time.Duration // the last one
+	total      time.Duration // of all steps that are shown
+	shownUntil time.Duration // the value of passed until which they are
+}
+
+func newClockWatch(floor func() time.Time, log *slog.Logger) *clockWatch {
+	start := time.Now()
+	c := &clockWatch{
+		watch: &watch{key: "clock", log: log},
+		floor: floor,
+		read: func() (time.Time, time.Duration) {
+			now := time.Now()
+			return now.Round(0), now.Sub(start)
+		},
+	}
+	c.wall, c.passed = c.read()
+	return c
+}
+
+// check compares. It must be called often: several steps between two checks are one.
+func (c *clockWatch) check(ctx context.Context) {
+	floor := c.floor() // before the clock is read: it never runs ahead of one that is not set back
+	wall, passed := c.read()
+	if step := wall.Sub(c.wall) - (passed - c.passed); step.Abs() >= clockStep {
+		c.step, c.shownUntil = step.Round(time.Millisecond), passed+stepShown
+		c.total += step
+	}
+	c.wall, c.passed = wall, passed
+	c.record(ctx, c.problem(floor))
+}
+
+// problem is what the steps so far mean. They are over when the clock is right again by its own
+// account, or some time has passed, and no assertion is refused for them.
+func (c *clockWatch) problem(floor time.Time) error {
+	behind := floor.After(c.wall)
+	if !behind && (c.total.Abs() < clockStep || c.passed >= c.shownUntil) {
+		c.step, c.total = 0, 0
+		return nil
+	}
+	what := fmt.Sprintf("it went forward by %s: it was set, or the machine was suspended; if it is wrong now, assertions are refused as expired", c.step)
+	switch {
+	case c.step < 0:
+		what = fmt.Sprintf("it was set back by %s; if it is wrong now, assertions are refused as issued in the future", -c.step)
+	case c.step == 0:
+		what = "it is behind what it was before the start"
+	}
+	if behind {
+		c.shownUntil = c.passed // it is over when the clock has come to the floor
+		what += fmt.Sprintf("; until %[1]s, assertions that end before %[1]s get no token, as their like have been forgotten", floor.UTC().Format(time.RFC3339))
+	}
+	return errors.New(what)
 }
