@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -10,54 +9,58 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// complete fills in defaults that depend on other keys.
-func (c *Config) complete() {
-	if c.Tokens.Keys == "" {
-		c.Tokens.Keys = Path(filepath.Join(string(c.Data), "keys"))
-	}
-}
-
 // check finds what is wrong between keys.
 func (c *Config) check() []Problem {
-	return slices.Concat(c.checkParticipants(), c.checkListeners(), c.checkSecret(), c.checkTokens(), c.checkRoutes())
-}
-
-func (c *Config) checkParticipants() []Problem {
 	var problems []Problem
+	report := func(key, message, hint string) { problems = append(problems, c.Problem(key, message, hint)) }
 	_, file := c.places["participants.file"]
 	_, registry := c.places["participants.registry"]
 	switch {
 	case file && registry:
-		problems = append(problems, c.Problem("participants.registry", "participants.file is given as well", "Remove one of them."))
+		report("participants.registry", "participants.file is given as well", "Remove one of them.")
 	case !file && !registry:
-		problems = append(problems, c.Problem("participants", "is required", "Add participants.file, or participants.registry."))
+		report("participants", "is required", "Add participants.file, or participants.registry.")
 	case file && c.Trust.TrustedList:
-		problems = append(problems, c.Problem("trust.trusted_list", "only a registry has a trusted list", "Give participants.registry, or remove this."))
+		report("trust.trusted_list", "only a registry has a trusted list", "Give participants.registry, or remove this.")
 	}
 	if c.Participants.MaxStale < c.Participants.Cache {
-		problems = append(problems, c.Problem("participants.max_stale",
-			fmt.Sprintf("want no less than participants.cache, which is %s", c.Participants.Cache), ""))
+		report("participants.max_stale", fmt.Sprintf("want no less than participants.cache, which is %s", c.Participants.Cache), "")
+	}
+	if c.Listen.Public == c.Listen.Internal && !strings.HasSuffix(string(c.Listen.Public), ":0") {
+		report("listen.internal", "is the same as listen.public", "Give it an address that the public does not reach.")
+	}
+	if text := c.Listen.Secret.Reveal(); text != "" && !IsSecret(text) {
+		problems = append(problems, c.SecretProblem(SecretWanted))
+	}
+	if c.Tokens.Lifetime%time.Second != 0 { // as expires_in is given (RFC 6749 section 5.1)
+		report("tokens.lifetime", "want whole seconds", "")
+	}
+	if c.Tokens.Issuer == IssuerURL && c.Listen.URL.Host == "" {
+		report("tokens.issuer", "url needs listen.url, the address by which clients reach this server",
+			"Set listen.url to that address, without a path if a proxy passes none on; it is the issuer of the metadata, too.")
+	}
+	for i, r := range c.Routes { // of which package proxy checks the paths
+		for _, value := range r.Scope {
+			if _, known := c.Scopes[ScopeName(value)]; !known && value != ishare.ScopeISHARE {
+				report(fmt.Sprintf("routes[%d].scope", i), fmt.Sprintf("no client can get the scope %q", value), "Add it to scopes.")
+			}
+		}
 	}
 	return problems
 }
 
-func (c *Config) checkListeners() []Problem {
-	same := c.Listen.Public == c.Listen.Internal && !strings.HasSuffix(string(c.Listen.Public), ":0")
-	if !same {
+// Unsupported finds keys that this version reads and cannot honour. Whoever starts a
+// server must refuse them: a check that an operator asked for and does not get is
+// worse than no server.
+func (c *Config) Unsupported() []Problem {
+	if c.State.Memory() {
 		return nil
 	}
-	return []Problem{c.Problem("listen.internal", "is the same as listen.public", "Give it an address that the public does not reach.")}
+	return []Problem{c.Problem("state", "state outside this process is not supported by this version", "Set state to memory, and run one replica.")}
 }
 
 // minSecret is the least number of characters that cannot be guessed.
 const minSecret = 16
-
-func (c *Config) checkSecret() []Problem {
-	if text := c.Listen.Secret.Reveal(); text != "" && !IsSecret(text) {
-		return []Problem{c.SecretProblem(SecretWanted)}
-	}
-	return nil
-}
 
 // SecretProblem makes a problem of [Listen.Secret].
 func (c *Config) SecretProblem(message string) Problem {
@@ -85,33 +88,6 @@ func IsWeakSecret(text string) bool {
 		different[r] = true
 	}
 	return len(text) < shortest || len(different) < fewest
-}
-
-// checkTokens keeps to whole seconds because expires_in does (RFC 6749 section 5.1), and wants an
-// address that is ours to name in tokens.
-func (c *Config) checkTokens() []Problem {
-	var problems []Problem
-	if c.Tokens.Lifetime%time.Second != 0 {
-		problems = append(problems, c.Problem("tokens.lifetime", "want whole seconds", ""))
-	}
-	if c.Tokens.Issuer == IssuerURL && c.Listen.URL.Host == "" {
-		problems = append(problems, c.Problem("tokens.issuer", "url needs listen.url, the address by which clients reach this server",
-			"Set listen.url to that address, without a path if a proxy passes none on; it is the issuer of the metadata, too."))
-	}
-	return problems
-}
-
-// checkRoutes leaves the paths to the proxy, which knows best what it cannot tell apart.
-func (c *Config) checkRoutes() []Problem {
-	var problems []Problem
-	for i, r := range c.Routes {
-		for _, value := range r.Scope {
-			if _, known := c.Scopes[ScopeName(value)]; !known && value != ishare.ScopeISHARE {
-				problems = append(problems, c.Problem(fmt.Sprintf("routes[%d].scope", i), fmt.Sprintf("no client can get the scope %q", value), "Add it to scopes."))
-			}
-		}
-	}
-	return problems
 }
 
 // Protect adds a route that puts an upstream behind tokens for every path that is not our own and

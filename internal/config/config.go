@@ -35,7 +35,7 @@ type Config struct {
 	Capabilities Capabilities         `yaml:"capabilities"`
 	Limits       Limits               `yaml:"limits"`
 
-	places places
+	places map[string]Position // where each key stands
 }
 
 // Party is who we are.

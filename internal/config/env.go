@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,49 +20,23 @@ const (
 	fileSuffix  = "_FILE" // behind the name of either: the file that holds it
 )
 
-// environment picks the variables that begin with the prefix.
-func environment(environ []string) map[string]string {
-	env := make(map[string]string)
-	for _, entry := range environ {
-		if name, value, ok := strings.Cut(entry, "="); ok && strings.HasPrefix(name, envPrefix) {
-			env[name] = value
-		}
-	}
-	return env
-}
-
-// envName is the variable of a key: party.id is WAYBILL_PARTY_ID.
+// envName is the variable of a key: party.id is WAYBILL_PARTY_ID. What is in a list has none: a list is
+// set as a whole.
 func envName(path string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
-}
-
-func mendAbsent(path string) string {
 	if strings.Contains(path, "[") {
 		return ""
 	}
-	return "Add it, or set " + envName(path) + "."
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
 }
 
-// lookup gives the variable of a key and its text. An empty variable counts as none.
-func (d *decoder) lookup(path string) (name, text string) {
-	if strings.Contains(path, "[") { // a list is set as a whole
-		return "", ""
-	}
-	return envName(path), d.env[envName(path)]
-}
-
-// setBelow names a variable that sets a key of the section; empty when none does.
-func (d *decoder) setBelow(path string) string {
-	var set []string
-	for name, value := range d.env {
-		if value != "" && strings.HasPrefix(name, envName(path)+"_") {
-			set = append(set, name)
+// variableBelow names the first variable that sets a key of a section; empty when none does.
+func (d *decoder) variableBelow(path string) string {
+	for _, name := range slices.Sorted(maps.Keys(d.env)) {
+		if strings.HasPrefix(name, envName(path)+"_") {
+			return name
 		}
 	}
-	if len(set) == 0 {
-		return ""
-	}
-	return slices.Min(set)
+	return ""
 }
 
 // envNode makes a node of a variable's text: a list of plain values is separated by
@@ -79,7 +54,7 @@ func (d *decoder) envNode(path, text string, v reflect.Value) *yaml.Node {
 	}
 	var doc yaml.Node
 	if err := yaml.Load([]byte(text), &doc); err != nil {
-		d.refuse(path, nil, "want YAML on one line: "+syntax(err).Message, "")
+		d.report(path, nil, "want YAML on one line: "+syntax(err).Message, "")
 		return nil
 	}
 	return doc.Content[0]
@@ -100,22 +75,21 @@ func (d *decoder) secret(name string) Secret {
 	d.variable = name + fileSuffix
 	defer func() { d.variable = "" }()
 	if text != "" {
-		d.refuse("", nil, name+" is set as well", "Unset one of them.")
+		d.report("", nil, name+" is set as well", "Unset one of them.")
 	}
 	text, problems := keyfile.ReadSecret(path)
 	for _, p := range problems {
-		d.refuse("", nil, p.Message, p.Hint)
+		d.report("", nil, p.Message, p.Hint)
 	}
 	return Secret{text, path}
 }
 
-// strangers finds variables that look like keys and are none. Not every unknown one
-// does: in Kubernetes a service named waybill puts WAYBILL_PORT and a dozen others
-// into every container.
-func (d *decoder) strangers() {
+// reportUnknownVariables finds variables that look like keys and are none. Not every unknown one does: in
+// Kubernetes a service named waybill puts WAYBILL_PORT and a dozen others into every container.
+func (d *decoder) reportUnknownVariables() {
 	known := []string{envPassword, envPassword + fileSuffix, envSecret, envSecret + fileSuffix}
 	sections := make(map[string]bool)
-	for path := range keys("", reflect.TypeFor[Config]()) {
+	for _, path := range keys("", reflect.TypeFor[Config]()) {
 		known = append(known, envName(path))
 		for i, r := range path {
 			if r == '.' {
@@ -123,48 +97,43 @@ func (d *decoder) strangers() {
 			}
 		}
 	}
-	for name, value := range d.env {
-		if slices.Contains(known, name) || value == "" {
+	for name := range d.env {
+		if slices.Contains(known, name) {
 			continue
 		}
-		mend := suggest(name, known)
+		hint := suggest(name, known)
 		if sections[name+"_"] {
-			mend = "It is a section; set its keys one by one."
+			hint = "It is a section; set its keys one by one."
 		}
 		for section := range sections {
-			if mend == "" && strings.HasPrefix(name, section) {
-				mend = "Unset it, or correct its name."
+			if hint == "" && strings.HasPrefix(name, section) {
+				hint = "Unset it, or correct its name."
 			}
 		}
-		if mend != "" {
+		if hint != "" {
 			d.variable = name
-			d.refuse("", nil, "no key has this name", mend)
+			d.report("", nil, "no key has this name", hint)
 		}
 	}
 	d.variable = ""
 }
 
 // keys gives the path of every key that has a value of its own.
-func keys(path string, t reflect.Type) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for f := range t.Fields() {
-			name, inner := keyName(f), f.Type
-			if inner.Kind() == reflect.Pointer {
-				inner = inner.Elem()
-			}
-			switch isSection := inner.Kind() == reflect.Struct && new(decoder).parser(reflect.New(inner).Elem()) == nil; {
-			case name == "":
-			case isSection:
-				for key := range keys(join(path, name), inner) {
-					if !yield(key) {
-						return
-					}
-				}
-			case !yield(join(path, name)):
-				return
-			}
+func keys(path string, t reflect.Type) (paths []string) {
+	for f := range t.Fields() {
+		name, inner := keyName(f), f.Type
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		switch isSection := inner.Kind() == reflect.Struct && new(decoder).parser(reflect.New(inner).Elem()) == nil; {
+		case name == "":
+		case isSection:
+			paths = append(paths, keys(join(path, name), inner)...)
+		default:
+			paths = append(paths, join(path, name))
 		}
 	}
+	return paths
 }
 
 // suggest asks whether a known name was meant.

@@ -2,12 +2,15 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -19,39 +22,34 @@ const maxFileSize = 1 << 20
 // Load reads the configuration file at path; with an empty path there is none, and
 // the environment must say everything. It is otherwise as [Parse].
 func Load(path string, environ []string) (*Config, error) {
-	data, err := read(path)
+	c, problems, err := Inspect(path, environ)
+	if err == nil && len(problems) > 0 {
+		err = &Error{problems}
+	}
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, data, environ)
+	return c, nil
 }
 
 // Inspect reads the configuration as [Load] does, for whoever wants to look further
 // when something is wrong: it returns what could be read beside the problems. With
 // problems, the configuration must not be served.
 func Inspect(path string, environ []string) (*Config, []Problem, error) {
-	data, err := read(path)
-	if err != nil {
-		return nil, nil, err
+	var data []byte
+	if path != "" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("configuration: %w", err)
+		}
+		defer file.Close() //nolint:errcheck // it was only read
+		data, err = io.ReadAll(io.LimitReader(file, maxFileSize+1))
+		if err != nil {
+			return nil, nil, fmt.Errorf("configuration: %w", err)
+		}
 	}
 	c, problems := interpret(path, data, environ)
 	return c, problems, nil
-}
-
-func read(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	return data, nil
 }
 
 // Parse reads a configuration of at most 1 MiB. File is its name in problems, and
@@ -70,28 +68,36 @@ func Parse(file string, data []byte, environ []string) (*Config, error) {
 }
 
 func interpret(file string, data []byte, environ []string) (*Config, []Problem) {
-	d := &decoder{file: file, base: filepath.Dir(file), env: environment(environ), places: make(places)}
+	c := &Config{places: make(map[string]Position)}
+	d := &decoder{config: c, file: file, base: filepath.Dir(file), env: make(map[string]string)}
 	if file == "" {
 		d.file, d.base = "environment", ""
 	}
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok && strings.HasPrefix(name, envPrefix) {
+			d.env[name] = value
+		}
+	}
+	maps.DeleteFunc(d.env, func(_, value string) bool { return value == "" })
 	root := d.document(data)
-	d.places[""] = d.position(root)
-	c := &Config{places: d.places}
+	c.places[""] = d.position(root)
 	if len(d.problems) == 0 {
 		d.section("", root, reflect.ValueOf(c).Elem())
-		d.strangers()
+		d.reportUnknownVariables()
 		c.Party.Password, c.Listen.Secret = d.secret(envPassword), d.secret(envSecret)
-		c.complete()
+		c.Tokens.Keys = cmp.Or(c.Tokens.Keys, Path(filepath.Join(string(c.Data), "keys")))
 		d.problems = append(d.problems, c.check()...)
 	}
-	sortProblems(d.problems)
+	slices.SortStableFunc(d.problems, func(a, b Problem) int { // those of the environment have no line, and come first
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.File, b.File))
+	})
 	return c, d.problems
 }
 
 // document gives the one YAML document in data; nil when there is none.
 func (d *decoder) document(data []byte) *yaml.Node {
 	if len(data) > maxFileSize {
-		d.refuse("", nil, "the file is over 1 MiB, which no configuration is", "Check that this is the right file.")
+		d.report("", nil, "the file is over 1 MiB, which no configuration is", "Check that this is the right file.")
 		return nil
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(data))
@@ -104,7 +110,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	}
 	if err == nil {
 		if err = loader.Load(&more); err == nil {
-			d.refuse("", &more, "want one YAML document, got a second", "Remove it, or put it into a file of its own.")
+			d.report("", &more, "want one YAML document, got a second", "Remove it, or put it into a file of its own.")
 			return nil
 		}
 	}

@@ -1,9 +1,7 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -58,38 +56,25 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// places remembers where each key stands.
-type places map[string]Position
-
 // At is where a key such as party.key or trust.anchors[0] is configured. For a key
 // that is absent, it is where the section stands that it would be in.
-func (c *Config) At(key string) Position { return c.places.at(key) }
-
-func (ps places) at(key string) Position {
+func (c *Config) At(key string) Position {
 	for {
-		if p, ok := ps[key]; ok {
+		if p, ok := c.places[key]; ok {
 			return p
 		}
 		key = key[:max(strings.LastIndexAny(key, ".["), 0)]
 		if key == "" {
-			return ps[""]
+			return c.places[""]
 		}
 	}
 }
 
 // Problem makes a problem of a key, at its place.
-func (c *Config) Problem(key, message, mend string) Problem {
-	return c.places.problem(key, message, mend)
+func (c *Config) Problem(key, message, hint string) Problem {
+	return c.At(key).problem(key, message, hint)
 }
 
-func (ps places) problem(key, message, mend string) Problem {
-	p := ps.at(key)
-	return Problem{File: p.File, Line: p.Line, Column: p.Column, Key: key, Message: message, Hint: mend}
-}
-
-// sortProblems puts those of the environment first, and then follows the file.
-func sortProblems(problems []Problem) {
-	slices.SortStableFunc(problems, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.File, b.File))
-	})
+func (p Position) problem(key, message, hint string) Problem {
+	return Problem{File: p.File, Line: p.Line, Column: p.Column, Key: key, Message: message, Hint: hint}
 }

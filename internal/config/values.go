@@ -15,7 +15,6 @@ import (
 
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/loopback"
-	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -39,7 +38,7 @@ func (p Path) from(base string) Path {
 	return Path(filepath.Join(base, string(p)))
 }
 
-// A Secret shows itself to nobody who does not ask for it.
+// A Secret is hidden from whatever prints or logs it.
 type Secret struct{ text, file string }
 
 // Reveal gives the secret.
@@ -83,7 +82,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 }
 
 // An Endpoint is the base URL of a server that we call: https, or plain http to a
-// loopback address, where nobody else can listen in. It ends without a slash, so that
+// loopback address, which does not leave the machine. It ends without a slash, so that
 // a path can be put behind it.
 type Endpoint struct{ url.URL }
 
@@ -118,8 +117,7 @@ func (p *TokenPath) UnmarshalText(text []byte) error {
 
 const maxTokenPath = 200
 
-// An Upstream is the base URL of a server behind us, http or https: it stands on
-// our own network, where who reads along reads what we decided.
+// An Upstream is the base URL of a server behind us, https or plain http: it stands on our own network.
 type Upstream struct{ url.URL }
 
 // UnmarshalText reads an upstream.
@@ -276,24 +274,6 @@ func (n *CallerName) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// An enum is a value that is one of a few words. The first is the safe one, and the
-// zero value.
-type enum interface {
-	~uint8
-	words() []string
-}
-
-func word[E enum](e E) string { return e.words()[e] }
-
-func setWord[E enum](e *E, text []byte) error {
-	i, err := spelling.Choose(text, (*e).words()...)
-	if err != nil {
-		return err
-	}
-	*e = E(i)
-	return nil
-}
-
 // TokenIssuer is what the claim iss of an access token names us by.
 type TokenIssuer uint8
 
@@ -303,14 +283,6 @@ const (
 	IssuerURL                      // the issuer of our metadata (RFC 8414), as RFC 9068 has it
 )
 
-func (TokenIssuer) words() []string { return []string{"party", "url"} }
-
-// String is the word in the configuration.
-func (i TokenIssuer) String() string { return word(i) }
-
-// UnmarshalText reads the word.
-func (i *TokenIssuer) UnmarshalText(text []byte) error { return setWord(i, text) }
-
 // ExtraHeaders says what to do with an unknown header parameter of an assertion.
 type ExtraHeaders uint8
 
@@ -319,11 +291,3 @@ const (
 	ExtraHeadersRefuse ExtraHeaders = iota
 	ExtraHeadersAllow               // except those that are never safe
 )
-
-func (ExtraHeaders) words() []string { return []string{"refuse", "allow"} }
-
-// String is the word in the configuration.
-func (e ExtraHeaders) String() string { return word(e) }
-
-// UnmarshalText reads the word.
-func (e *ExtraHeaders) UnmarshalText(text []byte) error { return setWord(e, text) }
