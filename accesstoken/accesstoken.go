@@ -138,20 +138,18 @@ func New(c Config) (*Issuer, error) {
 // current second. Every error is ours: claims that nobody should have passed,
 // no usable key, or a ctx that is done.
 func (i *Issuer) Issue(ctx context.Context, c Claims) (token string, issued Claims, err error) {
+	defer func() {
+		if err != nil {
+			token, issued, err = "", Claims{}, fmt.Errorf("issuing an access token: %w", err)
+		}
+	}()
 	if err := ctx.Err(); err != nil {
-		return "", Claims{}, fmt.Errorf("issuing an access token: %w", err)
+		return "", Claims{}, err
 	}
-	token, issued, err = i.issue(c, time.Now())
-	if err != nil {
-		return "", Claims{}, fmt.Errorf("issuing an access token: %w", err)
-	}
-	return token, issued, nil
-}
-
-func (i *Issuer) issue(c Claims, now time.Time) (string, Claims, error) {
 	if c.ID != "" || c.Issuer != "" || c.IssuerURL != "" || !c.Issued.IsZero() || !c.Expires.IsZero() {
 		return "", Claims{}, errors.New("id, issuer and times are not the caller's to set")
 	}
+	now := time.Now()
 	c.ID = rand.Text()
 	c.Issuer, c.IssuerURL = i.party, i.url
 	c.Issued = now.Truncate(time.Second).UTC()
@@ -164,7 +162,7 @@ func (i *Issuer) issue(c Claims, now time.Time) (string, Claims, error) {
 	if err != nil {
 		return "", Claims{}, err
 	}
-	token, err := key.seal(payload)
+	token, err = key.seal(payload)
 	if err != nil {
 		return "", Claims{}, err
 	}

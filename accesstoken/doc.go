@@ -10,7 +10,7 @@
 //
 // # Where to begin
 //
-// [OpenKeys] opens the folder of keys, and [KeyRing.Run] keeps them young. [New] makes
+// [OpenKeys] opens the folder of keys, and [KeyRing.Run] replaces them in time. [New] makes
 // the [Issuer] of one party, whose [Issuer.Issue] and [Issuer.Check] are all that a token
 // endpoint and a secured endpoint need. [OpenTokenRevocations] opens a store of
 // revocations, which New takes as Config.Revoked. Issue believes what it is told of the
@@ -48,9 +48,9 @@
 // refused before any key is looked for.
 //
 // A token has one spelling. Go's base64 decoder skips line breaks and
-// forgives stray bits in the last character, and go-jose takes any text as the
-// encrypted key that alg "dir" does not have and lets the border between ciphertext
-// and authentication tag wander; each would let a bearer make new strings out of
+// ignores the unused bits of the last character, and go-jose takes any text as the
+// encrypted key that alg "dir" does not have and does not check where the ciphertext
+// ends and the authentication tag begins; each would let a bearer make new strings out of
 // one token. All of them are refused. ES256 itself still allows a second
 // signature (r, n−s) for the same content, so revoke and count by ID, never by
 // the token's text.

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"time"
 
+	jose "github.com/go-jose/go-jose/v4"
+	"github.com/go-json-experiment/json"
+
 	"github.com/waybill-token/waybill/internal/durable"
 )
 
@@ -135,8 +138,17 @@ func (f *folder) read(previous *keySet) (set *keySet, problems []error, err erro
 			problems = append(problems, fmt.Errorf("%s: %w", entry.Name(), problem))
 		}
 	}
-	if err := set.finish(); err != nil {
-		return nil, nil, err
+	for _, keys := range set.ages {
+		slices.SortFunc(keys, func(a, b *key) int { return cmp.Compare(a.number, b.number) })
+	}
+	public := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
+	for _, k := range set.ages[signing] {
+		public.Keys = append(public.Keys, jose.JSONWebKey{
+			Key: k.public, KeyID: k.kid, Use: string(signing), Algorithm: string(jose.ES256),
+		})
+	}
+	if set.jwks, err = json.Marshal(public); err != nil {
+		return nil, nil, fmt.Errorf("public keys: %w", err)
 	}
 	return set, problems, nil
 }

@@ -1,14 +1,12 @@
 package accesstoken
 
 import (
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -195,40 +193,6 @@ func (s *keySet) add(k *key) error {
 	s.byName[keyName{k.use, k.number}] = k
 	s.ages[k.use] = append(s.ages[k.use], k)
 	return nil
-}
-
-// finish orders the keys and writes the JWK Set.
-func (s *keySet) finish() error {
-	for _, keys := range s.ages {
-		slices.SortFunc(keys, func(a, b *key) int { return cmp.Compare(a.number, b.number) })
-	}
-	public := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
-	for _, k := range s.ages[signing] {
-		public.Keys = append(public.Keys, jose.JSONWebKey{
-			Key: k.public, KeyID: k.kid, Use: string(signing), Algorithm: string(jose.ES256),
-		})
-	}
-	var err error
-	if s.jwks, err = json.Marshal(public); err != nil {
-		return fmt.Errorf("public keys: %w", err)
-	}
-	return nil
-}
-
-// current chooses the key for a new token: the newest that every server has had
-// time to read. If there is none, as on the first start, it is the oldest.
-func (s *keySet) current(u use, now time.Time) *key {
-	var oldest *key
-	for _, k := range slices.Backward(s.ages[u]) {
-		switch {
-		case s.damaged[k]:
-			continue
-		case now.Sub(k.created) >= activationDelay:
-			return k
-		}
-		oldest = k
-	}
-	return oldest
 }
 
 // due reports whether a use needs a new key. A newest key from far in the

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +30,8 @@ import (
 // which covers clocks that differ and a server that missed some readings. So there
 // are two keys of each use, three for an hour a day.
 //
-// AES-GCM with random 96-bit nonces may encrypt 2³² messages with one key: then
-// the odds of a repeated nonce, which would betray the key, are 2⁻³² (NIST SP
+// AES-GCM with random 96-bit nonces may encrypt 2³² messages with one key: then the
+// odds of a repeated nonce, by which tokens could be forged, are 2⁻³² (NIST SP
 // 800-38D section 8.3). At the 20,000 tokens a second of which one server is
 // capable a day makes 1.7·10⁹, two fifths of that. Since several servers may share
 // the key, a day alone does not prove the bound; each server counts as well. At
@@ -151,16 +152,27 @@ func (k *KeyRing) Problem() error {
 	return nil
 }
 
-// newest returns the key for one new token, and counts the token.
+// newest returns the key for one new token, and counts the token: the newest key that every server has had time to
+// read or, if there is none, as on the first start, the oldest.
 func (k *KeyRing) newest(u use, now time.Time) (*key, error) {
-	key := k.set.Load().current(u, now)
-	if key == nil {
+	set := k.set.Load()
+	var chosen *key
+	for _, key := range slices.Backward(set.ages[u]) {
+		if set.damaged[key] {
+			continue
+		}
+		chosen = key
+		if now.Sub(key.created) >= activationDelay {
+			break
+		}
+	}
+	if chosen == nil {
 		return nil, errors.New("there is no key")
 	}
-	if n := key.uses.Add(1); u == sealing && n > usesMax {
+	if n := chosen.uses.Add(1); u == sealing && n > usesMax {
 		return nil, errors.New("the key has made as many tokens as it may, and no other has taken its place")
 	}
-	return key, nil
+	return chosen, nil
 }
 
 // find returns the key that a token names. A key that is not known may have been
@@ -170,8 +182,14 @@ func (k *KeyRing) find(ctx context.Context, ref keyRef) (*key, error) {
 	if key := k.set.Load().byRef[ref]; key != nil {
 		return key, nil
 	}
+	read := k.reloads.DoChan("", func() (any, error) {
+		if k.rereadLimiter.Allow() {
+			k.refresh(time.Now())
+		}
+		return nil, nil
+	})
 	select {
-	case <-k.reloads.DoChan("", k.reload):
+	case <-read:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("looking for the key of an access token: %w", ctx.Err())
 	}
@@ -183,13 +201,6 @@ func (k *KeyRing) find(ctx context.Context, ref keyRef) (*key, error) {
 		return nil, fmt.Errorf("looking for the key of an access token: %w", set.stale)
 	}
 	return nil, invalid("it names a key that is not ours")
-}
-
-func (k *KeyRing) reload() (any, error) {
-	if k.rereadLimiter.Allow() {
-		k.refresh(time.Now())
-	}
-	return nil, nil
 }
 
 // refresh maintains the folder, and logs what is wrong with it when that is new.

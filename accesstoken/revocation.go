@@ -163,8 +163,8 @@ const holdFor = MaxLifetime + clockMargin
 func (e effect) expired(at instant) bool { return e.until <= at.wall && e.held <= at.open }
 
 // effectOf counts from now. What could be forgotten when all tokens have expired is kept for
-// a while longer, so that a clock that is set back within [clockMargin] brings no
-// revoked token back to life.
+// a while longer, so that a clock that is set back within [clockMargin] makes no
+// revoked token valid again.
 func effectOf(r TokenRevocation, now time.Time) effect {
 	longest := now.Add(MaxLifetime)
 	if r.TokenID == "" {

@@ -143,17 +143,15 @@ func (m *MemoryTokenRevocations) Revoked(_ context.Context, c *Claims) (bool, er
 
 // Revoke implements [TokenRevocations]. When the revocation cannot be written to the disk
 // it holds nevertheless, until the process ends, and Revoke says so with an error.
-func (m *MemoryTokenRevocations) Revoke(ctx context.Context, r TokenRevocation) error {
+func (m *MemoryTokenRevocations) Revoke(ctx context.Context, r TokenRevocation) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("revocations: %w", err)
+		}
+	}()
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("revocations: %w", err)
+		return err
 	}
-	if err := m.revoke(r); err != nil {
-		return fmt.Errorf("revocations: %w", err)
-	}
-	return nil
-}
-
-func (m *MemoryTokenRevocations) revoke(r TokenRevocation) error {
 	what, err := r.target()
 	if err != nil {
 		return err

@@ -6,14 +6,14 @@
 //
 // A [Store] answers one question: may this pair of issuer and jti be used now, for
 // the first time? Of all who ask about one pair during its life, at the same time
-// or one after the other, at most one hears yes. Whatever goes wrong is an error,
+// or one after the other, at most one is answered yes. Whatever goes wrong is an error,
 // never a yes. A pair is remembered until the assertion that carried it would be
 // refused for its age anyway, and no earlier: a store that is full refuses new
 // pairs and forgets none.
 //
 // [Memory] keeps this promise for one process, and across its restarts. Several
 // processes that serve one audience need a store that they share: the folder of a
-// Memory is locked, and a second process is turned away.
+// Memory is locked, and a second process gets [ErrInUse].
 //
 // [Open] begins a Memory. Ask it with [Memory.Use] as the last step of judging an
 // assertion: a pair that was used is used, whatever is refused afterwards. Close it last,

@@ -34,9 +34,9 @@ type Config struct {
 	// further ahead is refused. See [Store.Leeway].
 	Leeway time.Duration
 
-	// NoHistory says that whoever the assertions are meant for came into being with
-	// this start, so that none can have been used before: a sandbox, a test. It is
-	// ignored when Dir shows a trace of an earlier life.
+	// NoHistory says that this is the first start of the party that the assertions are
+	// meant for, so that none can have been used before: a sandbox, a test. It is
+	// ignored when Dir shows that an earlier process has used it.
 	NoHistory bool
 
 	// Limit is the number of living pairs at which new ones are refused with
@@ -59,7 +59,7 @@ type Memory struct {
 var _ Store = (*Memory)(nil)
 
 // Open begins a store, which the caller must close. When it returns, the hand-over of
-// an earlier life has been taken over and removed. [ErrInUse] means that another
+// an earlier run has been taken over and removed. [ErrInUse] means that another
 // process, or another store of this one, has the folder.
 func Open(c Config) (*Memory, error) {
 	if c.Leeway < 0 || c.Leeway > MaxLeeway {
@@ -76,8 +76,8 @@ func Open(c Config) (*Memory, error) {
 		return nil, fmt.Errorf("replay store: %w", err)
 	}
 	f := &folder{Folder: claimed}
-	// The clock is read after the lock is ours: until then, the earlier run may still be
-	// saying yes.
+	// The clock is read after the lock is ours: until then, the earlier run may still
+	// accept pairs.
 	s := recoverState(c, time.Now(), f.read())
 	var id [8]byte
 	rand.Read(id[:]) // never fails
@@ -138,25 +138,17 @@ func (m *Memory) use(now time.Time, p Pair) (bool, error) {
 	}
 	k, end := p.Key(), p.Until.Unix()+1
 	first, err := m.shard(k).use(now, k, end, &m.shared)
-	if errors.Is(err, ErrFull) && m.sweepAll(now.Unix()) {
+	// The shards that nobody asks hold on to what has ended. They are swept once a second at most.
+	if second := now.Unix(); errors.Is(err, ErrFull) && m.lastSweep.Swap(second) != second {
+		for i := range m.shards {
+			s := &m.shards[i]
+			s.mu.Lock()
+			s.sweep(second, &m.shared)
+			s.mu.Unlock()
+		}
 		first, err = m.shard(k).use(now, k, end, &m.shared)
 	}
 	return first, err
-}
-
-// sweepAll sweeps every shard, at most once a second, and reports whether it did: the
-// shards that nobody asks hold on to what has ended.
-func (m *Memory) sweepAll(now int64) bool {
-	if m.lastSweep.Swap(now) == now {
-		return false
-	}
-	for i := range m.shards {
-		s := &m.shards[i]
-		s.mu.Lock()
-		s.sweep(now, &m.shared)
-		s.mu.Unlock()
-	}
-	return true
 }
 
 // Leeway implements [Store].

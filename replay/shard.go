@@ -83,8 +83,8 @@ func (s *shard) sweep(now int64, all *shared) {
 	if dropped := before - len(s.used); dropped > 0 {
 		all.held.Add(-int64(dropped))
 	}
-	// Give back what a wave of pairs took: a map of Go never does by itself. At most an
-	// eighth of what the wave brought is copied, so the cost per pair stays what it was.
+	// Give back the memory that many pairs at once took: a map of Go never does by itself. At
+	// most an eighth of them is copied, so the cost per pair stays what it was.
 	if s.peak >= 1<<12 && len(s.used) <= s.peak/8 {
 		used := make(map[Key]struct{}, len(s.used))
 		maps.Copy(used, s.used)
@@ -92,7 +92,7 @@ func (s *shard) sweep(now int64, all *shared) {
 	}
 }
 
-// close lets nobody in any more. A pair that got its yes is in the shard by then.
+// close refuses every later use. A pair that was accepted is in the shard by then.
 func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -70,7 +70,7 @@ type Pair struct {
 type Key [sha256.Size]byte
 
 // Key is the SHA-256 of issuer and jti. The issuer's length goes first: without it,
-// the issuer "a" with the jti "bc" could burn the pair of "ab" and "c".
+// the issuer "a" with the jti "bc" could use up the pair of "ab" and "c".
 func (p Pair) Key() Key {
 	// Room on the stack for the longest values that the rules let through.
 	buf := make([]byte, 0, 8+2*ishare.MaxPartyIDLength)

@@ -39,18 +39,63 @@ type testCase struct {
 
 func cases() []testCase {
 	return []testCase{
-		{"nothing is revoked at first", untouched},
-		{"one token", oneToken},
-		{"one token whose expiry nobody knows", unknownExpiry},
-		{"a token that has expired", expired},
-		{"a party", party},
-		{"a party by the identifier that it used", alias},
-		{"a certificate", certificate},
-		{"kinds are not mixed up", kinds},
-		{"again", again},
+		{"nothing is revoked at first", func(s *subject) error { return s.want(false, fresh(), "a token") }},
+		{"one token", func(s *subject) error {
+			c := fresh()
+			ahead := *c
+			ahead.Issued = c.Issued.Add(20 * time.Minute)
+			return errors.Join(
+				s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: c.ID, Expires: c.Expires}),
+				s.want(true, c, "the token"),
+				s.want(true, &ahead, "the token, issued by a clock that runs ahead"),
+				s.want(false, sibling(c, 0), "another token of the party"),
+			)
+		}},
+		{"one token whose expiry nobody knows", func(s *subject) error {
+			c := fresh()
+			return errors.Join(s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: c.ID}), s.want(true, c, "the token"))
+		}},
+		{"a token that has expired", func(s *subject) error { // it need not be remembered, and is no error
+			return s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: fresh().ID, Expires: time.Now().Add(-48 * time.Hour)})
+		}},
+		{"a party", func(s *subject) error {
+			c := fresh()
+			return s.issuedBefore(accesstoken.TokenRevocation{Party: c.Party}, c)
+		}},
+		{"a party by the identifier that it used", func(s *subject) error {
+			c := fresh()
+			return s.issuedBefore(accesstoken.TokenRevocation{Party: c.Client}, c)
+		}},
+		{"a certificate", func(s *subject) error {
+			c := fresh()
+			return s.issuedBefore(accesstoken.TokenRevocation{Thumbprint: c.Thumbprint}, c)
+		}},
+		{"kinds are not mixed up", func(s *subject) error { // one text is a token id and a thumbprint
+			c, other := fresh(), fresh()
+			other.ID = c.Thumbprint
+			return errors.Join(
+				s.Revoke(s.ctx, accesstoken.TokenRevocation{Thumbprint: c.Thumbprint}),
+				s.want(false, other, "a token whose id is a thumbprint"),
+				s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: other.ID}),
+				s.want(true, other, "the same, revoked"),
+				s.want(false, sibling(other, 0), "another token of that party"),
+			)
+		}},
+		{"again", func(s *subject) error {
+			c := fresh()
+			r := accesstoken.TokenRevocation{Party: c.Party}
+			return errors.Join(s.Revoke(s.ctx, r), s.Revoke(s.ctx, r), s.want(true, c, "a token"))
+		}},
 		{"many at once", many},
 		{"what cannot be revoked", unusable},
-		{"cancelled", cancelled},
+		{"cancelled", func(s *subject) error {
+			ctx, cancel := context.WithCancel(s.ctx)
+			cancel()
+			if err := s.Revoke(ctx, accesstoken.TokenRevocation{Party: fresh().Party}); !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("a cancelled revocation: %w, want context.Canceled", orNil(err))
+			}
+			return nil
+		}},
 	}
 }
 
@@ -65,13 +110,11 @@ func fresh() *accesstoken.Claims {
 	now := time.Now().Truncate(time.Second)
 	return &accesstoken.Claims{
 		ID: rand.Text(), Issuer: "did:ishare:EU.NL.NTRNL-10000000",
-		Party: unique("urn:party:"), Client: unique("urn:client:"), Scope: ishare.Scope{ishare.ScopeISHARE},
+		Party: ishare.PartyID("urn:party:" + rand.Text()), Client: ishare.PartyID("urn:client:" + rand.Text()), Scope: ishare.Scope{ishare.ScopeISHARE},
 		Thumbprint: ishare.Thumbprint([]byte(rand.Text())),
 		Issued:     now.Add(-10 * time.Minute), Expires: now.Add(50 * time.Minute),
 	}
 }
-
-func unique(prefix string) ishare.PartyID { return ishare.PartyID(prefix + rand.Text()) }
 
 // sibling is a token that the same party gets at another time.
 func sibling(c *accesstoken.Claims, later time.Duration) *accesstoken.Claims {
@@ -93,32 +136,8 @@ func (s *subject) want(revoked bool, c *accesstoken.Claims, what string) error {
 	return nil
 }
 
-func untouched(s *subject) error { return s.want(false, fresh(), "a token") }
-
-func oneToken(s *subject) error {
-	c := fresh()
-	ahead := *c
-	ahead.Issued = c.Issued.Add(20 * time.Minute)
-	return errors.Join(
-		s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: c.ID, Expires: c.Expires}),
-		s.want(true, c, "the token"),
-		s.want(true, &ahead, "the token, issued by a clock that runs ahead"),
-		s.want(false, sibling(c, 0), "another token of the party"),
-	)
-}
-
-func unknownExpiry(s *subject) error {
-	c := fresh()
-	return errors.Join(s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: c.ID}), s.want(true, c, "the token"))
-}
-
-// expired need not be remembered, and is no error.
-func expired(s *subject) error {
-	return s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: fresh().ID, Expires: time.Now().Add(-48 * time.Hour)})
-}
-
-// cutOff is what revoking all tokens that were issued so far means.
-func (s *subject) cutOff(r accesstoken.TokenRevocation, c *accesstoken.Claims) error {
+// issuedBefore is what the revocation of all tokens that were issued before it means.
+func (s *subject) issuedBefore(r accesstoken.TokenRevocation, c *accesstoken.Claims) error {
 	return errors.Join(
 		s.want(false, c, "before it"),
 		s.Revoke(s.ctx, r),
@@ -127,40 +146,6 @@ func (s *subject) cutOff(r accesstoken.TokenRevocation, c *accesstoken.Claims) e
 		s.want(false, sibling(c, 11*time.Minute), "a token from after"),
 		s.want(false, fresh(), "a token of somebody else"),
 	)
-}
-
-func party(s *subject) error {
-	c := fresh()
-	return s.cutOff(accesstoken.TokenRevocation{Party: c.Party}, c)
-}
-
-func alias(s *subject) error {
-	c := fresh()
-	return s.cutOff(accesstoken.TokenRevocation{Party: c.Client}, c)
-}
-
-func certificate(s *subject) error {
-	c := fresh()
-	return s.cutOff(accesstoken.TokenRevocation{Thumbprint: c.Thumbprint}, c)
-}
-
-// kinds uses one text as a token id and as a thumbprint.
-func kinds(s *subject) error {
-	c, other := fresh(), fresh()
-	other.ID = c.Thumbprint
-	return errors.Join(
-		s.Revoke(s.ctx, accesstoken.TokenRevocation{Thumbprint: c.Thumbprint}),
-		s.want(false, other, "a token whose id is a thumbprint"),
-		s.Revoke(s.ctx, accesstoken.TokenRevocation{TokenID: other.ID}),
-		s.want(true, other, "the same, revoked"),
-		s.want(false, sibling(other, 0), "another token of that party"),
-	)
-}
-
-func again(s *subject) error {
-	c := fresh()
-	r := accesstoken.TokenRevocation{Party: c.Party}
-	return errors.Join(s.Revoke(s.ctx, r), s.Revoke(s.ctx, r), s.want(true, c, "a token"))
 }
 
 func many(s *subject) error {
@@ -213,13 +198,4 @@ func orNil(err error) error {
 		return errors.New("no error")
 	}
 	return err
-}
-
-func cancelled(s *subject) error {
-	ctx, cancel := context.WithCancel(s.ctx)
-	cancel()
-	if err := s.Revoke(ctx, accesstoken.TokenRevocation{Party: fresh().Party}); !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("a cancelled revocation: %w, want context.Canceled", orNil(err))
-	}
-	return nil
 }

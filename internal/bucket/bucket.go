@@ -12,8 +12,8 @@ import (
 )
 
 // maxKeys bounds the memory of a [Set], to some 15 MB. Beyond it the keys that are used least are forgotten,
-// and begin with a full bucket when they come again: who has many keys can have others forgotten,
-// which never costs these anything.
+// and begin with a full bucket when they come again: who has many keys can have those of others forgotten,
+// which is to the advantage of these.
 const maxKeys = 1 << 16
 
 // A Rate is how fast a bucket fills, and how much it holds.
@@ -26,6 +26,7 @@ type Rate struct {
 // A Set is a token bucket for each key. It is safe for concurrent use.
 type Set[K comparable] struct {
 	rate     Rate
+	limit    rate.Limit // rate as tokens for each second
 	limiters *otter.Cache[K, *rate.Limiter]
 }
 
@@ -38,7 +39,7 @@ func New[K comparable](r Rate) (*Set[K], error) {
 	if err != nil {
 		return nil, fmt.Errorf("bucket: %w", err)
 	}
-	return &Set[K]{r, limiters}, nil
+	return &Set[K]{r, rate.Limit(float64(r.Events) / r.Period.Seconds()), limiters}, nil
 }
 
 // Rate is what the set was made with.
@@ -59,17 +60,13 @@ func (s *Set[K]) Give(key K) { s.limiter(key).AllowN(time.Now(), -1) }
 
 func (s *Set[K]) limiter(key K) *rate.Limiter {
 	l, _ := s.limiters.ComputeIfAbsent(key, func() (*rate.Limiter, bool) {
-		return rate.NewLimiter(s.limit(), s.rate.Burst), false
+		return rate.NewLimiter(s.limit, s.rate.Burst), false
 	})
 	return l
 }
 
-func (s *Set[K]) limit() rate.Limit {
-	return rate.Limit(float64(s.rate.Events) / s.rate.Period.Seconds())
-}
-
 // missing is never zero: a token that is there by now was not taken.
 func (s *Set[K]) missing(l *rate.Limiter, now time.Time) time.Duration {
-	seconds := (1 - l.TokensAt(now)) / float64(s.limit())
+	seconds := (1 - l.TokensAt(now)) / float64(s.limit)
 	return max(time.Nanosecond, time.Duration(math.Ceil(seconds*float64(time.Second))))
 }

@@ -64,14 +64,14 @@ const minSecret = 16
 
 // SecretProblem makes a problem of [Listen.Secret].
 func (c *Config) SecretProblem(message string) Problem {
-	return Problem{File: "$" + envSecret, Key: "listen.internal", Message: message, Hint: MendSecret}
+	return Problem{Position{File: "$" + envSecret}, "listen.internal", message, SecretHint}
 }
 
 // What is said of secrets of the internal listener.
 const (
 	SecretWanted = "want a secret of at least 16 printable ASCII characters, without blanks"
 	SecretWeak   = "the secret is short, or of few different characters: it could be guessed"
-	MendSecret   = "Make one with openssl rand -hex 32."
+	SecretHint   = "Make one with openssl rand -hex 32."
 )
 
 // IsSecret reports whether a header field can carry a text, and it is longer than what is guessed at once.

@@ -2,10 +2,9 @@
 // also be given by an environment variable. It reports everything that is wrong at
 // once, each with its place and a way to mend it.
 //
-// The structs below are the whole truth about the keys. The tags say what cannot
-// be said by a type: `yaml` is the name; `default` is the text that stands for an
-// absent key; `required` marks a key that must be there; `min` and `max` bound a
-// duration or a number. What depends on several keys is in check.go.
+// The structs below define the keys. The tags say what cannot be said by a type:
+// `yaml` is the name; `default` is the text that stands for an absent key; `required`
+// marks a key that must be there; `min` and `max` bound a duration or a number. What depends on several keys is in check.go.
 package config
 
 import (
@@ -67,7 +66,7 @@ type Listen struct {
 	Drain         time.Duration `yaml:"drain" default:"15s" min:"0s" max:"10m"`        // how long a stop then waits for the requests under way
 }
 
-// Limits bound what strangers can make the server hold. Zero: what suits the machine.
+// Limits bound the resources that unauthenticated clients can take up. Zero: what suits the machine.
 type Limits struct {
 	Connections    int       `yaml:"connections" min:"16" max:"100000"` // on the public listener at once
 	InWork         int       `yaml:"in_work" min:"1" max:"100000"`      // assertions that are judged at once

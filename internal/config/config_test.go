@@ -570,7 +570,7 @@ func TestSecretsHideThemselves(t *testing.T) {
 	if strings.Contains(log.String(), "pa55word") {
 		t.Errorf("a password is shown:\n%s", log.String())
 	}
-	if c.State.URL() != "rediss://user:pa55word@redis.example:6379/1" {
+	if c.State.url != "rediss://user:pa55word@redis.example:6379/1" {
 		t.Error("the address of the state lost its password")
 	}
 }

@@ -320,5 +320,5 @@ func (d *decoder) position(n *yaml.Node) Position {
 }
 
 func (d *decoder) report(path string, n *yaml.Node, message, hint string) {
-	d.problems = append(d.problems, d.position(n).problem(path, message, hint))
+	d.problems = append(d.problems, Problem{d.position(n), path, message, hint})
 }

@@ -44,11 +44,11 @@ func (d *decoder) variableBelow(path string) string {
 func (d *decoder) envNode(path, text string, v reflect.Value) *yaml.Node {
 	switch {
 	case d.parser(v) != nil:
-		return textNode(text)
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 	case v.Kind() == reflect.Slice && d.parser(reflect.New(v.Type().Elem()).Elem()) != nil:
 		list := &yaml.Node{Kind: yaml.SequenceNode}
 		for item := range strings.SplitSeq(text, ",") {
-			list.Content = append(list.Content, textNode(strings.TrimSpace(item)))
+			list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: strings.TrimSpace(item)})
 		}
 		return list
 	}
@@ -58,10 +58,6 @@ func (d *decoder) envNode(path, text string, v reflect.Value) *yaml.Node {
 		return nil
 	}
 	return doc.Content[0]
-}
-
-func textNode(text string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 }
 
 // secret takes a secret from a variable of the environment, or from the file that another variable

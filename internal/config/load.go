@@ -133,5 +133,5 @@ func syntax(err error) Problem {
 	if at.ContextMsg != "" {
 		message = at.ContextMsg + ": " + message
 	}
-	return Problem{Line: at.Mark.Line, Column: at.Mark.Column, Message: message}
+	return Problem{Position: Position{Line: at.Mark.Line, Column: at.Mark.Column}, Message: message}
 }

@@ -22,17 +22,17 @@ func (p Position) String() string {
 
 // A Problem is something that is wrong with the configuration.
 type Problem struct {
-	File         string // as in [Position]
-	Line, Column int
-	Key          string // such as trust.anchors[0]; empty when no key is meant
-	Message      string // what is wrong, or what is wanted
-	Hint         string // what to do about it; empty when Message says it
+	Position
+
+	Key     string // such as trust.anchors[0]; empty when no key is meant
+	Message string // what is wrong, or what is wanted
+	Hint    string // what to do about it; empty when Message says it
 }
 
 // String is the problem on one line.
 func (p Problem) String() string {
 	var b strings.Builder
-	b.WriteString(Position{p.File, p.Line, p.Column}.String())
+	b.WriteString(p.Position.String())
 	for _, part := range []string{p.Key, p.Message} {
 		if part != "" {
 			b.WriteString(": " + part)
@@ -72,9 +72,5 @@ func (c *Config) At(key string) Position {
 
 // Problem makes a problem of a key, at its place.
 func (c *Config) Problem(key, message, hint string) Problem {
-	return c.At(key).problem(key, message, hint)
-}
-
-func (p Position) problem(key, message, hint string) Problem {
-	return Problem{File: p.File, Line: p.Line, Column: p.Column, Key: key, Message: message, Hint: hint}
+	return Problem{c.At(key), key, message, hint}
 }

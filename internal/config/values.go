@@ -163,13 +163,12 @@ func parseURL(text string) (*url.URL, error) {
 }
 
 // State says where used assertions are remembered. The zero State is memory.
-type State struct{ url string }
+type State struct {
+	url string // of Redis or Valkey; it may hold a password
+}
 
 // Memory reports whether the state is kept in this process.
 func (s State) Memory() bool { return s.url == "" }
-
-// URL is the address of Redis or Valkey. It may hold a password.
-func (s State) URL() string { return s.url }
 
 // String hides a password.
 func (s State) String() string {

@@ -260,7 +260,7 @@ func (c *Preflight) secrets() {
 	c.Problems = append(c.Problems, problems...)
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		if text := secrets[name]; config.IsSecret(text) && config.IsWeakSecret(text) {
-			c.warn(callerKey(name), config.SecretWeak, config.MendSecret)
+			c.warn(callerKey(name), config.SecretWeak, config.SecretHint)
 		}
 	}
 }

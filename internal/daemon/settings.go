@@ -231,9 +231,9 @@ func callers(cfg *config.Config) (secrets map[string]string, problems []config.P
 		case len(unread) > 0:
 			add(unread[0].File+": "+unread[0].Message, unread[0].Hint)
 		case !config.IsSecret(text):
-			add(config.SecretWanted, config.MendSecret)
+			add(config.SecretWanted, config.SecretHint)
 		case twice:
-			add("has the same secret as "+owner, config.MendSecret)
+			add("has the same secret as "+owner, config.SecretHint)
 		}
 		secrets[string(name)], owners[text] = text, string(name)
 	}

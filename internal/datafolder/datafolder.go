@@ -43,7 +43,7 @@ func (f Folder) HasKeysWithin() bool {
 
 // HasServed reports whether tokens may have been issued from the folder that are still
 // accepted: there are keys, and if they lie elsewhere, where other servers may have made
-// them, the folder shows an earlier life besides. An error is about the keys.
+// them, the folder shows an earlier run besides. An error is about the keys.
 func (f Folder) HasServed() (bool, error) {
 	keys, err := accesstoken.HaveKeys(f.Keys())
 	if err != nil || !keys || f.HasKeysWithin() {
@@ -55,7 +55,7 @@ func (f Folder) HasServed() (bool, error) {
 	return err == nil, err
 }
 
-// ErrServedBefore says that a first start is none.
+// ErrServedBefore says that a start is not the first.
 var ErrServedBefore = errors.New("this is not the first start")
 
 // CheckFirstStart is nil when nothing shows that the party has served before: the folder and that of the

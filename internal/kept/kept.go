@@ -1,8 +1,8 @@
 // Package kept keeps what others have signed in a folder, so that it is at hand after a restart
 // while they are out of reach.
 //
-// The folder is a cache. Who reads from it verifies what is found as if it had just been fetched,
-// and can do without it. So nothing is forced to the disk, and a file that is damaged counts as absent.
+// The folder is a cache. Its readers verify what they find as if it had just been fetched, and can do
+// without it. So nothing is forced to the disk, and a file that is damaged counts as absent.
 //
 // The time of modification of a file is the time until which it is of use. A copy of the folder
 // that does not preserve it is an empty cache.
@@ -324,7 +324,7 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// fileName is made of a digest, so that a name that strangers have a part in is no path and bounded.
+// fileName is made of a digest: parts of the name can come from strangers, and it must be no path, and bounded.
 func fileName(name string) string {
 	digest := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(digest[:])

@@ -29,27 +29,21 @@ type inspection struct {
 	chain             []*x509.Certificate // what belongs together, in order
 }
 
+// newInspection begins the chain with the certificate of the key or, when there is none, with the first that has
+// issued no other.
 func newInspection(key crypto.Signer, certs []*x509.Certificate, unordered bool) *inspection {
 	s := &inspection{key: key, listed: certs}
-	s.chain = chainOf(s.leaf(), certs)
+	leaf := slices.IndexFunc(certs, s.belongsToKey)
+	if leaf < 0 {
+		leaf = slices.IndexFunc(certs, func(c *x509.Certificate) bool {
+			return !slices.ContainsFunc(certs, func(other *x509.Certificate) bool { return other != c && issued(c, other) })
+		})
+	}
+	s.chain = chainOf(certs[max(leaf, 0)], certs)
 	if unordered { // then no order can be wrong
 		s.listed = s.chain
 	}
 	return s
-}
-
-// leaf is the certificate of the key or, when there is none, the first that has
-// issued no other.
-func (s *inspection) leaf() *x509.Certificate {
-	if i := slices.IndexFunc(s.listed, s.belongsToKey); i >= 0 {
-		return s.listed[i]
-	}
-	for _, c := range s.listed {
-		if !slices.ContainsFunc(s.listed, func(other *x509.Certificate) bool { return other != c && issued(c, other) }) {
-			return c
-		}
-	}
-	return s.listed[0]
 }
 
 func (s *inspection) belongsToKey(c *x509.Certificate) bool { return belongs(c, s.key) }

@@ -25,13 +25,6 @@ type contents struct {
 	closer       io.Closer // nil: there is nothing to close
 }
 
-// close is for contents that are not used after all.
-func (c *contents) close() {
-	if c.closer != nil {
-		_ = c.closer.Close() // nothing has been done that could be lost
-	}
-}
-
 // faults are the problems that keep a part from being used.
 func (c *contents) faults(part keyforms.Part) []Problem {
 	var problems []Problem

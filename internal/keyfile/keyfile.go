@@ -82,10 +82,11 @@ type Problem struct {
 	Certificates bool
 }
 
-// String is the whole problem on one line.
-func (p Problem) String() string {
-	return fmt.Sprintf("%s: %s. %s", p.File, p.Message, p.Hint)
-}
+// Error is the whole problem on one line.
+func (p Problem) Error() string { return fmt.Sprintf("%s: %s. %s", p.File, p.Message, p.Hint) }
+
+// Unwrap is the cause.
+func (p Problem) Unwrap() error { return p.Cause }
 
 // Problems are all that was found.
 type Problems []Problem
@@ -96,16 +97,11 @@ func (ps Problems) Err() error {
 	var errs []error
 	for _, p := range ps {
 		if !p.Warning {
-			errs = append(errs, problemError{p})
+			errs = append(errs, p)
 		}
 	}
 	return errors.Join(errs...)
 }
-
-type problemError struct{ Problem }
-
-func (e problemError) Error() string { return e.String() }
-func (e problemError) Unwrap() error { return e.Cause }
 
 // ReadSeal reads the key and the certificates with which a party signs. What a server would refuse
 // of them in an assertion is a problem (see [trust.Check]); so is a key that is
@@ -145,8 +141,9 @@ func inspect(files Files, check func(*inspection) []Problem) (*Pair, Problems) {
 	if certFile != keyFile || len(keyFile.failures) == 0 { // else it is said already
 		problems = append(problems, noCerts...)
 	}
+	pair := &Pair{key: key, closer: keyFile.closer}
 	if len(problems) > 0 {
-		keyFile.close()
+		_ = pair.Close() // nothing has been done that could be lost
 		return nil, problems
 	}
 	s := newInspection(key, certs, certFile.Unordered)
@@ -156,10 +153,11 @@ func inspect(files Files, check func(*inspection) []Problem) (*Pair, Problems) {
 		problems = append(problems, certFile.warnings...)
 	}
 	if Problems(problems).Err() != nil {
-		keyFile.close()
+		_ = pair.Close() // as above
 		return nil, problems
 	}
-	return &Pair{Certificates: s.chain, key: key, closer: keyFile.closer}, problems
+	pair.Certificates = s.chain
+	return pair, problems
 }
 
 // open reads one file, or the text in its place, whatever it holds.

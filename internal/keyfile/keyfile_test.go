@@ -302,7 +302,7 @@ func TestUnreadableFiles(t *testing.T) {
 	if !errors.Is(problems.Err(), fs.ErrNotExist) {
 		t.Errorf("error %v, want fs.ErrNotExist", problems.Err())
 	}
-	if n := strings.Count(problems[0].String(), missing); n != 1 {
+	if n := strings.Count(problems[0].Error(), missing); n != 1 {
 		t.Errorf("the path is told %d times: %s", n, problems[0])
 	}
 	_, problems = ReadSeal(Files{Key: t.TempDir()}, now)

@@ -142,7 +142,7 @@ func (l *Listener) deliver(c *conn) {
 }
 
 // prepare waits for what the server is to be given. A handshake that failed is given, too: the
-// server has an answer for who speaks HTTP without TLS. HTTP/2 begins with the handshake.
+// server has an answer for a client that speaks HTTP without TLS. HTTP/2 begins with the handshake.
 func (l *Listener) prepare(c *conn) (net.Conn, error) {
 	opened, err := l.peek(c, c)
 	if err != nil || l.config.TLS == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Limits of what is read and told.
+// Limits of what is read, and of what is returned.
 const (
 	maxRead  = 16 << 10 // bytes of the body
 	maxText  = 500      // characters of the whole
@@ -21,8 +21,8 @@ const (
 	maxDepth = 3        // of the members that hold them
 )
 
-// members hold what people are told, the most telling first. The texts of other members are
-// not told: nobody knows what they are.
+// members are those whose texts are written for people, the most specific first. The texts of other
+// members are left out: they may be anything.
 var members = []string{
 	"error_description", "errorDescription", "detail", "details", "description", "message", "error_message",
 	"errorMessage", "msg", "reason", "title", "error", "errors", "info", "status_message", "statusMessage", "code",
@@ -67,22 +67,20 @@ func Text(body []byte) string {
 	}
 	text := string(body)
 	if strings.HasPrefix(strings.TrimSpace(text), "<") {
-		text = html.UnescapeString(markup().ReplaceAllString(text, " "))
+		text = html.UnescapeString(markup.ReplaceAllString(text, " "))
 	}
 	return Clean(text)
 }
 
 // markup is what of HTML and XML is not for people. What has no end goes on to the end of the
 // text, as in browsers: to look for the end again and again would cost with the square of the size.
-func markup() *regexp.Regexp {
-	return regexp.MustCompile(`(?is)<script\b.*?(?:</script\s*>|\z)|<style\b.*?(?:</style\s*>|\z)|<!--.*?(?:-->|\z)|<[^>]*>?`)
-}
+var markup = regexp.MustCompile(`(?is)<script\b.*?(?:</script\s*>|\z)|<style\b.*?(?:</style\s*>|\z)|<!--.*?(?:-->|\z)|<[^>]*>?`)
 
 // Clean makes a text fit for a terminal and a log: of at most 500 characters, printable, on one
 // line, and without what looks like a token or a key.
 func Clean(text string) string {
 	text = text[:min(len(text), maxRead)]
-	text = secrets().ReplaceAllString(text, "[removed]")
+	text = secrets.ReplaceAllString(text, "[removed]")
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
 			return ' '
@@ -101,6 +99,4 @@ func Clean(text string) string {
 
 // secrets are JWTs, from their first part on, and whatever is long and has no blank: a
 // fingerprint has 64 characters.
-func secrets() *regexp.Regexp {
-	return regexp.MustCompile(`eyJ[A-Za-z0-9_.~+/=-]{10,}|[A-Za-z0-9_.~+/=-]{90,}`)
-}
+var secrets = regexp.MustCompile(`eyJ[A-Za-z0-9_.~+/=-]{10,}|[A-Za-z0-9_.~+/=-]{90,}`)

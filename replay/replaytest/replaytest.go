@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,17 +49,46 @@ type testCase struct {
 
 func cases() []testCase {
 	return []testCase{
-		{"once", once},
-		{"another issuer", anotherIssuer},
+		{"once", func(s *subject) error { return s.wantAll([]replay.Pair{s.pair("a"), s.pair("b")}) }},
+		{"another issuer", func(s *subject) error {
+			mine, theirs := s.pair("a"), s.pair("a")
+			theirs.Issuer += "0"
+			return s.wantAll([]replay.Pair{mine, theirs})
+		}},
 		{"ambiguous pairs", ambiguousPairs},
 		{"similar jti", similarJTI},
 		{"the first use sets the life", firstLife},
-		{"one of many copies", oneOfMany},
+		{"one of many copies", func(s *subject) error {
+			var t tally
+			p := s.pair("a")
+			s.together(s.goroutines, func(int) { t.use(s, p) })
+			return t.check(1, s.goroutines)
+		}},
 		{"many pairs at once", manyPairs},
 		{"the last moment", lastMoment},
 		{"what cannot be used", unusable},
-		{"no pair is burnt by what cannot be used", notBurnt},
-		{"cancelled", cancelled},
+		{"no pair is burnt by what cannot be used", func(s *subject) error { // what was refused for its times leaves no trace
+			p := s.pair("a")
+			for _, until := range []time.Time{p.IssuedAt.Add(-time.Second), p.Until.AddDate(1, 0, 0)} {
+				bad := p
+				bad.Until = until
+				if err := s.refused(s.ctx, bad); err != nil {
+					return err
+				}
+			}
+			return s.want(true, p)
+		}},
+		{"cancelled", func(s *subject) error {
+			ctx, cancel := context.WithCancel(s.ctx)
+			cancel()
+			if err := s.refused(ctx, s.pair("a")); err != nil {
+				return err
+			}
+			if err := s.want(true, s.pair("b")); err != nil {
+				return err
+			}
+			return s.refused(ctx, s.pair("b"))
+		}},
 		{"the leeway", leeway},
 	}
 }
@@ -113,55 +143,32 @@ func (s *subject) refused(ctx context.Context, p replay.Pair) error {
 	return nil
 }
 
-func once(s *subject) error {
-	return s.wantAll([]replay.Pair{s.pair("a"), s.pair("b")})
-}
-
-func anotherIssuer(s *subject) error {
-	mine, theirs := s.pair("a"), s.pair("a")
-	theirs.Issuer += "0"
-	return s.wantAll([]replay.Pair{mine, theirs})
-}
-
 // ambiguousPairs are those that become one when issuer and jti are joined carelessly.
 func ambiguousPairs(s *subject) error {
+	type name struct{ issuer, jti string }
+	seen := map[name]bool{}
 	var pairs []replay.Pair
 	for _, joint := range []string{"", ":", "::", "|", "/", " ", "\x00", "\n", "0", "1:", "255"} {
 		whole := "ab" + joint + "cd"
 		for i := range len(whole) {
 			p := s.pair(whole[i:])
 			p.Issuer += ishare.PartyID(joint + whole[:i])
-			pairs = append(pairs, p)
+			if n := (name{string(p.Issuer), p.JTI}); !seen[n] {
+				seen[n] = true
+				pairs = append(pairs, p)
+			}
 		}
 	}
-	return s.wantAll(distinct(pairs))
-}
-
-// distinct leaves out a pair that has been listed already.
-func distinct(pairs []replay.Pair) []replay.Pair {
-	type name struct{ issuer, jti string }
-	seen := map[name]bool{}
-	var list []replay.Pair
-	for _, p := range pairs {
-		n := name{string(p.Issuer), p.JTI}
-		if !seen[n] {
-			list = append(list, p)
-		}
-		seen[n] = true
-	}
-	return list
+	return s.wantAll(pairs)
 }
 
 // similarJTI are those that a store may fold, cut, trim or take for a pattern.
 func similarJTI(s *subject) error {
-	long := make([]byte, 254)
-	for i := range long {
-		long[i] = 'x'
-	}
+	long := strings.Repeat("x", 254)
 	var pairs []replay.Pair
 	for _, jti := range []string{
 		"a", "A", " a", "a ", "a\x00", "a\n", "*", "?", "[a]", "{a}", "{b}", "\"a\"", "'a'", "%61",
-		"é", "e\u0301", "ſ", "s", "S", "1", "01", "1.0", string(long), string(long) + "y", string(long) + "z",
+		"é", "e\u0301", "ſ", "s", "S", "1", "01", "1.0", long, long + "y", long + "z",
 	} {
 		pairs = append(pairs, s.pair(jti))
 	}
@@ -184,13 +191,6 @@ func firstLife(s *subject) error {
 	older := p
 	older.IssuedAt = p.IssuedAt.Add(-time.Second)
 	return s.want(false, older)
-}
-
-func oneOfMany(s *subject) error {
-	var t tally
-	p := s.pair("a")
-	s.together(s.goroutines, func(int) { t.use(s, p) })
-	return t.check(1, s.goroutines)
 }
 
 // manyPairs is what a server sees that is replayed at: several copies of each
@@ -257,31 +257,6 @@ func unusable(s *subject) error {
 		}
 	}
 	return nil
-}
-
-// notBurnt makes sure that a pair that was refused for its times has left no trace.
-func notBurnt(s *subject) error {
-	p := s.pair("a")
-	for _, until := range []time.Time{p.IssuedAt.Add(-time.Second), p.Until.AddDate(1, 0, 0)} {
-		bad := p
-		bad.Until = until
-		if err := s.refused(s.ctx, bad); err != nil {
-			return err
-		}
-	}
-	return s.want(true, p)
-}
-
-func cancelled(s *subject) error {
-	ctx, cancel := context.WithCancel(s.ctx)
-	cancel()
-	if err := s.refused(ctx, s.pair("a")); err != nil {
-		return err
-	}
-	if err := s.want(true, s.pair("b")); err != nil {
-		return err
-	}
-	return s.refused(ctx, s.pair("b"))
 }
 
 // leeway is that of a verifier, which lets in what was issued that far ahead and lives as
