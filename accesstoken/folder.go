@@ -226,14 +226,6 @@ func (f *folder) add(name keyName, now time.Time) error {
 	return durable.Create(f.root, name.String(), data)
 }
 
-// remove removes a file, which another server may have done already.
-func (f *folder) remove(name string) error {
-	if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // removeTemporary removes what servers that crashed while writing left behind.
 func (f *folder) removeTemporary(now time.Time) error {
 	entries, err := fs.ReadDir(f.root.FS(), ".")
@@ -246,7 +238,7 @@ func (f *folder) removeTemporary(now time.Time) error {
 		}
 		info, statErr := entry.Info()
 		if statErr == nil && now.Sub(info.ModTime()) > temporaryLife {
-			err = errors.Join(err, f.remove(entry.Name()))
+			err = errors.Join(err, durable.Remove(f.root, entry.Name()))
 		}
 	}
 	return err

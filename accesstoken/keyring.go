@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 // How keys come and go.
@@ -59,10 +61,10 @@ const (
 // removed when every token made with them has expired. Make it with [OpenKeys];
 // it is safe for concurrent use.
 //
-// The folder is the truth, and may be shared by any number of servers whose
+// The folder decides which keys there are, and may be shared by any number of servers whose
 // clocks agree within minutes. Removing a file withdraws its key, and with it all
 // tokens made with it, within a minute; removing all of them withdraws all
-// tokens. Names that begin with a dot are passed over. Any other file that is not
+// tokens. Names that begin with a dot are ignored. Any other file that is not
 // a key of ours, or that others than its owner may read, is an error when the
 // ring is opened; later it is reported in the log and by [KeyRing.Problem], and not used.
 //
@@ -71,8 +73,7 @@ const (
 // its key is kept, but only to check what was made with it, and another takes its place.
 // Such a file is an error when a ring is opened next.
 //
-// When another folder takes the place of the one that was opened, its keys count, as the
-// folder is the truth, but it may be that of another party: none is made, replaced or
+// When another folder takes the place of the one that was opened, its keys count, but it may be that of another party: none is made, replaced or
 // removed in it before a ring is opened on it. If there are none in it, as in the place where a
 // volume is not mounted, the keys of before go on.
 type KeyRing struct {
@@ -90,8 +91,8 @@ type KeyRing struct {
 // OpenKeys reads the keys in dir, and makes the first ones if there are none.
 // The folder is created for its owner alone if it does not exist; it must be
 // writable, on a file system with hard links. [KeyRing.Run] must run as long as
-// the ring is used. What goes wrong later is told to log; nil means silence. A folder with
-// anything doubtful in it is refused before anything is changed there.
+// the ring is used. What goes wrong later is logged; a nil log means silence. A folder with a
+// problem, such as a file that is not a key, is refused before anything is changed there.
 func OpenKeys(dir string, log *slog.Logger) (*KeyRing, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -262,7 +263,7 @@ func (f *folder) renew(set *keySet, now time.Time) (changed bool, err error) {
 	err = f.removeTemporary(now)
 	for _, u := range []use{sealing, signing} {
 		for _, k := range set.expired(u, now) {
-			err = errors.Join(err, f.remove(keyName{u, k.number}.String()))
+			err = errors.Join(err, durable.Remove(f.root, keyName{u, k.number}.String()))
 			changed = true
 		}
 		if set.due(u, now) {

@@ -20,8 +20,8 @@ import (
 var ErrRevoked = fmt.Errorf("%w: it was revoked", ErrInvalid)
 
 var (
-	// ErrTokenRevocation says that a revocation cannot be made, because it does not say
-	// rightly what it is of.
+	// ErrTokenRevocation says that a revocation cannot be made, because what it is of is
+	// missing, malformed or ambiguous.
 	ErrTokenRevocation = errors.New("not a revocation")
 
 	// ErrTokenRevocationsFull says that a store holds as many revocations as it may. It
@@ -166,18 +166,15 @@ func (e effect) expired(at instant) bool { return e.until <= at.wall && e.held <
 // a while longer, so that a clock that is set back within [clockMargin] makes no
 // revoked token valid again.
 func effectOf(r TokenRevocation, now time.Time) effect {
-	longest := now.Add(MaxLifetime)
-	if r.TokenID == "" {
-		return effect{through: now.Unix(), until: keepUntil(longest)}
+	through, expires := now.Unix(), now.Add(MaxLifetime)
+	if r.TokenID != "" {
+		through = whenever
+		if !r.Expires.IsZero() && r.Expires.Before(expires) {
+			expires = r.Expires
+		}
 	}
-	expires := longest
-	if !r.Expires.IsZero() && r.Expires.Before(longest) {
-		expires = r.Expires
-	}
-	return effect{through: whenever, until: keepUntil(expires)}
+	return effect{through: through, until: expires.Add(clockMargin).Unix() + 1}
 }
-
-func keepUntil(expires time.Time) int64 { return expires.Add(clockMargin).Unix() + 1 }
 
 // union unites two effects on one target.
 func (e effect) union(other effect) effect {
@@ -189,19 +186,6 @@ func (e effect) union(other effect) effect {
 type revocationSet struct {
 	effects map[target]effect
 	all     effect // unites them
-}
-
-// hits reports whether the set revokes the token.
-func (s *revocationSet) hits(c *Claims) bool {
-	issued := c.Issued.Unix()
-	for _, t := range [...]target{
-		{tokenTarget, c.ID}, {partyTarget, string(c.Party)}, {partyTarget, string(c.Client)}, {certificateTarget, c.Thumbprint}, everyone(),
-	} {
-		if e, ok := s.effects[t]; ok && issued <= e.through {
-			return true
-		}
-	}
-	return false
 }
 
 func newRevocationSet() *revocationSet { return &revocationSet{effects: map[target]effect{}} }

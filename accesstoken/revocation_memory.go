@@ -61,7 +61,7 @@ type TokenRevocationConfig struct {
 // half of Limit. While the clock is ahead, a revocation of a party or certificate hits
 // what is issued until the right time has made up for the difference.
 type MemoryTokenRevocations struct {
-	current atomic.Pointer[revocationSet]
+	current atomic.Pointer[revocationSet] // what checks see; nil while nothing is revoked
 	limit   int
 	opened  time.Time // with its monotonic reading
 	found   error     // why the journal could not be relied upon at the start
@@ -107,10 +107,12 @@ func (m *MemoryTokenRevocations) load(noHistory bool) error {
 	// have been issuing tokens.
 	now := time.Now()
 	if m.found = recoveryErr; recoveryErr != nil {
-		found.put(everyone(), effect{through: now.Unix(), until: keepUntil(now.Add(MaxLifetime))})
+		found.put(everyone(), effectOf(TokenRevocation{}, now))
 	}
 	kept := found.restored(now.Unix(), m.limit/2)
-	m.exchange(kept)
+	if kept.len() > 0 {
+		m.current.Store(kept)
+	}
 	return m.journal.rewrite(kept)
 }
 
@@ -118,14 +120,6 @@ func (m *MemoryTokenRevocations) load(noHistory bool) error {
 func (m *MemoryTokenRevocations) now() instant {
 	t := time.Now()
 	return instant{wall: t.Unix(), open: t.Sub(m.opened)}
-}
-
-// exchange makes a set the one that checks see.
-func (m *MemoryTokenRevocations) exchange(s *revocationSet) {
-	if s.len() == 0 {
-		s = nil
-	}
-	m.current.Store(s)
 }
 
 // Revoked implements [TokenRevocationChecker]. It never fails.
@@ -138,7 +132,15 @@ func (m *MemoryTokenRevocations) Revoked(_ context.Context, c *Claims) (bool, er
 		m.current.CompareAndSwap(s, nil) // all are over: later checks are cheap again
 		return false, nil
 	}
-	return s.hits(c), nil
+	issued := c.Issued.Unix()
+	for _, t := range [...]target{
+		{tokenTarget, c.ID}, {partyTarget, string(c.Party)}, {partyTarget, string(c.Client)}, {certificateTarget, c.Thumbprint}, everyone(),
+	} {
+		if e, ok := s.effects[t]; ok && issued <= e.through {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Revoke implements [TokenRevocations]. When the revocation cannot be written to the disk
@@ -171,7 +173,7 @@ func (m *MemoryTokenRevocations) Revoke(ctx context.Context, r TokenRevocation) 
 	if next.len() > m.limit {
 		return ErrTokenRevocationsFull
 	}
-	m.exchange(next)
+	m.current.Store(next)
 	return m.journal.add(next, what, how)
 }
 

@@ -26,7 +26,7 @@ var ErrInUse = durable.ErrInUse
 // nothing behind.
 func InUse(dir string) bool { return durable.InUse(dir, lockFile) }
 
-// A folder is what a store keeps on the disk, for as long as it holds the lock.
+// A folder is the files of a store, for as long as it holds the lock.
 type folder struct {
 	*durable.Folder
 
@@ -39,8 +39,8 @@ type folder struct {
 }
 
 // start writes the watermark of the new run and removes the hand-over, and both are on the
-// disk before anybody is answered. Whichever of the two a power cut loses before that, the
-// folder still tells the truth: nothing has been used yet.
+// disk before any pair is used. Whichever of the two a power cut loses before that, the
+// folder is still right: nothing has been used yet.
 func (f *folder) start(w watermark) error {
 	if err := f.Replace(watermarkFile, w.encode()); err != nil {
 		return err

@@ -32,15 +32,15 @@ const (
 
 var errMalformed = errors.New("malformed")
 
-// seal ends a file with its sum.
-func seal(data []byte) []byte {
+// appendSum ends a file with its sum.
+func appendSum(data []byte) []byte {
 	sum := sha256.Sum256(data)
 	return append(data, sum[:]...)
 }
 
-// unseal returns what stands between the first line and the sum, in the form of the
+// parseFile returns what stands between the first line and the sum, in the form of the
 // present version.
-func unseal(kind, oldKind string, data []byte) ([]byte, error) {
+func parseFile(kind, oldKind string, data []byte) ([]byte, error) {
 	body, ok := bytes.CutPrefix(data, []byte(kind))
 	old, isOld := bytes.CutPrefix(data, []byte(oldKind))
 	if isOld {
@@ -72,12 +72,12 @@ type watermark struct {
 func (w watermark) encode() []byte {
 	data := append(make([]byte, 0, len(watermarkKind)+watermarkSize+sha256.Size), watermarkKind...)
 	data = appendInts(data, w.id, w.issuedBefore, int64(w.leeway))
-	return seal(data)
+	return appendSum(data)
 }
 
 // parseWatermark accepts exactly what encode writes, and what it wrote in version 1.
 func parseWatermark(data []byte) (*watermark, error) {
-	body, err := unseal(watermarkKind, oldWatermarkKind, data)
+	body, err := parseFile(watermarkKind, oldWatermarkKind, data)
 	if err != nil {
 		return nil, fmt.Errorf("mark of life: %w", err)
 	}
@@ -110,13 +110,13 @@ func (h handOver) encode() []byte {
 		from = h.acceptFrom.UnixNano()
 	}
 	data = appendInts(data, h.id, h.written, int64(h.leeway), from, h.issuedBefore, int64(h.records.len()))
-	return seal(append(data, h.records...))
+	return appendSum(append(data, h.records...))
 }
 
 // parseHandOver accepts exactly what encode writes, and what it wrote in version 1, and no
 // number that a store could not have written.
 func parseHandOver(data []byte) (*handOver, error) {
-	body, err := unseal(handOverKind, oldHandOverKind, data)
+	body, err := parseFile(handOverKind, oldHandOverKind, data)
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func TestNumbersOutOfBounds(t *testing.T) {
 	}
 	lengthened := func(extra []byte) []byte {
 		data := sample().encode()
-		return seal(append(data[:len(data)-32], extra...))
+		return appendSum(append(data[:len(data)-32], extra...))
 	}
 	for name, data := range map[string][]byte{
 		"negative leeway":   change(func(h *handOver) { h.leeway = -1 }),
@@ -102,7 +102,7 @@ func TestNumbersOutOfBounds(t *testing.T) {
 		"a pair too long":   change(func(h *handOver) { h.records = h.records.add(Key{}, h.written+slots+1) }),
 		"half a pair":       lengthened([]byte("half")),
 		"a pair uncounted":  lengthened(records(nil).add(Key{}, sample().written+1)),
-		"no header":         seal([]byte(handOverKind)),
+		"no header":         appendSum([]byte(handOverKind)),
 		"another file":      watermark{}.encode(),
 	} {
 		if h, err := parseHandOver(data); err == nil {
@@ -113,9 +113,9 @@ func TestNumbersOutOfBounds(t *testing.T) {
 		"negative leeway": watermark{leeway: -1}.encode(),
 		"leeway too long": watermark{leeway: MaxLeeway + 1}.encode(),
 		"negative issue":  watermark{issuedBefore: -1}.encode(),
-		"a number less":   seal(appendInts([]byte(watermarkKind), 1, 2)),
-		"old with an id":  seal(appendInts([]byte(oldWatermarkKind), 1, 2, 3)),
-		"a number more":   seal(appendInts([]byte(watermarkKind), 1, 2, 3, 4)),
+		"a number less":   appendSum(appendInts([]byte(watermarkKind), 1, 2)),
+		"old with an id":  appendSum(appendInts([]byte(oldWatermarkKind), 1, 2, 3)),
+		"a number more":   appendSum(appendInts([]byte(watermarkKind), 1, 2, 3, 4)),
 		"another file":    handOver{}.encode(),
 	} {
 		if l, err := parseWatermark(data); err == nil {
@@ -128,7 +128,7 @@ func TestNumbersOutOfBounds(t *testing.T) {
 func asOld(data []byte) []byte {
 	for kind, old := range map[string]string{watermarkKind: oldWatermarkKind, handOverKind: oldHandOverKind} {
 		if body, ok := bytes.CutPrefix(data[:len(data)-32], append([]byte(kind), make([]byte, 8)...)); ok {
-			return seal(append([]byte(old), body...))
+			return appendSum(append([]byte(old), body...))
 		}
 	}
 	return nil
@@ -164,7 +164,7 @@ func FuzzHandOver(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		// As it is, and with the right sum, which no fuzzer guesses.
-		for _, data := range [][]byte{data, seal(bytes.Clone(data))} {
+		for _, data := range [][]byte{data, appendSum(bytes.Clone(data))} {
 			h, err := parseHandOver(data)
 			if err != nil {
 				continue
@@ -186,7 +186,7 @@ func FuzzLife(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, data := range [][]byte{data, seal(bytes.Clone(data))} {
+		for _, data := range [][]byte{data, appendSum(bytes.Clone(data))} {
 			l, err := parseWatermark(data)
 			if err == nil && !bytes.Equal(l.encode(), data) && !bytes.Equal(asOld(l.encode()), data) {
 				t.Errorf("read %x, would write %x", data, l.encode())

@@ -200,7 +200,7 @@ func (m *Memory) handOver() error {
 	h := handOver{id: f.watermark.id, written: floor, leeway: m.leeway, acceptFrom: m.acceptFrom, issuedBefore: f.freeze()}
 	h.records = make(records, 0, m.Len()*recordSize)
 	for i := range m.shards {
-		m.shards[i].each(floor, func(k Key, end int64) { h.records = h.records.add(k, end) })
+		h.records = m.shards[i].appendTo(h.records, floor)
 	}
 	// The watermark is forced to the disk first: with one that disagrees the hand-over is
 	// mismatched. Another folder that has taken the path of this one gets nothing: it can be

@@ -99,15 +99,16 @@ func (s *shard) close() {
 	s.closed = true
 }
 
-// each visits the keys that end after the second floor.
-func (s *shard) each(floor int64, visit func(k Key, end int64)) {
+// appendTo appends the keys that end after the second floor.
+func (s *shard) appendTo(list records, floor int64) records {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for end := max(s.swept, floor) + 1; end <= s.swept+slots; end++ {
 		for _, k := range s.ends[end%slots] {
-			visit(k, end)
+			list = list.add(k, end)
 		}
 	}
+	return list
 }
 
 // shared is what the shards have in common.

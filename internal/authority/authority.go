@@ -1,4 +1,4 @@
-// Package authority checks by which name of the server a request comes.
+// Package authority checks the host that a request names.
 package authority
 
 import (
@@ -12,7 +12,7 @@ const maxLength = 253 + len(":65535")
 
 // Check says what is wrong with the host that a request names, by Host, :authority or an absolute
 // request target, in a sentence for the client; empty when nothing is. Programs build addresses from it,
-// and compare it: with a path or a user name in it, they would build the address of somebody else.
+// and compare it: with a path or a user name in it, such an address would be that of another host.
 // RFC 9112 section 3.2 and RFC 9113 section 8.3.1 allow a host with a port; an HTTP/1.0 request need not
 // name one.
 func Check(r *http.Request) (reason string) {

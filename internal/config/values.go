@@ -18,9 +18,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// A Path is the path of a file or folder. What is relative in the configuration is
-// relative to its file, and has been joined with the folder of that. A key or certificates
-// may stand in its place, as text; see [keyfile.IsText].
+// A Path is the path of a file or folder. One that is relative in the configuration has been joined
+// with the folder of its file. It may be a key or certificates as text instead; see [keyfile.IsText].
 type Path string
 
 // String hides a text, which may be a private key.

@@ -1,5 +1,5 @@
-// Package datafolder knows what stands where in the folder that a provider keeps its state in, and
-// what that says of the provider's past.
+// Package datafolder defines the layout of the folder in which a provider keeps its state, and finds
+// out from it whether the provider has served before.
 package datafolder
 
 import (

@@ -36,13 +36,14 @@ func Create(root *os.Root, name string, data []byte) error {
 			err = fmt.Errorf("naming a new file (the folder's file system must have hard links): %w", err)
 		}
 	}
-	if err := errors.Join(err, remove(root, temporary)); err != nil {
+	if err := errors.Join(err, Remove(root, temporary)); err != nil {
 		return err
 	}
 	return syncFolder(root)
 }
 
-func remove(root *os.Root, name string) error {
+// Remove removes a file of a folder, if it is there.
+func Remove(root *os.Root, name string) error {
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

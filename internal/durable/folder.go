@@ -139,7 +139,7 @@ func (f *Folder) Replace(name string, data []byte) error {
 		return err
 	}
 	temporary := name + newSuffix
-	if err := remove(f.root, temporary); err != nil {
+	if err := Remove(f.root, temporary); err != nil {
 		return err
 	}
 	err := write(f.root, temporary, data)
@@ -147,7 +147,7 @@ func (f *Folder) Replace(name string, data []byte) error {
 		err = f.root.Rename(temporary, name)
 	}
 	if err != nil {
-		return errors.Join(err, remove(f.root, temporary))
+		return errors.Join(err, Remove(f.root, temporary))
 	}
 	return syncFolder(f.root)
 }
@@ -158,7 +158,7 @@ func (f *Folder) Remove(name string) error {
 	if err := f.locked(); err != nil {
 		return err
 	}
-	if err := errors.Join(remove(f.root, name), remove(f.root, name+newSuffix)); err != nil {
+	if err := errors.Join(Remove(f.root, name), Remove(f.root, name+newSuffix)); err != nil {
 		return err
 	}
 	return syncFolder(f.root)

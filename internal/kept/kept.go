@@ -1,5 +1,5 @@
-// Package kept keeps what others have signed in a folder, so that it is at hand after a restart
-// while they are out of reach.
+// Package kept keeps signed answers of others in a folder, for use after a restart while those who
+// signed them are out of reach.
 //
 // The folder is a cache. Its readers verify what they find as if it had just been fetched, and can do
 // without it. So nothing is forced to the disk, and a file that is damaged counts as absent.
@@ -25,6 +25,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 const (
@@ -229,7 +231,7 @@ func (f *Folder) put(id string, data []byte, until, now time.Time) error {
 		err = f.root.Rename(temporary, id)
 	}
 	if err != nil {
-		return errors.Join(err, ignoreAbsent(f.root.Remove(temporary)))
+		return errors.Join(err, durable.Remove(f.root, temporary))
 	}
 	f.add(id, file{size, until})
 	return nil
@@ -314,14 +316,7 @@ func (f *Folder) add(id string, kept file) {
 func (f *Folder) removeFile(id string) error {
 	f.bytes -= f.files[id].size
 	delete(f.files, id)
-	return ignoreAbsent(f.root.Remove(id))
-}
-
-func ignoreAbsent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return durable.Remove(f.root, id)
 }
 
 // fileName is made of a digest: parts of the name can come from strangers, and it must be no path, and bounded.

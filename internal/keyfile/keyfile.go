@@ -71,7 +71,7 @@ func (p *Pair) TLS() tls.Certificate {
 
 // A Problem is something that is wrong with a file, fit to be shown to the person
 // who keeps it.
-type Problem struct {
+type Problem struct { //nolint:errname // some are warnings
 	File    string // its path
 	Message string // what is wrong
 	Hint    string // what to do about it

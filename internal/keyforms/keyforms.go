@@ -1,7 +1,7 @@
 // Package keyforms reads private keys and certificates in the forms in which people have
 // them: PEM, also with damaged line breaks or escaped characters, PKCS#12, PKCS#7,
 // PKCS#8, PKCS#1 and SEC 1, in DER and in BER, encrypted or not. What it cannot read
-// it calls by its name, with what to do about it. Nothing that it says holds key material or a
+// it names, with what to do about it. Nothing that it says holds key material or a
 // password.
 package keyforms
 
@@ -32,7 +32,7 @@ type Source struct {
 }
 
 // Contents are what the bytes turned out to hold. That they hold something unusable matters
-// only to who looks for it: a chain may stand beside a key that cannot be read.
+// only to callers that look for it: a chain may stand beside a key that cannot be read.
 type Contents struct {
 	Keys         []Key
 	Certificates []*x509.Certificate
@@ -103,7 +103,7 @@ func (c *Contents) FaultsOf(part Part) []Fault {
 	return faults
 }
 
-// Instead names what there is, for who looks for something else.
+// Instead names what there is, for callers that look for something else.
 func (c *Contents) Instead() string {
 	switch {
 	case len(c.Others) > 0 && len(c.Keys)+len(c.Certificates) == 0:
@@ -229,8 +229,8 @@ func (c *Contents) addOther(form []byte, kind, label string) {
 	}
 }
 
-// addKey takes what crypto/x509 made of a key. What it says of one that it cannot read are
-// words about its own code, and stay behind.
+// addKey takes what crypto/x509 made of a key. The text of its errors is for programmers, and is
+// not shown.
 func (c *Contents) addKey(key any, err error) {
 	signer, ok := key.(crypto.Signer)
 	isSame := func(k Key) bool { // files that were put together hold a key twice
@@ -321,7 +321,7 @@ func (c *Contents) faultOfEncrypted(part Part, what string, err error) {
 	}
 }
 
-// addTrusted takes a certificate with OpenSSL's own remarks behind it, unless these reject
+// addTrusted takes a certificate with OpenSSL's own trust settings behind it, unless these reject
 // uses of it.
 func (c *Contents) addTrusted(form []byte) {
 	input := cryptobyte.String(form)

@@ -88,7 +88,7 @@ var escapes = []string{
 }
 
 // readPEM reads every block, with line breaks or without them. A block that is damaged is not
-// passed over: the chain would be short of a certificate.
+// skipped: the chain would lack a certificate.
 func (c *Contents) readPEM(text string) {
 	for i := 1; ; i++ {
 		at := strings.Index(text, string(pemBegin))

@@ -108,7 +108,7 @@ func (l *Listener) Close() error {
 	close(l.closed)
 	for e := l.anonymous.Front(); e != nil; e = e.Next() {
 		if c := connOf(e); c.awaitsFirst {
-			_ = c.Conn.Close() // whoever waits for its first byte sees to the rest
+			_ = c.Conn.Close() // peek, which waits for its first byte, fails then, and deliver removes it
 		}
 	}
 	return err
@@ -220,7 +220,7 @@ func (l *Listener) admit(c *conn) {
 		l.mu.Lock()
 		full := l.open >= l.config.Limit
 		var pause time.Duration
-		if full && !isClosed(l.stopped) { // at the end, one more is less bad than a refusal
+		if full && !isClosed(l.stopped) { // during a stop, one more is better than a refusal
 			pause = l.evict()
 		}
 		busy := l.longestWaiting() == nil
@@ -276,7 +276,7 @@ func (l *Listener) evict() time.Duration {
 		return rest
 	}
 	l.remove(c)
-	_ = c.Conn.Close() // its reader sees to the rest
+	_ = c.Conn.Close() // reading from it fails, and the server closes it
 	return 0
 }
 

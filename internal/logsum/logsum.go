@@ -1,5 +1,5 @@
-// Package logsum writes events to a log that strangers can cause, or that come as often as requests do: the first ones
-// in full, and how many more there were.
+// Package logsum limits the log of events that strangers can cause, or that come as often as requests do: the first
+// ones are written in full, and then how many more there were.
 package logsum
 
 import (

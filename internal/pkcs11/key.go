@@ -128,7 +128,7 @@ func (l *connection) sign(input []byte) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	signature, err := l.signOnce(input)
-	if isSessionLost(err) {
+	if isOneOf(err, sessionLost...) {
 		signature, err = l.signOnce(input)
 	}
 	if err != nil {
@@ -184,23 +184,21 @@ func (l *connection) reconnect() error {
 // endIfPINRefused ends the connection for good when the token refuses the PIN: one that was right
 // before must not be tried until the token locks itself.
 func (l *connection) endIfPINRefused(err error) error {
-	if isPINRefused(err) {
+	if isOneOf(err, pinRefused...) {
 		l.ended = err
 	}
 	return err
 }
 
-// isSessionLost reports whether the session is gone, and another may do better.
-func isSessionLost(err error) bool {
-	return isOneOf(err, p11.CKR_SESSION_HANDLE_INVALID, p11.CKR_SESSION_CLOSED, p11.CKR_USER_NOT_LOGGED_IN,
+// What a library says of a session that is gone, where another may do better, and of a PIN that the token refuses.
+var (
+	sessionLost = []p11.Error{
+		p11.CKR_SESSION_HANDLE_INVALID, p11.CKR_SESSION_CLOSED, p11.CKR_USER_NOT_LOGGED_IN,
 		p11.CKR_KEY_HANDLE_INVALID, p11.CKR_OBJECT_HANDLE_INVALID, p11.CKR_DEVICE_REMOVED, p11.CKR_DEVICE_ERROR,
-		p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_CRYPTOKI_NOT_INITIALIZED)
-}
-
-// isPINRefused reports whether the token refuses the PIN.
-func isPINRefused(err error) bool {
-	return isOneOf(err, p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_LOCKED, p11.CKR_PIN_EXPIRED)
-}
+		p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_CRYPTOKI_NOT_INITIALIZED,
+	}
+	pinRefused = []p11.Error{p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_LOCKED, p11.CKR_PIN_EXPIRED}
+)
 
 func isOneOf(err error, codes ...p11.Error) bool {
 	code, ok := errors.AsType[p11.Error](err)

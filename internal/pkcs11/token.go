@@ -125,7 +125,7 @@ func (l *connection) login(slot uint) error {
 		return nil
 	case isOneOf(err, p11.CKR_PIN_LOCKED):
 		return lockedPINError(err)
-	case isPINRefused(err):
+	case isOneOf(err, pinRefused...):
 		wrongPINs.add(now)
 		return l.wrongPINError(err)
 	}

@@ -1,5 +1,5 @@
-// Package problem finds what an answer that reports an error says, whoever wrote it and in
-// whatever form: JSON of RFC 6749, of RFC 9457 or of a house's own, HTML, or plain text.
+// Package problem extracts the message from an HTTP answer that reports an error, in whatever
+// form: JSON of RFC 6749, of RFC 9457 or of a house's own, HTML, or plain text.
 package problem
 
 import (

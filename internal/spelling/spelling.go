@@ -1,4 +1,4 @@
-// Package spelling reads words of which there are few, and finds the one that was meant by one that nobody knows.
+// Package spelling reads the words of enumerations, and finds the known word that a misspelt one is closest to.
 package spelling
 
 import (
@@ -15,12 +15,12 @@ func Choose(text []byte, words ...string) (index int, err error) {
 	return index, nil
 }
 
-// slip is by how many characters a word may differ from the one that was meant.
-const slip = 2
+// maxEdits is by how many characters a word may differ from the one that was meant.
+const maxEdits = 2
 
-// Nearest is the candidate that differs from name by a slip of the hand, or empty.
+// Nearest is the candidate that differs least from name, by [maxEdits] at most; empty when there is none.
 func Nearest(name string, candidates []string) string {
-	best, distance := "", slip+1
+	best, distance := "", maxEdits+1
 	for _, c := range candidates {
 		if n := edits(name, c); n < distance {
 			best, distance = c, n
