@@ -1,6 +1,7 @@
 package assertion
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -47,9 +48,5 @@ func (m *Maker) Make(audience ishare.PartyID) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("assertion: payload: %w", err)
 	}
-	alg := m.Algorithm
-	if alg == "" {
-		alg = jws.RS256
-	}
-	return jws.Sign(alg, m.Key, m.Certificates, payload)
+	return jws.Sign(cmp.Or(m.Algorithm, jws.RS256), m.Key, m.Certificates, payload)
 }

@@ -114,13 +114,10 @@ func newVerifier(c Config, leeway time.Duration) (*Verifier, error) {
 	case leeway < 0 || leeway > MaxLeeway:
 		return nil, fmt.Errorf("assertion: leeway %s is not within 0 and %s", leeway, MaxLeeway)
 	}
-	headers, err := otter.New(&otter.Options[string, *knownHeader]{
+	headers := otter.Must(&otter.Options[string, *knownHeader]{
 		MaximumWeight: maxCachedHeaders,
 		Weigher:       func(header string, _ *knownHeader) uint32 { return uint32(len(header)) },
 	})
-	if err != nil {
-		return nil, fmt.Errorf("assertion: cache of headers: %w", err)
-	}
 	lookups, err := bucket.New[string](bucket.Rate{Events: 1, Period: LookupInterval, Burst: LookupBurst})
 	if err != nil {
 		return nil, fmt.Errorf("assertion: %w", err)

@@ -24,7 +24,8 @@ func ParseScope(s string) (Scope, error) {
 	if s == "" {
 		return nil, fmt.Errorf("%w: empty", errScope)
 	}
-	if flaw := StrayCharacter(s, isScopeRune); flaw != "" {
+	allowed := func(r rune) bool { return r >= ' ' && r < 0x7f && r != '"' && r != '\\' }
+	if flaw := StrayCharacter(s, allowed); flaw != "" {
 		return nil, fmt.Errorf("%w: it %s", errScope, flaw)
 	}
 	var scope Scope
@@ -39,11 +40,6 @@ func ParseScope(s string) (Scope, error) {
 		}
 	}
 	return scope, nil
-}
-
-// isScopeRune tells what a list of values may hold.
-func isScopeRune(r rune) bool {
-	return r >= ' ' && r < 0x7f && r != '"' && r != '\\'
 }
 
 // Has reports whether value is in the scope.

@@ -154,26 +154,20 @@ func parseEntry(entry jsontext.Value) (*x509.Certificate, *FlawError) {
 		return nil, &FlawError{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: hintPEM}
 	}
 	cert, err := certparse.Parse(der)
-	if err != nil {
-		return nil, derFlaw(err)
+	if err == nil {
+		return cert, nil
 	}
-	return cert, nil
-}
-
-func derFlaw(err error) *FlawError {
-	f := &FlawError{Sentence: "cannot be read", Hint: hintDER}
-	e, ok := errors.AsType[*certparse.Error](err)
-	if !ok {
-		return f
+	flaw := &FlawError{Sentence: "cannot be read", Hint: hintDER}
+	if e, ok := errors.AsType[*certparse.Error](err); ok {
+		flaw.Sentence = e.Reason
+		switch {
+		case e.Issued:
+			flaw.Hint = certparse.Reissue
+		case strings.Contains(e.Reason, "PKCS#7"):
+			flaw.Hint = "Take the certificates out of the PKCS#7 (openssl pkcs7 -print_certs), and make each an entry of x5c, leaf first."
+		}
 	}
-	f.Sentence = e.Reason
-	switch {
-	case e.Issued:
-		f.Hint = certparse.Reissue
-	case strings.Contains(e.Reason, "PKCS#7"):
-		f.Hint = "Take the certificates out of the PKCS#7 (openssl pkcs7 -print_certs), and make each an entry of x5c, leaf first."
-	}
-	return f
+	return nil, flaw
 }
 
 // base64Flaw finds why a text is not the standard base64 of a certificate.

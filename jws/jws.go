@@ -98,11 +98,19 @@ func Split(compact string) (*Token, error) {
 	header, rest, _ := strings.Cut(compact, ".")
 	payload, signature, ok := strings.Cut(rest, ".")
 	if !ok || strings.Contains(signature, ".") {
-		return nil, wrongParts(strings.Count(compact, ".") + 1)
+		parts := strings.Count(compact, ".") + 1
+		f := &FlawError{fmt.Sprintf("it has %d parts between dots instead of three", parts), hintSigned, ErrCompact}
+		switch parts {
+		case 1:
+			f.Sentence = "it has no dots, and so is one part instead of three"
+		case 5:
+			f.Hint = "Send a signed JWT (JWS), which has three parts, and not an encrypted one (JWE), which has five."
+		}
+		return nil, f
 	}
 	for _, part := range [...]struct{ name, text string }{{"header", header}, {"payload", payload}, {"signature", signature}} {
 		if part.text == "" {
-			return nil, &FlawError{"the " + part.name + " is empty", "Send a signed JWT: header.payload.signature.", ErrCompact}
+			return nil, &FlawError{"the " + part.name + " is empty", hintSigned, ErrCompact}
 		}
 	}
 	t := &Token{signed: compact[:len(header)+1+len(payload)], header: header}
@@ -116,16 +124,7 @@ func Split(compact string) (*Token, error) {
 	return t, nil
 }
 
-func wrongParts(n int) *FlawError {
-	f := &FlawError{fmt.Sprintf("it has %d parts between dots instead of three", n), "Send a signed JWT: header.payload.signature.", ErrCompact}
-	switch n {
-	case 1:
-		f.Sentence = "it has no dots, and so is one part instead of three"
-	case 5:
-		f.Hint = "Send a signed JWT (JWS), which has three parts, and not an encrypted one (JWE), which has five."
-	}
-	return f
-}
+const hintSigned = "Send a signed JWT: header.payload.signature."
 
 // strictURL refuses spare bits that are not zero in the last character, which
 // would make several spellings of one signature.

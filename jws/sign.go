@@ -25,9 +25,17 @@ func Sign(alg Algorithm, key crypto.Signer, chain []*x509.Certificate, payload [
 	if err := checkSigner(key, chain); err != nil {
 		return "", err
 	}
-	header, err := headerOf(alg, chain)
+	content := struct {
+		Alg Algorithm `json:"alg"`
+		Typ string    `json:"typ"`
+		X5C [][]byte  `json:"x5c"` // encoded as standard base64
+	}{Alg: alg, Typ: "JWT"}
+	for _, cert := range chain {
+		content.X5C = append(content.X5C, cert.Raw)
+	}
+	header, err := json.Marshal(content)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("jws: header: %w", err)
 	}
 	signed := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(payload)
 	h := hash.New()
@@ -55,20 +63,4 @@ func checkSigner(key crypto.Signer, chain []*x509.Certificate) error {
 		return errors.New("jws: the first certificate is not of the key to sign with")
 	}
 	return nil
-}
-
-func headerOf(alg Algorithm, chain []*x509.Certificate) ([]byte, error) {
-	header := struct {
-		Alg Algorithm `json:"alg"`
-		Typ string    `json:"typ"`
-		X5C [][]byte  `json:"x5c"` // encoded as standard base64
-	}{Alg: alg, Typ: "JWT"}
-	for _, cert := range chain {
-		header.X5C = append(header.X5C, cert.Raw)
-	}
-	b, err := json.Marshal(header)
-	if err != nil {
-		return nil, fmt.Errorf("jws: header: %w", err)
-	}
-	return b, nil
 }

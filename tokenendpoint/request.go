@@ -17,15 +17,6 @@ const (
 	assertionTypeJWTBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 )
 
-// A request is a token request that keeps the request's rules. Its assertion is
-// not looked at yet.
-type request struct {
-	clientID   ishare.PartyID
-	scope      ishare.Scope
-	askedScope string
-	assertion  string
-}
-
 // parametersInput is what the rules about parameters judge.
 type parametersInput struct {
 	form          form.Form
@@ -47,16 +38,13 @@ var parameterChecks = []rule.Check[parametersInput]{
 	{Rule: rule.RequestClientAuthentication, Apply: nothingElseAuthenticates},
 }
 
-// checkParameters applies the rules about parameters.
-func (h *Handler) checkParameters(r *http.Request, f form.Form) (*request, error) {
+// checkParameters applies the rules about parameters. The assertion is not looked at yet.
+func (h *Handler) checkParameters(r *http.Request, f form.Form) (parametersInput, error) {
 	in := parametersInput{form: f, query: r.URL.RawQuery, scopes: h.scopes}
 	in.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
 	in.clientID, in.clientIDError = ishare.ParsePartyID(f.Get("client_id"))
 	in.scope, in.scopeError = ishare.ParseScope(f.Get("scope"))
-	if err := rule.Evaluate(nil, in, parameterChecks); err != nil {
-		return nil, err
-	}
-	return &request{clientID: in.clientID, scope: in.scope, askedScope: f.Get("scope"), assertion: f.Get("client_assertion")}, nil
+	return in, rule.Evaluate(nil, in, parameterChecks)
 }
 
 func allFiveArePresent(in parametersInput) *rule.Rejection {

@@ -4,7 +4,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/rule"
@@ -22,26 +21,17 @@ type tokenBody struct {
 // rejection nor an outage is our own fault and shows nothing but its
 // correlation id.
 func writeError(w http.ResponseWriter, err error, correlation string) {
-	switch rejection, outage := rule.Classify(err); {
-	case rejection != nil:
-		if rejection.Rule == rule.RequestMethod {
-			w.Header().Set("Allow", http.MethodPost)
-		}
-		writeRule(w, rejection.Rule, rejection.Description())
+	rejection, outage := rule.Classify(err)
+	switch {
 	case outage != nil:
-		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds(outage.RetryAfter)))
-		writeRule(w, outage.Rule, outage.Description())
-	default:
-		internal := rule.Internal.Because("%s; correlation id %s", rule.Internal.Sentence, correlation)
-		writeRule(w, internal.Rule, internal.Description())
+		seconds := max(1, int(math.Ceil(outage.RetryAfter.Seconds()))) // an earlier try would be in vain
+		w.Header().Set("Retry-After", strconv.Itoa(seconds))
+		respond.Error(w, outage.Rule.Status, outage.Rule.Code, outage.Description())
+		return
+	case rejection == nil:
+		rejection = rule.Internal.Because("%s; correlation id %s", rule.Internal.Sentence, correlation)
+	case rejection.Rule == rule.RequestMethod:
+		w.Header().Set("Allow", http.MethodPost)
 	}
-}
-
-// retrySeconds rounds up: an earlier try would be in vain.
-func retrySeconds(d time.Duration) int {
-	return max(1, int(math.Ceil(d.Seconds())))
-}
-
-func writeRule(w http.ResponseWriter, reason *rule.Rule, description string) {
-	respond.Error(w, reason.Status, reason.Code, description)
+	respond.Error(w, rejection.Rule.Status, rejection.Rule.Code, rejection.Description())
 }

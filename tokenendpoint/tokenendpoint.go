@@ -113,12 +113,12 @@ func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := h.checkParameters(r, body)
+	asked, err := h.checkParameters(r, body)
 	if err != nil {
 		return nil, err
 	}
-	e.clientID = req.clientID
-	client, seen, err := h.config.Verifier.Verify(r.Context(), req.clientID, req.assertion)
+	e.clientID = asked.clientID
+	client, seen, err := h.config.Verifier.Verify(r.Context(), asked.clientID, body.Get("client_assertion"))
 	e.seen = seen
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	token, claims, err := h.config.Issuer.Issue(r.Context(), accesstoken.Claims{
 		Party:      client.Party().ID,
 		Client:     client.ID(),
-		Scope:      req.scope,
+		Scope:      asked.scope,
 		Thumbprint: client.Thumbprint(),
 	})
 	rejection, _ := rule.Classify(err)
@@ -140,7 +140,7 @@ func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	}
 	e.granted = &claims
 	answer := &tokenBody{AccessToken: token, TokenType: "Bearer", ExpiresIn: int64(claims.Expires.Sub(claims.Issued) / time.Second)}
-	if granted := claims.Scope.String(); granted != req.askedScope {
+	if granted := claims.Scope.String(); granted != body.Get("scope") {
 		answer.Scope = granted
 	}
 	return answer, nil

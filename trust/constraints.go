@@ -120,7 +120,7 @@ func (n generalName) quoted() string {
 func (n generalName) within(base generalName) bool {
 	switch n.form {
 	case formDirectory:
-		return n.directory.within(base.directory)
+		return n.directory.within(base.directory, false)
 	case formIP:
 		return inNetwork(n.octets, base.octets)
 	case formDNS:
@@ -156,7 +156,7 @@ func (n generalName) overlaps(base generalName) bool {
 		}
 		return isHostBelow(host, base.text)
 	case formDirectory:
-		return n.directory.mayBeWithin(base.directory)
+		return n.directory.within(base.directory, true)
 	default:
 		return n.within(base)
 	}
@@ -213,6 +213,8 @@ func readNameConstraint(der cryptobyte.String) (*nameConstraint, error) {
 	return c, nil
 }
 
+const oidEmailAddress = "1.2.840.113549.1.9.1"
+
 // namesOf lists the names of a certificate: its subject, its subjectAltName, and the
 // addresses of e-mail in the subject when there is no subjectAltName.
 func namesOf(cert *x509.Certificate) ([]generalName, error) {
@@ -225,8 +227,16 @@ func namesOf(cert *x509.Certificate) ([]generalName, error) {
 		names = append(names, generalName{form: formDirectory, directory: subject})
 	}
 	ext, present := certcheck.Extension(cert, certcheck.OIDSubjectAltName)
-	if !present {
-		return append(names, addressesIn(cert)...), nil
+	if !present { // RFC 5280 section 4.2.1.10 has those in the subject compared with the constraints on rfc822Name
+		for _, attribute := range cert.Subject.Names {
+			if attribute.Type.String() == oidEmailAddress {
+				text, _ := attribute.Value.(string)
+				n := generalName{form: formEmail}
+				n.readText(text, false)
+				names = append(names, n)
+			}
+		}
+		return names, nil
 	}
 	var list cryptobyte.String
 	der := cryptobyte.String(ext.Value)
@@ -255,23 +265,6 @@ func (n generalName) mayBeMailbox() bool {
 	var id cryptobyte.String
 	contents := cryptobyte.String(n.octets)
 	return n.form == formOther && (!contents.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) || string(id) == derSMTPUTF8Mailbox)
-}
-
-const oidEmailAddress = "1.2.840.113549.1.9.1"
-
-// addressesIn lists those of the subject, which RFC 5280 section 4.2.1.10 has compared
-// with the constraints on rfc822Name.
-func addressesIn(cert *x509.Certificate) []generalName {
-	var names []generalName
-	for _, attribute := range cert.Subject.Names {
-		if attribute.Type.String() == oidEmailAddress {
-			text, _ := attribute.Value.(string)
-			n := generalName{form: formEmail}
-			n.readText(text, false)
-			names = append(names, n)
-		}
-	}
-	return names
 }
 
 // read takes the next GeneralName away.
@@ -308,8 +301,12 @@ func (n *generalName) readText(text string, isBase bool) {
 	if n.form == formURI && !isBase {
 		text = hostOf(text)
 	}
-	n.text = lowerHost(text)
-	local, host, isAddress := cutAddress(n.text)
+	local, host, isAddress := cutAddress(text)
+	host = strings.ToLower(host) // and not the local part
+	n.text = host
+	if isAddress {
+		n.text = local + "@" + host
+	}
 	notGraphic := func(r rune) bool { return r <= ' ' || r > '~' }
 	n.opaque = strings.ContainsFunc(text, notGraphic) || strings.HasSuffix(host, ".") || strings.Contains(host, "..") || strings.ContainsAny(host, "/:[]") ||
 		strings.ContainsAny(local, `"\()<>,;:@[]`) || // quoted, one mailbox has several spellings (RFC 5321 section 4.1.2)
@@ -328,15 +325,6 @@ func hostOf(uri string) string {
 		return ""
 	}
 	return u.Hostname()
-}
-
-// lowerHost leaves the local part of an address as it is.
-func lowerHost(text string) string {
-	local, host, isAddress := cutAddress(text)
-	if !isAddress {
-		return strings.ToLower(text)
-	}
-	return local + "@" + strings.ToLower(host)
 }
 
 // isSelfIssued: subject and issuer have the same name, as where a CA changes its key

@@ -39,15 +39,10 @@ func SameName(a, b []byte) bool {
 type name []string
 
 // within reports whether the name is in the subtree of another one, which its first RDNs
-// repeat (RFC 5280 section 4.2.1.10).
-func (n name) within(base name) bool {
-	return len(n) >= len(base) && slices.Equal(n[:len(base)], base)
-}
-
-// mayBeWithin is within, where an RDN that cannot be compared may be equal to any other.
-func (n name) mayBeWithin(base name) bool {
+// repeat (RFC 5280 section 4.2.1.10). With orMaybe, an RDN that cannot be compared is equal to any other.
+func (n name) within(base name, orMaybe bool) bool {
 	return len(n) >= len(base) && slices.EqualFunc(n[:len(base)], base, func(a, b string) bool {
-		return a == b || a[0] == incomparable || b[0] == incomparable
+		return a == b || orMaybe && (a[0] == incomparable || b[0] == incomparable)
 	})
 }
 
@@ -176,13 +171,10 @@ func foldText(s string) (string, bool) {
 		s = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
 	}
 	s = strings.Join(strings.Fields(s), " ")
-	return s, !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || isUnseen(r) })
-}
-
-// isUnseen: what RFC 4518 section 2.2 maps to nothing is among these, although Unicode calls
-// some of it graphic.
-func isUnseen(r rune) bool {
-	const mongolianHyphen, objectReplacement = 0x1806, 0xfffc // mapped to nothing by name
-	return !unicode.IsGraphic(r) || r == mongolianHyphen || r == objectReplacement ||
-		unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+	const mongolianHyphen, objectReplacement = 0x1806, 0xfffc // which RFC 4518 section 2.2 maps to nothing by name
+	return s, !strings.ContainsFunc(s, func(r rune) bool {
+		// What else it maps to nothing is among these, although Unicode calls some of it graphic.
+		return r == utf8.RuneError || !unicode.IsGraphic(r) || r == mongolianHyphen || r == objectReplacement ||
+			unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -19,8 +20,8 @@ const (
 	qualifierUserNotice = "\x2b\x06\x01\x05\x05\x07\x02\x02" // id-qt-unotice
 )
 
-// absent is the number of certificates to skip when the certificate states none.
-const absent = -1
+// absent is the number of certificates to skip when the certificate states none: more than there are.
+const absent = math.MaxInt64
 
 // policies is what a certificate says of certificate policies.
 type policies struct {
@@ -74,25 +75,27 @@ func policiesHold(c chainInput) *rule.Rejection {
 				s.explicit, demanding = 0, 0
 			}
 		}
-		if s.explicit == 0 && s.isNull() {
+		if s.explicit == 0 && !s.any && len(s.expected) == 0 { // no policy is valid for the certificates so far
 			return rule.ChainIssuer.Because("%s demands a certificate policy that holds for the whole chain (policyConstraints), and none is left at %s", c.label(demanding), c.label(i)).
 				WithHint("The CA must issue the certificate under a policy that its own certificate allows; certificates of another product of the same CA may have it.")
 		}
 		if i == 0 {
 			return nil
 		}
-		if p.requireExplicit != absent && p.requireExplicit < s.explicit {
+		if p.requireExplicit < s.explicit {
 			demanding = i
 		}
-		if err := s.prepare(p, !selfIssued && i < c.anchor); err != nil {
+		// For the next certificate: section 6.1.4 (a), (b) and (h) to (j).
+		if err := s.apply(p.mappings); err != nil {
 			return rule.ChainIssuer.Because("%s has policies that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
 		}
+		if !selfIssued && i < c.anchor {
+			s.explicit, s.mapping, s.inhibitAny = max(s.explicit-1, 0), max(s.mapping-1, 0), max(s.inhibitAny-1, 0)
+		}
+		s.explicit, s.mapping, s.inhibitAny = min(s.explicit, p.requireExplicit), min(s.mapping, p.inhibitMapping), min(s.inhibitAny, p.inhibitAny)
 	}
 	return nil
 }
-
-// isNull reports whether no policy is valid for the certificates so far.
-func (s *policyState) isNull() bool { return !s.any && len(s.expected) == 0 }
 
 // narrow goes one certificate down: section 6.1.3 (d) and (e).
 func (s *policyState) narrow(p *policies, anyCounts bool) {
@@ -106,27 +109,6 @@ func (s *policyState) narrow(p *policies, anyCounts bool) {
 		}
 	}
 	s.expected, s.any = valid, s.any && p.any && anyCounts
-}
-
-// prepare makes ready for the next certificate: section 6.1.4 (a), (b) and (h) to (j).
-// Certificates that are self-issued do not count.
-func (s *policyState) prepare(p *policies, counts bool) error {
-	if err := s.apply(p.mappings); err != nil {
-		return err
-	}
-	if counts {
-		s.explicit, s.mapping, s.inhibitAny = max(s.explicit-1, 0), max(s.mapping-1, 0), max(s.inhibitAny-1, 0)
-	}
-	lower(&s.explicit, p.requireExplicit)
-	lower(&s.mapping, p.inhibitMapping)
-	lower(&s.inhibitAny, p.inhibitAny)
-	return nil
-}
-
-func lower(counter *int64, to int64) {
-	if to != absent {
-		*counter = min(*counter, to)
-	}
 }
 
 // apply replaces policies by those to which they are mapped: section 6.1.4 (a) and (b).

@@ -18,7 +18,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -43,11 +42,10 @@ func New(anchors Anchors) (*Validator, error) {
 	if len(anchors) == 0 {
 		return nil, errors.New("trust: no anchors: every chain would be refused")
 	}
-	known, err := newSignatures()
-	if err != nil {
-		return nil, err
-	}
-	v := &Validator{signatures: known}
+	v := &Validator{signatures: signatures{
+		known: otter.Must(&otter.Options[signature, struct{}]{MaximumSize: maxSignatures}),
+		check: certcheck.CheckSignature,
+	}}
 	v.SetAnchors(anchors)
 	return v, nil
 }
@@ -187,14 +185,6 @@ type signature struct{ certificate, issuer Fingerprint }
 type signatures struct {
 	known *otter.Cache[signature, struct{}] // nil: nothing is remembered
 	check func(certificate, issuer *x509.Certificate) error
-}
-
-func newSignatures() (signatures, error) {
-	known, err := otter.New(&otter.Options[signature, struct{}]{MaximumSize: maxSignatures})
-	if err != nil {
-		return signatures{}, fmt.Errorf("trust: memory of issuers: %w", err)
-	}
-	return signatures{known: known, check: certcheck.CheckSignature}, nil
 }
 
 // verify reports why the certificate is not signed with the issuer's key.

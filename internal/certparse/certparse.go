@@ -127,8 +127,12 @@ func forbidden(tag asn1.Tag, content []byte) string {
 		return ""
 	}
 	text := string(content)
-	if tag != asn1.UTF8String {
-		text = latin1(content)
+	if tag != asn1.UTF8String { // each byte is the character of its number
+		runes := make([]rune, len(content))
+		for i, b := range content {
+			runes[i] = rune(b)
+		}
+		text = string(runes)
 	}
 	for _, r := range text {
 		if r == utf8.RuneError && tag == asn1.UTF8String {
@@ -139,15 +143,6 @@ func forbidden(tag asn1.Tag, content []byte) string {
 		}
 	}
 	return ""
-}
-
-// latin1 takes each byte for the character of its number.
-func latin1(content []byte) string {
-	runes := make([]rune, len(content))
-	for i, b := range content {
-		runes[i] = rune(b)
-	}
-	return string(runes)
 }
 
 // isPrintable is what crypto/x509 takes: the alphabet of X.680 section 41.4, and * and &.

@@ -139,33 +139,24 @@ func Parse(body string) (Form, error) {
 			return nil, rule.RequestMalformed.Because("the form holds more than %d parameters", maxParameters).
 				WithHint("Send the five parameters of a token request, and no other data.")
 		}
-		name, value, _ := strings.Cut(pair, "=")
-		p, err := decode(name, value)
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		if err != nil {
+			return nil, rule.RequestMalformed.Because("the parameter name %s is not percent-encoded rightly", rule.Quote(rawName))
+		}
+		value, err := url.QueryUnescape(rawValue)
 		switch {
 		case err != nil:
-			return nil, err
-		case p.value == "":
-		case f.Get(p.name) != "" && p.name != repeatable:
-			return nil, rule.RequestDuplicateParameter.Because("the parameter %s occurs more than once", rule.Quote(p.name))
+			return nil, rule.RequestMalformed.Because("the value of %s is not percent-encoded rightly", rule.Quote(name))
+		case !utf8.ValidString(name) || !utf8.ValidString(value):
+			return nil, rule.RequestMalformed.Because("the parameter %s is not UTF-8", rule.Quote(name)).
+				WithHint("Encode names and values in UTF-8, and then percent-encode them.")
+		case value == "":
+		case f.Get(name) != "" && name != repeatable:
+			return nil, rule.RequestDuplicateParameter.Because("the parameter %s occurs more than once", rule.Quote(name))
 		default:
-			f = append(f, p)
+			f = append(f, parameter{name, value})
 		}
 	}
 	return f, nil
-}
-
-func decode(name, value string) (parameter, error) {
-	n, err := url.QueryUnescape(name)
-	if err != nil {
-		return parameter{}, rule.RequestMalformed.Because("the parameter name %s is not percent-encoded rightly", rule.Quote(name))
-	}
-	v, err := url.QueryUnescape(value)
-	if err != nil {
-		return parameter{}, rule.RequestMalformed.Because("the value of %s is not percent-encoded rightly", rule.Quote(n))
-	}
-	if !utf8.ValidString(n) || !utf8.ValidString(v) {
-		return parameter{}, rule.RequestMalformed.Because("the parameter %s is not UTF-8", rule.Quote(n)).
-			WithHint("Encode names and values in UTF-8, and then percent-encode them.")
-	}
-	return parameter{n, v}, nil
 }
