@@ -208,7 +208,11 @@ const maxSaid = 500
 // refusal reads an answer of RFC 6749 section 5.2, or tells what came instead.
 func (a *answer) refusal(compact string) *Error {
 	if a.status >= 300 && a.status < 400 {
-		return a.redirect(compact)
+		target, location := "nowhere", a.header.Get("Location")
+		if u, err := url.Parse(location); err == nil && location != "" { // without the query, which may hold anything
+			target = "to " + clean((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(), compact, 120)
+		}
+		return a.fail("the answer is a redirect "+target+", which is not followed", "Set the server's address to where its token endpoint is.")
 	}
 	var body struct { // of any kind, as in tokenBody
 		Error       jsontext.Value `json:"error"`
@@ -243,15 +247,6 @@ func (a *answer) refusal(compact string) *Error {
 	return e
 }
 
-// redirect tells where the answer leads, without the query, which may hold anything.
-func (a *answer) redirect(compact string) *Error {
-	target := "nowhere"
-	if u, err := url.Parse(a.header.Get("Location")); err == nil && a.header.Get("Location") != "" {
-		target = "to " + clean((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(), compact, 120)
-	}
-	return a.fail("the answer is a redirect "+target+", which is not followed", "Set the server's address to where its token endpoint is.")
-}
-
 // unexpected is an answer that no token endpoint gives: most often that of a
 // proxy, or of another server.
 func (a *answer) unexpected(flaw string) *Error {
@@ -272,10 +267,17 @@ func (a *answer) fail(description, hint string) *Error {
 	if wait > 0 {
 		hint += fmt.Sprintf(" The server asks to wait for %s.", wait)
 	}
+	if offset != 0 {
+		side := "behind"
+		if offset < 0 {
+			side = "ahead of"
+		}
+		hint += fmt.Sprintf(" The clock of this machine is %s %s the server's, by the Date of its answer; keep it right with NTP.", offset.Abs(), side)
+	}
 	return &Error{
 		Status:      a.status,
 		Description: description,
-		Hint:        strings.TrimSpace(hint + " " + clockHint(offset)),
+		Hint:        strings.TrimSpace(hint),
 		RetryAfter:  wait,
 		ClockOffset: offset,
 	}

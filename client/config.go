@@ -69,7 +69,7 @@ func (c *Config) endpoint() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return standardEndpoint(base), nil
+	return base.JoinPath(ishare.TokenPath).String(), nil
 }
 
 func (c *Config) base() (*url.URL, error) {
@@ -128,8 +128,6 @@ func parseURL(field, s string) (*url.URL, error) {
 	}
 	return u, nil
 }
-
-func standardEndpoint(base *url.URL) string { return base.JoinPath(ishare.TokenPath).String() }
 
 // KeyFiles says where the private key of a seal and its certificates are. Each file
 // may be PEM (also where its line breaks are lost or escaped, or in UTF-16), PKCS#12 in any

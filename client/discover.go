@@ -70,9 +70,14 @@ func Discover(ctx context.Context, c Config) (string, error) {
 		defer own.CloseIdleConnections()
 		c.Transport = own
 	}
-	info, err := fetchCapabilities(ctx, &c, base)
+	address := base.JoinPath("capabilities").String()
+	a, err := fetch(ctx, c.Transport, address)
 	if err == nil {
-		return chooseEndpoint(info, base)
+		info, wrong := a.capabilities(c.Audience)
+		if wrong == nil {
+			return chooseEndpoint(info, base)
+		}
+		err = fmt.Errorf("%s: %w", address, wrong)
 	}
 	if errors.As(err, new(*outbound.UnreachableError)) {
 		return "", fmt.Errorf("client: %w: %w", ErrNoEndpoint, err)
@@ -82,19 +87,6 @@ func Discover(ctx context.Context, c Config) (string, error) {
 		return "", fmt.Errorf("client: %w: %w; %w", ErrNoEndpoint, err, noMetadata)
 	}
 	return accept("the metadata", endpoint, base)
-}
-
-func fetchCapabilities(ctx context.Context, c *Config, base *url.URL) (any, error) {
-	address := base.JoinPath("capabilities").String()
-	a, err := fetch(ctx, c.Transport, address)
-	if err != nil {
-		return nil, err
-	}
-	info, err := a.capabilities(c.Audience)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", address, err)
-	}
-	return info, nil
 }
 
 // fetch gets JSON from an address, whatever the status.
@@ -189,7 +181,7 @@ func collect(set map[string]bool, object map[string]any, names ...string) {
 func chooseEndpoint(info any, base *url.URL) (string, error) {
 	named := namedEndpoints{map[string]bool{}, map[string]bool{}}
 	named.walk(info)
-	standard, candidates := standardEndpoint(base), named.any
+	standard, candidates := base.JoinPath(ishare.TokenPath).String(), named.any
 	if len(named.service) > 0 {
 		candidates = named.service
 	}

@@ -52,17 +52,6 @@ func (e *Error) Error() string {
 	return s
 }
 
-func clockHint(offset time.Duration) string {
-	if offset == 0 {
-		return ""
-	}
-	side := "behind"
-	if offset < 0 {
-		side = "ahead of"
-	}
-	return fmt.Sprintf("The clock of this machine is %s %s the server's, by the Date of its answer; keep it right with NTP.", offset.Abs(), side)
-}
-
 // ruleID takes the rule from "<rule id>: <sentence>". Words of another server
 // before a colon are not taken for a rule.
 func ruleID(description string) string {

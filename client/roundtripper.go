@@ -81,9 +81,14 @@ func checkDestination(request *http.Request) error {
 	if err := checkOrigin(request.URL); err != nil {
 		return fmt.Errorf("client: sending a token: %w", err)
 	}
-	// One step back: the steps before were checked when they were made.
-	if redirect := request.Response; redirect != nil && (redirect.Request == nil || !sameOrigin(redirect.Request.URL, request.URL)) {
-		return errors.New("client: a redirect leads to another origin, where the token does not go: " + request.URL.Host)
+	redirect := request.Response
+	if redirect == nil {
+		return nil
+	}
+	// One step back: the steps before were checked when they were made. Scheme, host and port count (RFC 6454 section 5).
+	if from, to := redirect.Request, request.URL; from == nil || from.URL.Scheme != to.Scheme ||
+		!strings.EqualFold(from.URL.Hostname(), to.Hostname()) || portOf(from.URL) != portOf(to) {
+		return errors.New("client: a redirect leads to another origin, where the token does not go: " + to.Host)
 	}
 	return nil
 }
@@ -132,11 +137,6 @@ func checkOrigin(u *url.URL) error {
 		return nil
 	}
 	return fmt.Errorf("%s://%s is not https; plain http is accepted to a loopback address only", u.Scheme, u.Host)
-}
-
-// sameOrigin compares scheme, host and port (RFC 6454 section 5).
-func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
 }
 
 func portOf(u *url.URL) string {

@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -63,37 +64,20 @@ func partyRecords(payload []byte) (records []jsontext.Value, version Version, er
 	case (p.Party3 != nil || p.Parties3 != nil) && version == Version2, one != nil && several != nil:
 		return nil, "", errors.New("the signed answer speaks of parties twice")
 	case one != nil:
-		return notNull([]jsontext.Value{one}), version, nil
-	case several != nil:
-		records, err = recordsOf(several)
-		return records, version, err
-	}
-	return nil, "", errors.New("the signed answer does not speak of parties")
-}
-
-// recordsOf reads the result of a search. What is not there cannot be nobody: only
-// data that is there and empty says so.
-func recordsOf(several jsontext.Value) ([]jsontext.Value, error) {
-	var found struct {
-		Data jsontext.Value `json:"data"`
-	}
-	if err := json.Unmarshal(several, &found); err != nil || found.Data == nil {
-		return nil, errors.New("the result of the search holds no data")
-	}
-	var records []jsontext.Value
-	if json.Unmarshal(found.Data, &records) != nil {
-		return nil, errors.New("the data of the search are not a list")
-	}
-	return notNull(records), nil
-}
-
-// notNull leaves out what some registries of 2.x answer when there is nobody.
-func notNull(values []jsontext.Value) []jsontext.Value {
-	kept := values[:0]
-	for _, v := range values {
-		if v.Kind() != 'n' {
-			kept = append(kept, v)
+		records = []jsontext.Value{one}
+	case several != nil: // what is not there cannot be nobody: only data that is there and empty says so
+		var found struct {
+			Data jsontext.Value `json:"data"`
 		}
+		if err := json.Unmarshal(several, &found); err != nil || found.Data == nil {
+			return nil, "", errors.New("the result of the search holds no data")
+		}
+		if json.Unmarshal(found.Data, &records) != nil {
+			return nil, "", errors.New("the data of the search are not a list")
+		}
+	default:
+		return nil, "", errors.New("the signed answer does not speak of parties")
 	}
-	return kept
+	// Null is what some registries of 2.x answer when there is nobody.
+	return slices.DeleteFunc(records, func(v jsontext.Value) bool { return v.Kind() == 'n' }), version, nil
 }

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -128,25 +127,16 @@ func NewCache(c CacheConfig) (*Cache, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	cache := &Cache{
+	return &Cache{
 		source: c.Source, fresh: c.Fresh, maxStale: c.MaxStale, log: c.Log,
 		ahead:          c.Fresh / aheadDenominator * aheadNumerator,
 		knownLookups:   flight.New[ishare.PartyID, *ishare.Party](maxKnownLookups, lookupLimit),
 		unknownLookups: flight.New[ishare.PartyID, *ishare.Party](maxUnknownLookups, lookupLimit),
 		logs:           logsum.New(c.Log),
-	}
-	var errs [3]error
-	cache.known, errs[0] = newMemory[*ishare.Party](c.Size)
-	cache.unknown, errs[1] = newMemory[struct{}](c.Size)
-	cache.failed, errs[2] = newMemory[error](c.Size)
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, fmt.Errorf("registry: cache: %w", err)
-	}
-	return cache, nil
-}
-
-func newMemory[T any](size int) (*otter.Cache[ishare.PartyID, aged[T]], error) {
-	return otter.New(&otter.Options[ishare.PartyID, aged[T]]{MaximumSize: size})
+		known:          otter.Must(&otter.Options[ishare.PartyID, aged[*ishare.Party]]{MaximumSize: c.Size}),
+		unknown:        otter.Must(&otter.Options[ishare.PartyID, aged[struct{}]]{MaximumSize: c.Size}),
+		failed:         otter.Must(&otter.Options[ishare.PartyID, aged[error]]{MaximumSize: c.Size}),
+	}, nil
 }
 
 // An aged value was so at a moment.
@@ -184,7 +174,7 @@ var (
 // context's when ctx ends, and otherwise why there is no record to use, as the
 // source says.
 func (c *Cache) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
-	return c.PartyIf(ctx, id, always)
+	return c.PartyIf(ctx, id, nil)
 }
 
 // PartyIf is [Cache.Party], but when the source has to be asked for a party of which there is no
@@ -209,10 +199,8 @@ func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error
 	case age < c.fresh+c.maxStale:
 		return c.getOrUse(ctx, id, record)
 	}
-	return c.get(ctx, c.knownLookups, id, c.fresh, always)
+	return c.get(ctx, c.knownLookups, id, c.fresh, nil)
 }
-
-func always() error { return nil }
 
 // getOrUse returns a fresh record, or else the one at hand: when a fresh one does not come in time, or
 // just did not come. The lookup goes on when the caller does not wait any longer.
@@ -230,9 +218,9 @@ func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record aged[*is
 	defer cancel()
 	party, known, err := c.fromMemory(id, c.fresh)
 	if !known {
-		var under *flight.Flight[*ishare.Party]
-		if under, err = c.knownLookups.Start(id, nil, c.lookup(id, c.fresh)); err == nil {
-			party, err = under.Wait(bounded)
+		var call *flight.Call[*ishare.Party]
+		if call, err = c.knownLookups.Start(id, nil, c.lookup(id, c.fresh)); err == nil {
+			party, err = call.Wait(bounded)
 		}
 	}
 	now = time.Now()
@@ -257,7 +245,7 @@ func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record aged[*is
 //
 // The errors are those of [Cache.Party]; no stale record is used.
 func (c *Cache) FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
-	return c.FreshPartyIf(ctx, id, always)
+	return c.FreshPartyIf(ctx, id, nil)
 }
 
 // FreshPartyIf is [Cache.FreshParty], but may is called first when the source has to be asked, as by

@@ -65,11 +65,6 @@ var (
 	errNoForm = errors.New("the registry does not answer a question of this form")
 )
 
-// withTimeout limits a lookup so that it can be told from a caller who gave up.
-func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, lookupTimeout, errSlow)
-}
-
 // requestTimes are when requests were made last, by which those that hang are found.
 type requestTimes struct {
 	mu       sync.Mutex

@@ -198,7 +198,7 @@ func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, e
 	}
 	defer r.kept.begin(keptParty(id))()
 	began := time.Now()
-	bounded, cancel := withTimeout(ctx)
+	bounded, cancel := context.WithTimeoutCause(ctx, lookupTimeout, errSlow)
 	defer cancel()
 	party, err := r.find(bounded, id)
 	if errors.Is(err, ErrUnknown) {
@@ -287,7 +287,7 @@ func (r *Remote) askParty(ctx context.Context, q question, id ishare.PartyID) (*
 //
 // The errors are those of [Remote.Party], without [ErrUnknown].
 func (r *Remote) TrustedList(ctx context.Context) (trust.Anchors, error) {
-	bounded, cancel := withTimeout(ctx)
+	bounded, cancel := context.WithTimeoutCause(ctx, lookupTimeout, errSlow)
 	defer cancel()
 	anchors, err := r.askList(bounded, r.log)
 	return anchors, r.conclude(ctx, "trusted list", err)

@@ -314,7 +314,7 @@ func TestSlowHostLeavesRoomForOthers(t *testing.T) {
 					t.Errorf("%d calls at once, want %d", n, outbound.CallsPerHost)
 				}
 				taken, by := r.issuerSlots.Taken()
-				fetches, hosts := r.fetcher.Taken()
+				fetches, hosts := r.fetcher.Calls.Taken()
 				if n := r.questions.Len(); n != 0 || taken != 0 || by != 0 || fetches != 0 || hosts != 0 {
 					t.Errorf("%d questions, %d slots and %d calls are left", n, taken, fetches)
 				}

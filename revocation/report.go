@@ -44,7 +44,7 @@ func (r *Checker) Stats() Stats {
 		KnownCertificates: r.certificates.EstimatedSize(),
 		KnownLists:        r.lists.EstimatedSize(),
 		ListBytes:         r.lists.WeightedSize(),
-		OpenCircuits:      r.fetcher.OpenCircuits(),
+		OpenCircuits:      r.fetcher.Circuits.Open(),
 	}
 }
 
@@ -99,17 +99,6 @@ func (r *Checker) logRevoked(e *certificateEntry, current *cached[certStatus], s
 		r.log.Warn("a certificate is revoked",
 			slog.String("certificate", e.fingerprint.String()), slog.String("source", s.source),
 			slog.Time("since", s.revoked.at), slog.String("reason", reasonName(s.revoked.reason)))
-	}
-}
-
-// logSoftFail warns once of one cause until there is an answer again, not once for each request.
-func (r *Checker) logSoftFail(missing error, entries []*certificateEntry, now time.Time) {
-	for _, e := range entries {
-		cause := e.cause.Load()
-		if e.live(now) == nil && cause != nil && r.outages.begin(softFailPrefix+*cause) {
-			r.log.Warn("a chain is let through although its revocation status is missing",
-				slog.String("certificate", e.fingerprint.String()), slog.Any("cause", missing))
-		}
 	}
 }
 

@@ -310,7 +310,13 @@ func (r *Checker) refuse(i int, s certStatus) error {
 func (r *Checker) decideWithout(missing error, entries []*certificateEntry, now time.Time) error {
 	if r.mode == Prefer && !r.closed.Load() && !errors.Is(missing, flight.ErrBusy) {
 		r.counters.softFailed.Add(1)
-		r.logSoftFail(missing, entries, now)
+		for _, e := range entries { // one warning of one cause until there is an answer again, not one for each request
+			cause := e.cause.Load()
+			if e.live(now) == nil && cause != nil && r.outages.begin(softFailPrefix+*cause) {
+				r.log.Warn("a chain is let through although its revocation status is missing",
+					slog.String("certificate", e.fingerprint.String()), slog.Any("cause", missing))
+			}
+		}
 		return nil
 	}
 	r.counters.undecided.Add(1)

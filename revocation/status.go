@@ -212,7 +212,7 @@ var (
 
 // A pendingStatus is that of a certificate about which there is no answer in memory.
 type pendingStatus struct {
-	question *flight.Flight[*cached[certStatus]]
+	question *flight.Call[*cached[certStatus]]
 	leave    func()
 	err      error // why nobody is asked
 }

@@ -41,14 +41,14 @@ type Group[K comparable, V any] struct {
 	cancel  context.CancelCauseFunc
 	running sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
-	flights map[K]*Flight[V]
-	inAir   int // the flights, and those that were abandoned and have not returned yet
-	closed  bool
+	mu       sync.Mutex // guards what follows
+	calls    map[K]*Call[V]
+	inFlight int // the calls, and those that were abandoned and have not returned yet
+	closed   bool
 }
 
-// A Flight is a call under way that any number of callers wait for.
-type Flight[V any] struct {
+// A Call is in flight, and any number of callers wait for it.
+type Call[V any] struct {
 	cancel  context.CancelCauseFunc
 	waiting int  // guarded by the group's mutex
 	kept    bool // likewise: it goes on when nobody waits
@@ -61,37 +61,37 @@ type Flight[V any] struct {
 // New returns a group that runs limit calls at once at most, each no longer than timeout. Both must be
 // more than nothing.
 func New[K comparable, V any](limit int, timeout time.Duration) *Group[K, V] {
-	g := &Group[K, V]{limit: limit, timeout: timeout, flights: map[K]*Flight[V]{}}
+	g := &Group[K, V]{limit: limit, timeout: timeout, calls: map[K]*Call[V]{}}
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	return g
 }
 
-// Do returns what the call under way for key returns, and starts call if there is none: unless may, which is then
-// asked first, has an error, which is returned. May must be quick and leave the group alone; nil allows every start. The call's
-// context ends after the group's timeout, when the group is closed, and when everybody who waits
+// Do returns what the call in flight for key returns, and starts one with do if there is none: unless may, which is then
+// asked first, has an error, which is returned. May must be quick and leave the group alone; nil allows every start. The
+// context of do ends after the group's timeout, when the group is closed, and when everybody who waits
 // has given up; nothing else of any caller's context is in it.
 //
-// The error is ErrBusy or ErrClosed when call would have to be started and cannot be, the cause of
+// The error is ErrBusy or ErrClosed when a call would have to be started and cannot be, the cause of
 // ctx when that ends first, and otherwise the call's. Of a call that fails because the group is
 // closed it is ErrClosed.
-func (g *Group[K, V]) Do(ctx context.Context, key K, may func() error, call func(context.Context) (V, error)) (V, error) {
-	f, err := g.join(key, may, call)
+func (g *Group[K, V]) Do(ctx context.Context, key K, may func() error, do func(context.Context) (V, error)) (V, error) {
+	c, err := g.join(key, false, may, do)
 	if err != nil {
 		var none V
 		return none, err
 	}
-	defer g.leave(key, f)
-	return f.Wait(ctx)
+	defer g.leave(key, c)
+	return c.Wait(ctx)
 }
 
 // Join is [Group.Do] in two steps, for who waits for several calls at once: the first joins or starts the call,
-// and the second is [Flight.Wait]. Whoever has joined must leave, once, at the latest when the
+// and the second is [Call.Wait]. Whoever has joined must leave, once, at the latest when the
 // wait is over. The errors are those of Do about starting; then there is nothing to leave.
-func (g *Group[K, V]) Join(key K, call func(context.Context) (V, error)) (f *Flight[V], leave func(), err error) {
-	if f, err = g.join(key, nil, call); err != nil {
+func (g *Group[K, V]) Join(key K, do func(context.Context) (V, error)) (c *Call[V], leave func(), err error) {
+	if c, err = g.join(key, false, nil, do); err != nil {
 		return nil, nil, err
 	}
-	return f, func() { g.leave(key, f) }, nil
+	return c, func() { g.leave(key, c) }, nil
 }
 
 // GivenUp reports whether a call was given up, by the context that it was given: nobody waits any more, or
@@ -102,34 +102,28 @@ func GivenUp(ctx context.Context) bool {
 }
 
 // Start has the call made in the background: it goes on whether anybody waits or not, no longer than
-// the group's timeout, and counts like any other. If there is a call for key under way, that one
+// the group's timeout, and counts like any other. If there is a call for key in flight, that one
 // goes on. May and the errors are those of [Group.Do] about starting.
-func (g *Group[K, V]) Start(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f, err := g.find(key, may, call)
-	if err == nil {
-		f.kept = true
-	}
-	return f, err
+func (g *Group[K, V]) Start(key K, may func() error, do func(context.Context) (V, error)) (*Call[V], error) {
+	return g.join(key, true, may, do)
 }
 
 // Wait returns what the call returned, or the cause of ctx if that ends first.
-func (f *Flight[V]) Wait(ctx context.Context) (V, error) {
+func (c *Call[V]) Wait(ctx context.Context) (V, error) {
 	select {
-	case <-f.done:
-		return f.value, f.err
+	case <-c.done:
+		return c.value, c.err
 	case <-ctx.Done():
 		var none V
 		return none, context.Cause(ctx)
 	}
 }
 
-// Len is how many calls are under way, with those that were abandoned and have not returned yet.
+// Len is how many calls are in flight, with those that were abandoned and have not returned yet.
 func (g *Group[K, V]) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.inAir
+	return g.inFlight
 }
 
 // Close ends all calls and returns when they have returned. None is started from then on.
@@ -141,75 +135,74 @@ func (g *Group[K, V]) Close() {
 	g.running.Wait()
 }
 
-func (g *Group[K, V]) join(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
+// join returns the call in flight for key, or starts one. It goes on when nobody waits if it is to be kept; otherwise one
+// more waits for it.
+func (g *Group[K, V]) join(key K, keep bool, may func() error, do func(context.Context) (V, error)) (*Call[V], error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f, err := g.find(key, may, call)
-	if err == nil {
-		f.waiting++
-	}
-	return f, err
-}
-
-// find returns the flight under way, or starts one.
-func (g *Group[K, V]) find(key K, may func() error, call func(context.Context) (V, error)) (*Flight[V], error) {
-	f := g.flights[key]
-	switch {
-	case f != nil:
-		return f, nil
-	case g.closed:
-		return nil, ErrClosed
-	case g.inAir >= g.limit:
-		return nil, fmt.Errorf("%w: %d", ErrBusy, g.inAir)
-	}
-	if may != nil {
-		if err := may(); err != nil {
-			return nil, err
+	c := g.calls[key]
+	if c == nil {
+		switch {
+		case g.closed:
+			return nil, ErrClosed
+		case g.inFlight >= g.limit:
+			return nil, fmt.Errorf("%w: %d", ErrBusy, g.inFlight)
 		}
+		if may != nil {
+			if err := may(); err != nil {
+				return nil, err
+			}
+		}
+		c = g.start(key, do)
 	}
-	return g.start(key, call), nil
+	if keep {
+		c.kept = true
+	} else {
+		c.waiting++
+	}
+	return c, nil
 }
 
-func (g *Group[K, V]) start(key K, call func(context.Context) (V, error)) *Flight[V] {
+func (g *Group[K, V]) start(key K, do func(context.Context) (V, error)) *Call[V] {
 	ctx, cancel := context.WithCancelCause(g.ctx)
-	f := &Flight[V]{cancel: cancel, done: make(chan struct{}), err: errNoReturn}
-	g.flights[key] = f
-	g.inAir++
+	c := &Call[V]{cancel: cancel, done: make(chan struct{}), err: errNoReturn}
+	g.calls[key] = c
+	g.inFlight++
 	g.running.Go(func() {
-		defer g.land(ctx, key, f)
+		defer g.complete(ctx, key, c)
 		bounded, end := context.WithTimeout(ctx, g.timeout)
 		defer end()
-		f.value, f.err = call(bounded)
+		c.value, c.err = do(bounded)
 	})
-	return f
+	return c
 }
 
-func (g *Group[K, V]) land(ctx context.Context, key K, f *Flight[V]) {
-	if f.err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
-		f.err = ErrClosed
+func (g *Group[K, V]) complete(ctx context.Context, key K, c *Call[V]) {
+	if c.err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
+		c.err = ErrClosed
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.forget(key, f)
-	g.inAir--
-	f.cancel(nil)
-	close(f.done)
+	g.forget(key, c)
+	g.inFlight--
+	c.cancel(nil)
+	close(c.done)
 }
 
 // leave ends a call for which nobody waits any more. Whoever comes next starts another.
-func (g *Group[K, V]) leave(key K, f *Flight[V]) {
+func (g *Group[K, V]) leave(key K, c *Call[V]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f.waiting--
-	if f.waiting == 0 && !f.kept {
-		g.forget(key, f)
-		f.cancel(ErrAbandoned)
+	c.waiting--
+	if c.waiting == 0 && !c.kept {
+		g.forget(key, c)
+		c.cancel(ErrAbandoned)
 	}
 }
 
-// forget leaves a flight alone that took the place of f.
-func (g *Group[K, V]) forget(key K, f *Flight[V]) {
-	if g.flights[key] == f {
-		delete(g.flights, key)
+// forget does nothing to a call that was started after c for the same key.
+func (g *Group[K, V]) forget(key K, c *Call[V]) {
+	if g.calls[key] == c {
+		delete(g.calls, key)
 	}
 }

@@ -32,7 +32,7 @@ func refusePrivate(_, address string, _ syscall.RawConn) error {
 // is for the proxy to see; what is refused here is what cannot lead to a public server:
 // IP addresses that are not public, numbers in the other forms that
 // resolvers take for IPv4 addresses (127.1, 0x7f000001), and names without a dot or in
-// one of the privateDomains.
+// one of the domains below, which the resolver of a network may know.
 func refusePrivateHost(u *url.URL) error {
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	if address, err := netip.ParseAddr(host); err == nil {
@@ -41,24 +41,20 @@ func refusePrivateHost(u *url.URL) error {
 		}
 		return fmt.Errorf("%w: %s", ErrNotPublic, address)
 	}
+	// localhost and test (RFC 6761), local (RFC 6762), home.arpa (RFC 8375), onion (RFC 7686), internal (reserved by
+	// ICANN in 2024), the others that networks use within themselves (RFC 6762 appendix G), and svc, in which a
+	// cluster of Kubernetes names its services.
+	private := []string{
+		"localhost", "test", "local", "home.arpa", "onion", "internal",
+		"intranet", "private", "corp", "home", "lan", "svc",
+	}
 	top := host[strings.LastIndexByte(host, '.')+1:]
-	if top == host || top == "" || top[0] >= '0' && top[0] <= '9' || slices.ContainsFunc(privateDomains(), func(domain string) bool {
+	if top == host || top == "" || top[0] >= '0' && top[0] <= '9' || slices.ContainsFunc(private, func(domain string) bool {
 		return strings.HasSuffix("."+host, "."+domain)
 	}) {
 		return fmt.Errorf("%w: %.100q", ErrNotPublic, host)
 	}
 	return nil
-}
-
-// privateDomains are those in which no public server has its name, while the resolver of a
-// network may know one: localhost and test (RFC 6761), local (RFC 6762), home.arpa (RFC 8375),
-// onion (RFC 7686), internal (reserved by ICANN in 2024), the others that networks use within
-// themselves (RFC 6762 appendix G), and svc, in which a cluster of Kubernetes names its services.
-func privateDomains() []string {
-	return []string{
-		"localhost", "test", "local", "home.arpa", "onion", "internal",
-		"intranet", "private", "corp", "home", "lan", "svc",
-	}
 }
 
 // Networks that hold no public server (the IANA registries of special-purpose
@@ -103,24 +99,18 @@ func prefixes(networks ...string) []netip.Prefix {
 	return list
 }
 
-// isPublic reports whether a public server can have the address.
+// isPublic reports whether a public server can have the address. An IPv6 address that stands for an IPv4 address is
+// judged as that one, because a connection to the one is a connection to the other.
 func isPublic(address netip.Addr) bool {
-	address = innermost(address.WithZone(""))
+	address = address.WithZone("").Unmap()
+	if nat64.Contains(address) {
+		all := address.As16()
+		address = netip.AddrFrom4([4]byte(all[12:]))
+	}
 	if address.Is4() {
 		return !inAny(specialIPv4, address)
 	}
 	return inAny(publicIPv6, address) && !inAny(specialIPv6, address)
-}
-
-// innermost is the IPv4 address that an IPv6 address stands for, where a
-// connection to the one is a connection to the other.
-func innermost(address netip.Addr) netip.Addr {
-	address = address.Unmap()
-	if !nat64.Contains(address) {
-		return address
-	}
-	all := address.As16()
-	return netip.AddrFrom4([4]byte(all[12:]))
 }
 
 func inAny(networks []netip.Prefix, address netip.Addr) bool {

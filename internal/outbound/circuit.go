@@ -22,7 +22,10 @@ type CircuitPolicy struct {
 	OneAtATime bool
 }
 
-// An OpenError is that a circuit is open. Whoever asked words it for its own errors.
+// ErrCircuitOpen is wrapped by every [OpenError].
+var ErrCircuitOpen = errors.New("the address is left alone for a moment")
+
+// An OpenError is that a circuit is open, after calls that failed. Whoever calls no address words it otherwise.
 type OpenError struct {
 	Failures int       // in a row
 	Cause    error     // the last one
@@ -31,11 +34,11 @@ type OpenError struct {
 
 // Error tells the last failure.
 func (e *OpenError) Error() string {
-	return fmt.Sprintf("the circuit is open after %d failures: %v", e.Failures, e.Cause)
+	return fmt.Sprintf("%v, after %d failures: %v", ErrCircuitOpen, e.Failures, e.Cause)
 }
 
-// Unwrap returns the last failure.
-func (e *OpenError) Unwrap() error { return e.Cause }
+// Unwrap returns [ErrCircuitOpen] and the last failure.
+func (e *OpenError) Unwrap() []error { return []error{ErrCircuitOpen, e.Cause} }
 
 // A Circuit keeps calls from a server that is down. Make it with [NewCircuit].
 //
@@ -114,13 +117,6 @@ func (c *Circuit) Open() bool {
 	return c.failures >= c.policy.Failures
 }
 
-// forgettable reports whether a call would be made anyway.
-func (c *Circuit) forgettable(now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.probing && now.After(c.until)
-}
-
 // Circuits are circuits by address, of those that are failing; at most so many are remembered. Make
 // them with [NewCircuits].
 type Circuits struct {
@@ -160,7 +156,8 @@ func (c *Circuits) Report(address string, began time.Time, err error) {
 		circuit = NewCircuit(c.policy)
 		now := time.Now()
 		if len(c.failing) >= c.limit {
-			maps.DeleteFunc(c.failing, func(_ string, other *Circuit) bool { return other.forgettable(now) })
+			// Those that would let a call through. Nobody else touches them while c.mu is held.
+			maps.DeleteFunc(c.failing, func(_ string, other *Circuit) bool { return !other.probing && now.After(other.until) })
 		}
 		if len(c.failing) < c.limit {
 			c.failing[address] = circuit

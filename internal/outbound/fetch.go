@@ -39,9 +39,6 @@ const (
 // secondCallAfter is after how much silence a call is made a second time.
 const secondCallAfter = time.Second
 
-// ErrCircuitOpen is wrapped by the error of a call that was not made because of those that failed before.
-var ErrCircuitOpen = errors.New("the address is left alone for a moment")
-
 // A Fetcher calls addresses that certificates of trusted chains name, and those to which they redirect. They are words
 // of a certificate authority and not of the operator, so a call never leaves the bounds: http and https
 // without credentials, public networks only, no proxy but a configured one, an answer of bounded size in bounded time,
@@ -54,9 +51,12 @@ type Fetcher struct {
 	// Client makes the calls. Tests may replace its Transport before the first one.
 	Client *http.Client
 
-	circuits *Circuits             // by address, see [Call.Endpoint]
-	calls    *flight.Slots[string] // by host
-	permit   func(*url.URL) error  // judges an address before it is called
+	// Circuits are by address, see [Endpoint].
+	Circuits *Circuits
+	// Calls are those under way, by host.
+	Calls *flight.Slots[string]
+
+	permit func(*url.URL) error // judges an address before it is called
 }
 
 // NewFetcher returns a fetcher, which is to be closed. Without a proxy the connection is judged (see
@@ -65,8 +65,8 @@ type Fetcher struct {
 func NewFetcher(allowPrivate bool, proxy *url.URL) *Fetcher {
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	f := &Fetcher{
-		circuits: NewCircuits(CircuitPolicy{Failures: FetchFailures, Pause: FetchPause, OneAtATime: true}, maxFailing),
-		calls:    flight.NewSlots[string](CallsPerHost, maxCalls),
+		Circuits: NewCircuits(CircuitPolicy{Failures: FetchFailures, Pause: FetchPause, OneAtATime: true}, maxFailing),
+		Calls:    flight.NewSlots[string](CallsPerHost, maxCalls),
 		permit:   func(*url.URL) error { return nil },
 	}
 	transport := &http.Transport{
@@ -100,12 +100,6 @@ func NewFetcher(allowPrivate bool, proxy *url.URL) *Fetcher {
 // Close lets go of connections that wait for another call.
 func (f *Fetcher) Close() { f.Client.CloseIdleConnections() }
 
-// OpenCircuits counts the addresses that are not called for a moment.
-func (f *Fetcher) OpenCircuits() int { return f.circuits.Open() }
-
-// Taken is how many calls are under way, and to how many hosts.
-func (f *Fetcher) Taken() (calls, hosts int) { return f.calls.Taken() }
-
 // A Call is one question to an address.
 type Call struct {
 	Method    string
@@ -124,7 +118,7 @@ func Endpoint(address string) string {
 
 // Fetch makes the call and returns the body of an answer with status 200.
 //
-// The error is an [*UnreachableError] when no answer came, and wraps [ErrCircuitOpen] and an [*OpenError] when none was asked for
+// The error is an [*UnreachableError] when no answer came, and wraps an [*OpenError] when none was asked for
 // after too many of these. It wraps [flight.ErrBusy] when too many calls are under way, and [ErrNotPublic] when
 // the address must not be called, which says nothing about the one who would be.
 func (f *Fetcher) Fetch(ctx context.Context, c Call) ([]byte, error) {
@@ -133,26 +127,17 @@ func (f *Fetcher) Fetch(ctx context.Context, c Call) ([]byte, error) {
 		return nil, err
 	}
 	endpoint, began := Endpoint(c.Address), time.Now()
-	if open := f.circuits.Admit(endpoint); open != nil {
-		return nil, &UnreachableError{Cause: &circuitError{open}}
+	if open := f.Circuits.Admit(endpoint); open != nil {
+		return nil, &UnreachableError{Cause: open}
 	}
 	body, err := f.hedged(ctx, u, c)
 	if err != nil && (flight.GivenUp(ctx) || errors.Is(err, flight.ErrBusy)) {
-		f.circuits.Release(endpoint)
+		f.Circuits.Release(endpoint)
 		return nil, err
 	}
-	f.circuits.Report(endpoint, began, err)
+	f.Circuits.Report(endpoint, began, err)
 	return body, err
 }
-
-// A circuitError words an [OpenError] about an address.
-type circuitError struct{ open *OpenError }
-
-func (e *circuitError) Error() string {
-	return fmt.Sprintf("%v, after %d failures: %v", ErrCircuitOpen, e.open.Failures, e.open.Cause)
-}
-
-func (e *circuitError) Unwrap() []error { return []error{ErrCircuitOpen, e.open} }
 
 // hedged makes a call, and while nothing comes of it makes another every second, in the place of the one before. So a
 // server that is slow can answer, and one that hung answers soon after it does again.
@@ -168,10 +153,10 @@ func (f *Fetcher) hedged(ctx context.Context, u *url.URL, c Call) ([]byte, error
 		return none
 	}
 	return Hedged(ctx, Hedge{Every: secondCallAfter, Again: silent, Replace: true}, func(ctx context.Context) ([]byte, error) {
-		if err := f.calls.Take(u.Host); err != nil {
+		if err := f.Calls.Take(u.Host); err != nil {
 			return nil, err
 		}
-		defer f.calls.Give(u.Host)
+		defer f.Calls.Give(u.Host)
 		return f.send(ctx, u, c, &received)
 	})
 }
@@ -234,9 +219,16 @@ func (f *Fetcher) sendOnce(ctx context.Context, u *url.URL, c Call, received *at
 		return nil, nil, &UnreachableError{Cause: err}
 	}
 	defer response.Body.Close()
-	if redirects(response.StatusCode, c.Method) {
-		next, err = redirectTarget(response)
-		return nil, next, err
+	if isRedirect(response.StatusCode, c.Method) {
+		// The target is held to the bounds of addresses in certificates. From https to http it may lead: answers are signed.
+		location, err := response.Location()
+		if err != nil {
+			return nil, nil, fmt.Errorf("answered with HTTP status %d and no address to go to", response.StatusCode)
+		}
+		if next, err = ParseAddress(location.String()); err != nil {
+			return nil, nil, fmt.Errorf("redirected elsewhere: %w", err)
+		}
+		return nil, next, nil
 	}
 	if err := statusError(response); err != nil {
 		return nil, nil, err
@@ -262,11 +254,11 @@ func (c byteCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// redirects reports whether an answer with the status sends us elsewhere with the same
+// isRedirect reports whether an answer with the status sends us elsewhere with the same
 // question. A question that was POSTed stays one after 301 and 302, which RFC 9110
 // section 15.4 leaves to the client: by GET nothing would be asked. After 303 nothing
 // but a GET is allowed.
-func redirects(status int, method string) bool {
+func isRedirect(status int, method string) bool {
 	switch status {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		return true
@@ -274,20 +266,6 @@ func redirects(status int, method string) bool {
 		return method == http.MethodGet
 	}
 	return false
-}
-
-// redirectTarget is the address to which an answer redirects, held to the bounds of those in
-// certificates. From https to http it may lead: answers are signed.
-func redirectTarget(response *http.Response) (*url.URL, error) {
-	location, err := response.Location()
-	if err != nil {
-		return nil, fmt.Errorf("answered with HTTP status %d and no address to go to", response.StatusCode)
-	}
-	next, err := ParseAddress(location.String())
-	if err != nil {
-		return nil, fmt.Errorf("redirected elsewhere: %w", err)
-	}
-	return next, nil
 }
 
 func statusError(response *http.Response) error {
