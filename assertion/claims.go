@@ -195,16 +195,14 @@ func textOf(reason *rule.Rule, name string, c claim) (string, *rule.Rejection) {
 
 // quoteJSON shows a value of any kind, in few bytes.
 func quoteJSON(v jsontext.Value) string {
-	if s, ok := text(v); ok {
+	switch s, isText := text(v); {
+	case isText:
 		return "the string " + rule.Quote(s)
-	}
-	if v.Kind() == '0' {
+	case v.Kind() == '0':
 		return "the number " + strings.Trim(rule.Quote(string(v)), "'")
-	}
-	if v.Kind() == '[' {
+	case v.Kind() == '[':
 		return "an array"
-	}
-	if v.Kind() == '{' {
+	case v.Kind() == '{':
 		return "an object"
 	}
 	return string(v) // null, true or false

@@ -63,8 +63,8 @@ var errNoLonger = errors.New("assertion: the issuer's certificates are not trust
 // [*rule.Outage] when revocation could not be found out, or another error when
 // the seal is not the issuer's.
 func (r *ResponseVerifier) Read(ctx context.Context, compact string) ([]byte, error) {
-	w := &walk{v: r.verifier, clientID: r.issuer, compact: compact, at: time.Now()}
-	if err := r.verify(ctx, w); err != nil {
+	w, err := r.verify(ctx, compact, time.Now())
+	if err != nil {
 		return nil, err
 	}
 	return w.token.Payload(), nil
@@ -85,20 +85,20 @@ func (r *ResponseVerifier) ReadKept(ctx context.Context, compact string) (payloa
 	if rejection != nil {
 		return nil, time.Time{}, rejection
 	}
-	w = &walk{v: r.verifier, clientID: r.issuer, compact: compact, at: iat}
-	if err := r.verify(ctx, w); err != nil {
+	if w, err = r.verify(ctx, compact, iat); err != nil {
 		return nil, time.Time{}, err
 	}
 	return w.token.Payload(), w.claims.issuedAt, nil
 }
 
-// verify judges a token as of the time of the walk, and its seal as of now besides.
-func (r *ResponseVerifier) verify(ctx context.Context, w *walk) error {
+// verify judges a token as of a time, and its seal as of now besides.
+func (r *ResponseVerifier) verify(ctx context.Context, compact string, at time.Time) (*walk, error) {
+	w := &walk{v: r.verifier, clientID: r.issuer, compact: compact, at: at}
 	if err := w.run(ctx, authentication); err != nil {
-		return err
+		return nil, err
 	}
 	if !r.verifier.config.Trust.Holds(w.signer, time.Now()) {
-		return errNoLonger
+		return nil, errNoLonger
 	}
 	// Any participant has a seal of a trusted CA, and could otherwise speak as the issuer.
 	isIssuer := slices.Contains(r.certificates, w.signer.Thumbprint())
@@ -106,7 +106,10 @@ func (r *ResponseVerifier) verify(ctx context.Context, w *walk) error {
 		isIssuer = slices.Contains(ishare.CertificateIDs(w.signer.Leaf()), r.issuer)
 	}
 	if !isIssuer {
-		return errNotIssuer
+		return nil, errNotIssuer
 	}
-	return r.verifier.askRevocation(ctx, w.signer)
+	if err := r.verifier.askRevocation(ctx, w.signer); err != nil {
+		return nil, err
+	}
+	return w, nil
 }

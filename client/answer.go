@@ -44,12 +44,18 @@ func (a *answer) token(compact, scope string) (*cachedToken, error) {
 	if granted.scope == "" {
 		granted.scope = scope // RFC 6749 section 5.1: as it was asked for
 	}
-	token := &oauth2.Token{AccessToken: granted.token, TokenType: "Bearer"}
 	extra := map[string]any{"scope": granted.scope}
 	if len(granted.notes) > 0 {
 		extra["notes"] = granted.notes
 	}
-	return newCachedToken(token.WithExtra(extra), a.sent, granted.life), nil
+	// The life counts from when the request was sent: the server cannot have issued the token before.
+	token := &oauth2.Token{AccessToken: granted.token, TokenType: "Bearer", Expiry: a.sent.Add(granted.life).Round(0)}
+	share := renewalFrom + (renewalTo-renewalFrom)*fraction()
+	return &cachedToken{
+		token: token.WithExtra(extra),
+		renew: a.sent.Add(time.Duration(float64(granted.life) * share)),
+		until: a.sent.Add(granted.life - min(granted.life/10, maxMargin)),
+	}, nil
 }
 
 // A grant is the answer of RFC 6749 section 5.1.

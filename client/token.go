@@ -35,18 +35,6 @@ type cachedToken struct {
 	until time.Time // from here on the token is not used
 }
 
-// newCachedToken counts the life, of at most [maxLife], from when the request was sent: the server cannot have
-// issued the token before.
-func newCachedToken(token *oauth2.Token, sent time.Time, life time.Duration) *cachedToken {
-	share := renewalFrom + (renewalTo-renewalFrom)*fraction()
-	token.Expiry = sent.Add(life).Round(0)
-	return &cachedToken{
-		token: token,
-		renew: sent.Add(time.Duration(float64(life) * share)),
-		until: sent.Add(life - min(life/10, maxMargin)),
-	}
-}
-
 func (t *cachedToken) fresh(now time.Time) bool  { return t != nil && !reached(now, t.renew) }
 func (t *cachedToken) usable(now time.Time) bool { return t != nil && !reached(now, t.until) }
 

@@ -39,7 +39,10 @@ func ParsePartyID(s string) (PartyID, error) {
 	case len(s) > MaxPartyIDLength:
 		return "", fmt.Errorf("%w: longer than %d bytes", errPartyID, MaxPartyIDLength)
 	}
-	if flaw := StrayCharacter(s, isIDRune); flaw != "" {
+	allowed := func(r rune) bool {
+		return r < utf8.RuneSelf && (isAlnum(byte(r)) || strings.ContainsRune(".-_:%+~@", r))
+	}
+	if flaw := StrayCharacter(s, allowed); flaw != "" {
 		return "", fmt.Errorf("%w: it %s", errPartyID, flaw)
 	}
 	if value, ok := strings.CutPrefix(s, eoriPrefix); ok && value != "" {
@@ -54,10 +57,6 @@ func ParsePartyID(s string) (PartyID, error) {
 
 func isAlnum(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-}
-
-func isIDRune(r rune) bool {
-	return r < utf8.RuneSelf && (isAlnum(byte(r)) || strings.ContainsRune(".-_:%+~@", r))
 }
 
 // Object identifiers of the subject attributes that carry an identity

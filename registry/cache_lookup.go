@@ -158,25 +158,17 @@ func (c *Cache) revive(ctx context.Context, id ishare.PartyID) (aged[*ishare.Par
 		if party == nil || age < 0 || age >= c.fresh+c.maxStale {
 			break
 		}
-		revived := aged[*ishare.Party]{party, moment{steady: now.Add(-age), wall: asOf.Round(0)}}
-		if record, done := c.setRevived(id, revived, before); done {
+		c.mu.Lock()
+		unchanged := c.noes == before // nobody was found not to exist meanwhile
+		record, have := c.known.GetIfPresent(id)
+		if unchanged && !have {
+			record = aged[*ishare.Party]{party, moment{steady: now.Add(-age), wall: asOf.Round(0)}}
+			c.known.Set(id, record)
+		}
+		c.mu.Unlock()
+		if unchanged {
 			return record, true
 		}
 	}
 	return aged[*ishare.Party]{}, false
-}
-
-// setRevived reports whether nobody was found not to exist since before, and returns the record that is in
-// memory then.
-func (c *Cache) setRevived(id ishare.PartyID, revived aged[*ishare.Party], before uint64) (aged[*ishare.Party], bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.noes != before {
-		return aged[*ishare.Party]{}, false
-	}
-	if record, have := c.known.GetIfPresent(id); have {
-		return record, true
-	}
-	c.known.Set(id, revived)
-	return revived, true
 }

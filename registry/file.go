@@ -184,7 +184,11 @@ type watch struct {
 // due polls the file and reports whether to read it: at the first few polls at
 // which it is as it was at the one before.
 func (w *watch) due(path string) bool {
-	info := stat(path)
+	var info os.FileInfo
+	if file, err := os.Open(path); err == nil { // unlike asking by name, this makes NFS ask the server
+		info, _ = file.Stat()
+		_ = file.Close() // it was not even read
+	}
 	same := info == nil && w.last == nil
 	if info != nil && w.last != nil {
 		same = os.SameFile(info, w.last) && info.Size() == w.last.Size() && info.ModTime().Equal(w.last.ModTime())
@@ -195,21 +199,6 @@ func (w *watch) due(path string) bool {
 	}
 	w.unchanged = min(w.unchanged+1, readsAfterChange+1)
 	return w.unchanged <= readsAfterChange
-}
-
-// stat opens the file because that, unlike asking by name, makes NFS fetch the
-// attributes from the server. It gives nil when the file cannot be opened.
-func stat(path string) os.FileInfo {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	info, err := file.Stat()
-	if err != nil {
-		return nil
-	}
-	return info
 }
 
 // parse reads a list of party records in JSON or YAML. There is one strict parser of
@@ -267,46 +256,32 @@ func jsonOfYAML(data []byte) (text []byte, lines []int, err error) {
 	return out.Bytes(), lines, nil
 }
 
+// writeNode leaves it to the encoder to refuse a member that occurs twice.
 func writeNode(enc *jsontext.Encoder, n *yaml.Node) error {
+	begin, end := jsontext.BeginArray, jsontext.EndArray
 	switch {
 	case n.Kind == yaml.AliasNode:
 		return refuse(n, "an alias is not accepted; write the value out")
 	case n.Style&yaml.TaggedStyle != 0:
 		return refuse(n, "an explicit tag is not accepted")
 	case n.Kind == yaml.MappingNode:
-		return writeMapping(enc, n)
+		begin, end = jsontext.BeginObject, jsontext.EndObject
 	case n.Kind != yaml.SequenceNode:
 		return write(enc, n, scalarToken(n))
 	}
-	if err := write(enc, n, jsontext.BeginArray); err != nil {
+	if err := write(enc, n, begin); err != nil {
 		return err
 	}
-	for _, item := range n.Content {
+	for i, item := range n.Content {
+		isKey := n.Kind == yaml.MappingNode && i%2 == 0
+		if isKey && (item.Kind != yaml.ScalarNode || item.ShortTag() != "!!str" || item.Style&yaml.TaggedStyle != 0) {
+			return refuse(item, "a key must be plain text")
+		}
 		if err := writeNode(enc, item); err != nil {
 			return err
 		}
 	}
-	return write(enc, n, jsontext.EndArray)
-}
-
-// writeMapping leaves it to the encoder to refuse a member that occurs twice.
-func writeMapping(enc *jsontext.Encoder, n *yaml.Node) error {
-	if err := write(enc, n, jsontext.BeginObject); err != nil {
-		return err
-	}
-	for i := 0; i < len(n.Content); i += 2 {
-		key := n.Content[i]
-		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" || key.Style&yaml.TaggedStyle != 0 {
-			return refuse(key, "a key must be plain text")
-		}
-		if err := write(enc, key, jsontext.String(key.Value)); err != nil {
-			return err
-		}
-		if err := writeNode(enc, n.Content[i+1]); err != nil {
-			return err
-		}
-	}
-	return write(enc, n, jsontext.EndObject)
+	return write(enc, n, end)
 }
 
 // scalarToken gives a scalar as JSON. Numbers become text: no field of a party

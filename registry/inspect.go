@@ -38,29 +38,22 @@ func Inspect(path string, at time.Time) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := inspect(data, at)
+	text, lines, err := asJSON(data)
+	var parties []*ishare.Party
+	if err == nil {
+		parties, err = ishare.ParseParties(text)
+	}
+	var written []jsontext.Value
+	if err == nil {
+		err = json.Unmarshal(text, &written)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return found, nil
-}
-
-func inspect(data []byte, at time.Time) (found []Finding, err error) {
-	text, lines, err := asJSON(data)
-	if err != nil {
-		return nil, err
-	}
-	parties, err := ishare.ParseParties(text)
-	if err != nil {
-		return nil, err
 	}
 	if lines == nil {
 		lines = linesOf(text)
 	}
-	var written []jsontext.Value
-	if err := json.Unmarshal(text, &written); err != nil {
-		return nil, err
-	}
+	var found []Finding
 	for i, party := range parties {
 		slips := misspelt(written[i])
 		if wrong := slices.Concat(obstacles(party, at), slips); len(wrong) > 0 {

@@ -1,12 +1,28 @@
-// Package registry answers one question: who is the party with this identifier?
+// Package registry finds out who takes part in the framework: it answers with the record of the party that goes by an
+// identifier, and keeps the list of the certificate authorities that a Participant Registry grants.
 //
-// The answer is a party record in the shape of iSHARE 3.0, wherever it comes
-// from. [Remote] asks a Participant Registry of 3.0 or 2.x, and [Cache] keeps its
-// answers; [File] reads records from a file that an operator keeps; [List] holds
-// records that a program made itself.
+// A [Source] answers who a party is, in the shape of iSHARE 3.0 wherever the record comes from. There are four:
 //
-// [TrustedList] keeps the trust anchors for clients up to date with what the
-// registry grants.
+//   - [Remote] asks a Participant Registry of iSHARE 3.0 or 2.x each time, and believes nothing that the registry did not sign.
+//   - [Cache] stands in front of another source and keeps its records, also for a while when that one is out of reach.
+//   - [File] reads records from a file that an operator keeps; [Inspect] tells what is odd in such a file.
+//   - [List] holds records that a program made itself.
+//
+// A server puts a Cache in front of a Remote, and gives it to its [assertion.Verifier] as Parties:
+//
+//	remote, err := registry.NewRemote(registry.RemoteConfig{ID: "did:ishare:EU.NL.NTRNL-10000003", URL: "https://registry.example", …})
+//	…
+//	defer remote.Close()
+//	cache, err := registry.NewCache(registry.CacheConfig{Source: remote, Fresh: 5 * time.Minute, MaxStale: time.Hour})
+//	…
+//	defer cache.Close()
+//	party, err := cache.Party(ctx, "did:ishare:EU.NL.NTRNL-10000001")
+//
+// [ErrUnknown] says that there is no such party. After any other error nobody knows, and nobody may be refused by it: the
+// source is out of reach, or its answer is not believed. [Refusal] tells whether a registry refuses us.
+//
+// A [TrustedList] puts the authorities that a Remote says are granted into the [trust.Validator] that judges clients, besides
+// the anchors of one's own choice, and takes out those that are granted no longer.
 package registry
 
 import (

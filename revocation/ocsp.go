@@ -107,10 +107,7 @@ func readOCSP(der []byte, cert, issuer *x509.Certificate, at time.Time) (certSta
 		return certStatus{}, nil, err
 	}
 	status, err := basic.statusOf(cert, issuer, at)
-	if err != nil {
-		return certStatus{}, nil, err
-	}
-	return status, signer, nil
+	return status, signer, err
 }
 
 // The answer of an OCSP responder as it stands on the wire (RFC 6960 section

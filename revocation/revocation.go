@@ -253,7 +253,7 @@ func (r *Checker) Close() {
 	r.closed.Store(true)
 	r.questions.Close()
 	r.listFetches.Close()
-	r.fetcher.Close()
+	r.fetcher.Client.CloseIdleConnections()
 	if err := r.kept.Close(); err != nil {
 		r.log.Warn("the folder of revocation answers cannot be closed", slog.Any("error", err))
 	}

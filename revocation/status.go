@@ -90,12 +90,11 @@ type cached[T any] struct {
 
 // A failure is why a question got no answer.
 type failure struct {
-	cause error
+	error           // the cause
 	until time.Time // not asked again before
 }
 
-func (f *failure) Error() string { return f.cause.Error() }
-func (f *failure) Unwrap() error { return f.cause }
+func (f *failure) Unwrap() error { return f.error }
 
 // newFailure remembers a failure for no longer than the one that caused it. [flight.ErrBusy] is not
 // remembered: it costs nothing to find out again.
@@ -113,13 +112,13 @@ func newFailure(cause error, at time.Time) *failure {
 	if open, ok := errors.AsType[*outbound.OpenError](cause); ok {
 		until = earlier(until, open.Until)
 	}
-	return &failure{cause: cause, until: until}
+	return &failure{cause, until}
 }
 
 // newCostlyFailure is the failure to use a list of which so many bytes were fetched.
 func newCostlyFailure(cause error, size int64) *failure {
 	memory := failureMemory + time.Duration(min(size, maxListAnswer))*costlyMemory/maxListAnswer
-	return &failure{cause: cause, until: time.Now().Add(memory)}
+	return &failure{cause, time.Now().Add(memory)}
 }
 
 // A refreshed value comes from the network, and is asked for again before it ends. The zero refreshed was not

@@ -35,16 +35,6 @@ type event struct {
 	summed      bool   // by a line that has the correlation id
 }
 
-// fail is called before the error becomes an answer, which may carry the correlation id.
-func (e *event) fail(err error, log *logsum.Log) {
-	e.err = err
-	if rejection, outage := rule.Classify(err); rejection == nil && outage == nil {
-		var full bool
-		e.correlation, full = log.Failure(slog.LevelError, message, labels("failed", rule.Internal))
-		e.summed = !full
-	}
-}
-
 // write writes the event, once, or counts it: each token that is given has a line, each error of our own
 // one that its correlation id leads to, and an outage one for each cause while it lasts.
 func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {

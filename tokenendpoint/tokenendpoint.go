@@ -91,7 +91,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := event{start: time.Now(), remote: r.RemoteAddr}
 	token, err := h.answer(r, &e)
 	if err != nil {
-		e.fail(err, h.log)
+		e.err = err
+		if rejection, outage := rule.Classify(err); rejection == nil && outage == nil { // ours: the answer has an id for it
+			var full bool
+			e.correlation, full = h.log.Failure(slog.LevelError, message, labels("failed", rule.Internal))
+			e.summed = !full
+		}
 		writeError(w, err, e.correlation)
 	} else {
 		respond.JSON(w, http.StatusOK, token)

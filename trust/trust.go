@@ -1,5 +1,11 @@
-// Package trust decides whether a chain of certificates may speak for a
-// participant of the framework (iSHARE 3.0, certificates; RFC 5280 section 6).
+// Package trust decides whether a chain of certificates may speak for a participant of the framework (iSHARE 3.0,
+// certificates; RFC 5280 section 6).
+//
+//	anchors, err := trust.LoadAnchors([]string{"ca.pem"})
+//	…
+//	validator, err := trust.New(anchors)
+//	…
+//	chain, err := validator.Validate(certificates, time.Now(), nil)
 //
 // [New] makes a [Validator] that trusts some [Anchors], which [LoadAnchors] reads from files. [Validator.Validate] judges
 // the certificates of a JWS header and returns a [Chain], which nothing else can make, or a rejection by one of

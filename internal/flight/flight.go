@@ -153,7 +153,16 @@ func (g *Group[K, V]) join(key K, keep bool, may func() error, do func(context.C
 				return nil, err
 			}
 		}
-		c = g.start(key, do)
+		ctx, cancel := context.WithCancelCause(g.ctx)
+		c = &Call[V]{cancel: cancel, done: make(chan struct{}), err: errNoReturn}
+		g.calls[key] = c
+		g.inFlight++
+		g.running.Go(func() {
+			defer g.complete(ctx, key, c)
+			bounded, end := context.WithTimeout(ctx, g.timeout)
+			defer end()
+			c.value, c.err = do(bounded)
+		})
 	}
 	if keep {
 		c.kept = true
@@ -161,20 +170,6 @@ func (g *Group[K, V]) join(key K, keep bool, may func() error, do func(context.C
 		c.waiting++
 	}
 	return c, nil
-}
-
-func (g *Group[K, V]) start(key K, do func(context.Context) (V, error)) *Call[V] {
-	ctx, cancel := context.WithCancelCause(g.ctx)
-	c := &Call[V]{cancel: cancel, done: make(chan struct{}), err: errNoReturn}
-	g.calls[key] = c
-	g.inFlight++
-	g.running.Go(func() {
-		defer g.complete(ctx, key, c)
-		bounded, end := context.WithTimeout(ctx, g.timeout)
-		defer end()
-		c.value, c.err = do(bounded)
-	})
-	return c
 }
 
 func (g *Group[K, V]) complete(ctx context.Context, key K, c *Call[V]) {

@@ -59,7 +59,7 @@ type Fetcher struct {
 	permit func(*url.URL) error // judges an address before it is called
 }
 
-// NewFetcher returns a fetcher, which is to be closed. Without a proxy the connection is judged (see
+// NewFetcher returns a fetcher, whose Client has idle connections to be closed. Without a proxy the connection is judged (see
 // refusePrivate); a proxy makes it on our behalf, so that there is only the address to judge (see refusePrivateHost).
 // Proxies of the environment are never asked. With allowPrivate nothing is judged.
 func NewFetcher(allowPrivate bool, proxy *url.URL) *Fetcher {
@@ -96,9 +96,6 @@ func NewFetcher(allowPrivate bool, proxy *url.URL) *Fetcher {
 	}
 	return f
 }
-
-// Close lets go of connections that wait for another call.
-func (f *Fetcher) Close() { f.Client.CloseIdleConnections() }
 
 // A Call is one question to an address.
 type Call struct {

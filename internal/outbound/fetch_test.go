@@ -211,7 +211,7 @@ func TestRedirects(t *testing.T) {
 			server := httptest.NewServer(mux)
 			defer server.Close()
 			f := NewFetcher(true, nil)
-			defer f.Close()
+			defer f.Client.CloseIdleConnections()
 			for method, want := range map[string]string{http.MethodGet: test.get, http.MethodPost: test.post} {
 				answer, err := f.Fetch(t.Context(), asks(method, server.URL+"/old"))
 				if err == nil && string(answer) != want || err != nil && !strings.Contains(err.Error(), want) {
@@ -329,7 +329,7 @@ func TestPrivateAddressIsNoFailure(t *testing.T) {
 	server := httptest.NewServer(body(nil))
 	defer server.Close()
 	f := NewFetcher(false, nil)
-	defer f.Close()
+	defer f.Client.CloseIdleConnections()
 	for range 2 * FetchFailures {
 		_, err := f.Fetch(t.Context(), Call{Method: http.MethodGet, Address: server.URL, Limit: 1, Timeout: time.Minute})
 		if !errors.Is(err, ErrNotPublic) || errors.As(err, new(*UnreachableError)) {
@@ -347,7 +347,7 @@ func TestNoProxy(t *testing.T) {
 		t.Setenv(name, proxy.URL)
 	}
 	f := NewFetcher(true, nil)
-	defer f.Close()
+	defer f.Client.CloseIdleConnections()
 	if transport, ok := f.Client.Transport.(*http.Transport); !ok || transport.Proxy != nil {
 		t.Error("a proxy is asked")
 	}
@@ -363,7 +363,7 @@ func TestTLSIsVerified(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	f := NewFetcher(true, nil)
-	defer f.Close()
+	defer f.Client.CloseIdleConnections()
 	_, err := f.Fetch(t.Context(), Call{Method: http.MethodGet, Address: server.URL, Limit: 1, Timeout: time.Second})
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a server with a certificate of its own making: %v", err)
@@ -375,7 +375,7 @@ func TestRestartedServer(t *testing.T) {
 	server := httptest.NewServer(body([]byte("1")))
 	defer server.Close()
 	f := NewFetcher(true, nil)
-	defer f.Close()
+	defer f.Client.CloseIdleConnections()
 	ask := Call{
 		Method: http.MethodPost, Address: server.URL, MediaType: "text/plain", Body: []byte("?"), Limit: 1, Timeout: time.Minute,
 	}
