@@ -101,8 +101,7 @@ func (w *walk) decodeClaims(context.Context) error {
 	return nil
 }
 
-// validClaims is what an assertion says when it keeps the rules claim.iss to
-// claim.nbf. It is not proven yet.
+// validClaims is what an assertion says when it keeps the rules claim.iss to claim.nbf. It is not proven yet.
 type validClaims struct {
 	jti               string
 	issuedAt, expires time.Time
@@ -290,8 +289,7 @@ func expHasNotCome(in claimsInput) *rule.Rejection {
 	return rejection
 }
 
-// lifeIsThirtySeconds compares to the millisecond, because clients in some
-// languages send fractions of seconds.
+// lifeIsThirtySeconds compares to the millisecond, because clients in some languages send fractions of seconds.
 func lifeIsThirtySeconds(in claimsInput) *rule.Rejection {
 	switch life := math.Round((in.exp.seconds-in.iat.seconds)*1000) / 1000; {
 	case !in.iat.isNumber || !in.exp.isNumber:

@@ -1,6 +1,5 @@
-// Package assertion makes and judges iSHARE client assertions: the JWT with
-// which a Service Consumer proves who it is at a token endpoint (iSHARE 3.0,
-// client assertion; RFC 7523).
+// Package assertion makes and judges iSHARE client assertions: the JWT with which a Service Consumer proves who it is
+// at a token endpoint (iSHARE 3.0, client assertion; RFC 7523).
 //
 // A [Maker] makes them, for a client. A [Verifier] judges them, for a server: [Verifier.Verify] takes the client_id and
 // the assertion of a request, and returns a [Client] or the reason why there is none, which [rule.Classify] tells apart.

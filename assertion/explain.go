@@ -48,9 +48,8 @@ type Report struct {
 	Chain *trust.Chain
 }
 
-// Explain judges an assertion at a time as [Verifier.Verify] would, without using
-// it up and without stopping at the first rule that fails. The client is taken
-// to be the assertion's own iss.
+// Explain judges an assertion at a time as [Verifier.Verify] would, without using it up and without stopping at the
+// first rule that fails. The client is taken to be the assertion's own iss.
 //
 // Participants and revocation are asked about only when signature and chain hold.
 func (v *Verifier) Explain(ctx context.Context, compact string, at time.Time) *Report {
@@ -81,8 +80,7 @@ func (v *Verifier) Explain(ctx context.Context, compact string, at time.Time) *R
 	return r
 }
 
-// An Explainer judges as a [Verifier] of the same configuration does, and admits
-// nobody.
+// An Explainer judges as a [Verifier] of the same configuration does, and admits nobody.
 type Explainer struct{ verifier *Verifier }
 
 // NewExplainer checks the configuration and returns an explainer for it. Replay need not be set: an explainer

@@ -137,8 +137,7 @@ func typIsJWT(in headerInput) *rule.Rejection {
 	return rule.JWTTyp.Because("typ is %s, not JWT", rule.Quote(typ)).WithHint("Set typ to JWT in the header.")
 }
 
-// dangerous header parameters change what is verified or name another key. No
-// setting lets them pass.
+// dangerous header parameters change what is verified or name another key. No setting lets them pass.
 var dangerous = []string{"crit", "jwk", "jku", "x5u", "b64"}
 
 func headerHoldsNothingElse(in headerInput) *rule.Rejection {

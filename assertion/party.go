@@ -10,26 +10,23 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// Each seal has a share of the lookups, so that whoever holds one cannot flood a Participant Registry
-// by naming clients that do not exist, or others who do: LookupBurst at once, and one more in each
-// LookupInterval. A lookup costs nothing when the source answers from memory, and is given back when the party that is
-// found has registered the seal.
+// Each seal has a share of the lookups, so that whoever holds one cannot flood a Participant Registry by naming clients
+// that do not exist, or others who do: LookupBurst at once, and one more in each LookupInterval. A lookup costs nothing
+// when the source answers from memory, and is given back when the party that is found has registered the seal.
 const (
 	LookupBurst    = 10
 	LookupInterval = time.Second
 )
 
-// A PartySource answers who a participant is. An error that wraps
-// [ishare.ErrUnknownParty] is a definite no; any other error means that the
-// source is out of reach. A record must not be changed once returned.
+// A PartySource answers who a participant is. An error that wraps [ishare.ErrUnknownParty] is a definite no; any other
+// error means that the source is out of reach. A record must not be changed once returned.
 type PartySource interface {
 	Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
 }
 
-// A FreshSource is a [PartySource] that may answer from memory, and can be asked for a record that was
-// obtained just now. Before a party is refused by a record of its, the rules are applied again to a fresh one: the party
-// may have renewed its compliance or its certificate a moment ago. A [Verifier] looks for this interface
-// in [Config].Parties.
+// A FreshSource is a [PartySource] that may answer from memory, and can be asked for a record that was obtained just
+// now. Before a party is refused by a record of its, the rules are applied again to a fresh one: the party may have
+// renewed its compliance or its certificate a moment ago. A [Verifier] looks for this interface in [Config].Parties.
 type FreshSource interface {
 	PartySource
 	FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, error)
@@ -82,8 +79,7 @@ func (w *walk) atCostOfSeal(ask func(may func() error) (*ishare.Party, error)) (
 
 var errNoRecord = errors.New("the source answered with no record")
 
-// interpret gives the answer of a source its meaning: a record, a rejection by party.unknown, or
-// an outage.
+// interpret gives the answer of a source its meaning: a record, a rejection by party.unknown, or an outage.
 func (w *walk) interpret(party *ishare.Party, err error) (*ishare.Party, error) {
 	switch {
 	case rule.IsUnknownParty(err):

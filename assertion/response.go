@@ -11,14 +11,12 @@ import (
 	"github.com/waybill-token/waybill/trust"
 )
 
-// ResponseVerifierConfig is what a [ResponseVerifier] judges by. Every field that is not marked
-// optional must be set.
+// ResponseVerifierConfig is what a [ResponseVerifier] judges by. Every field that is not marked optional must be set.
 type ResponseVerifierConfig struct {
 	// Issuer is the party that answers: the iss of its tokens.
 	Issuer ishare.PartyID
-	// Certificates are [ishare.Thumbprint]s of the seals by which the issuer may
-	// sign. Without any, the identifier that the seal names must be the
-	// issuer's: see [ishare.CertificateIDs]. Optional.
+	// Certificates are [ishare.Thumbprint]s of the seals by which the issuer may sign. Without any, the identifier that
+	// the seal names must be the issuer's: see [ishare.CertificateIDs]. Optional.
 	Certificates []string
 	// Audience lists our own identifiers.
 	Audience []ishare.PartyID
@@ -30,10 +28,9 @@ type ResponseVerifierConfig struct {
 	Leeway time.Duration
 }
 
-// A ResponseVerifier judges the iSHARE JWTs with which a party answers our requests: a
-// Participant Registry's party records and trusted list. The rules are those of
-// client assertions, apart from what needs a registry or a memory. It is safe for
-// concurrent use.
+// A ResponseVerifier judges the iSHARE JWTs with which a party answers our requests: a Participant Registry's party
+// records and trusted list. The rules are those of client assertions, apart from what needs a registry or a memory. It
+// is safe for concurrent use.
 type ResponseVerifier struct {
 	verifier     *Verifier
 	issuer       ishare.PartyID
@@ -59,9 +56,8 @@ var errNoLonger = errors.New("assertion: the issuer's certificates are not trust
 
 // Read returns the payload of a token that the issuer signed for us.
 //
-// The error is an [*rule.Rejection] by the rule that the token breaks, an
-// [*rule.Outage] when revocation could not be found out, or another error when
-// the seal is not the issuer's.
+// The error is an [*rule.Rejection] by the rule that the token breaks, an [*rule.Outage] when revocation could not be
+// found out, or another error when the seal is not the issuer's.
 func (r *ResponseVerifier) Read(ctx context.Context, compact string) ([]byte, error) {
 	w, err := r.verify(ctx, compact, time.Now())
 	if err != nil {

@@ -46,11 +46,9 @@ type RevocationChecker interface {
 	Check(ctx context.Context, chain *trust.Chain) error
 }
 
-// Config is what a [Verifier] judges by. There are no defaults: every field that
-// is not marked optional must be set.
+// Config is what a [Verifier] judges by. There are no defaults: every field that is not marked optional must be set.
 type Config struct {
-	// Audience lists the identifiers by which this server may be addressed,
-	// the canonical one first.
+	// Audience lists the identifiers by which this server may be addressed, the canonical one first.
 	Audience []ishare.PartyID
 	// Trust judges certificate chains.
 	Trust *trust.Validator
@@ -76,8 +74,7 @@ type Config struct {
 	Seals Limiter
 	// Roles are framework roles that a client must hold, every one. Optional.
 	Roles []string
-	// Dataspaces are data spaces of which a client must be a member, every one.
-	// Optional.
+	// Dataspaces are data spaces of which a client must be a member, every one. Optional.
 	Dataspaces []string
 }
 
@@ -126,8 +123,7 @@ func newVerifier(c Config, leeway time.Duration) (*Verifier, error) {
 	return &Verifier{config: c, leeway: leeway, headers: headers, lookups: lookups}, nil
 }
 
-// isNoPartyID is true of the empty identifier, which an empty aud would match, and
-// of a URL.
+// isNoPartyID is true of the empty identifier, which an empty aud would match, and of a URL.
 func isNoPartyID(id ishare.PartyID) bool {
 	_, err := ishare.ParsePartyID(string(id))
 	return err != nil
@@ -151,23 +147,20 @@ func (c *Client) ID() ishare.PartyID { return c.id }
 // Thumbprint is the [ishare.Thumbprint] of the certificate that signed.
 func (c *Client) Thumbprint() string { return c.chain.Thumbprint() }
 
-// UnverifiedInfo is what could be read of an assertion, for the log. Nothing in it
-// is proven unless the assertion was accepted, and none of it is secret. Fields
-// that could not be read are empty.
+// UnverifiedInfo is what could be read of an assertion, for the log. Nothing in it is proven unless the assertion was
+// accepted, and none of it is secret. Fields that could not be read are empty.
 type UnverifiedInfo struct {
 	Issuer     string // iss, cut at 255 bytes
 	Thumbprint string // SHA-256 of the first certificate in x5c, hex
 	JTIHash    string // first 8 bytes of SHA-256 of iss, a zero byte and jti, hex
 }
 
-// Verify judges a client assertion by every rule in the order of the catalogue.
-// clientID is the client_id of the request. A client is returned only when every
-// rule holds and the assertion is now used up.
+// Verify judges a client assertion by every rule in the order of the catalogue. clientID is the client_id of the
+// request. A client is returned only when every rule holds and the assertion is now used up.
 //
-// The error is an [*rule.Rejection] when the caller is at fault, an
-// [*rule.Outage] when something that the server depends on is out of reach, and
-// another error otherwise. The info is for the log, whatever the outcome:
-// what could be read of the assertion, true or not.
+// The error is an [*rule.Rejection] when the caller is at fault, an [*rule.Outage] when something that the server
+// depends on is out of reach, and another error otherwise. The info is for the log, whatever the outcome: what could be
+// read of the assertion, true or not.
 func (v *Verifier) Verify(ctx context.Context, clientID ishare.PartyID, compact string) (*Client, UnverifiedInfo, error) {
 	w := &walk{v: v, clientID: clientID, compact: compact, at: time.Now()}
 	err := w.authenticate(ctx)

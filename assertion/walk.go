@@ -245,10 +245,9 @@ func (w *walk) use(ctx context.Context) error {
 	return nil
 }
 
-// unlessExpired is the outcome of the walk, or the rejection by claim.exp when the outcome is not a
-// rejection and the assertion has expired since it came. Without this, somebody who came late would be told
-// to come again; and a store that may forget a pair at its end could say yes twice
-// to copies that were slow to reach it.
+// unlessExpired is the outcome of the walk, or the rejection by claim.exp when the outcome is not a rejection and the
+// assertion has expired since it came. Without this, somebody who came late would be told to come again; and a store
+// that may forget a pair at its end could say yes twice to copies that were slow to reach it.
 func (w *walk) unlessExpired(err error) error {
 	rejection, _ := rule.Classify(err)
 	if rejection != nil {
@@ -268,8 +267,7 @@ func (w *walk) unlessExpired(err error) error {
 // defaultRetry is what a client is told to wait when nothing better is known.
 const defaultRetry = 5 * time.Second
 
-// outage turns an error of something that we depend on into the answer that is
-// neither yes nor no.
+// outage turns an error of something that we depend on into the answer that is neither yes nor no.
 func outage(reason *rule.Rule, err error) error {
 	if _, o := rule.Classify(err); o != nil {
 		return o

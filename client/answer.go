@@ -74,8 +74,7 @@ type tokenBody struct {
 	Scope       jsontext.Value `json:"scope"`
 }
 
-// grant reads a success, or says what is wrong with it. What is wrong never
-// quotes the token.
+// grant reads a success, or says what is wrong with it. What is wrong never quotes the token.
 //
 // Servers differ from section 5.1 in ways that leave no doubt about what they mean:
 // these are noted. Whatever leaves a doubt is refused.
@@ -142,8 +141,7 @@ func shown(v jsontext.Value, token string) string {
 	return "'" + clean(s, token, 40) + "'"
 }
 
-// lifeOf reads expires_in. Without one, the token is kept for a short time: RFC
-// 6749 only recommends to state it.
+// lifeOf reads expires_in. Without one, the token is kept for a short time: RFC 6749 only recommends to state it.
 func (g *grant) lifeOf(v jsontext.Value) (time.Duration, bool) {
 	number := string(v)
 	switch v.Kind() {
@@ -253,8 +251,7 @@ func (a *answer) refusal(compact string) *Error {
 	return e
 }
 
-// unexpected is an answer that no token endpoint gives: most often that of a
-// proxy, or of another server.
+// unexpected is an answer that no token endpoint gives: most often that of a proxy, or of another server.
 func (a *answer) unexpected(flaw string) *Error {
 	if mediaType := a.mediaType(); a.status >= 500 || mediaType == mediaTypeJSON || strings.HasSuffix(mediaType, "+json") {
 		return a.fail(flaw, "")
@@ -292,6 +289,5 @@ func (a *answer) fail(description, hint string) *Error {
 // maxRetryAfter bounds what a server can ask for.
 const maxRetryAfter = 24 * time.Hour
 
-// tolerance is the difference of clocks that is not worth a word. Servers allow
-// for some seconds.
+// tolerance is the difference of clocks that is not worth a word. Servers allow for some seconds.
 const tolerance = 2 * time.Second

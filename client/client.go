@@ -1,6 +1,5 @@
-// Package client is a Service Consumer's side of iSHARE: it gets access tokens from
-// somebody else's token endpoint with client assertions, keeps them, and
-// renews them in time (iSHARE 3.0, access token; RFC 6749 section 4.4, RFC 7523).
+// Package client is a Service Consumer's side of iSHARE: it gets access tokens from somebody else's token endpoint with
+// client assertions, keeps them, and renews them in time (iSHARE 3.0, access token; RFC 6749 section 4.4, RFC 7523).
 //
 //	c, err := client.New(client.Config{
 //		Server:       "https://provider.example",
@@ -12,39 +11,32 @@
 //	…
 //	response, err := c.HTTPClient().Get("https://provider.example/orders")
 //
-// [LoadKey] reads key and chain from PEM or PKCS#12; any other [crypto.Signer] with an
-// RSA key serves as well, such as one in hardware. [Discover] finds the token
-// endpoint of a server that has it in another place than iSHARE puts it.
+// [LoadKey] reads key and chain from PEM or PKCS#12; any other [crypto.Signer] with an RSA key serves as well, such as
+// one in hardware. [Discover] finds the token endpoint of a server that has it in another place than iSHARE puts it.
 //
 // [Client.Token] gives the token itself, [Client.TokenSource] is the same for
 // golang.org/x/oauth2, and [Client.HTTPClient] adds it to requests.
 //
 // # How often the server is asked
 //
-// A token is asked for once in its life, however many goroutines want it. Between 75
-// and 90 % of its life, at a random point so that replicas do not come
-// together, the first caller starts a renewal in the background; nobody waits
-// for it. A renewal that fails is tried again while the old token is used on,
-// to within ten seconds of its end.
+// A token is asked for once in its life, however many goroutines want it. Between 75 and 90 % of its life, at a random
+// point so that replicas do not come together, the first caller starts a renewal in the background; nobody waits for
+// it. A renewal that fails is tried again while the old token is used on, to within ten seconds of its end.
 //
-// One request is made of up to five attempts in at most 30 seconds. An attempt
-// that meets a broken network, or the status 429, 502, 503 or 504, is repeated after a
-// pause that grows from a tenth of a second to one second, or after the
-// Retry-After of the server. Each attempt has an assertion of its own: one that
-// left the process is never sent again, whatever became of it. A caller whose
-// context ends stops waiting; the request goes on for the others.
+// One request is made of up to five attempts in at most 30 seconds. An attempt that meets a broken network, or the
+// status 429, 502, 503 or 504, is repeated after a pause that grows from a tenth of a second to one second, or after
+// the Retry-After of the server. Each attempt has an assertion of its own: one that left the process is never sent
+// again, whatever became of it. A caller whose context ends stops waiting; the request goes on for the others.
 //
-// After a request that failed, callers without a token get the same error for
-// one second, or for the Retry-After of the server up to one minute. So a server
-// that is down or refuses is not hammered, and one that comes back is found again
+// After a request that failed, callers without a token get the same error for one second, or for the Retry-After of the
+// server up to one minute. So a server that is down or refuses is not hammered, and one that comes back is found again
 // within about two seconds.
 //
 // # What is kept from whom
 //
-// Assertions and tokens travel over https only; plain http is accepted to a
-// loopback address. The token endpoint's redirects are not followed, and the token
-// does not follow a redirect to another origin. No error and no log line holds a
-// token or an assertion, not even one that a server quotes back.
+// Assertions and tokens travel over https only; plain http is accepted to a loopback address. The token endpoint's
+// redirects are not followed, and the token does not follow a redirect to another origin. No error and no log line
+// holds a token or an assertion, not even one that a server quotes back.
 package client
 
 import (
@@ -144,10 +136,9 @@ func New(c Config) (*Client, error) {
 	return client, nil
 }
 
-// NewTransport returns a transport with timeouts for connecting (5 s), for the TLS handshake (5 s) and
-// for the first byte of an answer (30 s), with TLS 1.2 or 1.3, and the proxy of the
-// environment. It has a limit on everything but the time that a body takes, which is the
-// caller's business, and the number of connections.
+// NewTransport returns a transport with timeouts for connecting (5 s), for the TLS handshake (5 s) and for the first
+// byte of an answer (30 s), with TLS 1.2 or 1.3, and the proxy of the environment. It has a limit on everything but the
+// time that a body takes, which is the caller's business, and the number of connections.
 func NewTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -163,9 +154,8 @@ func NewTransport() *http.Transport {
 	}
 }
 
-// withoutRedirects hands redirects over as the answers they are. To follow one
-// would be to send the same assertion a second time, and to a place of somebody
-// else's choice.
+// withoutRedirects hands redirects over as the answers they are. To follow one would be to send the same assertion a
+// second time, and to a place of somebody else's choice.
 func withoutRedirects(transport http.RoundTripper) *http.Client {
 	return &http.Client{
 		Transport:     transport,
@@ -173,9 +163,8 @@ func withoutRedirects(transport http.RoundTripper) *http.Client {
 	}
 }
 
-// TokenSource returns a token source for golang.org/x/oauth2. Its Token waits no
-// longer than ctx lives. It caches by itself: [oauth2.ReuseTokenSource] around
-// it adds nothing.
+// TokenSource returns a token source for golang.org/x/oauth2. Its Token waits no longer than ctx lives. It caches by
+// itself: [oauth2.ReuseTokenSource] around it adds nothing.
 func (c *Client) TokenSource(ctx context.Context) oauth2.TokenSource {
 	return source(func() (*oauth2.Token, error) { return c.Token(ctx) })
 }
@@ -185,9 +174,8 @@ type source func() (*oauth2.Token, error)
 // Token implements [oauth2.TokenSource].
 func (s source) Token() (*oauth2.Token, error) { return s() }
 
-// Close ends a token request that is under way, forgets the token, and closes the
-// idle connections of a transport of the client's own. Afterwards every call
-// returns [ErrClosed], and no goroutine of the client is left.
+// Close ends a token request that is under way, forgets the token, and closes the idle connections of a transport of
+// the client's own. Afterwards every call returns [ErrClosed], and no goroutine of the client is left.
 func (c *Client) Close() {
 	c.requests.Close()
 	c.cached.Store(nil)

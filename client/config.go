@@ -17,12 +17,10 @@ import (
 	"github.com/waybill-token/waybill/jws"
 )
 
-// Config says which token endpoint to ask, and as whom. Every field that is not
-// marked optional must be set.
+// Config says which token endpoint to ask, and as whom. Every field that is not marked optional must be set.
 type Config struct {
-	// Server is the server's base URL, such as https://provider.example. The
-	// token endpoint is taken to be at /connect/token below it, where iSHARE
-	// puts it. It need not be set when TokenEndpoint is.
+	// Server is the server's base URL, such as https://provider.example. The token endpoint is taken to be at
+	// /connect/token below it, where iSHARE puts it. It need not be set when TokenEndpoint is.
 	Server string
 	// TokenEndpoint is the URL of the token endpoint, for a server that has it
 	// in another place; see [Discover]. Optional.
@@ -31,27 +29,22 @@ type Config struct {
 	Audience ishare.PartyID
 	// ClientID is our own party identifier, as the Participant Registry knows it.
 	ClientID ishare.PartyID
-	// Key is the private key of our seal: RSA, in memory or in hardware. It signs
-	// one assertion at a time.
+	// Key is the private key of our seal: RSA, in memory or in hardware. It signs one assertion at a time.
 	Key crypto.Signer
-	// Certificates is the chain of our seal, leaf first, up to and including a
-	// certificate that the server trusts.
+	// Certificates is the chain of our seal, leaf first, up to and including a certificate that the server trusts.
 	Certificates []*x509.Certificate
-	// Algorithm is RS256 unless set. Servers of the 2.x framework accept
-	// nothing else. Optional.
+	// Algorithm is RS256 unless set. Servers of the 2.x framework accept nothing else. Optional.
 	Algorithm jws.Algorithm
 	// Scope is what to ask for: iSHARE unless set. Optional.
 	Scope ishare.Scope
-	// Transport carries the token requests, and the requests of
-	// [Client.HTTPClient]: one of [NewTransport] unless set. It must not repeat a
-	// POST by itself. Optional.
+	// Transport carries the token requests, and the requests of [Client.HTTPClient]: one of [NewTransport] unless set.
+	// It must not repeat a POST by itself. Optional.
 	Transport http.RoundTripper
 	// MaxRetryAfter bounds for how long the server's Retry-After keeps the client from asking again: a
 	// minute unless set. Optional.
 	MaxRetryAfter time.Duration
-	// Hedge is how long a token request may hang until another one is made beside it, and so on: for a
-	// client whose callers must not wait for a server that is well again. It is not done unless
-	// set. Optional.
+	// Hedge is how long a token request may hang until another one is made beside it, and so on: for a client whose
+	// callers must not wait for a server that is well again. It is not done unless set. Optional.
 	Hedge time.Duration
 	// Log gets a line for each token, each repetition and each failure. Optional.
 	Log *slog.Logger
@@ -129,14 +122,12 @@ func parseURL(field, s string) (*url.URL, error) {
 	return u, nil
 }
 
-// KeyFiles says where the private key of a seal and its certificates are. Each file
-// may be PEM (also where its line breaks are lost or escaped, or in UTF-16), PKCS#12 in any
-// of its encodings, PKCS#7, or DER.
+// KeyFiles says where the private key of a seal and its certificates are. Each file may be PEM (also where its line
+// breaks are lost or escaped, or in UTF-16), PKCS#12 in any of its encodings, PKCS#7, or DER.
 type KeyFiles struct {
-	// Key is the file of the private key, or the PEM text of it. PKCS#12 and PEM may hold
-	// the certificates too. Of several keys the one counts that has certificates. In a
-	// program that is built with cgo and the tag pkcs11, it may also be the
-	// PKCS#11 URI of a key in hardware (RFC 7512).
+	// Key is the file of the private key, or the PEM text of it. PKCS#12 and PEM may hold the certificates too. Of
+	// several keys the one counts that has certificates. In a program that is built with cgo and the tag pkcs11, it may
+	// also be the PKCS#11 URI of a key in hardware (RFC 7512).
 	Key string
 	// Certificates is the file of the chain, leaf first, or the PEM text of it. In PKCS#12 and
 	// PKCS#7, which know no order, it is found. Empty: it is in the key's.
@@ -145,14 +136,12 @@ type KeyFiles struct {
 	Password string
 }
 
-// LoadKey reads a private key and its certificates, for Key and Certificates of
-// [Config]. A program that has them by other means needs no LoadKey: any
-// [crypto.Signer] with an RSA key will do.
+// LoadKey reads a private key and its certificates, for Key and Certificates of [Config]. A program that has them by
+// other means needs no LoadKey: any [crypto.Signer] with an RSA key will do.
 //
-// What would make servers refuse the assertions is an error now, by the same rules by which
-// they judge (see [trust.Check]); so is a key that belongs to another certificate.
-// The error tells everything that is wrong, a line each and with a mend, and holds
-// neither key nor password.
+// What would make servers refuse the assertions is an error now, by the same rules by which they judge (see
+// [trust.Check]); so is a key that belongs to another certificate. The error tells everything that is wrong, a line
+// each and with a mend, and holds neither key nor password.
 //
 // A key in hardware keeps a session with it, and is an [io.Closer].
 func LoadKey(files KeyFiles) (crypto.Signer, []*x509.Certificate, error) {

@@ -25,10 +25,9 @@ const tokenService = "request-oauth-token"
 // maxCapabilities bounds the answer in bytes: some hundred services.
 const maxCapabilities = 1 << 20
 
-// ErrNoEndpoint is wrapped by what [Discover] returns when it has learned nothing:
-// the server is out of reach, or says nothing of a token endpoint that could be
-// understood. Then the fixed place of iSHARE, /connect/token below the base URL,
-// is the one to try.
+// ErrNoEndpoint is wrapped by what [Discover] returns when it has learned nothing: the server is out of reach, or says
+// nothing of a token endpoint that could be understood. Then the fixed place of iSHARE, /connect/token below the base
+// URL, is the one to try.
 var ErrNoEndpoint = errors.New("the server does not say where its token endpoint is")
 
 // Discover asks the server's /capabilities where its token endpoint is. It uses
@@ -36,26 +35,21 @@ var ErrNoEndpoint = errors.New("the server does not say where its token endpoint
 //
 //	config.TokenEndpoint, err = client.Discover(ctx, config)
 //
-// Capabilities of iSHARE 3.0 and of 2.x are understood. The endpoint is that of
-// the service request-oauth-token, or the one tokenEndpoint that the services
-// name; services that are deprecated do not count. When they name several, the
-// fixed place /connect/token is taken if it is one of them, and otherwise the
-// error lists them. When they name none, it is the fixed place.
+// Capabilities of iSHARE 3.0 and of 2.x are understood. The endpoint is that of the service request-oauth-token, or the
+// one tokenEndpoint that the services name; services that are deprecated do not count. When they name several, the
+// fixed place /connect/token is taken if it is one of them, and otherwise the error lists them. When they name none, it
+// is the fixed place.
 //
-// A server without capabilities that can be read is asked for its metadata as an
-// authorization server (RFC 8414), whose issuer must be Server. Without these
-// too, the error wraps [ErrNoEndpoint]. One attempt is made of each, of at most ten
-// seconds; at most 1 MiB is read.
+// A server without capabilities that can be read is asked for its metadata as an authorization server (RFC 8414), whose
+// issuer must be Server. Without these too, the error wraps [ErrNoEndpoint]. One attempt is made of each, of at most
+// ten seconds; at most 1 MiB is read.
 //
-// The signature of the capabilities is not verified, since that takes a
-// Participant Registry, which takes a token. They are a hint, as good as the
-// https connection to Server, and no better than what is served there. The
-// endpoint must be https, or on a loopback address if Server is, and the
-// capabilities must name Audience as their issuer.
+// The signature of the capabilities is not verified, since that takes a Participant Registry, which takes a token. They
+// are a hint, as good as the https connection to Server, and no better than what is served there. The endpoint must be
+// https, or on a loopback address if Server is, and the capabilities must name Audience as their issuer.
 //
-// An endpoint that is named wrongly gets an assertion whose sole audience is
-// Audience: no other server accepts it. It could still be passed on to Audience
-// within its 30 seconds, by whoever got it, for a token in our name. So look at a
+// An endpoint that is named wrongly gets an assertion whose sole audience is Audience: no other server accepts it. It
+// could still be passed on to Audience within its 30 seconds, by whoever got it, for a token in our name. So look at a
 // host that you did not expect before you use it, or set TokenEndpoint by hand.
 func Discover(ctx context.Context, c Config) (string, error) {
 	base, err := c.base()

@@ -10,8 +10,7 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// An Error is an answer that holds no token. None of its fields quotes a token or
-// an assertion.
+// An Error is an answer that holds no token. None of its fields quotes a token or an assertion.
 type Error struct {
 	// Status is the HTTP status.
 	Status int
@@ -24,16 +23,14 @@ type Error struct {
 	// Said is what the server said in another form than that of RFC 6749, such as
 	// HTML or a JSON of its own, cut at 500 characters. It is empty when Code is not.
 	Said string
-	// RuleID is the rule that failed, when the server names one as Waybill does:
-	// see [rule.All].
+	// RuleID is the rule that failed, when the server names one as Waybill does: see [rule.All].
 	RuleID string
 	// Hint says what to do about it, as far as is known.
 	Hint string
 	// RetryAfter is how long the server asks to wait, at most a day, or zero.
 	RetryAfter time.Duration
-	// ClockOffset is how far the server's clock is ahead of ours, to the second,
-	// or zero when it is within two seconds or so, or the server does not tell. It
-	// is negative when ours is ahead.
+	// ClockOffset is how far the server's clock is ahead of ours, to the second, or zero when it is within two seconds
+	// or so, or the server does not tell. It is negative when ours is ahead.
 	ClockOffset time.Duration
 }
 
@@ -52,8 +49,7 @@ func (e *Error) Error() string {
 	return s
 }
 
-// ruleID takes the rule from "<rule id>: <sentence>". Words of another server
-// before a colon are not taken for a rule.
+// ruleID takes the rule from "<rule id>: <sentence>". Words of another server before a colon are not taken for a rule.
 func ruleID(description string) string {
 	id, _, ok := strings.Cut(description, ": ")
 	if !ok {

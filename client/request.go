@@ -96,8 +96,7 @@ func (c *Client) attempt(ctx context.Context) (*cachedToken, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: token request: %w", err)
 	}
-	// With it, a transport would send the same assertion again when a
-	// connection breaks. We send a new one.
+	// With it, a transport would send the same assertion again when a connection breaks. We send a new one.
 	request.GetBody = nil
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
@@ -154,9 +153,8 @@ func repeatable(err error) bool {
 	return errors.As(err, new(*outbound.UnreachableError)) && !errors.As(err, new(*tls.CertificateVerificationError))
 }
 
-// pauseAfter grows from attempt to attempt and is at least what the server asks
-// for. It is random in part, so that clients who failed together do not return
-// together.
+// pauseAfter grows from attempt to attempt and is at least what the server asks for. It is random in part, so that
+// clients who failed together do not return together.
 func (c *Client) pauseAfter(attempt int, err error) time.Duration {
 	wait := min(firstPause<<(attempt-1), maxAttemptPause)
 	wait = wait/2 + time.Duration(float64(wait/2)*fraction())

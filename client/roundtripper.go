@@ -13,13 +13,11 @@ import (
 	"github.com/waybill-token/waybill/internal/loopback"
 )
 
-// maxDrained is how much of a refused answer is read so that its connection can
-// be used again, in bytes.
+// maxDrained is how much of a refused answer is read so that its connection can be used again, in bytes.
 const maxDrained = 4 << 10
 
-// HTTPClient returns an HTTP client that adds the access token to every request.
-// It is [Client.RoundTripper] around the transport of [Config] and has no time limit of
-// its own: give requests a context that ends.
+// HTTPClient returns an HTTP client that adds the access token to every request. It is [Client.RoundTripper] around the
+// transport of [Config] and has no time limit of its own: give requests a context that ends.
 func (c *Client) HTTPClient() *http.Client {
 	return &http.Client{Transport: c.RoundTripper(nil)}
 }
@@ -30,9 +28,8 @@ func (c *Client) HTTPClient() *http.Client {
 // An answer 401 makes it get a new token and send the request once more, if there
 // is no body or the request has a GetBody; then the second answer counts.
 //
-// The token goes to https addresses and, in plain http, to loopback addresses. It
-// does not follow a redirect to another origin: such a request fails. An
-// Authorization header that the request has is replaced.
+// The token goes to https addresses and, in plain http, to loopback addresses. It does not follow a redirect to another
+// origin: such a request fails. An Authorization header that the request has is replaced.
 func (c *Client) RoundTripper(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = c.transport
@@ -74,9 +71,8 @@ func (t *roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 	return t.send(second, token)
 }
 
-// checkDestination keeps the token from places that the caller did not name. An
-// http.Client drops the Authorization header when a redirect leads elsewhere, but
-// it does so before us.
+// checkDestination keeps the token from places that the caller did not name. An http.Client drops the Authorization
+// header when a redirect leads elsewhere, but it does so before us.
 func checkDestination(request *http.Request) error {
 	if err := checkOrigin(request.URL); err != nil {
 		return fmt.Errorf("client: sending a token: %w", err)
@@ -105,8 +101,7 @@ func (t *roundTripper) send(request *http.Request, token *oauth2.Token) (*http.R
 	return response, err
 }
 
-// rewind returns the request with its body from the beginning, when that can be
-// had.
+// rewind returns the request with its body from the beginning, when that can be had.
 func rewind(request *http.Request) (*http.Request, bool) {
 	if request.Body == nil || request.Body == http.NoBody {
 		return request, true

@@ -50,15 +50,13 @@ func (t *cachedToken) copy() *oauth2.Token {
 	return &token
 }
 
-// Token returns an access token that is valid for at least a tenth of its life or ten
-// seconds, whichever is less. When there is none, it waits for one, no
-// longer than ctx lives. The token's Extra("scope") is the scope that was granted. Its
-// Extra("notes") is a []string when the answer differed from RFC 6749 section 5.1 in ways that leave
-// no doubt: each says in what.
+// Token returns an access token that is valid for at least a tenth of its life or ten seconds, whichever is less. When
+// there is none, it waits for one, no longer than ctx lives. The token's Extra("scope") is the scope that was granted.
+// Its Extra("notes") is a []string when the answer differed from RFC 6749 section 5.1 in ways that leave no doubt: each
+// says in what.
 //
-// The error is an [*Error] when the server answered and gave no token; it wraps the
-// error of ctx when that ended. After any other error the token endpoint is out
-// of reach, or the key would not sign.
+// The error is an [*Error] when the server answered and gave no token; it wraps the error of ctx when that ended. After
+// any other error the token endpoint is out of reach, or the key would not sign.
 func (c *Client) Token(ctx context.Context) (*oauth2.Token, error) {
 	now := time.Now()
 	t := c.cached.Load()
@@ -87,9 +85,8 @@ func (c *Client) Token(ctx context.Context) (*oauth2.Token, error) {
 	return t.copy(), nil
 }
 
-// Invalidate says that the server did not accept the access token, so that the
-// next caller gets another. A token that has been replaced already is ignored:
-// of a thousand callers who saw the old one refused, one discards it.
+// Invalidate says that the server did not accept the access token, so that the next caller gets another. A token that
+// has been replaced already is ignored: of a thousand callers who saw the old one refused, one discards it.
 //
 // [Client.HTTPClient] does this by itself.
 func (c *Client) Invalidate(accessToken string) {

@@ -8,7 +8,6 @@
 //   - A [Scope] is a list of scope values; [ScopeISHARE] is in every one.
 //   - [Thumbprint] is the form in which records name certificates, and [CertificateIDs] what a seal says whose it is.
 //
-// The package depends on no transport, no store and no clock: every question
-// about time takes the time as an argument. The rules by which requests are refused are
-// in package rule.
+// The package depends on no transport, no store and no clock: every question about time takes the time as an argument.
+// The rules by which requests are refused are in package rule.
 package ishare

@@ -15,8 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// TokenPath is where the token endpoint is, below the base URL of a server (iSHARE 3.0, access
-// token).
+// TokenPath is where the token endpoint is, below the base URL of a server (iSHARE 3.0, access token).
 const TokenPath = "/connect/token"
 
 // ErrUnknownParty is wrapped by a source of party records that was asked and
@@ -157,14 +156,12 @@ func (c *Claim) normalise() error {
 	if err != nil {
 		return fmt.Errorf("x5c is not base64 of a DER certificate: %w", err)
 	}
-	// The certificate itself is the truth: published records carry
-	// fingerprints of other certificates.
+	// The certificate itself is the truth: published records carry fingerprints of other certificates.
 	c.X5T = Thumbprint(der)
 	return nil
 }
 
-// Thumbprint is the SHA-256 of a certificate's DER in lower-case hex, the form
-// of x5t#s256 in party records.
+// Thumbprint is the SHA-256 of a certificate's DER in lower-case hex, the form of x5t#s256 in party records.
 func Thumbprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
@@ -186,9 +183,8 @@ func (p *Party) KnownAs(id PartyID) bool {
 	return id == p.ID || slices.Contains(p.AlsoKnownAs, id)
 }
 
-// fault says why the registrar does not stand by the claim at the time; it is empty when the
-// claim's status is active (without regard to case) and every date that it states is kept.
-// Compliance must state both its dates.
+// fault says why the registrar does not stand by the claim at the time; it is empty when the claim's status is active
+// (without regard to case) and every date that it states is kept. Compliance must state both its dates.
 func (c *Claim) fault(at time.Time) string {
 	switch {
 	case !strings.EqualFold(c.Status, "active"):
@@ -236,14 +232,12 @@ func (p *Party) fault(at time.Time, same func(*Claim) bool) (fault string, found
 	return fault, found
 }
 
-// Compliant returns nil when the party complies with the framework at the time,
-// and otherwise an error that says what is wrong. Compliance must state both
-// its dates: a claim without them admits nobody.
+// Compliant returns nil when the party complies with the framework at the time, and otherwise an error that says what
+// is wrong. Compliance must state both its dates: a claim without them admits nobody.
 //
-// A record may hold several claims of compliance, such as a former one and its successor.
-// One in force is enough, but while another is revoked or suspended and its endDate, if it
-// states one, has not passed, the party does not comply. The same goes for several claims of one
-// certificate, role or membership.
+// A record may hold several claims of compliance, such as a former one and its successor. One in force is enough, but
+// while another is revoked or suspended and its endDate, if it states one, has not passed, the party does not comply.
+// The same goes for several claims of one certificate, role or membership.
 func (p *Party) Compliant(at time.Time) error {
 	fault, found := p.fault(at, func(c *Claim) bool {
 		return c.Type == ClaimFrameworkCompliance && c.FrameworkID == FrameworkISHARE
@@ -267,15 +261,13 @@ func statusWord(status string) string {
 	return "not active"
 }
 
-// Certified reports whether the certificate with this [Thumbprint] is registered
-// for the party and active at the time. The whole certificate decides: names in
-// certificates differ between systems and prove nothing.
+// Certified reports whether the certificate with this [Thumbprint] is registered for the party and active at the time.
+// The whole certificate decides: names in certificates differ between systems and prove nothing.
 func (p *Party) Certified(thumbprint string, at time.Time) bool {
 	return p.CheckCertificate(thumbprint, at) == nil
 }
 
-// CheckCertificate returns nil when the party is [Party.Certified], and otherwise an error
-// that says what is wrong.
+// CheckCertificate returns nil when the party is [Party.Certified], and otherwise an error that says what is wrong.
 func (p *Party) CheckCertificate(thumbprint string, at time.Time) error {
 	registered := 0
 	for i := range p.Claims {

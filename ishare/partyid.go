@@ -11,27 +11,23 @@ import (
 	"golang.org/x/text/language"
 )
 
-// MaxPartyIDLength is the longest party identifier that is accepted, in bytes.
-// The framework names no limit; the longest identifiers in use are did:web
-// ones, far below this.
+// MaxPartyIDLength is the longest party identifier that is accepted, in bytes. The framework names no limit; the
+// longest identifiers in use are did:web ones, far below this.
 const MaxPartyIDLength = 255
 
-// eoriPrefix starts the identifiers of the 2.x framework, which have no colon:
-// EU.EORI.NL000000001.
+// eoriPrefix starts the identifiers of the 2.x framework, which have no colon: EU.EORI.NL000000001.
 const eoriPrefix = "EU.EORI."
 
-// A PartyID identifies a party in the framework: did:ishare:EU.NL.NTRNL-10000000,
-// EU.EORI.NL000000001, or any other <method>:<value>. Identifiers are compared
-// byte for byte.
+// A PartyID identifies a party in the framework: did:ishare:EU.NL.NTRNL-10000000, EU.EORI.NL000000001, or any other
+// <method>:<value>. Identifiers are compared byte for byte.
 type PartyID string
 
 var errPartyID = errors.New("not a party identifier")
 
-// ParsePartyID accepts an identifier of the form <method>:<value>, or the
-// EU.EORI.… form of the 2.x framework, of at most [MaxPartyIDLength] bytes. The
-// alphabet is that of decentralised identifiers (letters, digits and . - _ : % + ~ @),
-// so that an identifier can stand in a header, a log line or a path without
-// quoting. A URL is not a party identifier.
+// ParsePartyID accepts an identifier of the form <method>:<value>, or the EU.EORI.… form of the 2.x framework, of at
+// most [MaxPartyIDLength] bytes. The alphabet is that of decentralised identifiers (letters, digits and . - _ : % + ~
+// @), so that an identifier can stand in a header, a log line or a path without quoting. A URL is not a party
+// identifier.
 func ParsePartyID(s string) (PartyID, error) {
 	switch {
 	case s == "":
@@ -67,10 +63,9 @@ var (
 )
 
 // CertificateIDs derives the party identifiers that a seal's subject states:
-// did:ishare:<continent>.<country>.<organizationIdentifier> for an
-// organizationIdentifier such as NTRNL-10000000, and EU.EORI.… when serialNumber
-// holds one. The framework calls subject names unreliable, so these explain a
-// certificate to a person and never decide whose it is: [Party.Certified] does.
+// did:ishare:<continent>.<country>.<organizationIdentifier> for an organizationIdentifier such as NTRNL-10000000, and
+// EU.EORI.… when serialNumber holds one. The framework calls subject names unreliable, so these explain a certificate
+// to a person and never decide whose it is: [Party.Certified] does.
 func CertificateIDs(cert *x509.Certificate) []PartyID {
 	var ids []PartyID
 	for _, attribute := range cert.Subject.Names {
@@ -92,9 +87,8 @@ func CertificateIDs(cert *x509.Certificate) []PartyID {
 	return ids
 }
 
-// DeriveID makes the iSHARE identifier of an organizationIdentifier in the form of
-// ETSI EN 319 412-1 section 5.1.4: three letters for the register, two for the
-// country, a hyphen and the reference. NTRNL-10000000 becomes
+// DeriveID makes the iSHARE identifier of an organizationIdentifier in the form of ETSI EN 319 412-1 section 5.1.4:
+// three letters for the register, two for the country, a hyphen and the reference. NTRNL-10000000 becomes
 // did:ishare:EU.NL.NTRNL-10000000.
 func DeriveID(organizationIdentifier string) (PartyID, error) {
 	scheme, reference, ok := strings.Cut(organizationIdentifier, "-")
@@ -109,8 +103,7 @@ func DeriveID(organizationIdentifier string) (PartyID, error) {
 	return ParsePartyID("did:ishare:" + continent + "." + country + "." + organizationIdentifier)
 }
 
-// continentOf maps a country to the two letters of its continent by way of the
-// UN M49 groups that CLDR knows.
+// continentOf maps a country to the two letters of its continent by way of the UN M49 groups that CLDR knows.
 func continentOf(country string) (string, error) {
 	switch country { // where ETSI EN 319 412-1 departs from ISO 3166
 	case "EL":

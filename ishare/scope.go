@@ -17,9 +17,8 @@ type Scope []string
 
 var errScope = errors.New("malformed scope")
 
-// ParseScope reads a space-separated list of scope values as RFC 6749 section 3.3
-// defines it: single spaces, printable ASCII without the quote and the backslash.
-// A value that is repeated is kept once.
+// ParseScope reads a space-separated list of scope values as RFC 6749 section 3.3 defines it: single spaces, printable
+// ASCII without the quote and the backslash. A value that is repeated is kept once.
 func ParseScope(s string) (Scope, error) {
 	if s == "" {
 		return nil, fmt.Errorf("%w: empty", errScope)

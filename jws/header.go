@@ -14,8 +14,7 @@ import (
 	"github.com/waybill-token/waybill/internal/certparse"
 )
 
-// MaxCertificates is the most certificates that x5c may hold. The longest chain
-// in use has four.
+// MaxCertificates is the most certificates that x5c may hold. The longest chain in use has four.
 const MaxCertificates = 10
 
 // A Header is the decoded JOSE header: well-formed, not judged.
@@ -39,8 +38,7 @@ func (t *Token) Header() (*Header, error) {
 	return h, nil
 }
 
-// Has reports whether the header holds the parameter. Names are compared with
-// regard to case.
+// Has reports whether the header holds the parameter. Names are compared with regard to case.
 func (h *Header) Has(name string) bool {
 	_, ok := h.members[name]
 	return ok
@@ -68,9 +66,8 @@ func (h *Header) Others(names ...string) []string {
 	return others
 }
 
-// Certificates decodes x5c: one to [MaxCertificates] strings, each the standard
-// base64 of one DER certificate (RFC 7515 section 4.1.6). The order is the
-// sender's, and none of them is trusted.
+// Certificates decodes x5c: one to [MaxCertificates] strings, each the standard base64 of one DER certificate (RFC 7515
+// section 4.1.6). The order is the sender's, and none of them is trusted.
 //
 // The error is a [*FlawError] that wraps [ErrX5C].
 func (h *Header) Certificates() ([]*x509.Certificate, error) {

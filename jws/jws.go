@@ -1,16 +1,12 @@
-// Package jws reads and writes JSON Web Signatures in the one form that iSHARE
-// uses: compact serialisation, RSASSA-PKCS1-v1_5, the signer's certificates in
-// the header (RFC 7515, RFC 7518 section 3.3).
+// Package jws reads and writes JSON Web Signatures in the one form that iSHARE uses: compact serialisation,
+// RSASSA-PKCS1-v1_5, the signer's certificates in the header (RFC 7515, RFC 7518 section 3.3).
 //
-// Reading is strict, because every leniency is a second spelling of a signed
-// object: base64url without padding, white space or spare bits; JSON without
-// duplicate names, in valid UTF-8, with nothing behind the value. Reading and
-// verifying are separate steps. Nothing in a [Token] is true until
-// [Token.Verify] returns nil for a key that the caller trusts for other reasons
-// than that the token names it.
+// Reading is strict, because every leniency is a second spelling of a signed object: base64url without padding, white
+// space or spare bits; JSON without duplicate names, in valid UTF-8, with nothing behind the value. Reading and
+// verifying are separate steps. Nothing in a [Token] is true until [Token.Verify] returns nil for a key that the caller
+// trusts for other reasons than that the token names it.
 //
-// The cost of reading is linear in the length of the input; callers bound the
-// length.
+// The cost of reading is linear in the length of the input; callers bound the length.
 package jws
 
 import (
@@ -89,9 +85,8 @@ type Token struct {
 	signature []byte
 }
 
-// Split takes a compact serialisation apart and decodes payload and signature.
-// The header stays encoded until [Token.Header] is asked for, so that a caller who has
-// judged the same header before need not decode it again.
+// Split takes a compact serialisation apart and decodes payload and signature. The header stays encoded until
+// [Token.Header] is asked for, so that a caller who has judged the same header before need not decode it again.
 //
 // The error is a [*FlawError] that wraps [ErrCompact].
 func Split(compact string) (*Token, error) {
@@ -174,8 +169,7 @@ func partFlaw(name, s string) *FlawError {
 	return f
 }
 
-// RawHeader is the header as it was sent, in base64url: the same text is the
-// same header.
+// RawHeader is the header as it was sent, in base64url: the same text is the same header.
 func (t *Token) RawHeader() string { return t.header }
 
 // Payload is the decoded payload: bytes of any kind, and nobody's word until the

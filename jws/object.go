@@ -15,9 +15,8 @@ import (
 // payload of the framework, a delegation, some ten times.
 const maxDepth = 32
 
-// UnmarshalObject decodes a JSON object that a stranger sent: a header, or the
-// payload of a [Token]. No name may occur twice (RFC 7515 section 4, RFC 7519
-// section 4), names are compared with regard to case, the text is valid UTF-8, and
+// UnmarshalObject decodes a JSON object that a stranger sent: a header, or the payload of a [Token]. No name may occur
+// twice (RFC 7515 section 4, RFC 7519 section 4), names are compared with regard to case, the text is valid UTF-8, and
 // nothing stands behind it.
 //
 // An object that nests deeper than 32 times is refused, because the decoder's memory
@@ -54,8 +53,7 @@ func UnmarshalObject(data []byte, into any) error {
 	return fmt.Errorf("is not JSON: what stands at byte %d does not belong there", syntax.ByteOffset+1)
 }
 
-// nestsTooDeep counts brackets outside of strings. What it says of a text that is
-// not JSON does not matter.
+// nestsTooDeep counts brackets outside of strings. What it says of a text that is not JSON does not matter.
 func nestsTooDeep(data []byte) bool {
 	depth, quoted := 0, false
 	for i := 0; i < len(data); i++ {

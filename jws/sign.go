@@ -12,9 +12,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Sign makes the compact serialisation of payload, signed with key. The header
-// is exactly alg, typ (JWT) and x5c, which is chain in the order given: the leaf,
-// whose key must be key's public half, first.
+// Sign makes the compact serialisation of payload, signed with key. The header is exactly alg, typ (JWT) and x5c, which
+// is chain in the order given: the leaf, whose key must be key's public half, first.
 //
 // The key is any RSA [crypto.Signer], one that lives in hardware included.
 func Sign(alg Algorithm, key crypto.Signer, chain []*x509.Certificate, payload []byte) (string, error) {

@@ -12,15 +12,13 @@ import (
 	"github.com/waybill-token/waybill/jws"
 )
 
-// Members that hold the signed answer, and, in its payload, what is said. In each
-// pair the first is that of 3.0.
+// Members that hold the signed answer, and, in its payload, what is said. In each pair the first is that of 3.0.
 var (
 	partyTokens = []string{"partyToken", "partiesToken", "party_token", "parties_token"}
 	listTokens  = []string{"trustedListToken", "trusted_list_token"}
 )
 
-// signedAnswer takes the one signed answer out of a body. The error quotes nothing
-// of the body.
+// signedAnswer takes the one signed answer out of a body. The error quotes nothing of the body.
 func signedAnswer(body []byte, names []string) (compact string, err error) {
 	var members map[string]jsontext.Value
 	if jws.UnmarshalObject(body, &members) != nil {

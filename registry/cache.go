@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	// DefaultCacheSize is how many records a [Cache] keeps unless told otherwise.
-	// A record is about 10 KiB.
+	// DefaultCacheSize is how many records a [Cache] keeps unless told otherwise. A record is about 10 KiB.
 	DefaultCacheSize = 10_000
 
 	// aheadNumerator and aheadDenominator say at which part of its fresh time a
@@ -39,11 +38,10 @@ const (
 	lookupLimit = 12 * time.Second
 )
 
-// How many lookups are under way at once. Those of parties whose records are in memory are counted by
-// themselves: neither do lookups of invented identifiers keep records from being refreshed, nor do many
-// refreshes keep a new client out. Together they leave some of maxConnections to a registry
-// free for the trusted list, for the access token, and for ten requests that try again
-// what hangs.
+// How many lookups are under way at once. Those of parties whose records are in memory are counted by themselves:
+// neither do lookups of invented identifiers keep records from being refreshed, nor do many refreshes keep a new client
+// out. Together they leave some of maxConnections to a registry free for the trusted list, for the access token, and
+// for ten requests that try again what hangs.
 const (
 	maxUnknownLookups = 40
 	maxKnownLookups   = 12
@@ -53,9 +51,8 @@ const (
 type CacheConfig struct {
 	// Source is asked for what the cache does not have.
 	Source Source
-	// Fresh is how old a record may be while the source answers; 5 minutes is a
-	// good value. It bounds for how long a party keeps its standing after the registry
-	// took it away. Zero: the source is asked each time.
+	// Fresh is how old a record may be while the source answers; 5 minutes is a good value. It bounds for how long a
+	// party keeps its standing after the registry took it away. Zero: the source is asked each time.
 	Fresh time.Duration
 	// MaxStale is for how long beyond Fresh a record may be used while the source
 	// is out of reach; 1 hour is a good value. Zero: not at all.
@@ -69,24 +66,20 @@ type CacheConfig struct {
 
 // A Cache is a [Source] that keeps the records of another one.
 //
-// A record is returned without asking while it is fresh. In the last quarter of
-// that time, whoever asks for the party has the record asked for again in the
-// background, so that a busy client never waits. However many callers wait for a
-// party, it is asked for once; that request belongs to none of them, and ends when all
-// of them have given up.
+// A record is returned without asking while it is fresh. In the last quarter of that time, whoever asks for the party
+// has the record asked for again in the background, so that a busy client never waits. However many callers wait for a
+// party, it is asked for once; that request belongs to none of them, and ends when all of them have given up.
 //
-// No more than 52 parties are asked for at once, 12 of them parties whose records are in
-// memory, and 40 others. Beyond that the error is an [*rule.Outage], at once, or a record is used
-// that is no longer fresh.
+// No more than 52 parties are asked for at once, 12 of them parties whose records are in memory, and 40 others. Beyond
+// that the error is an [*rule.Outage], at once, or a record is used that is no longer fresh.
 //
 // That a party is unknown is remembered for 30 seconds, apart from the records: whoever
 // asks for parties that do not exist pushes out nobody who does.
 //
-// When the source is out of reach, or its answer is no good, a record is used for
-// MaxStale longer, which the log and [Cache.Stats] tell. Whoever has such a record to use waits for
-// a newer one for a second and a half at most, and not at all when somebody just did so in vain.
-// After a failure, the same party is not asked for again for half a second. That a party is
-// unknown is an answer and no failure.
+// When the source is out of reach, or its answer is no good, a record is used for MaxStale longer, which the log and
+// [Cache.Stats] tell. Whoever has such a record to use waits for a newer one for a second and a half at most, and not
+// at all when somebody just did so in vain. After a failure, the same party is not asked for again for half a second.
+// That a party is unknown is an answer and no failure.
 //
 // A record that is not in memory is taken from a source that keeps its answers over a restart (a
 // [PersistentSource]), if it is not too old to be used.
@@ -167,19 +160,16 @@ var (
 	_ assertion.MeteredSource = (*Cache)(nil)
 )
 
-// Party returns the record of the party that goes by id. The record is shared by all
-// callers and must not be changed.
+// Party returns the record of the party that goes by id. The record is shared by all callers and must not be changed.
 //
-// The error is [ErrUnknown] when the source knows that there is no such party, the
-// context's when ctx ends, and otherwise why there is no record to use, as the
-// source says.
+// The error is [ErrUnknown] when the source knows that there is no such party, the context's when ctx ends, and
+// otherwise why there is no record to use, as the source says.
 func (c *Cache) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
 	return c.PartyIf(ctx, id, nil)
 }
 
-// PartyIf is [Cache.Party], but when the source has to be asked for a party of which there is no
-// record in memory, may is called first, by the caller who would cause that. Its error is returned, and nobody is
-// asked.
+// PartyIf is [Cache.Party], but when the source has to be asked for a party of which there is no record in memory, may
+// is called first, by the caller who would cause that. Its error is returned, and nobody is asked.
 func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error) (*ishare.Party, error) {
 	now := time.Now()
 	record, have := c.known.GetIfPresent(id)
@@ -239,9 +229,8 @@ func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record aged[*is
 	return record.value, nil
 }
 
-// FreshParty returns a record that is some three seconds old at most, for whoever is about
-// to refuse a party by an older one. So a party is asked for once in three
-// seconds, however often it is refused.
+// FreshParty returns a record that is some three seconds old at most, for whoever is about to refuse a party by an
+// older one. So a party is asked for once in three seconds, however often it is refused.
 //
 // The errors are those of [Cache.Party]; no stale record is used.
 func (c *Cache) FreshParty(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {

@@ -92,9 +92,8 @@ func (c *Cache) lookup(id ishare.PartyID, maxAge time.Duration) func(ctx context
 	}
 }
 
-// remember reports whether the source answers again, after it did not. A record is as old as the question: what
-// the registry learnt after that may not be in it. What was asked before the last answer about the
-// party is history.
+// remember reports whether the source answers again, after it did not. A record is as old as the question: what the
+// registry learnt after that may not be in it. What was asked before the last answer about the party is history.
 func (c *Cache) remember(id ishare.PartyID, began moment, party *ishare.Party, err error) (recovered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

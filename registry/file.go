@@ -26,21 +26,18 @@ const (
 	// A record with a certificate is about 10 KiB.
 	MaxFileSize = 64 << 20
 
-	// pollInterval is how often [File.Run] looks at the file. Polling is used
-	// instead of notifications because it works everywhere: on network file
-	// systems, through the symbolic links of a mounted ConfigMap, and for a
-	// file that is away for a moment.
+	// pollInterval is how often [File.Run] looks at the file. Polling is used instead of notifications because it works
+	// everywhere: on network file systems, through the symbolic links of a mounted ConfigMap, and for a file that is
+	// away for a moment.
 	pollInterval = time.Second
 
-	// readsAfterChange is how many polls after a change read the content again.
-	// Two writes within one tick of the file system's clock leave the same time
-	// and possibly the same size behind: only the content tells them apart.
+	// readsAfterChange is how many polls after a change read the content again. Two writes within one tick of the file
+	// system's clock leave the same time and possibly the same size behind: only the content tells them apart.
 	readsAfterChange = 3
 )
 
-// A File is a [Source] of the party records in a file: a list of iSHARE 3.0
-// records in JSON or YAML, at most [MaxFileSize]. It answers from memory, and
-// answering waits for nothing.
+// A File is a [Source] of the party records in a file: a list of iSHARE 3.0 records in JSON or YAML, at most
+// [MaxFileSize]. It answers from memory, and answering waits for nothing.
 type File struct {
 	path    string
 	log     *slog.Logger
@@ -63,9 +60,8 @@ type Status struct {
 	Since   time.Time // when Err first occurred; zero when Err is nil
 }
 
-// OpenFile reads the records in the file at path. It is an error when the file
-// cannot be read, when it is not a list of records, and when two records claim
-// one identifier. The file is not looked at again before [File.Run] or
+// OpenFile reads the records in the file at path. It is an error when the file cannot be read, when it is not a list of
+// records, and when two records claim one identifier. The file is not looked at again before [File.Run] or
 // [File.Reload]; what they do is told to log, which may be nil.
 func OpenFile(path string, log *slog.Logger) (*File, error) {
 	if log == nil {
@@ -85,8 +81,7 @@ func OpenFile(path string, log *slog.Logger) (*File, error) {
 	return f, nil
 }
 
-// Party returns the record of the party that goes by id, or [ErrUnknown]. The
-// record is shared and must not be changed.
+// Party returns the record of the party that goes by id, or [ErrUnknown]. The record is shared and must not be changed.
 func (f *File) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
 	return f.current.Load().list.Party(ctx, id)
 }
@@ -94,9 +89,8 @@ func (f *File) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, err
 // Status tells which records are in use, and why the file is not if it is broken.
 func (f *File) Status() Status { return f.current.Load().status }
 
-// Run looks at the file once a second until ctx is done, and then returns nil. A
-// file that has changed is read when it has stayed the same for a second, so
-// that a slow writer is not overtaken. A file that is broken or gone leaves the
+// Run looks at the file once a second until ctx is done, and then returns nil. A file that has changed is read when it
+// has stayed the same for a second, so that a slow writer is not overtaken. A file that is broken or gone leaves the
 // old records in use, and the log and [File.Status] say so.
 func (f *File) Run(ctx context.Context) error {
 	var w watch
@@ -181,8 +175,7 @@ type watch struct {
 	unchanged int         // polls in a row
 }
 
-// due polls the file and reports whether to read it: at the first few polls at
-// which it is as it was at the one before.
+// due polls the file and reports whether to read it: at the first few polls at which it is as it was at the one before.
 func (w *watch) due(path string) bool {
 	var info os.FileInfo
 	if file, err := os.Open(path); err == nil { // unlike asking by name, this makes NFS ask the server
@@ -201,8 +194,7 @@ func (w *watch) due(path string) bool {
 	return w.unchanged <= readsAfterChange
 }
 
-// parse reads a list of party records in JSON or YAML. There is one strict parser of
-// records, and it reads both.
+// parse reads a list of party records in JSON or YAML. There is one strict parser of records, and it reads both.
 func parse(data []byte) (*List, error) {
 	text, _, err := asJSON(data)
 	if err != nil {
@@ -227,10 +219,9 @@ func asJSON(data []byte) (text []byte, lines []int, err error) {
 	return text, lines, nil
 }
 
-// jsonOfYAML rewrites a YAML document that holds a list. It accepts what JSON
-// can say and no more: aliases (a few lines of which can stand for gigabytes),
-// merge keys, explicit tags and keys that are not text are refused, and so is a
-// key that a mapping holds twice. Timestamps stay the text that they are.
+// jsonOfYAML rewrites a YAML document that holds a list. It accepts what JSON can say and no more: aliases (a few lines
+// of which can stand for gigabytes), merge keys, explicit tags and keys that are not text are refused, and so is a key
+// that a mapping holds twice. Timestamps stay the text that they are.
 func jsonOfYAML(data []byte) (text []byte, lines []int, err error) {
 	if !slices.ContainsFunc(bytes.Split(data, []byte("\n")), func(line []byte) bool {
 		line = bytes.TrimSpace(line)

@@ -19,9 +19,8 @@ import (
 
 // Bounds of what is asked of a registry.
 const (
-	// lookupTimeout is for everything that one party or one trusted list takes:
-	// the access token and up to five requests: for the party itself, two searches, and
-	// the trusted list, which may be in two places.
+	// lookupTimeout is for everything that one party or one trusted list takes: the access token and up to five
+	// requests: for the party itself, two searches, and the trusted list, which may be in two places.
 	lookupTimeout = 10 * time.Second
 	// maxAnswer is in bytes, decompressed. A record with a certificate is about
 	// 10 KiB, and a trusted list of a whole continent some 100 KiB.
@@ -32,10 +31,9 @@ const (
 	maxDrained     = 4 << 10 // of an answer that is not read, for the connection's sake
 )
 
-// A registry that failed this often in a row is not asked, apart from one request
-// in every pause. The pause is short so that a registry that is well again is used
-// again at once: two requests a second hurt nobody. With Retry-After it can ask for a
-// longer one, and have clients told so.
+// A registry that failed this often in a row is not asked, apart from one request in every pause. The pause is short so
+// that a registry that is well again is used again at once: two requests a second hurt nobody. With Retry-After it can
+// ask for a longer one, and have clients told so.
 const (
 	circuitFailures = 3
 	circuitPause    = 500 * time.Millisecond
@@ -177,8 +175,7 @@ func (r *Remote) send(ctx context.Context, q question) ([]byte, error) {
 	return body, nil
 }
 
-// callError says why a request came to nothing. Errors of package client name no
-// token.
+// callError says why a request came to nothing. Errors of package client name no token.
 func callError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, errElsewhere):
@@ -208,9 +205,8 @@ func Refusal(err error) *client.Error {
 	return refused
 }
 
-// statusError gives every status but 200 its meaning, and tells what the registry said. 401
-// comes here when a second token was refused like the first, so that the registry is out of
-// reach for everyone.
+// statusError gives every status but 200 its meaning, and tells what the registry said. 401 comes here when a second
+// token was refused like the first, so that the registry is out of reach for everyone.
 func statusError(response *http.Response, said string) error {
 	if said != "" {
 		said = "; it says: " + said
@@ -232,8 +228,7 @@ func statusError(response *http.Response, said string) error {
 	}
 }
 
-// sameOrigin is an [http.Client]'s CheckRedirect: the access token and the question
-// go nowhere else.
+// sameOrigin is an [http.Client]'s CheckRedirect: the access token and the question go nowhere else.
 func sameOrigin(request *http.Request, via []*http.Request) error {
 	first := via[0].URL
 	if request.URL.Scheme != first.Scheme || !strings.EqualFold(request.URL.Host, first.Host) {

@@ -28,9 +28,8 @@ type Finding struct {
 	Hint    string
 }
 
-// Inspect reads the party records in a file and returns what is odd about them at a time, in
-// their order and one finding for each record. A party that a registrar has suspended, or
-// whose compliance begins later, is not odd.
+// Inspect reads the party records in a file and returns what is odd about them at a time, in their order and one
+// finding for each record. A party that a registrar has suspended, or whose compliance begins later, is not odd.
 //
 // The error is that of [OpenFile].
 func Inspect(path string, at time.Time) ([]Finding, error) {
@@ -38,22 +37,29 @@ func Inspect(path string, at time.Time) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, lines, err := asJSON(data)
-	var parties []*ishare.Party
-	if err == nil {
-		parties, err = ishare.ParseParties(text)
-	}
-	var written []jsontext.Value
-	if err == nil {
-		err = json.Unmarshal(text, &written)
-	}
+	found, err := inspect(data, at)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return found, nil
+}
+
+func inspect(data []byte, at time.Time) (found []Finding, err error) {
+	text, lines, err := asJSON(data)
+	if err != nil {
+		return nil, err
+	}
+	parties, err := ishare.ParseParties(text)
+	if err != nil {
+		return nil, err
 	}
 	if lines == nil {
 		lines = linesOf(text)
 	}
-	var found []Finding
+	var written []jsontext.Value
+	if err := json.Unmarshal(text, &written); err != nil {
+		return nil, err
+	}
 	for i, party := range parties {
 		slips := misspelt(written[i])
 		if wrong := slices.Concat(obstacles(party, at), slips); len(wrong) > 0 {

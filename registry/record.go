@@ -18,8 +18,7 @@ import (
 	"github.com/waybill-token/waybill/trust"
 )
 
-// A record is what a registry says of a party, in the shape of 3.0. The claims are
-// as they were written.
+// A record is what a registry says of a party, in the shape of 3.0. The claims are as they were written.
 type record struct {
 	ID          string           `json:"id"`
 	Name        string           `json:"name"`
@@ -38,10 +37,9 @@ func readRecord(written jsontext.Value, version Version) (*record, error) {
 	return &r, nil
 }
 
-// party reads the claims one by one. One that cannot be read counts for nothing: a claim
-// of a kind that nobody here knows must not lock its party out. But a claim that is
-// withdrawn speaks against others of the same thing, so it counts as far as it can be
-// read. A name under which nobody could ask for the party counts for nothing too.
+// party reads the claims one by one. One that cannot be read counts for nothing: a claim of a kind that nobody here
+// knows must not lock its party out. But a claim that is withdrawn speaks against others of the same thing, so it
+// counts as far as it can be read. A name under which nobody could ask for the party counts for nothing too.
 func (r *record) party(log *slog.Logger) (*ishare.Party, error) {
 	id, err := ishare.ParsePartyID(r.ID)
 	if err != nil {
@@ -86,10 +84,9 @@ func readClaim(written jsontext.Value) (ishare.Claim, error) {
 	return party.Claims[0], nil
 }
 
-// readWithdrawn reads what a claim that cannot be read as a whole says of what it is about
-// and of its status, each member by itself. It reports whether the claim is one that was
-// taken back. Such a claim has no dates: of those that are there, nobody knows whether
-// they can be believed, and without them it never ceases to hold.
+// readWithdrawn reads what a claim that cannot be read as a whole says of what it is about and of its status, each
+// member by itself. It reports whether the claim is one that was taken back. Such a claim has no dates: of those that
+// are there, nobody knows whether they can be believed, and without them it never ceases to hold.
 func readWithdrawn(written jsontext.Value) (ishare.Claim, bool) {
 	var members map[string]jsontext.Value
 	if json.Unmarshal(written, &members) != nil {
@@ -138,9 +135,8 @@ var (
 // selectParty finds the party that goes by id among the records of an answer. The error
 // wraps errNobody when there are none.
 //
-// A registry, or somebody between, that answers about another party could let that
-// one in under the name of the first. And an answer that is no answer to the question is not
-// a no.
+// A registry, or somebody between, that answers about another party could let that one in under the name of the first.
+// And an answer that is no answer to the question is not a no.
 func selectParty(records []jsontext.Value, version Version, id ishare.PartyID, log *slog.Logger) (*ishare.Party, error) {
 	var selected *record
 	var broken error
@@ -167,10 +163,9 @@ func selectParty(records []jsontext.Value, version Version, id ishare.PartyID, l
 	return nil, errNobody
 }
 
-// record2 is a party record of 2.x. It is rewritten as what 3.0 would say, so that
-// one parser reads both. Agreements and data spaces, which 2.x words in several
-// ways, are left out: a policy that demands membership of a data space needs a
-// registry of 3.0.
+// record2 is a party record of 2.x. It is rewritten as what 3.0 would say, so that one parser reads both. Agreements
+// and data spaces, which 2.x words in several ways, are left out: a policy that demands membership of a data space
+// needs a registry of 3.0.
 type record2 struct {
 	PartyID      jsontext.Value   `json:"party_id"` // a text, and from 2.1 on also a list
 	ID           jsontext.Value   `json:"id"`
@@ -272,9 +267,8 @@ type claim3 struct {
 	X5T             string `json:"x5t#s256,omitempty"`
 }
 
-// appendClaim rewrites a part of an old record as a claim. A part that is not there
-// claims nothing, and one that cannot be read is handed on as it is, for the parser
-// of claims to refuse.
+// appendClaim rewrites a part of an old record as a claim. A part that is not there claims nothing, and one that cannot
+// be read is handed on as it is, for the parser of claims to refuse.
 func appendClaim[T any](claims []jsontext.Value, written jsontext.Value, registrar string, rewrite func(T) *claim3) []jsontext.Value {
 	if written == nil || written.Kind() == 'n' {
 		return claims
@@ -295,8 +289,7 @@ func appendClaim[T any](claims []jsontext.Value, written jsontext.Value, registr
 	return append(claims, rewritten)
 }
 
-// statusWord gives a status of 2.x in the words of 3.0. Pending has none, and is
-// kept.
+// statusWord gives a status of 2.x in the words of 3.0. Pending has none, and is kept.
 func statusWord(status string) string {
 	word := strings.NewReplacer(" ", "", "-", "", "_", "").Replace(strings.ToLower(status))
 	if word == "notactive" {

@@ -34,16 +34,14 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// ErrUnknown says that a [Source] was able to look and that the party is not a
-// participant. It is the only error by which a client may be refused: after any
-// other one nobody knows whether the party takes part.
+// ErrUnknown says that a [Source] was able to look and that the party is not a participant. It is the only error by
+// which a client may be refused: after any other one nobody knows whether the party takes part.
 var ErrUnknown = fmt.Errorf("registry: %w", ishare.ErrUnknownParty)
 
 // A Source finds party records. It is safe for use by several goroutines.
 type Source interface {
-	// Party returns the record of the party that goes by id, which is its
-	// canonical identifier or one that it is also known as. The record is
-	// shared by all callers and must not be changed.
+	// Party returns the record of the party that goes by id, which is its canonical identifier or one that it is also
+	// known as. The record is shared by all callers and must not be changed.
 	//
 	// The error is [ErrUnknown] when the source knows that there is no such
 	// party. Any other error means that the source is out of reach.
@@ -64,9 +62,8 @@ type List struct {
 	records int
 }
 
-// NewList indexes party records by every identifier that they carry. An
-// identifier that two records claim is an error that names both: whoever wrote
-// the second record could otherwise take the place of the first party. All such
+// NewList indexes party records by every identifier that they carry. An identifier that two records claim is an error
+// that names both: whoever wrote the second record could otherwise take the place of the first party. All such
 // identifiers are reported at once. The records must not be changed any more.
 func NewList(parties []*ishare.Party) (*List, error) {
 	var errs []error
@@ -96,6 +93,5 @@ func (l *List) Party(_ context.Context, id ishare.PartyID) (*ishare.Party, error
 	return nil, ErrUnknown
 }
 
-// Len is the number of records, each counted once however many identifiers it
-// carries.
+// Len is the number of records, each counted once however many identifiers it carries.
 func (l *List) Len() int { return l.records }

@@ -27,76 +27,63 @@ import (
 // RemoteConfig says which Participant Registry to ask, as whom, and how its answers
 // are judged. Every field that is not marked optional must be set.
 type RemoteConfig struct {
-	// ID is the registry's party identifier: the audience of our assertions and
-	// the issuer of its answers.
+	// ID is the registry's party identifier: the audience of our assertions and the issuer of its answers.
 	ID ishare.PartyID
-	// URL is the registry's base URL, such as https://registry.example: https, or
-	// plain http to a loopback address. Its token endpoint is at /connect/token
-	// below it.
+	// URL is the registry's base URL, such as https://registry.example: https, or plain http to a loopback address. Its
+	// token endpoint is at /connect/token below it.
 	URL string
 	// Version is what the registry speaks: [VersionAuto] unless set. Optional.
 	Version Version
 	// Party lists our own identifiers: the one by which the registry knows us
 	// first, then others by which it may address its answers.
 	Party []ishare.PartyID
-	// Key, Certificates and Algorithm are our seal, as in [client.Config].
-	// Algorithm is optional.
+	// Key, Certificates and Algorithm are our seal, as in [client.Config]. Algorithm is optional.
 	Key          crypto.Signer
 	Certificates []*x509.Certificate
 	Algorithm    jws.Algorithm
-	// Trust judges the chain of the registry's own seal. It must trust the anchors of
-	// our own choice only, and not what a trusted list grants: whoever got one false
-	// list past us could then keep signing the next one.
+	// Trust judges the chain of the registry's own seal. It must trust the anchors of our own choice only, and not what
+	// a trusted list grants: whoever got one false list past us could then keep signing the next one.
 	Trust *trust.Validator
 	// Revocation knows whether the registry's seal is revoked.
 	Revocation assertion.RevocationChecker
 	// Seals are [ishare.Thumbprint]s of the seals by which the registry may sign.
 	// Without any, the identifier in its seal must be ID. Optional.
 	Seals []string
-	// Leeway is how far the registry's clock may be off: 0 to
-	// [assertion.MaxLeeway].
+	// Leeway is how far the registry's clock may be off: 0 to [assertion.MaxLeeway].
 	Leeway time.Duration
 	// Transport is as in [client.Config]. Unless set it is one of [client.NewTransport] with at most
 	// 64 connections to the registry. Optional.
 	Transport http.RoundTripper
-	// Dir is a folder in which signed answers are kept over a restart, verified again when they are
-	// read: at most 20,000 files and 256 MiB. When it cannot be used, Log is told and nothing is
-	// kept. Optional.
+	// Dir is a folder in which signed answers are kept over a restart, verified again when they are read: at most
+	// 20,000 files and 256 MiB. When it cannot be used, Log is told and nothing is kept. Optional.
 	Dir string
 	// Keep is for how long answers in Dir are of use to who asks for them: a day unless set. Optional.
 	Keep time.Duration
-	// Log gets a line for what in an answer cannot be read, and for token
-	// requests. Optional.
+	// Log gets a line for what in an answer cannot be read, and for token requests. Optional.
 	Log *slog.Logger
 }
 
-// A Remote is a [Source] that asks a Participant Registry of iSHARE 3.0 or 2.x each
-// time. It keeps nothing but its access token; a [Cache] in front of it keeps
-// records.
+// A Remote is a [Source] that asks a Participant Registry of iSHARE 3.0 or 2.x each time. It keeps nothing but its
+// access token; a [Cache] in front of it keeps records.
 //
-// An answer is believed when it keeps the rules of client assertions: it is issued by the
-// registry and addressed to us, signed with the registry's seal, now, and that
-// chains to one of our own anchors and is not revoked. A party record must
-// be about the party that was asked for. Claims in it that cannot be read count for
-// nothing, unless they still say that they are revoked or suspended, and of what; then
-// they count as that. An entry of the trusted list that cannot be read grants nothing.
+// An answer is believed when it keeps the rules of client assertions: it is issued by the registry and addressed to us,
+// signed with the registry's seal, now, and that chains to one of our own anchors and is not revoked. A party record
+// must be about the party that was asked for. Claims in it that cannot be read count for nothing, unless they still say
+// that they are revoked or suspended, and of what; then they count as that. An entry of the trusted list that cannot be
+// read grants nothing.
 //
-// A party is asked for at /parties/{id}, and by the search where that answers that
-// there is nobody, or that it does not know the question: some registries find
-// other identifiers of a party only there. Nobody is found when the registry answered so, with a
-// signed empty list or the status 404 or 410. A status alone may come from a server before the
-// registry that has lost it, so then the trusted list is asked for too: without it, the registry
-// is out of reach.
+// A party is asked for at /parties/{id}, and by the search where that answers that there is nobody, or that it does not
+// know the question: some registries find other identifiers of a party only there. Nobody is found when the registry
+// answered so, with a signed empty list or the status 404 or 410. A status alone may come from a server before the
+// registry that has lost it, so then the trusted list is asked for too: without it, the registry is out of reach.
 //
-// The version is found out as the registry answers: what is signed has other
-// names in 3.0 than in 2.x, and both are understood. It matters for searches and for where
-// the trusted list is. If a search is due before the registry has answered
-// anything, its trusted list is asked for first, which the versions have in different places. The
-// version is remembered until an answer comes in the form of the other one.
+// The version is found out as the registry answers: what is signed has other names in 3.0 than in 2.x, and both are
+// understood. It matters for searches and for where the trusted list is. If a search is due before the registry has
+// answered anything, its trusted list is asked for first, which the versions have in different places. The version is
+// remembered until an answer comes in the form of the other one.
 //
-// A lookup takes ten seconds at most. The size of an answer is bounded, and so
-// are redirects, which lead to the same origin only. A registry that gives no
-// answer three times in a row is tried twice a second until it answers.
+// A lookup takes ten seconds at most. The size of an answer is bounded, and so are redirects, which lead to the same
+// origin only. A registry that gives no answer three times in a row is tried twice a second until it answers.
 //
 // A Remote is safe for concurrent use. Close it when it is no longer needed.
 type Remote struct {
@@ -189,9 +176,8 @@ func (r *Remote) Close() error {
 // Party asks the registry for the party that goes by id. The record is the
 // caller's own, under the canonical identifier, whichever was asked for.
 //
-// The error is [ErrUnknown] when the registry answers that there is no such party,
-// and an [*rule.Outage] when it is out of reach. Any other error but the
-// context's says what is wrong with its answer.
+// The error is [ErrUnknown] when the registry answers that there is no such party, and an [*rule.Outage] when it is out
+// of reach. Any other error but the context's says what is wrong with its answer.
 func (r *Remote) Party(ctx context.Context, id ishare.PartyID) (*ishare.Party, error) {
 	if _, err := ishare.ParsePartyID(string(id)); err != nil {
 		return nil, ErrUnknown // what is no identifier identifies nobody
@@ -244,10 +230,9 @@ func isInconclusive(err error) bool {
 	return errors.Is(err, errNobody) || errors.Is(err, errNotFound) || errors.Is(err, errNoForm)
 }
 
-// confirm decides what it means that nothing but a status says that there is nobody. A
-// server before the registry that has lost it answers so about every party. It cannot sign,
-// so the registry must be there to give its trusted list; otherwise it is out of reach. What
-// is wrong with the list is not logged each time, but when the list is asked for.
+// confirm decides what it means that nothing but a status says that there is nobody. A server before the registry that
+// has lost it answers so about every party. It cannot sign, so the registry must be there to give its trusted list;
+// otherwise it is out of reach. What is wrong with the list is not logged each time, but when the list is asked for.
 func (r *Remote) confirm(ctx context.Context, no error) error {
 	_, err := r.askList(ctx, slog.New(slog.DiscardHandler))
 	if err == nil {
@@ -280,10 +265,9 @@ func (r *Remote) askParty(ctx context.Context, q question, id ishare.PartyID) (*
 	return party, err
 }
 
-// TrustedList asks for the certificate authorities that the registry grants: those
-// of its trusted list whose validity is valid and whose status is granted. An entry that
-// cannot be read is left out and logged; a list of which nothing can be read is an
-// error.
+// TrustedList asks for the certificate authorities that the registry grants: those of its trusted list whose validity
+// is valid and whose status is granted. An entry that cannot be read is left out and logged; a list of which nothing
+// can be read is an error.
 //
 // The errors are those of [Remote.Party], without [ErrUnknown].
 func (r *Remote) TrustedList(ctx context.Context) (trust.Anchors, error) {

@@ -37,13 +37,11 @@ type PersistentListSource interface {
 	RecallTrustedList(ctx context.Context) (trust.Anchors, time.Time)
 }
 
-// TrustedListConfig is how a [TrustedList] is kept. Every field that is not marked
-// optional must be set.
+// TrustedListConfig is how a [TrustedList] is kept. Every field that is not marked optional must be set.
 type TrustedListConfig struct {
 	// Source is where the list comes from.
 	Source TrustedListSource
-	// Own are the anchors of our own choice. They are trusted whatever the list
-	// says.
+	// Own are the anchors of our own choice. They are trusted whatever the list says.
 	Own trust.Anchors
 	// Clients judges the chains of clients: it gets the own anchors and those that are
 	// granted. It must not be the one that judges the registry's answers.
@@ -57,11 +55,10 @@ type TrustedListConfig struct {
 	Log *slog.Logger
 }
 
-// A TrustedList keeps the anchors of a validator up to date with a registry's
-// trusted list: an authority that is withdrawn is trusted until the next refresh. A list that
-// cannot be refreshed is used until it is Refresh plus MaxStale old; from then on, and before the
-// first one came, only our own anchors are trusted, and [TrustedList.InForce] says so. Its age
-// goes by the monotonic clock and by the wall clock, whichever says more.
+// A TrustedList keeps the anchors of a validator up to date with a registry's trusted list: an authority that is
+// withdrawn is trusted until the next refresh. A list that cannot be refreshed is used until it is Refresh plus
+// MaxStale old; from then on, and before the first one came, only our own anchors are trusted, and
+// [TrustedList.InForce] says so. Its age goes by the monotonic clock and by the wall clock, whichever says more.
 type TrustedList struct {
 	config   TrustedListConfig
 	updating sync.Mutex // one update at a time, so that an older list never replaces a newer one
@@ -93,9 +90,8 @@ func NewTrustedList(c TrustedListConfig) (*TrustedList, error) {
 	return &TrustedList{config: c}, nil
 }
 
-// Run updates the list at once and then as often as configured, each second after
-// a failure, until ctx is done, and then returns nil. An update that came due while the
-// machine slept is made within a minute.
+// Run updates the list at once and then as often as configured, each second after a failure, until ctx is done, and
+// then returns nil. An update that came due while the machine slept is made within a minute.
 func (l *TrustedList) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		l.Recall(ctx)

@@ -25,10 +25,9 @@ type listEntry struct {
 
 // parseTrustedList reads the anchors that a trusted list grants.
 //
-// An entry that cannot be read is left out and logged: its authority is not
-// trusted, and one slip of the registry does not shut out the clients of all others. A
-// list of which nothing can be read is refused. An authority that is listed twice is
-// trusted only if both entries can be read and grant it.
+// An entry that cannot be read is left out and logged: its authority is not trusted, and one slip of the registry does
+// not shut out the clients of all others. A list of which nothing can be read is refused. An authority that is listed
+// twice is trusted only if both entries can be read and grant it.
 func parseTrustedList(payload []byte, log *slog.Logger) (trust.Anchors, Version, error) {
 	entries, version, err := listEntries(payload)
 	if err != nil {

@@ -76,8 +76,7 @@ func (t *versionTracker) observe(v Version) error {
 	return nil
 }
 
-// A question is one request to a registry: a path below its base URL, escaped, and
-// a query.
+// A question is one request to a registry: a path below its base URL, escaped, and a query.
 type question struct {
 	path  string
 	query url.Values

@@ -34,9 +34,8 @@ func unmarshalAll(der []byte, into any) error {
 	return err
 }
 
-// hashAlgorithm is the hash by which an answer names an issuer. SHA-1 will do
-// for that, and is what nearly every responder uses: the answer is signed, and nobody
-// gains by an issuer whose name and key have the same hashes.
+// hashAlgorithm is the hash by which an answer names an issuer. SHA-1 will do for that, and is what nearly every
+// responder uses: the answer is signed, and nobody gains by an issuer whose name and key have the same hashes.
 func hashAlgorithm(algorithm pkix.AlgorithmIdentifier) (hash crypto.Hash, ok bool) {
 	switch algorithm.Algorithm.String() {
 	case "1.3.14.3.2.26":
@@ -51,10 +50,9 @@ func hashAlgorithm(algorithm pkix.AlgorithmIdentifier) (hash crypto.Hash, ok boo
 	return 0, false
 }
 
-// signatureAlgorithm is what crypto/x509 calls the algorithm, for those that
-// [certcheck.StrongSignature] lets pass. Parameters need no look beyond the hash of RSASSA-PSS:
-// crypto/x509 verifies with the only ones that it knows, and with others the
-// signature does not hold.
+// signatureAlgorithm is what crypto/x509 calls the algorithm, for those that [certcheck.StrongSignature] lets pass.
+// Parameters need no look beyond the hash of RSASSA-PSS: crypto/x509 verifies with the only ones that it knows, and
+// with others the signature does not hold.
 func signatureAlgorithm(algorithm pkix.AlgorithmIdentifier) x509.SignatureAlgorithm {
 	switch algorithm.Algorithm.String() {
 	case "1.2.840.113549.1.1.11":
@@ -90,8 +88,7 @@ func signatureAlgorithm(algorithm pkix.AlgorithmIdentifier) x509.SignatureAlgori
 	return x509.UnknownSignatureAlgorithm
 }
 
-// publicKeyBits is the key alone, without its algorithm: what OCSP hashes to name
-// an issuer or a responder.
+// publicKeyBits is the key alone, without its algorithm: what OCSP hashes to name an issuer or a responder.
 func publicKeyBits(cert *x509.Certificate) []byte {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier

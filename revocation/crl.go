@@ -36,8 +36,7 @@ func (r *Checker) listEntry(address string, issuer *x509.Certificate) *listEntry
 	return entry
 }
 
-// askList answers from a list, which is shared by all certificates of the issuer
-// that name it.
+// askList answers from a list, which is shared by all certificates of the issuer that name it.
 func (r *Checker) askList(ctx context.Context, address string, cert, issuer *x509.Certificate) (*cached[certStatus], record, error) {
 	list, err := r.list(ctx, address, issuer)
 	if err != nil {
@@ -47,8 +46,7 @@ func (r *Checker) askList(ctx context.Context, address string, cert, issuer *x50
 	return status, record{address: address}, err
 }
 
-// fromList is what a list says of a certificate. The list may have ended; so has the answer then, unless
-// it is final.
+// fromList is what a list says of a certificate. The list may have ended; so has the answer then, unless it is final.
 func fromList(list *cached[*crl], address string, cert *x509.Certificate) (*cached[certStatus], error) {
 	status, err := list.value.statusOf(cert)
 	if err != nil {
@@ -158,9 +156,8 @@ var (
 	errSomeReasons  = errors.New("the certificate is not on the list, but the list is for some reasons of revocation only")
 )
 
-// A crl is a certificate revocation list (RFC 5280 section 5) that its issuer
-// signed, that is complete within its scope, and of which every entry was
-// understood.
+// A crl is a certificate revocation list (RFC 5280 section 5) that its issuer signed, that is complete within its
+// scope, and of which every entry was understood.
 type crl struct {
 	thisUpdate time.Time
 	nextUpdate time.Time
@@ -176,8 +173,7 @@ const listSize = 1 << 10
 // force. Lists that are right and say too little to rely on are refused: indirect ones,
 // deltas, and those with a critical extension that is not known here.
 //
-// The signature comes first: of what a stranger puts in the list's place,
-// nothing else is read.
+// The signature comes first: of what a stranger puts in the list's place, nothing else is read.
 func readList(body []byte, issuer *x509.Certificate, at time.Time) (*crl, error) {
 	der, err := derOfList(body)
 	if err != nil {
@@ -221,8 +217,7 @@ func readList(body []byte, issuer *x509.Certificate, at time.Time) (*crl, error)
 	return list, nil
 }
 
-// derOfList takes the PEM off that many authorities put around what should be DER (RFC
-// 5280 section 4.2.1.13).
+// derOfList takes the PEM off that many authorities put around what should be DER (RFC 5280 section 4.2.1.13).
 func derOfList(body []byte) ([]byte, error) {
 	if text := bytes.TrimSpace(body); bytes.HasPrefix(text, []byte("-----BEGIN X509 CRL-----")) {
 		block, rest := pem.Decode(text)
@@ -234,9 +229,8 @@ func derOfList(body []byte) ([]byte, error) {
 	return body, wantDER(body, "a revocation list")
 }
 
-// statusOf is what the list says of a certificate of its issuer. It looks through the
-// whole list, which takes some milliseconds for the largest ones, once for each certificate
-// and answer.
+// statusOf is what the list says of a certificate of its issuer. It looks through the whole list, which takes some
+// milliseconds for the largest ones, once for each certificate and answer.
 //
 // A delta could take a certificate off that is on hold. Deltas are not read, so it stays on hold.
 func (l *crl) statusOf(cert *x509.Certificate) (certStatus, error) {
@@ -277,8 +271,7 @@ type issuingDistributionPoint struct {
 	AttributesOnly bool                  `asn1:"optional,tag:5"`
 }
 
-// readScope reads an issuing distribution point, and refuses a list that
-// cannot answer for any certificate as a whole.
+// readScope reads an issuing distribution point, and refuses a list that cannot answer for any certificate as a whole.
 func readScope(der []byte) (issuingDistributionPoint, error) {
 	var scope issuingDistributionPoint
 	if err := unmarshalAll(der, &scope); err != nil {
@@ -293,10 +286,9 @@ func readScope(der []byte) (issuingDistributionPoint, error) {
 	return scope, nil
 }
 
-// covers says why a list does not speak for the certificate, and otherwise whether it may be
-// one for some reasons of revocation only (RFC 5280 section 6.3.3 (b) and (d)). A CA that splits its
-// list signs every part, and an attacker on the network may answer with the part
-// that does not contain a certificate.
+// covers says why a list does not speak for the certificate, and otherwise whether it may be one for some reasons of
+// revocation only (RFC 5280 section 6.3.3 (b) and (d)). A CA that splits its list signs every part, and an attacker on
+// the network may answer with the part that does not contain a certificate.
 func (s issuingDistributionPoint) covers(cert *x509.Certificate, points []distributionPoint) (partial bool, err error) {
 	switch {
 	case s.UsersOnly && cert.IsCA:

@@ -21,9 +21,8 @@ import (
 
 // A tbsCertList is the part of a revocation list that is signed (RFC 5280 section 5.1), read as far as it always is.
 //
-// x509.ParseRevocationList makes Go values of every entry, twice over, and
-// allocates 480 MB for the largest list that is fetched. Here the entries are left as
-// they are, and read when they are looked for.
+// x509.ParseRevocationList makes Go values of every entry, twice over, and allocates 480 MB for the largest list that
+// is fetched. Here the entries are left as they are, and read when they are looked for.
 type tbsCertList struct {
 	versionOne bool
 	issuer     []byte // raw name
@@ -60,8 +59,7 @@ func parseSignedList(der []byte, issuer *x509.Certificate) (*tbsCertList, error)
 	return parseList(signed.List.FullBytes, signed.Algorithm)
 }
 
-// parseList reads a TBSCertList whose signature has been verified with the
-// algorithm.
+// parseList reads a TBSCertList whose signature has been verified with the algorithm.
 func parseList(tbs []byte, algorithm pkix.AlgorithmIdentifier) (*tbsCertList, error) {
 	var (
 		all     = cryptobyte.String(tbs)
@@ -301,15 +299,13 @@ type distributionPointName struct {
 	Relative []asn1.RawValue `asn1:"optional,tag:1,set"`
 }
 
-// Tags of a directoryName and a uniformResourceIdentifier among names (RFC 5280 section
-// 4.2.1.6).
+// Tags of a directoryName and a uniformResourceIdentifier among names (RFC 5280 section 4.2.1.6).
 const (
 	tagDirectoryName = 4
 	tagURI           = 6
 )
 
-// pointsOf reads the distribution points of a certificate, of which crypto/x509 tells the
-// addresses only.
+// pointsOf reads the distribution points of a certificate, of which crypto/x509 tells the addresses only.
 func pointsOf(cert *x509.Certificate) ([]distributionPoint, error) {
 	var points []distributionPoint
 	ext, ok := certcheck.Extension(cert, certcheck.OIDCRLDistributionPoints)
@@ -322,8 +318,7 @@ func pointsOf(cert *x509.Certificate) ([]distributionPoint, error) {
 	return points, nil
 }
 
-// isOneOf reports whether the point has one of the names and is the issuer's own. Lists of
-// another issuer are indirect.
+// isOneOf reports whether the point has one of the names and is the issuer's own. Lists of another issuer are indirect.
 func (p distributionPoint) isOneOf(names []asn1.RawValue, issuer []byte) bool {
 	own := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tagDirectoryName, Bytes: issuer}
 	if len(p.Issuer) > 0 && !hasGeneralName(p.Issuer, own) {

@@ -22,9 +22,8 @@ import (
 )
 
 const (
-	// ocspLife is how long an answer is good that does not say how long it is:
-	// its responder makes answers when they are asked for (RFC 6960 section
-	// 4.2.2.1), and a short life bounds how long a copy of one can be shown again.
+	// ocspLife is how long an answer is good that does not say how long it is: its responder makes answers when they
+	// are asked for (RFC 6960 section 4.2.2.1), and a short life bounds how long a copy of one can be shown again.
 	ocspLife = 15 * time.Minute
 	// maxResponders is how many of the certificates in an answer are looked at.
 	maxResponders = 4
@@ -68,11 +67,9 @@ func fromOCSP(status certStatus, rec record, until time.Time) *cached[certStatus
 	return status.cache(earlier(rec.halfway(until), rec.obtained.Add(ocspRefresh)), until)
 }
 
-// signerValidUntil is until when a signer is known to be in good standing. The issuer is
-// for as long as the chain is. A delegated responder is until its certificate
-// ends, when that is exempt from being checked (id-pkix-ocsp-nocheck) or names no list; and
-// otherwise for as long as the list says (RFC 6960 section 4.2.2.2.1). OCSP is not
-// asked about OCSP.
+// signerValidUntil is until when a signer is known to be in good standing. The issuer is for as long as the chain is. A
+// delegated responder is until its certificate ends, when that is exempt from being checked (id-pkix-ocsp-nocheck) or
+// names no list; and otherwise for as long as the list says (RFC 6960 section 4.2.2.2.1). OCSP is not asked about OCSP.
 func (r *Checker) signerValidUntil(ctx context.Context, signer, issuer *x509.Certificate) (time.Time, error) {
 	if signer == issuer {
 		return forever(), nil
@@ -94,9 +91,8 @@ func (r *Checker) signerValidUntil(ctx context.Context, signer, issuer *x509.Cer
 // section 3.2 says so: the signer may answer for the issuer, the signature holds, and the
 // answer is about this certificate and in force. The signer is the issuer itself, or a responder that it named.
 //
-// No nonce is asked for and none is compared: most responders hand out
-// answers that were signed before, and how long such an answer can be shown again is
-// bounded by its nextUpdate.
+// No nonce is asked for and none is compared: most responders hand out answers that were signed before, and how long
+// such an answer can be shown again is bounded by its nextUpdate.
 func readOCSP(der []byte, cert, issuer *x509.Certificate, at time.Time) (certStatus, *x509.Certificate, error) {
 	basic, err := parseOCSP(der)
 	if err != nil {
@@ -113,9 +109,8 @@ func readOCSP(der []byte, cert, issuer *x509.Certificate, at time.Time) (certSta
 // The answer of an OCSP responder as it stands on the wire (RFC 6960 section
 // 4.2.1): a BasicOCSPResponse with its SingleResponses.
 //
-// golang.org/x/crypto/ocsp makes our questions and reads no answers for us. It
-// compares serial numbers and not issuers, verifies with the key of an enclosed
-// certificate before it knows whose that is, leaves everything else about that
+// golang.org/x/crypto/ocsp makes our questions and reads no answers for us. It compares serial numbers and not issuers,
+// verifies with the key of an enclosed certificate before it knows whose that is, leaves everything else about that
 // certificate unchecked, and refuses a CA that encloses its own (golang/go#59641,
 // #81395).
 type (
@@ -196,9 +191,8 @@ func parseOCSP(der []byte) (*ocspBasic, error) {
 	return &basic, nil
 }
 
-// signer finds out who signed: the issuer itself, or a responder to which the
-// issuer delegated it (RFC 6960 section 4.2.2.2). No key is used before the
-// issuer has vouched for it.
+// signer finds out who signed: the issuer itself, or a responder to which the issuer delegated it (RFC 6960 section
+// 4.2.2.2). No key is used before the issuer has vouched for it.
 func (b *ocspBasic) signer(issuer *x509.Certificate, at time.Time) (*x509.Certificate, error) {
 	if !certcheck.StrongSignature(signatureAlgorithm(b.Algorithm)) {
 		return nil, fmt.Errorf("the answer is signed with the algorithm %s; SHA-256 or better is asked for", certcheck.Shorten(b.Algorithm.Algorithm.String()))
@@ -320,9 +314,8 @@ func (s *ocspSingle) isAbout(cert, issuer *x509.Certificate) bool {
 	if !ok || !bytes.Equal(s.ID.IssuerKeyHash, digest(hash, publicKeyBits(issuer))) {
 		return false
 	}
-	// A hash is of bytes. RFC 6960 section 4.1.1 wants those in the certificate; some
-	// responders have those of the issuer's own certificate, where the same name may be
-	// written in another way.
+	// A hash is of bytes. RFC 6960 section 4.1.1 wants those in the certificate; some responders have those of the
+	// issuer's own certificate, where the same name may be written in another way.
 	return bytes.Equal(s.ID.IssuerNameHash, digest(hash, cert.RawIssuer)) ||
 		bytes.Equal(s.ID.IssuerNameHash, digest(hash, issuer.RawSubject))
 }

@@ -129,35 +129,30 @@ func (Off) Check(context.Context, *trust.Chain) error { return nil }
 type Config struct {
 	// Mode is what a missing answer means: [Require] or [Prefer].
 	Mode Mode
-	// AllowPrivate lets addresses be called that are on loopback, private and
-	// other networks without public servers. It is for test set-ups: whoever
-	// gets a certificate issued can make the server call what it names.
+	// AllowPrivate lets addresses be called that are on loopback, private and other networks without public servers. It
+	// is for test set-ups: whoever gets a certificate issued can make the server call what it names.
 	AllowPrivate bool
-	// Proxy is asked to make every call, where this machine reaches nobody itself: an
-	// http or https URL without credentials. Nil: none is asked, whatever
-	// the environment says. Where a name leads is seen by the proxy alone, so it has to keep private
-	// networks out of reach itself; without AllowPrivate, addresses that cannot be public
-	// are refused before it is asked.
+	// Proxy is asked to make every call, where this machine reaches nobody itself: an http or https URL without
+	// credentials. Nil: none is asked, whatever the environment says. Where a name leads is seen by the proxy alone, so
+	// it has to keep private networks out of reach itself; without AllowPrivate, addresses that cannot be public are
+	// refused before it is asked.
 	Proxy *url.URL
 	// Hint maps the cause of a missing status to what an operator can do about it, in a sentence that
 	// stands beside the cause in the log; empty: nothing to say. Causes that stay until somebody does something wrap
 	// [ErrNotPublic] or [ErrNoSource]; others may be gone in a moment. It knows the names of settings, which this package
 	// does not. Optional.
 	Hint func(cause error) string
-	// Dir is a folder in which answers are kept over a restart, verified again when
-	// they are read; at most 16,384 files and 256 MiB. When it cannot be used, that is logged
-	// and nothing is kept. Optional.
+	// Dir is a folder in which answers are kept over a restart, verified again when they are read; at most 16,384 files
+	// and 256 MiB. When it cannot be used, that is logged and nothing is kept. Optional.
 	Dir string
-	// Log has a line when a status cannot be found out, when a certificate turns out
-	// to be revoked, and when a chain passes without an answer. One cause of missing answers, such
-	// as a responder that is out of reach, is one line, however many certificates it concerns, until it has
-	// ended. Optional.
+	// Log has a line when a status cannot be found out, when a certificate turns out to be revoked, and when a chain
+	// passes without an answer. One cause of missing answers, such as a responder that is out of reach, is one line,
+	// however many certificates it concerns, until it has ended. Optional.
 	Log *slog.Logger
 }
 
-// ErrNotPublic is wrapped by the cause of an outage when an address was not called because of
-// where it leads. It stays so until [Config.AllowPrivate] is set or the CA
-// names another address.
+// ErrNotPublic is wrapped by the cause of an outage when an address was not called because of where it leads. It stays
+// so until [Config.AllowPrivate] is set or the CA names another address.
 var ErrNotPublic = outbound.ErrNotPublic
 
 // Bounds of what is remembered, and of how long a check waits.
@@ -203,8 +198,7 @@ type Checker struct {
 	lists        *otter.Cache[string, *listEntry]                             // by listName
 }
 
-// New returns a Checker that has asked nobody yet. The error is
-// about the configuration.
+// New returns a Checker that has asked nobody yet. The error is about the configuration.
 func New(c Config) (*Checker, error) {
 	if c.Mode != Require && c.Mode != Prefer {
 		return nil, fmt.Errorf("revocation: unknown mode %d", int(c.Mode))
@@ -331,8 +325,7 @@ func (r *Checker) decideWithout(missing error, entries []*certificateEntry, now 
 	}
 }
 
-// A Status is what is known about one certificate of a chain, for
-// people who want to see it.
+// A Status is what is known about one certificate of a chain, for people who want to see it.
 type Status struct {
 	Index      int    // of the certificate in the chain, 0 for the leaf
 	Source     string // "OCSP" or "CRL"; empty when there is no answer
@@ -343,9 +336,8 @@ type Status struct {
 	Err        error  // why there is no answer, or nil
 }
 
-// Statuses tells what [Checker.Check] decides by, certificate by certificate
-// from the leaf to the one below the anchor. It waits as Check does, and counts
-// nothing as refused or passed.
+// Statuses tells what [Checker.Check] decides by, certificate by certificate from the leaf to the one below the anchor.
+// It waits as Check does, and counts nothing as refused or passed.
 func (r *Checker) Statuses(ctx context.Context, chain *trust.Chain) []Status {
 	now := time.Now()
 	entries := r.entries(chain)

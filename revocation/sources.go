@@ -63,8 +63,7 @@ func noSource(cert *x509.Certificate) error {
 	return ErrNoSource
 }
 
-// callable leaves out what is not asked at all: LDAP, and more addresses than
-// anybody needs.
+// callable leaves out what is not asked at all: LDAP, and more addresses than anybody needs.
 func callable(addresses []string) []string {
 	var list []string
 	for _, address := range addresses {

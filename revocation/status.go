@@ -71,10 +71,9 @@ func reasonName(code int) string {
 	return names[code]
 }
 
-// How long a failure is remembered, so that not every check asks a question that nobody
-// answers. Any failure may end soon, and checks must have an answer at most two seconds
-// after it ended. Within this bound, an unusable answer is remembered for longer the larger
-// it was. Only a certificate that names nobody to ask never changes.
+// How long a failure is remembered, so that not every check asks a question that nobody answers. Any failure may end
+// soon, and checks must have an answer at most two seconds after it ended. Within this bound, an unusable answer is
+// remembered for longer the larger it was. Only a certificate that names nobody to ask never changes.
 const (
 	failureMemory  = time.Second
 	costlyMemory   = 800 * time.Millisecond // more, for an answer of the largest size

@@ -1,7 +1,6 @@
 package rule
 
-// Error codes of RFC 6749 section 5.2, and the two that the framework's practice
-// adds for a server that cannot decide.
+// Error codes of RFC 6749 section 5.2, and the two that the framework's practice adds for a server that cannot decide.
 const (
 	CodeInvalidRequest         = "invalid_request"
 	CodeInvalidClient          = "invalid_client"
@@ -11,10 +10,9 @@ const (
 	CodeServerError            = "server_error"
 )
 
-// A Rule is one reason to refuse a token request. Its ID is the same in the
-// error_description, the log, the metrics, `waybill explain`, the conformance
-// suite and docs/rules.md. Rules are constants in all but name: nothing changes
-// them after start.
+// A Rule is one reason to refuse a token request. Its ID is the same in the error_description, the log, the metrics,
+// `waybill explain`, the conformance suite and docs/rules.md. Rules are constants in all but name: nothing changes them
+// after start.
 type Rule struct {
 	ID       string // group.name, stable
 	Title    string // what the rule asks, in a few words
@@ -40,8 +38,7 @@ func All() []*Rule {
 	}
 }
 
-// Outages lists the reasons for which no decision could be made. They are no
-// fault of the caller, so no rule of theirs.
+// Outages lists the reasons for which no decision could be made. They are no fault of the caller, so no rule of theirs.
 func Outages() []*Rule {
 	return []*Rule{UnavailableRegistry, UnavailableRevocation, UnavailableState, UnavailableOverload, Limited, Internal}
 }

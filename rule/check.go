@@ -7,8 +7,7 @@ type Check[T any] struct {
 	Apply func(input T) *Rejection
 }
 
-// Evaluate applies checks in order and returns the first rejection, or nil when
-// every rule holds.
+// Evaluate applies checks in order and returns the first rejection, or nil when every rule holds.
 //
 // Serving passes a nil trace, and Evaluate ends at the first rejection. Explaining
 // passes a trace: all checks are applied and recorded. The result is still the
@@ -40,8 +39,7 @@ type Trace struct {
 	outcomes map[*Rule]*Rejection // nil rejection: the rule holds
 }
 
-// Record records that the rule was applied, and by what rejection it failed or,
-// for nil, that it holds.
+// Record records that the rule was applied, and by what rejection it failed or, for nil, that it holds.
 func (t *Trace) Record(rule *Rule, rejection *Rejection) {
 	if t == nil {
 		return
@@ -52,8 +50,7 @@ func (t *Trace) Record(rule *Rule, rejection *Rejection) {
 	t.outcomes[rule] = rejection
 }
 
-// Outcome tells whether the rule was applied, and by what rejection it failed if
-// it did.
+// Outcome tells whether the rule was applied, and by what rejection it failed if it did.
 func (t *Trace) Outcome(rule *Rule) (rejection *Rejection, applied bool) {
 	if t == nil {
 		return nil, false

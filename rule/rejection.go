@@ -9,9 +9,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// A Rejection says that a request was refused and that the caller is the one
-// who can mend it. Its rule, sentence and hint may be shown to anyone; Cause is
-// for the log only and may be nil.
+// A Rejection says that a request was refused and that the caller is the one who can mend it. Its rule, sentence and
+// hint may be shown to anyone; Cause is for the log only and may be nil.
 type Rejection struct {
 	Rule     *Rule
 	Sentence string // what is wrong in this case
@@ -24,15 +23,13 @@ func (r *Rule) Reject() *Rejection {
 	return &Rejection{Rule: r, Sentence: r.Sentence, Hint: r.Hint}
 }
 
-// Because refuses by this rule with a sentence that fits the case better than
-// the rule's own. The sentence is shown to the caller: what it quotes of the
-// request must be short.
+// Because refuses by this rule with a sentence that fits the case better than the rule's own. The sentence is shown to
+// the caller: what it quotes of the request must be short.
 func (r *Rule) Because(format string, args ...any) *Rejection {
 	return &Rejection{Rule: r, Sentence: fmt.Sprintf(format, args...), Hint: r.Hint}
 }
 
-// WithHint replaces the rule's own hint by one that mends this case, and returns the
-// rejection.
+// WithHint replaces the rule's own hint by one that mends this case, and returns the rejection.
 func (r *Rejection) WithHint(format string, args ...any) *Rejection {
 	r.Hint = fmt.Sprintf(format, args...)
 	return r
@@ -61,14 +58,12 @@ func (r *Rejection) Description() string {
 	return describe(r.Rule, r.Sentence)
 }
 
-// An Outage says that the server could not decide, through no fault of the
-// caller: something it depends on is out of reach, or it is overloaded. No token
-// is given, and the caller may try again after RetryAfter.
+// An Outage says that the server could not decide, through no fault of the caller: something it depends on is out of
+// reach, or it is overloaded. No token is given, and the caller may try again after RetryAfter.
 //
-// An outage does not unwrap to its cause. That may hold a [Rejection] or
-// [ishare.ErrUnknownParty], which a server that we depend on said about us, or which was a
-// guess; whoever looks for one with errors.As or errors.Is would take it for an answer
-// about the caller. For the log and for an operator, Cause is there.
+// An outage does not unwrap to its cause. That may hold a [Rejection] or [ishare.ErrUnknownParty], which a server that
+// we depend on said about us, or which was a guess; whoever looks for one with errors.As or errors.Is would take it for
+// an answer about the caller. For the log and for an operator, Cause is there.
 type Outage struct {
 	Rule       *Rule // one of [Outages]
 	RetryAfter time.Duration
@@ -88,9 +83,8 @@ func (o *Outage) Description() string {
 	return describe(o.Rule, o.Rule.Sentence)
 }
 
-// Classify says what an error means to the caller, wherever errors become answers:
-// at most one of the two is not nil. When both are, the error is the server's own, and its
-// words are not for the caller.
+// Classify says what an error means to the caller, wherever errors become answers: at most one of the two is not nil.
+// When both are, the error is the server's own, and its words are not for the caller.
 //
 // An outage is looked for first, however the two are joined or nested. When
 // something that the decision rests on was out of reach, a refusal is a guess.
@@ -109,8 +103,7 @@ func IsUnknownParty(err error) bool {
 	return outage == nil && errors.Is(err, ishare.ErrUnknownParty)
 }
 
-// describe keeps to the characters that RFC 6749 section 5.2 allows in
-// error_description, whatever a sentence quotes.
+// describe keeps to the characters that RFC 6749 section 5.2 allows in error_description, whatever a sentence quotes.
 func describe(rule *Rule, sentence string) string {
 	var b strings.Builder
 	b.WriteString(rule.ID + ": ")

@@ -22,8 +22,7 @@ const message = "token request"
 // was kept waiting for longer has met an outage.
 const maxWait = 2 * time.Second
 
-// An event is what the log keeps of a request. It never holds an assertion, a
-// token or a key.
+// An event is what the log keeps of a request. It never holds an assertion, a token or a key.
 type event struct {
 	start       time.Time
 	remote      string

@@ -17,9 +17,8 @@ type tokenBody struct {
 	Scope       string `json:"scope,omitempty"`
 }
 
-// writeError is the one place where errors become HTTP. What is neither a
-// rejection nor an outage is our own fault and shows nothing but its
-// correlation id.
+// writeError is the one place where errors become HTTP. What is neither a rejection nor an outage is our own fault and
+// shows nothing but its correlation id.
 func writeError(w http.ResponseWriter, err error, correlation string) {
 	rejection, outage := rule.Classify(err)
 	switch {

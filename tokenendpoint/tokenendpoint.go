@@ -1,6 +1,5 @@
-// Package tokenendpoint answers POST /connect/token: it takes a token request
-// apart, has the client assertion judged, and issues an access token (iSHARE 3.0,
-// access token; RFC 6749 section 4.4, RFC 7523).
+// Package tokenendpoint answers POST /connect/token: it takes a token request apart, has the client assertion judged,
+// and issues an access token (iSHARE 3.0, access token; RFC 6749 section 4.4, RFC 7523).
 //
 // [New] makes a [Handler] of a [Verifier], which is an [*assertion.Verifier], and an [Issuer], which is an
 // [*accesstoken.Issuer]. It is an [http.Handler] for one's own mux, at [Path]. Bounds on connections and timeouts are those

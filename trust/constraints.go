@@ -314,8 +314,7 @@ func (n *generalName) readText(text string, isBase bool) {
 		!isBase && (host == "" || host[0] == '.' || n.form == formEmail && !isAddress)
 }
 
-// hostOf is the host of a URI, or "" where it has none or is an IP address, which
-// constraints on URIs do not speak of.
+// hostOf is the host of a URI, or "" where it has none or is an IP address, which constraints on URIs do not speak of.
 func hostOf(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -327,8 +326,7 @@ func hostOf(uri string) string {
 	return u.Hostname()
 }
 
-// isSelfIssued: subject and issuer have the same name, as where a CA changes its key
-// (RFC 5280 section 6.1).
+// isSelfIssued: subject and issuer have the same name, as where a CA changes its key (RFC 5280 section 6.1).
 func isSelfIssued(cert *x509.Certificate) bool {
 	return SameName(cert.RawIssuer, cert.RawSubject)
 }

@@ -15,13 +15,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// SameName compares two names in DER as RFC 5280 section 7.1 wants it: attributes that
-// differ in case, in blanks or in their type of string are equal, and the attributes of
-// one RDN have no order. A name that cannot be read, or is
-// very long, equals only itself.
+// SameName compares two names in DER as RFC 5280 section 7.1 wants it: attributes that differ in case, in blanks or in
+// their type of string are equal, and the attributes of one RDN have no order. A name that cannot be read, or is very
+// long, equals only itself.
 //
-// A CA that is renewed by other software keeps its name in this sense only. Whether it
-// signed is for its key to show.
+// A CA that is renewed by other software keeps its name in this sense only. Whether it signed is for its key to show.
 func SameName(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -34,8 +32,7 @@ func SameName(a, b []byte) bool {
 	return ok && slices.Equal(one, other)
 }
 
-// A name is a distinguished name in a form in which equal names are equal: each RDN is
-// one string.
+// A name is a distinguished name in a form in which equal names are equal: each RDN is one string.
 type name []string
 
 // within reports whether the name is in the subtree of another one, which its first RDNs
@@ -99,10 +96,9 @@ func canonicalRDN(rdn cryptobyte.String) (string, bool) {
 	return canonical, true
 }
 
-// canonicalValue is an attribute's value as caseIgnoreMatch sees it (RFC 4518 section 2).
-// Where a value holds a character that is not for printing or not seen, it is left as it
-// stands, with its type, although RFC 4518 has some of them removed: whoever reads
-// the name does not see that there is one. It reports whether the value can be compared.
+// canonicalValue is an attribute's value as caseIgnoreMatch sees it (RFC 4518 section 2). Where a value holds a
+// character that is not for printing or not seen, it is left as it stands, with its type, although RFC 4518 has some of
+// them removed: whoever reads the name does not see that there is one. It reports whether the value can be compared.
 func canonicalValue(value []byte, tag cbasn1.Tag) (canonical string, ok bool) {
 	text, ok := decodeString(value, tag)
 	if ok {

@@ -36,15 +36,13 @@ type policies struct {
 // A policyMapping says that a policy of the issuer's is equal to one of the subject's.
 type policyMapping struct{ issuer, subject string }
 
-// A policyState is the state of path validation (RFC 5280 section 6.1.2) that is about
-// policies, with the default inputs: any policy will do, none is demanded, policies may be
-// mapped, and anyPolicy is taken as it stands.
+// A policyState is the state of path validation (RFC 5280 section 6.1.2) that is about policies, with the default
+// inputs: any policy will do, none is demanded, policies may be mapped, and anyPolicy is taken as it stands.
 //
-// Of the valid_policy_tree only the lowest level is kept, as a set. With these inputs
-// nobody asks which of the root's policies a node descends from; nodes of one level
-// with the same valid_policy have the same expected_policy_set; and a branch that ends is
-// pruned whether or not it is kept. So the tree is NULL when the level is empty, and the
-// work grows with the size of the certificates and not with the paths through the tree.
+// Of the valid_policy_tree only the lowest level is kept, as a set. With these inputs nobody asks which of the root's
+// policies a node descends from; nodes of one level with the same valid_policy have the same expected_policy_set; and a
+// branch that ends is pruned whether or not it is kept. So the tree is NULL when the level is empty, and the work grows
+// with the size of the certificates and not with the paths through the tree.
 type policyState struct {
 	expected map[string]struct{} // the union of the expected_policy_sets, without anyPolicy
 	any      bool                // the level has the node anyPolicy
@@ -52,9 +50,8 @@ type policyState struct {
 	explicit, mapping, inhibitAny int64 // the counters explicit_policy, policy_mapping and inhibit_anyPolicy
 }
 
-// policiesHold: RFC 5280 sections 6.1.2 to 6.1.5 as far as they are about policies. What
-// an anchor says counts like the word of an issuer (RFC 5937 section 3.2), but an
-// anchor that names no policies does not rule out every one.
+// policiesHold: RFC 5280 sections 6.1.2 to 6.1.5 as far as they are about policies. What an anchor says counts like the
+// word of an issuer (RFC 5937 section 3.2), but an anchor that names no policies does not rule out every one.
 func policiesHold(c chainInput) *rule.Rejection {
 	n := int64(c.anchor)
 	s := policyState{expected: map[string]struct{}{}, any: true, explicit: n + 1, mapping: n + 1, inhibitAny: n + 1}
@@ -133,9 +130,8 @@ func (s *policyState) apply(mappings []policyMapping) error {
 	return nil
 }
 
-// readPolicies reads the extensions that are about policies (RFC 5280 sections 4.2.1.4,
-// 4.2.1.5, 4.2.1.11 and 4.2.1.14). crypto/x509 reads them too, and leaves out
-// qualifiers, negative numbers and what stands behind.
+// readPolicies reads the extensions that are about policies (RFC 5280 sections 4.2.1.4, 4.2.1.5, 4.2.1.11 and
+// 4.2.1.14). crypto/x509 reads them too, and leaves out qualifiers, negative numbers and what stands behind.
 func readPolicies(cert *x509.Certificate) (*policies, error) {
 	p := &policies{requireExplicit: absent, inhibitMapping: absent, inhibitAny: absent}
 	for _, ext := range cert.Extensions {

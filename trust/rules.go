@@ -41,13 +41,11 @@ func shortName(name pkix.Name) string {
 	return fullName(name)
 }
 
-// maxAttributes is how many attributes a name may have that is written out. Real names have
-// about ten.
+// maxAttributes is how many attributes a name may have that is written out. Real names have about ten.
 const maxAttributes = 32
 
-// fullName is a name with all its attributes, cut short. A stranger chooses how many there
-// are, and what pkix.Name.String costs grows with the square of that: of a name with too
-// many, only the number is told.
+// fullName is a name with all its attributes, cut short. A stranger chooses how many there are, and what
+// pkix.Name.String costs grows with the square of that: of a name with too many, only the number is told.
 func fullName(name pkix.Name) string {
 	if n := len(name.Names); n > maxAttributes {
 		return fmt.Sprintf("a name of %d attributes", n)
@@ -146,9 +144,8 @@ func leafMaySign(c chainInput) *rule.Rejection {
 	return nil
 }
 
-// eachIsIssuedByTheNext: names chain all the way up (RFC 5280 section 6.1.3 (a)
-// (4)), and signatures verify up to the anchor. Without an anchor the chain is
-// lost whatever its signatures say, so none is verified.
+// eachIsIssuedByTheNext: names chain all the way up (RFC 5280 section 6.1.3 (a) (4)), and signatures verify up to the
+// anchor. Without an anchor the chain is lost whatever its signatures say, so none is verified.
 //
 // Anchors are public, and anyone can put one above certificates of his own. So the
 // anchor's own signature is verified first: a stranger costs one operation, with a

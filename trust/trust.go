@@ -11,11 +11,10 @@
 // the certificates of a JWS header and returns a [Chain], which nothing else can make, or a rejection by one of
 // the rules certificate.key to chain.untrusted. [Check] judges a chain for its holder, who wants to know before a server says so.
 //
-// A chain is trusted when it is well formed from end to end and one of its issuers is a
-// trust anchor. Signatures are verified from the first anchor down to the leaf
-// and not above it: what stands above an anchor adds nothing. A chain without an
-// anchor is refused before any signature is verified, so that a stranger cannot
-// make the server work for nothing.
+// A chain is trusted when it is well formed from end to end and one of its issuers is a trust anchor. Signatures are
+// verified from the first anchor down to the leaf and not above it: what stands above an anchor adds nothing. A chain
+// without an anchor is refused before any signature is verified, so that a stranger cannot make the server work for
+// nothing.
 //
 // Whether a certificate of a trusted chain has been revoked is for package revocation to find out.
 package trust
@@ -36,8 +35,7 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// A Validator judges chains by its anchors, which may be exchanged while it
-// works. It is safe for concurrent use.
+// A Validator judges chains by its anchors, which may be exchanged while it works. It is safe for concurrent use.
 type Validator struct {
 	anchors    atomic.Pointer[Anchors]
 	signatures signatures
@@ -69,8 +67,7 @@ func (v *Validator) SetAnchors(anchors Anchors) {
 // Anchors returns a copy of the present anchors.
 func (v *Validator) Anchors() Anchors { return maps.Clone(*v.anchors.Load()) }
 
-// A Chain is a chain that a [Validator] found trusted: leaf first, the anchor
-// last. Nothing else can make one.
+// A Chain is a chain that a [Validator] found trusted: leaf first, the anchor last. Nothing else can make one.
 type Chain struct {
 	certificates        []*x509.Certificate
 	thumbprint          string
@@ -102,9 +99,8 @@ func (v *Validator) Holds(c *Chain, at time.Time) bool {
 // Validate judges the certificates of a JWS header, leaf first, at a time. The
 // trace is nil except for an explanation; see [rule.Evaluate].
 //
-// The error is an [*rule.Rejection] by one of the rules certificate.key,
-// certificate.validity, certificate.usage, chain.order, chain.issuer and
-// chain.untrusted.
+// The error is an [*rule.Rejection] by one of the rules certificate.key, certificate.validity, certificate.usage,
+// chain.order, chain.issuer and chain.untrusted.
 func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, trace *rule.Trace) (*Chain, error) {
 	if len(certificates) == 0 {
 		return nil, rule.JWTX5C.Reject()
@@ -117,8 +113,7 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 			c.anchor = i // the first one counts
 		}
 	}
-	// No signature is verified with a key that is not of a safe size, not even
-	// to explain.
+	// No signature is verified with a key that is not of a safe size, not even to explain.
 	if err := rule.Evaluate(trace, c, keyChecks); err != nil {
 		return nil, err
 	}
@@ -180,14 +175,12 @@ const maxSignatures = 4096
 // the two for ever, whatever is trusted.
 type signature struct{ certificate, issuer Fingerprint }
 
-// signatures verifies those of certificates, and remembers those of issuers that hold, so
-// that a forged leaf below public certificates costs one verification and not one for
-// each of them.
+// signatures verifies those of certificates, and remembers those of issuers that hold, so that a forged leaf below
+// public certificates costs one verification and not one for each of them.
 //
-// Chains are verified from the anchor downwards. So what is remembered was signed, step by
-// step, by an anchor, and a stranger cannot add to it. What does not hold is not
-// remembered, and neither are leaves, which anyone may have many of, nor what was signed
-// with the key of a certificate that is no CA: whoever has a seal can sign many such.
+// Chains are verified from the anchor downwards. So what is remembered was signed, step by step, by an anchor, and a
+// stranger cannot add to it. What does not hold is not remembered, and neither are leaves, which anyone may have many
+// of, nor what was signed with the key of a certificate that is no CA: whoever has a seal can sign many such.
 type signatures struct {
 	known *otter.Cache[signature, struct{}] // nil: nothing is remembered
 	check func(certificate, issuer *x509.Certificate) error

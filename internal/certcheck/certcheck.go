@@ -28,9 +28,8 @@ var (
 	OIDInhibitAnyPolicy      = asn1.ObjectIdentifier{2, 5, 29, 54}
 )
 
-// UnprocessedCritical names the first critical extension that is not among those which
-// the caller processes, or returns "". RFC 5280 section 4.2 has such a certificate
-// refused.
+// UnprocessedCritical names the first critical extension that is not among those which the caller processes, or returns
+// "". RFC 5280 section 4.2 has such a certificate refused.
 //
 // What crypto/x509 leaves out of UnhandledCriticalExtensions is dealt with by its
 // Verify, or by nobody. Here each caller lists what it reads itself.
@@ -51,9 +50,8 @@ func CheckCritical(extensions []pkix.Extension, processed ...asn1.ObjectIdentifi
 	return nil
 }
 
-// CheckExtensions is [CheckCritical], and refuses an extension that stands there twice (RFC 5280
-// section 4.2): readers differ in which of the two they believe. Of certificates, crypto/x509
-// does so.
+// CheckExtensions is [CheckCritical], and refuses an extension that stands there twice (RFC 5280 section 4.2): readers
+// differ in which of the two they believe. Of certificates, crypto/x509 does so.
 func CheckExtensions(extensions []pkix.Extension, processed ...asn1.ObjectIdentifier) error {
 	seen := make(map[string]struct{}, len(extensions))
 	for _, ext := range extensions {
@@ -66,8 +64,7 @@ func CheckExtensions(extensions []pkix.Extension, processed ...asn1.ObjectIdenti
 	return CheckCritical(extensions, processed...)
 }
 
-// ExtensionName gives the object identifier, after the name that certificate viewers
-// print where there is one.
+// ExtensionName gives the object identifier, after the name that certificate viewers print where there is one.
 func ExtensionName(id asn1.ObjectIdentifier) string {
 	number := id.String()
 	name := map[string]string{
@@ -100,9 +97,8 @@ func Extension(cert *x509.Certificate, id asn1.ObjectIdentifier) (pkix.Extension
 	return cert.Extensions[i], true
 }
 
-// IssuerMay reports whether the key usage of a CA allows one of these uses. A certificate
-// without the extension limits nothing (RFC 5280 sections 6.1.4 (n) and 6.3.3 (f):
-// "if a key usage extension is present").
+// IssuerMay reports whether the key usage of a CA allows one of these uses. A certificate without the extension limits
+// nothing (RFC 5280 sections 6.1.4 (n) and 6.3.3 (f): "if a key usage extension is present").
 func IssuerMay(issuer *x509.Certificate, uses x509.KeyUsage) bool {
 	_, limited := Extension(issuer, OIDKeyUsage)
 	return !limited || issuer.KeyUsage&uses != 0

@@ -15,13 +15,11 @@ import (
 // Reissue is what mends a certificate that was issued against the rules.
 const Reissue = "Ask the CA that issued it for another certificate, without that; copying or converting this one does not help."
 
-// An Error says why bytes are not read as a certificate. It quotes what stands in them,
-// cut short and fit to be shown.
+// An Error says why bytes are not read as a certificate. It quotes what stands in them, cut short and fit to be shown.
 type Error struct {
 	// Reason continues a sentence that begins with the certificate: "is cut off".
 	Reason string
-	// Issued is true of a whole certificate that the CA issued against the rules: only
-	// [Reissue] mends it.
+	// Issued is true of a whole certificate that the CA issued against the rules: only [Reissue] mends it.
 	Issued bool
 
 	cause error

@@ -19,8 +19,7 @@ import (
 var (
 	// ErrBusy is that as many calls as allowed are under way.
 	ErrBusy = errors.New("too many calls are under way")
-	// ErrClosed is that the group was closed, before or during the call. It is also the
-	// [context.Cause] of such a call.
+	// ErrClosed is that the group was closed, before or during the call. It is also the [context.Cause] of such a call.
 	ErrClosed = errors.New("the group of calls is closed")
 	// ErrAbandoned is the [context.Cause] of a call for which nobody waits any more. Nobody is
 	// left to get it as an error.
@@ -31,9 +30,8 @@ var (
 
 // A Group runs calls, one at a time for each key. It is safe for concurrent use.
 //
-// A Group remembers no results. What a call finds out it has to remember itself before it returns;
-// a caller who looked in that memory too early may then start another call, which should
-// therefore look there first.
+// A Group remembers no results. What a call finds out it has to remember itself before it returns; a caller who looked
+// in that memory too early may then start another call, which should therefore look there first.
 type Group[K comparable, V any] struct {
 	limit   int
 	timeout time.Duration
@@ -71,9 +69,8 @@ func New[K comparable, V any](limit int, timeout time.Duration) *Group[K, V] {
 // context of do ends after the group's timeout, when the group is closed, and when everybody who waits
 // has given up; nothing else of any caller's context is in it.
 //
-// The error is ErrBusy or ErrClosed when a call would have to be started and cannot be, the cause of
-// ctx when that ends first, and otherwise the call's. Of a call that fails because the group is
-// closed it is ErrClosed.
+// The error is ErrBusy or ErrClosed when a call would have to be started and cannot be, the cause of ctx when that ends
+// first, and otherwise the call's. Of a call that fails because the group is closed it is ErrClosed.
 func (g *Group[K, V]) Do(ctx context.Context, key K, may func() error, do func(context.Context) (V, error)) (V, error) {
 	c, err := g.join(key, false, may, do)
 	if err != nil {

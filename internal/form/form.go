@@ -41,9 +41,8 @@ func (f Form) Get(name string) string {
 	return ""
 }
 
-// Read takes the form from the body of a POST, and never from the URL. An error is a
-// [*rule.Rejection] by one of the rules request.method to request.duplicate-parameter,
-// unless it is our own.
+// Read takes the form from the body of a POST, and never from the URL. An error is a [*rule.Rejection] by one of the
+// rules request.method to request.duplicate-parameter, unless it is our own.
 func Read(r *http.Request) (Form, error) {
 	if r.Method != http.MethodPost {
 		return nil, rule.RequestMethod.Because("this endpoint answers POST, not %s", rule.Quote(r.Method))

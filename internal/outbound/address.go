@@ -13,10 +13,9 @@ import (
 // ErrNotPublic is wrapped by the error of a call that was not made because of where the address leads.
 var ErrNotPublic = errors.New("the address is not on a public network")
 
-// refusePrivate is a net.Dialer's Control: it sees the address that a
-// connection is about to be made to, after every name was resolved. A check of the
-// name would be worth nothing, because whoever runs its zone answers one address
-// to the check and another to the call.
+// refusePrivate is a net.Dialer's Control: it sees the address that a connection is about to be made to, after every
+// name was resolved. A check of the name would be worth nothing, because whoever runs its zone answers one address to
+// the check and another to the call.
 func refusePrivate(_, address string, _ syscall.RawConn) error {
 	resolved, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -28,11 +27,10 @@ func refusePrivate(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// refusePrivateHost judges the address that a proxy will be asked for. Where a name leads
-// is for the proxy to see; what is refused here is what cannot lead to a public server:
-// IP addresses that are not public, numbers in the other forms that
-// resolvers take for IPv4 addresses (127.1, 0x7f000001), and names without a dot or in
-// one of the domains below, which the resolver of a network may know.
+// refusePrivateHost judges the address that a proxy will be asked for. Where a name leads is for the proxy to see; what
+// is refused here is what cannot lead to a public server: IP addresses that are not public, numbers in the other forms
+// that resolvers take for IPv4 addresses (127.1, 0x7f000001), and names without a dot or in one of the domains below,
+// which the resolver of a network may know.
 func refusePrivateHost(u *url.URL) error {
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	if address, err := netip.ParseAddr(host); err == nil {
@@ -57,9 +55,8 @@ func refusePrivateHost(u *url.URL) error {
 	return nil
 }
 
-// Networks that hold no public server (the IANA registries of special-purpose
-// addresses, RFC 6890). IPv6 is public within 2000::/3 only, so that loopback, link-local,
-// unique local and multicast addresses need no mention.
+// Networks that hold no public server (the IANA registries of special-purpose addresses, RFC 6890). IPv6 is public
+// within 2000::/3 only, so that loopback, link-local, unique local and multicast addresses need no mention.
 //
 //nolint:gochecknoglobals // Go has no constants of this type; nothing changes them
 var (

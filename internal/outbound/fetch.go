@@ -251,10 +251,9 @@ func (c byteCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// isRedirect reports whether an answer with the status sends us elsewhere with the same
-// question. A question that was POSTed stays one after 301 and 302, which RFC 9110
-// section 15.4 leaves to the client: by GET nothing would be asked. After 303 nothing
-// but a GET is allowed.
+// isRedirect reports whether an answer with the status sends us elsewhere with the same question. A question that was
+// POSTed stays one after 301 and 302, which RFC 9110 section 15.4 leaves to the client: by GET nothing would be asked.
+// After 303 nothing but a GET is allowed.
 func isRedirect(status int, method string) bool {
 	switch status {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
