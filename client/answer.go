@@ -122,10 +122,7 @@ func (a *answer) tokenObject(into *tokenBody, g *grant) (flaw string) {
 		g.note(true, "the answer is an array around the object of RFC 6749 section 5.1")
 	}
 	if object.Kind() != '{' || json.Unmarshal(object, into) != nil {
-		if mediaType := a.mediaType(); mediaType != mediaTypeJSON {
-			return a.decode(into)
-		}
-		return a.noObject()
+		return a.decode(into) // which says what is wrong
 	}
 	mediaType := a.mediaType()
 	g.note(mediaType != mediaTypeJSON, "the media type of the answer is %s, not application/json", cmp.Or(clean(mediaType, "", 60), "missing"))
@@ -173,14 +170,10 @@ func (a *answer) decode(into any) (flaw string) {
 	case mediaType != mediaTypeJSON:
 		return fmt.Sprintf("the answer is %s, not application/json", clean(mediaType, "", 60)) // in lower case, so never an assertion
 	}
-	if jsontext.Value(a.body).Kind() != '{' || json.Unmarshal(a.body, into) != nil {
-		return a.noObject()
-	}
-	return ""
-}
-
-func (a *answer) noObject() string {
-	if len(bytes.TrimSpace(a.body)) == 0 {
+	switch {
+	case jsontext.Value(a.body).Kind() == '{' && json.Unmarshal(a.body, into) == nil:
+		return ""
+	case len(bytes.TrimSpace(a.body)) == 0:
 		return "the answer is empty"
 	}
 	return "the answer is not one JSON object in UTF-8 with each name once"

@@ -38,7 +38,13 @@ func (c *Client) request(ctx context.Context) (*cachedToken, error) {
 		if err == nil {
 			return t, nil
 		}
-		wait := c.pauseAfter(attempt, err)
+		// The pause grows, and is at least what the server asks for. It is random in part, so that clients who failed
+		// together do not return together.
+		half, asked := min(firstPause<<(attempt-1), maxAttemptPause)/2, min(retryAfterOf(err), c.maxRetryAfter)
+		wait := max(
+			half+time.Duration(float64(half)*fraction()),
+			asked+time.Duration(float64(asked)/10*fraction()),
+		)
 		end, bounded := ctx.Deadline()
 		if attempt == maxAttempts || !repeatable(err) || bounded && !time.Now().Add(wait).Before(end) {
 			return nil, err
@@ -151,15 +157,6 @@ func repeatable(err error) bool {
 		return false
 	}
 	return errors.As(err, new(*outbound.UnreachableError)) && !errors.As(err, new(*tls.CertificateVerificationError))
-}
-
-// pauseAfter grows from attempt to attempt and is at least what the server asks for. It is random in part, so that
-// clients who failed together do not return together.
-func (c *Client) pauseAfter(attempt int, err error) time.Duration {
-	wait := min(firstPause<<(attempt-1), maxAttemptPause)
-	wait = wait/2 + time.Duration(float64(wait/2)*fraction())
-	asked := min(retryAfterOf(err), c.maxRetryAfter)
-	return max(wait, asked+time.Duration(float64(asked)/10*fraction()))
 }
 
 func retryAfterOf(err error) time.Duration {

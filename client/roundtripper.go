@@ -81,7 +81,8 @@ func checkDestination(request *http.Request) error {
 	if redirect == nil {
 		return nil
 	}
-	// One step back: the steps before were checked when they were made. Scheme, host and port count (RFC 6454 section 5).
+	// One step back: the steps before were checked when they were made. Scheme, host and port count (RFC 6454 section
+	// 5).
 	if from, to := redirect.Request, request.URL; from == nil || from.URL.Scheme != to.Scheme ||
 		!strings.EqualFold(from.URL.Hostname(), to.Hostname()) || portOf(from.URL) != portOf(to) {
 		return errors.New("client: a redirect leads to another origin, where the token does not go: " + to.Host)

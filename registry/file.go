@@ -258,7 +258,14 @@ func writeNode(enc *jsontext.Encoder, n *yaml.Node) error {
 	case n.Kind == yaml.MappingNode:
 		begin, end = jsontext.BeginObject, jsontext.EndObject
 	case n.Kind != yaml.SequenceNode:
-		return write(enc, n, scalarToken(n))
+		token := jsontext.String(n.Value) // numbers too: none means anything here, and text keeps every digit
+		switch n.ShortTag() {
+		case "!!null":
+			token = jsontext.Null
+		case "!!bool":
+			token = jsontext.Bool(strings.EqualFold(n.Value, "true"))
+		}
+		return write(enc, n, token)
 	}
 	if err := write(enc, n, begin); err != nil {
 		return err
@@ -273,19 +280,6 @@ func writeNode(enc *jsontext.Encoder, n *yaml.Node) error {
 		}
 	}
 	return write(enc, n, end)
-}
-
-// scalarToken gives a scalar as JSON. Numbers become text: no field of a party
-// record that means anything here is a number, and text keeps every digit.
-func scalarToken(n *yaml.Node) jsontext.Token {
-	switch n.ShortTag() {
-	case "!!null":
-		return jsontext.Null
-	case "!!bool":
-		return jsontext.Bool(strings.EqualFold(n.Value, "true"))
-	default:
-		return jsontext.String(n.Value)
-	}
 }
 
 // write adds the line to the encoder's own errors.

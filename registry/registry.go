@@ -10,7 +10,11 @@
 //
 // A server puts a Cache in front of a Remote, and gives it to its [assertion.Verifier] as Parties:
 //
-//	remote, err := registry.NewRemote(registry.RemoteConfig{ID: "did:ishare:EU.NL.NTRNL-10000003", URL: "https://registry.example", …})
+//	remote, err := registry.NewRemote(registry.RemoteConfig{
+//		ID:  "did:ishare:EU.NL.NTRNL-10000003",
+//		URL: "https://registry.example",
+//		…
+//	})
 //	…
 //	defer remote.Close()
 //	cache, err := registry.NewCache(registry.CacheConfig{Source: remote, Fresh: 5 * time.Minute, MaxStale: time.Hour})
@@ -18,11 +22,11 @@
 //	defer cache.Close()
 //	party, err := cache.Party(ctx, "did:ishare:EU.NL.NTRNL-10000001")
 //
-// [ErrUnknown] says that there is no such party. After any other error nobody knows, and nobody may be refused by it: the
-// source is out of reach, or its answer is not believed. [Refusal] tells whether a registry refuses us.
+// [ErrUnknown] says that there is no such party. After any other error nobody knows, and nobody may be refused by it:
+// the source is out of reach, or its answer is not believed. [Refusal] tells whether a registry refuses us.
 //
-// A [TrustedList] puts the authorities that a Remote says are granted into the [trust.Validator] that judges clients, besides
-// the anchors of one's own choice, and takes out those that are granted no longer.
+// A [TrustedList] puts the authorities that a Remote says are granted into the [trust.Validator] that judges clients,
+// besides the anchors of one's own choice, and takes out those that are granted no longer.
 package registry
 
 import (

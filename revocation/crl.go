@@ -29,10 +29,20 @@ type listEntry struct {
 	failing  atomic.Bool // it could not be fetched again, which has been logged
 }
 
-// listEntry finds or makes the entry of a list. There is one for each address and issuer: a list that certificates
-// of several CAs name is verified for each CA.
+// listEntry finds or makes the entry of a list, and looks once for a list that is kept when none is in memory. There is
+// one entry for each address and issuer: a list that certificates of several CAs name is verified for each CA.
 func (r *Checker) listEntry(address string, issuer *x509.Certificate) *listEntry {
-	entry, _ := r.lists.SetIfAbsent(listName(address, issuer), &listEntry{})
+	name := listName(address, issuer)
+	entry, _ := r.lists.SetIfAbsent(name, &listEntry{})
+	entry.restored.Do(func() {
+		rec, ok := r.readKept(name)
+		if !ok || entry.current.Load() != nil {
+			return
+		}
+		if found, err := rec.list(issuer); err == nil && entry.current.CompareAndSwap(nil, found) {
+			r.lists.Set(name, entry) // so that the cache weighs it again
+		}
+	})
 	return entry
 }
 
@@ -64,7 +74,6 @@ func fromList(list *cached[*crl], address string, cert *x509.Certificate) (*cach
 // more: a large list may take longer than anybody would, and there are as many as there are authorities.
 func (r *Checker) list(ctx context.Context, address string, issuer *x509.Certificate) (*cached[*crl], error) {
 	entry := r.listEntry(address, issuer)
-	r.restoreList(entry, address, issuer)
 	now := time.Now()
 	if known, err := entry.known(now); known != nil || err != nil && entry.live(now) == nil {
 		return known, err

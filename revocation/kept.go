@@ -115,9 +115,7 @@ func (r *Checker) readStatus(ctx context.Context, cert, issuer *x509.Certificate
 		if !slices.Contains(callable(cert.CRLDistributionPoints), rec.address) {
 			return nil
 		}
-		entry := r.listEntry(rec.address, issuer)
-		r.restoreList(entry, rec.address, issuer)
-		list := entry.current.Load()
+		list := r.listEntry(rec.address, issuer).current.Load()
 		if list == nil {
 			return nil
 		}
@@ -138,18 +136,4 @@ func (r *Checker) readStatus(ctx context.Context, cert, issuer *x509.Certificate
 		}
 	}
 	return fromOCSP(status, rec, until)
-}
-
-// restoreList looks once for a list that is kept, when none is in memory.
-func (r *Checker) restoreList(entry *listEntry, address string, issuer *x509.Certificate) {
-	entry.restored.Do(func() {
-		name := listName(address, issuer)
-		rec, ok := r.readKept(name)
-		if !ok || entry.current.Load() != nil {
-			return
-		}
-		if found, err := rec.list(issuer); err == nil && entry.current.CompareAndSwap(nil, found) {
-			r.lists.Set(name, entry) // so that the cache weighs it again
-		}
-	})
 }

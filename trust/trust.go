@@ -7,9 +7,10 @@
 //	…
 //	chain, err := validator.Validate(certificates, time.Now(), nil)
 //
-// [New] makes a [Validator] that trusts some [Anchors], which [LoadAnchors] reads from files. [Validator.Validate] judges
-// the certificates of a JWS header and returns a [Chain], which nothing else can make, or a rejection by one of
-// the rules certificate.key to chain.untrusted. [Check] judges a chain for its holder, who wants to know before a server says so.
+// [New] makes a [Validator] that trusts some [Anchors], which [LoadAnchors] reads from files. [Validator.Validate]
+// judges the certificates of a JWS header and returns a [Chain], which nothing else can make, or a rejection by one of
+// the rules certificate.key to chain.untrusted. [Check] judges a chain for its holder, who wants to know before a
+// server says so.
 //
 // A chain is trusted when it is well formed from end to end and one of its issuers is a trust anchor. Signatures are
 // verified from the first anchor down to the leaf and not above it: what stands above an anchor adds nothing. A chain

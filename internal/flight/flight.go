@@ -1,11 +1,11 @@
-// Package flight shares a call that is under way between all who ask for the same key, and
-// bounds how many calls are under way.
+// Package flight shares a call that is in flight between all who ask for the same key, and bounds how many calls are in
+// flight.
 //
-// It is not golang.org/x/sync/singleflight: there the call of whoever came first has that one's context, so that
-// all who wait get "context canceled" when that one leaves, and with a context of its own it goes on when nobody waits any
-// more. It is not the loading of github.com/maypok86/otter/v2 either: Get ends the call with its first caller, and
-// Refresh goes on whatever becomes of its caller. All of them run any number of calls at once, ten thousand in a
-// cache of ten, and none can be closed. What a stranger can choose the keys of needs these bounds.
+// It is not golang.org/x/sync/singleflight. There a call has either the context of its first caller, and all who wait
+// get "context canceled" when that one leaves; or a context of its own, and goes on when nobody waits any more. It is
+// not the loading of github.com/maypok86/otter/v2 either: Get ends a call with its first caller, and Refresh goes on
+// whatever becomes of its caller. All of them run any number of calls at once, ten thousand in a cache of ten, and none
+// can be closed. Where a stranger can choose the keys, these bounds are needed.
 package flight
 
 import (
@@ -64,10 +64,10 @@ func New[K comparable, V any](limit int, timeout time.Duration) *Group[K, V] {
 	return g
 }
 
-// Do returns what the call in flight for key returns, and starts one with do if there is none: unless may, which is then
-// asked first, has an error, which is returned. May must be quick and leave the group alone; nil allows every start. The
-// context of do ends after the group's timeout, when the group is closed, and when everybody who waits
-// has given up; nothing else of any caller's context is in it.
+// Do returns what the call in flight for key returns, and starts one with do if there is none: unless may, which is
+// then asked first, has an error, which is returned. May must be quick and leave the group alone; nil allows every
+// start. The context of do ends after the group's timeout, when the group is closed, and when everybody who waits has
+// given up; nothing else of any caller's context is in it.
 //
 // The error is ErrBusy or ErrClosed when a call would have to be started and cannot be, the cause of ctx when that ends
 // first, and otherwise the call's. Of a call that fails because the group is closed it is ErrClosed.
@@ -132,8 +132,8 @@ func (g *Group[K, V]) Close() {
 	g.running.Wait()
 }
 
-// join returns the call in flight for key, or starts one. It goes on when nobody waits if it is to be kept; otherwise one
-// more waits for it.
+// join returns the call in flight for key, or starts one. It goes on when nobody waits if it is to be kept; otherwise
+// one more waits for it.
 func (g *Group[K, V]) join(key K, keep bool, may func() error, do func(context.Context) (V, error)) (*Call[V], error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

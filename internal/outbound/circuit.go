@@ -25,7 +25,7 @@ type CircuitPolicy struct {
 // ErrCircuitOpen is wrapped by every [OpenError].
 var ErrCircuitOpen = errors.New("the address is left alone for a moment")
 
-// An OpenError is that a circuit is open, after calls that failed. Whoever calls no address words it otherwise.
+// An OpenError is that a circuit is open. Its sentence speaks of an address; whoever calls something else has its own.
 type OpenError struct {
 	Failures int       // in a row
 	Cause    error     // the last one

@@ -59,9 +59,9 @@ type Fetcher struct {
 	permit func(*url.URL) error // judges an address before it is called
 }
 
-// NewFetcher returns a fetcher, whose Client has idle connections to be closed. Without a proxy the connection is judged (see
-// refusePrivate); a proxy makes it on our behalf, so that there is only the address to judge (see refusePrivateHost).
-// Proxies of the environment are never asked. With allowPrivate nothing is judged.
+// NewFetcher returns a fetcher, whose Client has idle connections to be closed. Without a proxy the connection is
+// judged (see refusePrivate); a proxy makes it on our behalf, so that there is only the address to judge (see
+// refusePrivateHost). Proxies of the environment are never asked. With allowPrivate nothing is judged.
 func NewFetcher(allowPrivate bool, proxy *url.URL) *Fetcher {
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	f := &Fetcher{
@@ -217,7 +217,8 @@ func (f *Fetcher) sendOnce(ctx context.Context, u *url.URL, c Call, received *at
 	}
 	defer response.Body.Close()
 	if isRedirect(response.StatusCode, c.Method) {
-		// The target is held to the bounds of addresses in certificates. From https to http it may lead: answers are signed.
+		// The target is held to the bounds of addresses in certificates. From https to http it may lead: answers are
+		// signed.
 		location, err := response.Location()
 		if err != nil {
 			return nil, nil, fmt.Errorf("answered with HTTP status %d and no address to go to", response.StatusCode)
