@@ -3,7 +3,7 @@
 //
 // A [Source] answers who a party is, in the shape of iSHARE 3.0 wherever the record comes from. There are four:
 //
-//   - [Remote] asks a Participant Registry of iSHARE 3.0 or 2.x each time, and believes nothing that the registry did not sign.
+//   - [Remote] asks a Participant Registry of iSHARE 3.0 or 2.x each time, and believes only what the registry signed.
 //   - [Cache] stands in front of another source and keeps its records, also for a while when that one is out of reach.
 //   - [File] reads records from a file that an operator keeps; [Inspect] tells what is odd in such a file.
 //   - [List] holds records that a program made itself.
