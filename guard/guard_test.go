@@ -21,7 +21,7 @@ import (
 func TestUndecidedIsUnavailable(t *testing.T) {
 	for _, way := range guardtest.Ways() {
 		t.Run(way.Name, func(t *testing.T) {
-			w := guardtest.Get(way.Guard(t, guardtest.Undecided{}, nil), "/orders", "x")
+			w := guardtest.Get(way.Guard(t, guardtest.Undecided, nil), "/orders", "x")
 			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "secret") {
 				t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 			}
@@ -43,9 +43,9 @@ func TestSilentRevocationsAreUnavailable(t *testing.T) {
 	}
 }
 
-func TestVoicelessIsUnavailable(t *testing.T) {
+func TestNoResultIsUnavailable(t *testing.T) {
 	for _, way := range guardtest.Ways() {
-		if w := guardtest.Get(way.Guard(t, guardtest.Voiceless{}, nil), "/orders", "x"); w.Code != http.StatusServiceUnavailable {
+		if w := guardtest.Get(way.Guard(t, guardtest.NoResult, nil), "/orders", "x"); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("%s: %d %s", way.Name, w.Code, w.Body)
 		}
 	}
@@ -59,7 +59,7 @@ func TestOutagesAreLogged(t *testing.T) {
 	}}
 	for _, way := range append(guardtest.Ways(), optional) {
 		log, told := guardtest.NewLog()
-		for _, outage := range []guard.Checker{guardtest.Undecided{}, guardtest.Voiceless{}} {
+		for _, outage := range []guard.Checker{guardtest.Undecided, guardtest.NoResult} {
 			guardtest.Get(way.Guard(t, outage, log), "/orders", "a-token")
 		}
 		text := told.String()
@@ -80,7 +80,7 @@ func TestOutagesAreLogged(t *testing.T) {
 func TestOutagesAreLoggedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, told := guardtest.NewLog()
-		checker := guard.LogOutages(guardtest.Undecided{}, log)
+		checker := guard.LogOutages(guardtest.Undecided, log)
 		lines := func() int { return strings.Count(told.String(), "could not be checked") }
 		gone, leave := context.WithCancel(t.Context())
 		leave()
@@ -164,7 +164,7 @@ func TestNoChecker(t *testing.T) {
 // Without a log, failures are answered in silence.
 func TestNoLog(t *testing.T) {
 	for _, way := range guardtest.Ways() {
-		if w := guardtest.Get(way.Guard(t, guardtest.Undecided{}, nil), "/orders", "x"); w.Code != http.StatusServiceUnavailable {
+		if w := guardtest.Get(way.Guard(t, guardtest.Undecided, nil), "/orders", "x"); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("%s: %d %s", way.Name, w.Code, w.Body)
 		}
 	}

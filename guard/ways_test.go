@@ -129,7 +129,7 @@ func TestEveryWay(t *testing.T) {
 
 // spoof adds what a client might send to pass as somebody else.
 func spoof(h http.Header) {
-	for _, name := range guardtest.IdentityHeaders() {
+	for _, name := range guardtest.IdentityHeaders {
 		h[name] = []string{"did:ishare:EU.NL.NTRNL-66666666"}
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,8 +18,8 @@ const (
 	idleTimeout  = 10 * time.Minute // sending nothing of the body that it has begun
 )
 
-// A deadlineWriter lifts the deadlines that a server sets for a whole request, which would cut
-// long answers, and gives each write and each read one of its own.
+// A deadlineWriter lifts the deadlines that a server sets for a whole request, which would cut long answers, and gives each
+// write and each read one of its own.
 type deadlineWriter struct {
 	http.ResponseWriter
 	deadlines *http.ResponseController
@@ -29,8 +30,8 @@ type deadlineWriter struct {
 	hijacked bool // nobody can be answered on it any more
 }
 
-// newDeadlineWriter lifts the deadlines. The client is known by now: it holds a good token. A
-// writer without deadlines, as in tests, has nothing to lift.
+// newDeadlineWriter lifts the deadlines. The client is known by now: it holds a good token. A writer without deadlines, as
+// in tests, has nothing to lift.
 func newDeadlineWriter(w http.ResponseWriter) *deadlineWriter {
 	d := &deadlineWriter{ResponseWriter: w, deadlines: http.NewResponseController(w)}
 	d.setReadDeadline(time.Time{})
@@ -77,16 +78,8 @@ func (d *deadlineWriter) end() {
 	d.ended = true
 }
 
-// limitBody gives each read of the request's body a deadline.
-func (d *deadlineWriter) limitBody(r *http.Request) {
-	b := &deadlineBody{r.Body, d, r.ProtoMajor == 1}
-	if b.betweenReads {
-		d.setReadDeadline(time.Now().Add(idleTimeout))
-	}
-	r.Body = b
-}
-
-// A deadlineBody is what a client sends. Its errors are the client's, and not the upstream's.
+// A deadlineBody is what a client sends, with a deadline for each read. Its errors wrap errBody: they are the client's, and
+// not the upstream's.
 type deadlineBody struct {
 	io.ReadCloser
 	writer *deadlineWriter
@@ -105,17 +98,12 @@ func (b *deadlineBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF), err == nil && !b.betweenReads: // at the end, the server listens on whether the client leaves
 		b.writer.setReadDeadline(time.Time{})
 	case err != nil:
-		err = &bodyError{err}
+		err = fmt.Errorf("%w: %w", errBody, err)
 	}
 	return n, err
 }
 
-// A bodyError says that the client's body broke off.
-type bodyError struct{ cause error }
-
-func (e *bodyError) Error() string { return "the client's body: " + e.cause.Error() }
-
-func (e *bodyError) Unwrap() error { return e.cause }
+var errBody = errors.New("the client's body")
 
 // Hijack implements [http.Hijacker], for upgrades. What is buffered gets the same deadlines.
 func (d *deadlineWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,11 +40,7 @@ func setIdentityHeaders(h http.Header, c *accesstoken.Claims) {
 // token goes: the program needs none, and could use it to act as the client elsewhere on
 // this server.
 func stripIdentityHeaders(h http.Header) {
-	for name := range h {
-		if isReservedHeader(foldName(name)) {
-			delete(h, name)
-		}
-	}
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return isReservedHeader(foldName(name)) })
 }
 
 // isReservedHeader reports whether only we, or a proxy before the program, may send a field with this folded name.
@@ -65,7 +62,7 @@ func isReservedHeader(name string) bool {
 		return true
 	}
 	hasPrefix := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
-	return isSendfileHeader(name) || slices.ContainsFunc(reservedPrefixes, hasPrefix)
+	return slices.Contains(sendfileHeaders, name) || slices.ContainsFunc(reservedPrefixes, hasPrefix)
 }
 
 var reservedPrefixes = []string{
@@ -76,14 +73,11 @@ var reservedPrefixes = []string{
 	"x-auth-request-", "x-authenticated-", "x-amzn-oidc-", "x-goog-iap-", "x-goog-authenticated-user-", "x-ms-client-principal", "x-ms-token-", // the user
 }
 
-// isSendfileHeader finds the fields of an answer by which a program has a server before it send a file, or the answer of
+// sendfileHeaders are the fields of an answer by which a program has a server before it send a file, or the answer of
 // another address, as the body.
-func isSendfileHeader(name string) bool {
-	switch name {
-	case "x-accel-redirect", "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-lighttpd-send-tempfile", "x-reproxy-url", "x-reproxy-file":
-		return true
-	}
-	return false
+var sendfileHeaders = []string{
+	"x-accel-redirect", "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-lighttpd-send-tempfile",
+	"x-reproxy-url", "x-reproxy-file",
 }
 
 // foldName gives the form in which spellings of one name are the same. Programs behind

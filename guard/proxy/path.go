@@ -47,21 +47,18 @@ func pathText(u *url.URL) string {
 	if plain, err := url.PathUnescape(u.RawPath); u.RawPath == "" || err != nil || plain != u.Path {
 		return u.EscapedPath()
 	}
-	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(u.RawPath) {
-		if c := u.RawPath[i]; isURLCharacter(c) {
+		c := u.RawPath[i]
+		alphanumeric := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		// What else a path may hold: RFC 3986 section 3.3, and the brackets that [url.URL] lets pass.
+		if alphanumeric || strings.IndexByte("-._~!$&'()*+,;=:@%/[]", c) >= 0 {
 			b.WriteByte(c)
 		} else {
-			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
 	return b.String()
-}
-
-// isURLCharacter finds what a path may hold: RFC 3986 section 3.3, and the brackets that [url.URL] lets pass.
-func isURLCharacter(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@%/[]", c) >= 0
 }
 
 // canonicalize reads the text of a path, or says why it is rejected, in a sentence for the client.
@@ -181,30 +178,22 @@ func decodeOnce(text string, forbidden func(byte) bool) (decoded, rejectReason s
 	}
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
-		c, ok := percentEncoded(text[i:])
-		if !ok {
-			b.WriteByte(text[i])
-			continue
-		}
-		if forbidden(c) {
-			return "", fmt.Sprintf("the path holds the character %%%02X encoded", c)
+		c := text[i]
+		if c == '%' && i+2 < len(text) {
+			encoded, err := strconv.ParseUint(text[i+1:i+3], 16, 8) // which takes two digits and nothing else, no sign either
+			if err == nil && forbidden(byte(encoded)) {
+				return "", fmt.Sprintf("the path holds the character %%%02X encoded", encoded)
+			}
+			if err == nil {
+				c, i = byte(encoded), i+2
+			}
 		}
 		b.WriteByte(c)
-		i += 2
 	}
 	if !utf8.ValidString(b.String()) {
 		return "", "the path is not UTF-8"
 	}
 	return b.String(), ""
-}
-
-// percentEncoded reads %XX at the beginning of a text.
-func percentEncoded(text string) (byte, bool) {
-	if len(text) < 3 || text[0] != '%' {
-		return 0, false
-	}
-	c, err := strconv.ParseUint(text[1:3], 16, 8) // which takes two digits and nothing else, no sign either
-	return byte(c), err == nil
 }
 
 // foldPath gives one text to all paths that are the same for some upstream: Windows passes over

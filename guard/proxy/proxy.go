@@ -24,11 +24,14 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 	"time"
 
@@ -166,11 +169,18 @@ func New(c Config) (*Proxy, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Checker = guard.LogOutages(c.Checker, c.Log)
-	if c.AnswerTimeout == 0 {
-		c.AnswerTimeout = DefaultAnswerTimeout
-	}
+	c.AnswerTimeout = cmp.Or(c.AnswerTimeout, DefaultAnswerTimeout)
 	if c.Transport == nil {
-		c.Transport = newTransport(c.AnswerTimeout)
+		c.Transport = &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			ForceAttemptHTTP2:     true,
+			TLSHandshakeTimeout:   handshakeTimeout,
+			ResponseHeaderTimeout: c.AnswerTimeout,
+			ExpectContinueTimeout: time.Second,
+			MaxIdleConnsPerHost:   idlePerUpstream,
+			IdleConnTimeout:       idleConnTimeout,
+			DisableCompression:    true, // what to compress is between client and upstream
+		}
 	}
 	if c.Own == nil {
 		c.Own = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -230,7 +240,12 @@ func (p *Proxy) addRoute(r Route) (err error) {
 	}
 	e := newRouteEntry(r.Path)
 	e.route, e.proxy = r, p.newReverseProxy(r)
-	e.preflight, e.preflights = p.newPreflightProxy(r), make(chan struct{}, maxPreflights)
+	e.preflight, e.preflights = p.newReverseProxy(r), make(chan struct{}, maxPreflights)
+	e.preflight.Rewrite = func(pr *httputil.ProxyRequest) {
+		keepPreflightOnly(pr.Out.Header)
+		rewrite(pr, r)
+	}
+	e.preflight.ModifyResponse = func(res *http.Response) error { return errors.Join(modifyResponse(res), dropBody(res)) }
 	return p.routes.add(e)
 }
 
@@ -293,7 +308,11 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *routeEntry) {
 		if p.config.MaxBody != 0 {
 			r.Body = http.MaxBytesReader(limited, r.Body, p.config.MaxBody)
 		}
-		limited.limitBody(r)
+		body := &deadlineBody{r.Body, limited, r.ProtoMajor == 1}
+		if body.betweenReads {
+			limited.setReadDeadline(time.Now().Add(idleTimeout))
+		}
+		r.Body = body
 	}
 	to.proxy.ServeHTTP(limited, r)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
@@ -70,19 +71,19 @@ const (
 	PathsOpaque
 )
 
-func pathsWords() []string { return []string{"auto", "exact", "opaque"} }
+var pathsWords = []string{"auto", "exact", "opaque"}
 
 // String is auto, exact or opaque.
 func (p Paths) String() string {
-	if int(p) >= len(pathsWords()) {
+	if int(p) >= len(pathsWords) {
 		return fmt.Sprintf("Paths(%d)", uint8(p))
 	}
-	return pathsWords()[p]
+	return pathsWords[p]
 }
 
 // UnmarshalText reads what String gives.
 func (p *Paths) UnmarshalText(text []byte) error {
-	i, err := spelling.Choose(text, pathsWords()...)
+	i, err := spelling.Choose(text, pathsWords...)
 	if err == nil {
 		*p = Paths(i)
 	}
@@ -121,30 +122,24 @@ func (r Route) demands(other Route) bool {
 
 // sameServer reports whether two upstreams may be one program, as far as their addresses tell. The
 // scheme makes no difference: http on port 443 is not another program than https.
-func sameServer(a, b *url.URL) bool {
-	return hostOf(a) == hostOf(b) && portOf(a) == portOf(b)
-}
+func sameServer(a, b *url.URL) bool { return serverOf(a) == serverOf(b) }
 
-func hostOf(u *url.URL) string {
+func serverOf(u *url.URL) string {
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	ip, err := netip.ParseAddr(host)
 	switch {
 	case loopback.Is(host), err == nil && ip.IsUnspecified(): // 0.0.0.0 reaches the machine itself
-		return "localhost"
+		host = "localhost"
 	case err == nil:
-		return ip.Unmap().String()
+		host = ip.Unmap().String()
 	}
-	return host
-}
-
-func portOf(u *url.URL) string {
-	switch port, err := strconv.ParseUint(u.Port(), 10, 16); {
-	case err == nil:
-		return strconv.FormatUint(port, 10)
-	case u.Scheme == "https":
-		return "443"
+	port := "80"
+	if number, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+		port = strconv.FormatUint(number, 10)
+	} else if u.Scheme == "https" {
+		port = "443"
 	}
-	return "80"
+	return net.JoinHostPort(host, port)
 }
 
 // ErrPaths is in the error of a route that cannot have opaque paths beside the others.
@@ -261,11 +256,10 @@ func (t routeTable) sort() {
 // bypasses finds the routes by which the demands of others could be avoided.
 func (t routeTable) bypasses(routes []Route) (refused RouteErrors) {
 	for i, r := range routes {
-		for _, other := range routes {
-			if t.leadsTo(r, other) {
-				refused = append(refused, RouteError{i, fmt.Errorf("path %s: it leads to what %s guards, and demands less", r.Path, other.Path)})
-				break
-			}
+		guarded := slices.IndexFunc(routes, func(other Route) bool { return t.leadsTo(r, other) })
+		if guarded >= 0 {
+			err := fmt.Errorf("path %s: it leads to what %s guards, and demands less", r.Path, routes[guarded].Path)
+			refused = append(refused, RouteError{i, err})
 		}
 	}
 	return refused

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,19 +28,6 @@ const (
 	bufferSize       = 32 << 10
 )
 
-func newTransport(answer time.Duration) *http.Transport {
-	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   handshakeTimeout,
-		ResponseHeaderTimeout: answer,
-		ExpectContinueTimeout: time.Second,
-		MaxIdleConnsPerHost:   idlePerUpstream,
-		IdleConnTimeout:       idleConnTimeout,
-		DisableCompression:    true, // what to compress is between client and upstream
-	}
-}
-
 // newReverseProxy makes the proxy of one route.
 func (p *Proxy) newReverseProxy(to Route) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
@@ -52,17 +41,6 @@ func (p *Proxy) newReverseProxy(to Route) *httputil.ReverseProxy {
 		BufferPool:    &p.buffers,
 		ErrorLog:      slog.NewLogLogger(p.config.Log.Handler(), slog.LevelDebug),
 	}
-}
-
-// newPreflightProxy makes the proxy of one route for preflight requests, which strangers send.
-func (p *Proxy) newPreflightProxy(to Route) *httputil.ReverseProxy {
-	reverse := p.newReverseProxy(to)
-	reverse.Rewrite = func(pr *httputil.ProxyRequest) {
-		keepPreflightOnly(pr.Out.Header)
-		rewrite(pr, to)
-	}
-	reverse.ModifyResponse = func(res *http.Response) error { return errors.Join(modifyResponse(res), dropBody(res)) }
-	return reverse
 }
 
 // rewrite makes the upstream's request of the client's. Hop-by-hop fields are gone by
@@ -89,13 +67,10 @@ func rewrite(pr *httputil.ProxyRequest, to Route) {
 
 // keepPreflightOnly removes all that has no part in a preflight request: a stranger sends it.
 func keepPreflightOnly(h http.Header) {
-	for name := range h {
-		switch {
-		case name == "Origin", name == "Accept", name == "User-Agent", strings.HasPrefix(name, "Access-Control-Request-"):
-		default:
-			delete(h, name)
-		}
-	}
+	maps.DeleteFunc(h, func(name string, _ []string) bool {
+		kept := name == "Origin" || name == "Accept" || name == "User-Agent" || strings.HasPrefix(name, "Access-Control-Request-")
+		return !kept
+	})
 }
 
 // keepWebSocketOnly removes every other upgrade. One to h2c makes a tunnel in which the
@@ -126,11 +101,7 @@ func dropBody(res *http.Response) error {
 	for _, name := range []string{"Content-Length", "Content-Encoding", "Content-Type", "Trailer"} {
 		res.Header.Del(name)
 	}
-	for name := range res.Header {
-		if isSendfileHeader(foldName(name)) {
-			delete(res.Header, name)
-		}
-	}
+	maps.DeleteFunc(res.Header, func(name string, _ []string) bool { return slices.Contains(sendfileHeaders, foldName(name)) })
 	return err
 }
 
@@ -163,7 +134,7 @@ func describeFailure(err error) (status int, code, description string) {
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return http.StatusRequestEntityTooLarge, rule.CodeInvalidRequest, bodyTooLarge
-	case errors.As(err, new(*bodyError)), errors.Is(err, context.Canceled): // the latter may come first, for the same reason
+	case errors.Is(err, errBody), errors.Is(err, context.Canceled): // the latter may come first, for the same reason
 		return http.StatusBadRequest, rule.CodeInvalidRequest, "the body could not be read to its end"
 	case errors.As(err, &dial) && dial.Op == "dial": // be it that it took too long
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

@@ -485,9 +485,9 @@ type fullStore struct{ guardtest.Unreachable }
 // When nobody knows, the answer is neither yes nor no.
 func TestWhatCannotBeDone(t *testing.T) {
 	log, told := guardtest.NewLog()
-	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: guardtest.Undecided{}, Log: log})
+	introspection, err := tokenadmin.NewIntrospection(tokenadmin.Config{Checker: guardtest.Undecided, Log: log})
 	guardtest.NoError(t, err)
-	unknowing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: guardtest.Undecided{}, Log: log, Revocations: fullStore{}})
+	unknowing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: guardtest.Undecided, Log: log, Revocations: fullStore{}})
 	guardtest.NoError(t, err)
 	h := guardtest.NewIssuer(t)
 	failing, err := tokenadmin.NewRevocation(tokenadmin.Config{Checker: h, Log: log, Revocations: fullStore{}})
@@ -565,13 +565,13 @@ func (s *remembering) Revoke(ctx context.Context, r accesstoken.TokenRevocation)
 // What goes wrong for every request that comes is logged once while it lasts.
 func TestFailuresAreSummedUp(t *testing.T) {
 	guardtest.CheckSummedUp(t, "a request about access tokens failed", func(log *slog.Logger) (http.Handler, error) {
-		return tokenadmin.NewIntrospection(tokenadmin.Config{Checker: guardtest.Undecided{}, Log: log})
+		return tokenadmin.NewIntrospection(tokenadmin.Config{Checker: guardtest.Undecided, Log: log})
 	}, func(h http.Handler) { post(h, "token=x") })
 }
 
 // Who cannot tell is unavailable, and without a log there is silence.
 func TestCheckersThatCannotTell(t *testing.T) {
-	for _, checker := range []guard.Checker{guardtest.Undecided{}, guardtest.Voiceless{}} {
+	for _, checker := range []guard.Checker{guardtest.Undecided, guardtest.NoResult} {
 		c := tokenadmin.Config{Checker: checker, Revocations: guardtest.NewIssuer(t).Revocations}
 		introspection, err := tokenadmin.NewIntrospection(c)
 		guardtest.NoError(t, err)

@@ -87,19 +87,19 @@ func tokenOf(h http.Header) (string, *Refusal) {
 // says no more.
 func NoAuthorization(h http.Header) bool {
 	values := h.Values("Authorization")
-	return len(values) == 0 || len(values) == 1 && trimField(values[0]) == ""
+	return len(values) == 0 || len(values) == 1 && strings.Trim(values[0], fieldBlanks) == ""
 }
 
 // SplitAuthorization takes the value of an Authorization header apart: a scheme, one or more blanks, and
 // what the scheme defines (RFC 9110 section 11.4; RFC 6750 section 2.1). A tab is no blank.
 func SplitAuthorization(value string) (scheme, credentials string) {
-	scheme, credentials, _ = strings.Cut(trimField(value), " ")
+	scheme, credentials, _ = strings.Cut(strings.Trim(value, fieldBlanks), " ")
 	return scheme, strings.TrimLeft(credentials, " ")
 }
 
-// trimField removes what stands around the value of a field and is no part of it (RFC 9110 section
-// 5.5). HTTP/1.1 comes without it already, HTTP/2 does not.
-func trimField(value string) string { return strings.Trim(value, " \t") }
+// fieldBlanks may stand around the value of a field and are no part of it (RFC 9110 section 5.5). HTTP/1.1 comes without
+// them already, HTTP/2 does not.
+const fieldBlanks = " \t"
 
 // A Refusal is the answer of RFC 6750 section 3 to a request that may not pass; or, with status 503, that the token cannot be
 // checked.

@@ -26,13 +26,6 @@ func (b *Buffer) String() string {
 	return b.buf.String()
 }
 
-// Len is how many bytes that is.
-func (b *Buffer) Len() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Len()
-}
-
 // Reset forgets it.
 func (b *Buffer) Reset() {
 	b.mu.Lock()

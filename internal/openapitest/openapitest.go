@@ -55,18 +55,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := errors.Join(err, answer.Body.Close()); err != nil {
 		return nil, fmt.Errorf("openapitest: reading the answer: %w", err)
 	}
-	if err := t.check(r, answer, body); err != nil {
-		return nil, fmt.Errorf("openapitest: %s %s, status %d, %q: %w", r.Method, r.URL.Path, answer.StatusCode, body, err)
-	}
-	answer.Body = io.NopCloser(bytes.NewReader(body))
-	return answer, nil
-}
-
-// check leaves request and answer as they are.
-func (t *Transport) check(r *http.Request, answer *http.Response, body []byte) error {
+	// What is validated are copies: request and answer stay as they are.
 	described := &http.Request{Method: r.Method, URL: r.URL, Header: r.Header.Clone(), Host: r.Host}
-	// A method that is not answered has no operation of its own: 405 stands with the
-	// one that is.
+	// A method that is not answered has no operation of its own: 405 stands with the one that is.
 	if answer.StatusCode == http.StatusMethodNotAllowed {
 		described.Method, _, _ = strings.Cut(answer.Header.Get("Allow"), ",")
 	}
@@ -76,10 +67,11 @@ func (t *Transport) check(r *http.Request, answer *http.Response, body []byte) e
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ok, problems := t.validator.ValidateHttpResponse(described.WithContext(r.Context()), &seen)
-	if ok {
-		return nil
+	if !ok {
+		return nil, fmt.Errorf("openapitest: %s %s, status %d, %q: %w", r.Method, r.URL.Path, answer.StatusCode, body, join(problems))
 	}
-	return join(problems)
+	answer.Body = io.NopCloser(bytes.NewReader(body))
+	return answer, nil
 }
 
 func join(problems []*validation.ValidationError) error {

@@ -65,21 +65,17 @@ func NoError(tb testing.TB, err error) {
 	}
 }
 
-// Undecided is a checker that cannot tell.
-type Undecided struct{}
+// A CheckResult is a checker that returns this error and no claims.
+type CheckResult struct{ Err error }
 
 // Check implements [guard.Checker].
-func (Undecided) Check(context.Context, string) (*accesstoken.Claims, error) {
-	return nil, errors.New("the folder is gone: /secret/path")
-}
+func (c CheckResult) Check(context.Context, string) (*accesstoken.Claims, error) { return nil, c.Err }
 
-// Voiceless is a checker that returns neither claims nor an error.
-type Voiceless struct{}
-
-// Check implements [guard.Checker].
-func (Voiceless) Check(context.Context, string) (*accesstoken.Claims, error) {
-	return nil, nil //nolint:nilnil // this is what it is about
-}
+// Checkers that do not say whether a token is good.
+var (
+	Undecided = CheckResult{errors.New("the folder is gone: /secret/path")} // cannot tell
+	NoResult  = CheckResult{}                                               // returns neither claims nor an error
+)
 
 // Unreachable is a store of revocations that does not answer.
 type Unreachable struct{}
@@ -195,9 +191,7 @@ func Ways() []Way {
 }
 
 // IdentityHeaders are the names by which a program behind a proxy learns who calls.
-func IdentityHeaders() []string {
-	return []string{proxy.HeaderClientID, proxy.HeaderPartyID, proxy.HeaderScope, proxy.HeaderThumbprint}
-}
+var IdentityHeaders = []string{proxy.HeaderClientID, proxy.HeaderPartyID, proxy.HeaderScope, proxy.HeaderThumbprint}
 
 // Caller answers who calls, by the context.
 func Caller(w http.ResponseWriter, r *http.Request) {
@@ -214,7 +208,7 @@ func orders() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, r *http.Request) {
 		var values []string
-		for _, name := range IdentityHeaders() {
+		for _, name := range IdentityHeaders {
 			values = append(values, r.Header.Values(name)...)
 		}
 		_, _ = io.WriteString(w, strings.Join(values, " ")) //nolint:gosec // no browser reads the answers of a test
@@ -239,7 +233,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(answer.Body.Bytes())
 		return
 	}
-	for _, name := range IdentityHeaders() {
+	for _, name := range IdentityHeaders {
 		r.Header[name] = answer.Header()[name]
 	}
 	g.upstream.ServeHTTP(w, r)
