@@ -63,13 +63,11 @@ type Attempts struct {
 	// Other is another one in good standing.
 	Other *Party
 
-	ca        *CA
-	audience  []ishare.PartyID
-	stranger  *Party // has a seal, is in no record
-	second    *Party // the consumer with another registered seal
-	parties   []*Party
-	forgeries []forgery
-	all       []Attempt
+	ca       *CA
+	audience []ishare.PartyID
+	stranger *Party // has a seal, is in no record
+	parties  []*Party
+	all      []Attempt
 }
 
 // NewAttempts makes attempts at the server that goes by these identifiers, the
@@ -80,9 +78,10 @@ func NewAttempts(ca *CA, audience ishare.PartyID, aliases ...ishare.PartyID) *At
 	s.Other = ca.Party("did:ishare:EU.NL.NTRNL-90000002", "Other Consumer")
 	s.stranger = ca.Party("did:ishare:EU.NL.NTRNL-90000003", "Stranger")
 	s.parties = []*Party{s.Consumer, s.Other}
-	s.forge()
-	s.all = slices.Concat(s.right(), s.requestAttempts(), s.parameterAttempts(), s.jwtAttempts(), s.headerAttempts(), s.x5cAndPayloadAttempts(), s.claimAttempts(), s.timeAttempts(),
-		s.certificateAttempts(), s.signatureAttempts(), s.partyAttempts(), s.replayAttempts())
+	s.all = slices.Concat(
+		s.right(), s.requestAttempts(), s.parameterAttempts(), s.jwtAttempts(), s.headerAttempts(), s.x5cAndPayloadAttempts(),
+		s.claimAttempts(), s.timeAttempts(), s.certificateAttempts(), s.signatureAttempts(), s.partyAttempts(), s.replayAttempts(),
+	)
 	return s
 }
 

@@ -27,10 +27,14 @@ type forgery struct {
 	identity    *testca.Identity
 }
 
-// certificateAttempts present the forgeries.
+// certificateAttempts make forgeries, register their leaves for the consumer, and present them.
 func (s *Attempts) certificateAttempts() []Attempt {
-	attempts := make([]Attempt, len(s.forgeries))
-	for i, f := range s.forgeries {
+	forgeries := slices.Concat(s.rightSeals(), s.wrongSeals(), s.wrongOrder(), s.wrongIssuers())
+	attempts := make([]Attempt, len(forgeries))
+	for i, f := range forgeries {
+		if leaf := f.identity.Certificate(); !s.Consumer.Record.Certified(ishare.Thumbprint(leaf.Raw), time.Now()) {
+			register(s.Consumer.Record, leaf)
+		}
 		attempts[i] = s.attempt(f.rule, s.Consumer, variant{name: f.name, about: f.about, official: f.official, edit: func(r *Request) {
 			r.Assertion.Header.Set("x5c", X5C(f.identity.Chain...))
 			r.Assertion.Key = f.identity.Key // which cannot sign rightly when it is not RSA
@@ -40,18 +44,6 @@ func (s *Attempts) certificateAttempts() []Attempt {
 		}})
 	}
 	return attempts
-}
-
-// forge makes the forgeries and registers their leaves for the consumer.
-func (s *Attempts) forge() {
-	s.forgeries = slices.Concat(s.rightSeals(), s.wrongSeals(), s.wrongOrder(), s.wrongIssuers())
-	s.second = s.Consumer.Resealed(nil)
-	s.Consumer.register(s.second.Certificates[0])
-	for _, f := range s.forgeries {
-		if leaf := f.identity.Certificate(); !s.Consumer.Record.Certified(ishare.Thumbprint(leaf.Raw), time.Now()) {
-			s.Consumer.register(leaf)
-		}
-	}
 }
 
 // seal forges a seal of the consumer, with the consumer's key unless the request

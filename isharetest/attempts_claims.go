@@ -180,6 +180,8 @@ func (s *Attempts) partyAttempts() []Attempt {
 
 // replayAttempts break the rule jti.replayed.
 func (s *Attempts) replayAttempts() []Attempt {
+	second := s.Consumer.Resealed(nil)
+	register(s.Consumer.Record, second.Certificates[0])
 	again := func(edit func(*Request)) func() []*Request {
 		return func() []*Request {
 			first, second := s.Consumer.Request(s.audience[0]), s.Consumer.Request(s.audience[0])
@@ -194,6 +196,6 @@ func (s *Attempts) replayAttempts() []Attempt {
 			r.Assertion.Payload.Set("note", "another payload")
 		})),
 		inRow(rule.JTIReplayed, "same jti, another algorithm", "A new assertion has the jti of the one before and is signed with RS512.", again(func(r *Request) { r.Assertion.Header.Set("alg", "RS512") })),
-		inRow(rule.JTIReplayed, "same jti, another seal", "A new assertion has the jti of the one before and is signed with another registered seal of the party.", again(s.signedBy(s.second))),
+		inRow(rule.JTIReplayed, "same jti, another seal", "A new assertion has the jti of the one before and is signed with another registered seal of the party.", again(s.signedBy(second))),
 	}
 }

@@ -37,54 +37,50 @@ func (s *Attempts) jwtAttempts() []Attempt {
 	inside := func(text string) func(string) string {
 		return func(part string) string { return part[:len(part)/2] + text + part[len(part)/2:] }
 	}
-	return slices.Concat(
-		s.breaking(rule.JWTCompact, []variant{
-			{name: "padded header", about: "The header is padded.", jwt: part(0, func(p string) string { return p + "=" })},
-			{name: "padded payload", about: "The payload is padded.", jwt: part(1, func(p string) string { return p + "==" })},
-			{name: "padded signature", about: "The signature is padded.", jwt: behind("==")},
-			{name: "blank before", about: "A blank stands before the assertion.", jwt: before(" ")},
-			{name: "blank behind", about: "A blank stands behind the assertion.", jwt: behind(" ")},
-			{name: "line break behind", about: "A line break stands behind the assertion, as when it was read from a file.", jwt: behind("\n")},
-			{name: "line break in the header", about: "A line break stands inside of the header, which Go's decoder skips.", jwt: part(0, inside("\n"))},
-			{name: "line break in the payload", about: "A line break stands inside of the payload, which Go's decoder skips.", jwt: part(1, inside("\r\n"))},
-			{name: "line break in the signature", about: "A line break stands inside of the signature, which Go's decoder skips.", jwt: part(2, inside("\n"))},
-			{name: "blank inside", about: "A blank stands inside of the payload, as where a plus sign was not encoded.", jwt: part(1, inside(" "))},
-			{name: "NUL inside", about: "A NUL stands inside of the signature.", jwt: part(2, inside("\x00"))},
-			{name: "last character", about: "The last character of the signature has bits set that encode nothing.", jwt: part(2, func(p string) string {
-				last := strings.IndexByte(base64URL, p[len(p)-1]) // of which a signature of 256 bytes leaves four bits unused
-				return p[:len(p)-1] + string(base64URL[last^1])
-			})},
-			{name: "other alphabet", about: "The signature is in standard base64.", jwt: part(2, func(p string) string {
-				if standard := strings.NewReplacer("-", "+", "_", "/").Replace(p); standard != p {
-					return standard
-				}
-				return "+" + p[1:] // no such character happened to be in it
-			})},
-			{name: "quotes", about: "The assertion stands in quotes, as a JSON string.", jwt: func(compact string) string { return `"` + compact + `"` }},
-			{name: "scheme", about: "The word Bearer stands before the assertion.", jwt: before("Bearer ")},
-		}),
-		s.breaking(rule.JWTCompact, []variant{
-			{name: "no signature", about: "The signature is cut off, with its point.", jwt: func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')] }},
-			{name: "empty signature", about: "The signature is empty.", official: "signature missing", jwt: func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')+1] }},
-			{name: "empty payload", about: "The payload is empty, as of a detached signature.", jwt: func(compact string) string {
-				parts := strings.Split(compact, ".")
-				return parts[0] + ".." + parts[2]
-			}},
-			{name: "empty header", about: "The header is empty.", jwt: func(compact string) string { return compact[strings.IndexByte(compact, '.'):] }},
-			{name: "one part", about: "The points are left out.", jwt: func(compact string) string { return strings.ReplaceAll(compact, ".", "") }},
-			{name: "four parts", about: "An empty fourth part follows.", jwt: func(compact string) string { return compact + "." }},
-			{name: "five parts", about: "There are five parts, as of an encrypted JWT.", jwt: func(compact string) string { return compact + ".AAAA.AAAA" }},
-			{name: "not base64url", about: "The assertion is the text of its header and payload.", edit: func(r *Request) {
-				r.Assertion.Rewrite = func(string) string {
-					return r.Assertion.Header.String() + "." + r.Assertion.Payload.String() + ".signature"
-				}
-			}},
-			{name: "JSON serialisation", about: "The assertion is in the flattened JSON serialisation.", jwt: func(compact string) string {
-				parts := strings.Split(compact, ".")
-				return Object{{"protected", parts[0]}, {"payload", parts[1]}, {"signature", parts[2]}}.String()
-			}},
-		}),
-	)
+	return s.breaking(rule.JWTCompact, []variant{
+		{name: "padded header", about: "The header is padded.", jwt: part(0, func(p string) string { return p + "=" })},
+		{name: "padded payload", about: "The payload is padded.", jwt: part(1, func(p string) string { return p + "==" })},
+		{name: "padded signature", about: "The signature is padded.", jwt: behind("==")},
+		{name: "blank before", about: "A blank stands before the assertion.", jwt: before(" ")},
+		{name: "blank behind", about: "A blank stands behind the assertion.", jwt: behind(" ")},
+		{name: "line break behind", about: "A line break stands behind the assertion, as when it was read from a file.", jwt: behind("\n")},
+		{name: "line break in the header", about: "A line break stands inside of the header, which Go's decoder skips.", jwt: part(0, inside("\n"))},
+		{name: "line break in the payload", about: "A line break stands inside of the payload, which Go's decoder skips.", jwt: part(1, inside("\r\n"))},
+		{name: "line break in the signature", about: "A line break stands inside of the signature, which Go's decoder skips.", jwt: part(2, inside("\n"))},
+		{name: "blank inside", about: "A blank stands inside of the payload, as where a plus sign was not encoded.", jwt: part(1, inside(" "))},
+		{name: "NUL inside", about: "A NUL stands inside of the signature.", jwt: part(2, inside("\x00"))},
+		{name: "last character", about: "The last character of the signature has bits set that encode nothing.", jwt: part(2, func(p string) string {
+			last := strings.IndexByte(base64URL, p[len(p)-1]) // of which a signature of 256 bytes leaves four bits unused
+			return p[:len(p)-1] + string(base64URL[last^1])
+		})},
+		{name: "other alphabet", about: "The signature is in standard base64.", jwt: part(2, func(p string) string {
+			if standard := strings.NewReplacer("-", "+", "_", "/").Replace(p); standard != p {
+				return standard
+			}
+			return "+" + p[1:] // no such character happened to be in it
+		})},
+		{name: "quotes", about: "The assertion stands in quotes, as a JSON string.", jwt: func(compact string) string { return `"` + compact + `"` }},
+		{name: "scheme", about: "The word Bearer stands before the assertion.", jwt: before("Bearer ")},
+		{name: "no signature", about: "The signature is cut off, with its point.", jwt: func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')] }},
+		{name: "empty signature", about: "The signature is empty.", official: "signature missing", jwt: func(compact string) string { return compact[:strings.LastIndexByte(compact, '.')+1] }},
+		{name: "empty payload", about: "The payload is empty, as of a detached signature.", jwt: func(compact string) string {
+			parts := strings.Split(compact, ".")
+			return parts[0] + ".." + parts[2]
+		}},
+		{name: "empty header", about: "The header is empty.", jwt: func(compact string) string { return compact[strings.IndexByte(compact, '.'):] }},
+		{name: "one part", about: "The points are left out.", jwt: func(compact string) string { return strings.ReplaceAll(compact, ".", "") }},
+		{name: "four parts", about: "An empty fourth part follows.", jwt: func(compact string) string { return compact + "." }},
+		{name: "five parts", about: "There are five parts, as of an encrypted JWT.", jwt: func(compact string) string { return compact + ".AAAA.AAAA" }},
+		{name: "not base64url", about: "The assertion is the text of its header and payload.", edit: func(r *Request) {
+			r.Assertion.Rewrite = func(string) string {
+				return r.Assertion.Header.String() + "." + r.Assertion.Payload.String() + ".signature"
+			}
+		}},
+		{name: "JSON serialisation", about: "The assertion is in the flattened JSON serialisation.", jwt: func(compact string) string {
+			parts := strings.Split(compact, ".")
+			return Object{{"protected", parts[0]}, {"payload", parts[1]}, {"signature", parts[2]}}.String()
+		}},
+	})
 }
 
 // headerAttempts break the rules about the header, but for x5c.
@@ -218,8 +214,6 @@ func (s *Attempts) x5cAndPayloadAttempts() []Attempt {
 			{name: "hundred entries", about: "x5c holds a hundred small entries.", header: Object{{"x5c", slices.Repeat([]string{"MAA="}, 100)}}},
 			{name: "numbers", about: "x5c is an array of numbers.", header: Object{{"x5c", []int{1, 2, 3}}}},
 			{name: "nested", about: "x5c is an array in an array.", header: Object{{"x5c", [][]string{X5C(chain...)}}}},
-		}),
-		s.breaking(rule.JWTX5C, []variant{
 			{name: "PEM", about: "The first entry is a PEM text.", edit: entry(0, text)},
 			{name: "base64 of PEM", about: "The second entry is base64 of a PEM text, as in published examples.", edit: entry(1, base64.StdEncoding.EncodeToString([]byte(text)))},
 			{name: "base64url", about: "The first entry is in base64url.", edit: entry(0, base64.URLEncoding.EncodeToString(leaf.Raw))},

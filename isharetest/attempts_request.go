@@ -131,7 +131,8 @@ func (s *Attempts) parameterCounts() []Attempt {
 			variant{name: name, about: name + " is missing.", official: name + " missing", edit: func(r *Request) { r.Form.Delete(name) }},
 			variant{name: name + " empty", about: name + " is empty.", form: Form{{name, ""}}},
 			variant{name: name + " in other letters", about: name + " is written in capitals.", edit: func(r *Request) {
-				r.Form[r.Form.index(name)].Name = strings.ToUpper(name)
+				i := slices.IndexFunc(r.Form, func(p Parameter) bool { return p.Name == name })
+				r.Form[i].Name = strings.ToUpper(name)
 			}},
 		)
 	}

@@ -2,7 +2,6 @@ package isharetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -55,11 +54,9 @@ const Slowness = 20 * time.Second
 // A faultSwitch holds the fault of a server. It is safe for concurrent use.
 type faultSwitch struct{ fault atomic.Value }
 
+// get returns an empty fault, which is none either, as long as none has been set.
 func (s *faultSwitch) get() Fault {
-	fault, ok := s.fault.Load().(Fault)
-	if !ok {
-		return NoFault
-	}
+	fault, _ := s.fault.Load().(Fault)
 	return fault
 }
 
@@ -100,25 +97,12 @@ func (s *faultSwitch) wrap(count *atomic.Uint64, next http.Handler) http.Handler
 
 // listen takes a free port of this machine. The server answers from start to stop; stop also ends the answers that a
 // fault holds back.
-func listen(handler http.Handler) (url string, start func(), stop func() error) {
+func listen(handler http.Handler) (url string, start, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	server := httptest.NewUnstartedServer(handler)
 	server.Config.BaseContext = func(net.Listener) context.Context { return ctx }
-	return "http://" + server.Listener.Addr().String(), server.Start, func() error {
+	return "http://" + server.Listener.Addr().String(), server.Start, func() {
 		cancel()
 		server.Close()
-		return nil
 	}
-}
-
-// closers close what was opened, the last first.
-type closers []func() error
-
-func (c *closers) close() error {
-	var errs []error
-	for _, f := range slices.Backward(*c) {
-		errs = append(errs, f())
-	}
-	*c = nil
-	return errors.Join(errs...)
 }

@@ -23,20 +23,22 @@ type Raw string
 
 // Get returns the value of the first member with this name, or nil.
 func (o Object) Get(name string) any {
-	if i := o.index(name); i >= 0 {
-		return o[i].Value
+	for _, m := range o {
+		if m.Name == name {
+			return m.Value
+		}
 	}
 	return nil
 }
 
-// Set replaces the value of the first member with this name, or adds the member
-// behind the others.
+// Set replaces the value of the first member with this name, or adds the member behind the others.
 func (o *Object) Set(name string, value any) {
-	if i := o.index(name); i >= 0 {
-		(*o)[i].Value = value
+	i := slices.IndexFunc(*o, func(m Member) bool { return m.Name == name })
+	if i < 0 {
+		o.Add(name, value)
 		return
 	}
-	o.Add(name, value)
+	(*o)[i].Value = value
 }
 
 // Add adds a member behind the others, whether or not there is one of this name.
@@ -45,10 +47,6 @@ func (o *Object) Add(name string, value any) { *o = append(*o, Member{name, valu
 // Delete removes every member with this name.
 func (o *Object) Delete(name string) {
 	*o = slices.DeleteFunc(*o, func(m Member) bool { return m.Name == name })
-}
-
-func (o Object) index(name string) int {
-	return slices.IndexFunc(o, func(m Member) bool { return m.Name == name })
 }
 
 // String writes the object without white space. It panics when a value has no JSON

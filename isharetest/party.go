@@ -66,15 +66,8 @@ func (p *Party) Resealed(change func(*x509.Certificate)) *Party {
 	r.Template = change
 	resealed := p.With()
 	resealed.take(must(p.ca.ca.Seal(r)))
-	resealed.register(resealed.Certificates[0])
+	register(resealed.Record, resealed.Certificates[0])
 	return resealed
-}
-
-// register adds a certificate to the record.
-func (p *Party) register(certificates ...*x509.Certificate) {
-	for _, cert := range certificates {
-		p.Record.Claims = append(p.Record.Claims, certificateClaim(cert))
-	}
 }
 
 // change edits the claims of one type.
@@ -105,7 +98,7 @@ func Record(id ishare.PartyID, name string, certificates ...*x509.Certificate) *
 	compliance.FrameworkID = ishare.FrameworkISHARE
 	record := &ishare.Party{ID: id, Name: name, Claims: []ishare.Claim{compliance, roleClaim(RoleServiceConsumer)}}
 	for _, cert := range certificates {
-		record.Claims = append(record.Claims, certificateClaim(cert))
+		register(record, cert)
 	}
 	return record
 }
@@ -117,13 +110,14 @@ func roleClaim(role string) ishare.Claim {
 	return c
 }
 
-func certificateClaim(cert *x509.Certificate) ishare.Claim {
+// register adds a certificate to a record.
+func register(record *ishare.Party, cert *x509.Certificate) {
 	c := claim(ishare.ClaimX509Certificate)
 	c.SubjectName = cert.Subject.CommonName
 	c.CertificateType = "eSEAL"
 	c.X5C = base64.StdEncoding.EncodeToString(cert.Raw)
 	c.X5T = ishare.Thumbprint(cert.Raw)
-	return c
+	record.Claims = append(record.Claims, c)
 }
 
 func claim(claimType string) ishare.Claim {
@@ -199,7 +193,7 @@ func WithoutCertificate(p *Party) { p.remove(ishare.ClaimX509Certificate) }
 // registered for the party than the one that it signs with.
 func OtherCertificate(p *Party) {
 	WithoutCertificate(p)
-	p.register(must(p.ca.ca.Seal(sealRequest(p.ID(), p.Record.Name))).Certificate())
+	register(p.Record, must(p.ca.ca.Seal(sealRequest(p.ID(), p.Record.Name))).Certificate())
 }
 
 // InactiveCertificate says that the party's certificate is registered, and not

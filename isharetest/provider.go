@@ -1,6 +1,7 @@
 package isharetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,14 @@ func StartProvider(c ProviderConfig) (*Provider, error) {
 	if c.CA == nil {
 		return nil, errors.New("isharetest: provider: no CA")
 	}
-	c = c.withDefaults()
+	c.ID = cmp.Or(c.ID, ProviderID)
+	c.Lifetime = cmp.Or(c.Lifetime, time.Hour)
+	if c.Roles == nil {
+		c.Roles = []string{RoleServiceConsumer}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	p := &Provider{Audience: c.ID, Parties: NewList(c.Parties...)}
 	if err := p.start(c); err != nil {
 		p.Close()
@@ -88,7 +96,7 @@ func (p *Provider) start(c ProviderConfig) error {
 	if err != nil {
 		return err
 	}
-	p.onClose(func() { _ = os.RemoveAll(dir) }) // in the folder for temporary files
+	p.closers = append(p.closers, func() { _ = os.RemoveAll(dir) }) // in the folder for temporary files
 	made, err := provider.New(provider.Config{
 		Party: c.ID, AlsoKnownAs: c.AlsoKnownAs, Anchors: c.CA.Anchors(), Parties: p.Parties,
 		Revocation: provider.Revocation{Mode: revocation.ModeOff},
@@ -106,30 +114,13 @@ func (p *Provider) start(c ProviderConfig) error {
 		defer close(stopped)
 		_ = made.Run(ctx) // what it leaves behind is removed
 	}()
-	p.onClose(func() {
+	server := httptest.NewServer(made.Public())
+	p.closers = append(p.closers, func() {
 		cancel()
 		<-stopped
-	})
-	server := httptest.NewServer(made.Public())
-	p.onClose(server.Close)
+	}, server.Close)
 	p.URL = server.URL
 	return nil
-}
-
-func (c ProviderConfig) withDefaults() ProviderConfig {
-	if c.ID == "" {
-		c.ID = ProviderID
-	}
-	if c.Roles == nil {
-		c.Roles = []string{RoleServiceConsumer}
-	}
-	if c.Lifetime == 0 {
-		c.Lifetime = time.Hour
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	return c
 }
 
 // Close stops the provider and removes what it left behind.
@@ -139,8 +130,6 @@ func (p *Provider) Close() {
 	}
 	p.closers = nil
 }
-
-func (p *Provider) onClose(f func()) { p.closers = append(p.closers, f) }
 
 // whoAmI is the service behind the token.
 func whoAmI(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package isharetest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -78,7 +79,7 @@ type Registry struct {
 	trusted *trust.Validator
 	handler http.Handler
 	fault   faultSwitch
-	closers closers
+	closers []func() error // of what was opened, the last of which is closed first
 
 	tokens, parties, trustedLists, capabilities atomic.Uint64
 
@@ -106,34 +107,14 @@ func NewRegistry(ca *CA, parties ...*Party) *Registry {
 // StartRegistry starts a registry. Close it when it is no longer needed. The error says what is wrong with the
 // configuration. With a URL, it does not listen: serve it there as a handler.
 func StartRegistry(c RegistryConfig) (*Registry, error) {
-	c, err := c.withDefaults()
-	if err != nil {
-		return nil, fmt.Errorf("isharetest: registry: %w", err)
-	}
-	g := &Registry{URL: c.URL, ID: c.Self.ID(), Parties: NewList(c.Parties...), config: c}
-	if g.trusted, err = trust.New(anchorsOf(c.TrustedList)); err != nil {
-		return nil, fmt.Errorf("isharetest: registry: %w", err)
-	}
-	g.list = slices.Clone(c.TrustedList)
-	if err := g.open(); err != nil {
-		return nil, fmt.Errorf("isharetest: registry: %w", errors.Join(err, g.Close()))
-	}
-	if c.URL == "" {
-		url, start, stop := listen(g)
-		g.URL = url
-		g.closers = append(g.closers, stop)
-		start()
-	}
-	return g, nil
-}
-
-func (c RegistryConfig) withDefaults() (RegistryConfig, error) {
 	switch {
 	case c.CA == nil && (c.Self == nil || c.Impostor == nil || c.TrustedList == nil):
-		return c, errors.New("no CA")
+		return nil, errors.New("isharetest: registry: no CA")
 	case c.Version != "" && c.Version != registry.Version3 && c.Version != registry.Version2:
-		return c, fmt.Errorf("the version is %s or %s, not %.20q", registry.Version3, registry.Version2, c.Version)
+		return nil, fmt.Errorf("isharetest: registry: the version is %s or %s, not %.20q", registry.Version3, registry.Version2, c.Version)
 	}
+	c.Version = cmp.Or(c.Version, registry.Version3)
+	c.Name = cmp.Or(c.Name, "the test registry")
 	if c.Self == nil {
 		c.Self = c.CA.Party(Registrar, "Test Registry")
 	}
@@ -143,16 +124,30 @@ func (c RegistryConfig) withDefaults() (RegistryConfig, error) {
 	if c.TrustedList == nil {
 		c.TrustedList = []TrustedCA{{Certificate: c.CA.Root()}}
 	}
-	if c.Version == "" {
-		c.Version = registry.Version3
-	}
-	if c.Name == "" {
-		c.Name = "the test registry"
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return c, nil
+	trusted, err := trust.New(anchorsOf(c.TrustedList))
+	if err != nil {
+		return nil, fmt.Errorf("isharetest: registry: %w", err)
+	}
+	g := &Registry{
+		URL: c.URL, ID: c.Self.ID(), Parties: NewList(c.Parties...),
+		config: c, trusted: trusted, list: slices.Clone(c.TrustedList),
+	}
+	if err := g.open(); err != nil {
+		return nil, fmt.Errorf("isharetest: registry: %w", errors.Join(err, g.Close()))
+	}
+	if c.URL == "" {
+		url, start, stop := listen(g)
+		g.URL = url
+		g.closers = append(g.closers, func() error {
+			stop()
+			return nil
+		})
+		start()
+	}
+	return g, nil
 }
 
 // open makes what the registry serves.
@@ -240,7 +235,14 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler
 
 // Close stops the registry and removes what it left behind, but for the folder of its configuration. The error says
 // that the folder does not hold everything that the registry has to know when it starts again.
-func (g *Registry) Close() error { return g.closers.close() }
+func (g *Registry) Close() error {
+	var errs []error
+	for _, f := range slices.Backward(g.closers) {
+		errs = append(errs, f())
+	}
+	g.closers = nil
+	return errors.Join(errs...)
+}
 
 // Fail has the registry fail, or say what is wrong, from now on; [NoFault] ends it. It panics at a fault that is none
 // of [RegistryFaults].
@@ -307,7 +309,19 @@ func (g *Registry) serveSearch(w http.ResponseWriter, r *http.Request) {
 			page = records[i : i+1]
 		}
 	}
-	g.respondSigned(w, r, "partiesToken", "partiesInfo", g.page(query, page, total))
+	data := []any{}
+	for _, record := range page {
+		data = append(data, g.party(record))
+	}
+	content := Object{{g.word("totalCount"), total}, {"count", len(page)}, {"data", data}}
+	if g.config.Version == registry.Version3 {
+		content = append(Object{
+			{"currentPage", query.page},
+			{"pageSize", query.perPage},
+			{"totalPages", (total + query.perPage - 1) / query.perPage},
+		}, content...)
+	}
+	g.respondSigned(w, r, "partiesToken", "partiesInfo", content)
 }
 
 // nobody is a party that does not exist.
@@ -343,22 +357,17 @@ func (g *Registry) respondSigned(w http.ResponseWriter, r *http.Request, token, 
 		respond.Error(w, http.StatusInternalServerError, http.StatusText(http.StatusInternalServerError), err.Error())
 		return
 	}
-	if fault == FaultWrongSignature {
-		compact = spoilSignature(compact)
+	if fault == FaultWrongSignature { // in its first character
+		start := strings.LastIndexByte(compact, '.') + 1
+		wrong := "A"
+		if compact[start:start+1] == wrong {
+			wrong = "B"
+		}
+		compact = compact[:start] + wrong + compact[start+1:]
 	}
 	body := Object{{g.word(token), compact}}.String()
 	if fault == FaultMalformed {
 		body = body[:len(body)/2]
 	}
 	respond.Encoded(w, http.StatusOK, []byte(body))
-}
-
-// spoilSignature changes the first character of the signature.
-func spoilSignature(compact string) string {
-	start := strings.LastIndexByte(compact, '.') + 1
-	spoilt := "A"
-	if compact[start:start+1] == spoilt {
-		spoilt = "B"
-	}
-	return compact[:start] + spoilt + compact[start+1:]
 }

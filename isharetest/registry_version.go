@@ -166,25 +166,6 @@ func matchesName(pattern, name string) bool {
 	return len(name) >= len(before)+len(after) && strings.HasPrefix(name, before) && strings.HasSuffix(name, after)
 }
 
-// page is what a search found.
-func (g *Registry) page(s search, records []*ishare.Party, total int) Object {
-	data := []any{}
-	for _, record := range records {
-		data = append(data, g.party(record))
-	}
-	if g.config.Version == registry.Version2 {
-		return Object{{"total_count", total}, {"count", len(records)}, {"data", data}}
-	}
-	return Object{
-		{"currentPage", s.page},
-		{"pageSize", s.perPage},
-		{"totalPages", (total + s.perPage - 1) / s.perPage},
-		{"totalCount", total},
-		{"count", len(records)},
-		{"data", data},
-	}
-}
-
 // trustedList is the list as the registry's version has it: 2.x begins words with a capital.
 func (g *Registry) trustedList(list []TrustedCA) []any {
 	spell := func(text string) string {

@@ -135,20 +135,22 @@ type Parameter struct{ Name, Value string }
 
 // Get returns the value of the first parameter with this name, or "".
 func (f Form) Get(name string) string {
-	if i := f.index(name); i >= 0 {
-		return f[i].Value
+	for _, p := range f {
+		if p.Name == name {
+			return p.Value
+		}
 	}
 	return ""
 }
 
-// Set replaces the value of the first parameter with this name, or adds it behind
-// the others.
+// Set replaces the value of the first parameter with this name, or adds it behind the others.
 func (f *Form) Set(name, value string) {
-	if i := f.index(name); i >= 0 {
-		(*f)[i].Value = value
+	i := slices.IndexFunc(*f, func(p Parameter) bool { return p.Name == name })
+	if i < 0 {
+		f.Add(name, value)
 		return
 	}
-	f.Add(name, value)
+	(*f)[i].Value = value
 }
 
 // Add adds a parameter behind the others, whether or not there is one of this name.
@@ -157,10 +159,6 @@ func (f *Form) Add(name, value string) { *f = append(*f, Parameter{name, value})
 // Delete removes every parameter with this name.
 func (f *Form) Delete(name string) {
 	*f = slices.DeleteFunc(*f, func(p Parameter) bool { return p.Name == name })
-}
-
-func (f Form) index(name string) int {
-	return slices.IndexFunc(f, func(p Parameter) bool { return p.Name == name })
 }
 
 // Encode writes the parameters in their order as a form.

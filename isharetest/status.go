@@ -1,6 +1,7 @@
 package isharetest
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ type StatusServices struct {
 	// CA is the one that was made, or nil. Its certificates name the services.
 	CA *CA
 
-	services  []*testca.StatusService
+	services  []*testca.StatusService // of every CA; all are told of a certificate, and only its issuer's is asked about it
 	ocsp, crl statusService
 	stop      func() // nil: nothing listens
 }
@@ -57,9 +58,6 @@ func StartStatusServices(c StatusConfig) (*StatusServices, error) {
 	if c.Life < 0 {
 		return nil, errors.New("isharetest: status services: a negative Life")
 	}
-	if c.Life == 0 {
-		c.Life = time.Hour
-	}
 	s := &StatusServices{}
 	start := func() {}
 	if len(c.CAs) == 0 {
@@ -70,7 +68,7 @@ func StartStatusServices(c StatusConfig) (*StatusServices, error) {
 			}
 			s.crl.ServeHTTP(w, r)
 		}))
-		start, s.stop = listening, func() { _ = stop() } // it cannot fail
+		start, s.stop = listening, stop
 		ca, err := testca.New(testca.Config{OCSPURL: url + "/ca", CRLURL: url + "/ca", NewKey: testca.PooledKey})
 		if err != nil {
 			s.Close()
@@ -81,7 +79,7 @@ func StartStatusServices(c StatusConfig) (*StatusServices, error) {
 	}
 	responder, lists := http.NewServeMux(), http.NewServeMux()
 	for path, ca := range c.CAs {
-		service := testca.NewStatusService(ca.ca, c.Life)
+		service := testca.NewStatusService(ca.ca, cmp.Or(c.Life, time.Hour))
 		s.services = append(s.services, service)
 		for _, pattern := range []string{" /" + path, " /" + path + "/"} {
 			responder.Handle(http.MethodPost+pattern, service)
@@ -118,15 +116,16 @@ func (s *StatusServices) Close() {
 }
 
 // Revoke has a certificate revoked for good from now on, for keyCompromise.
-func (s *StatusServices) Revoke(cert *x509.Certificate) { s.revoke(cert, ocsp.KeyCompromise) }
+func (s *StatusServices) Revoke(cert *x509.Certificate) {
+	for _, service := range s.services {
+		service.Revoke(cert, ocsp.KeyCompromise)
+	}
+}
 
 // Hold has a certificate revoked until it is reinstated.
-func (s *StatusServices) Hold(cert *x509.Certificate) { s.revoke(cert, ocsp.CertificateHold) }
-
-// revoke tells every CA: those that did not issue the certificate are never asked about it.
-func (s *StatusServices) revoke(cert *x509.Certificate, reason int) {
+func (s *StatusServices) Hold(cert *x509.Certificate) {
 	for _, service := range s.services {
-		service.Revoke(cert, reason)
+		service.Revoke(cert, ocsp.CertificateHold)
 	}
 }
 

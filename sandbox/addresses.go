@@ -53,8 +53,15 @@ func takeAddresses(ctx context.Context, dir, provider string) (*listeners, error
 		}
 	}
 	l := &listeners{}
-	if err := l.take(ctx, kept, provider); err != nil {
-		return nil, errors.Join(err, l.close())
+	for i, a := range []struct {
+		listener *net.Listener
+		kept     string
+		named    bool // by certificates
+	}{{&l.registry, kept.Registry, false}, {&l.ocsp, kept.OCSP, true}, {&l.crl, kept.CRL, true}, {&l.control, kept.Control, false}} {
+		var err error
+		if *a.listener, err = listen(ctx, a.kept, after(provider, i+1), a.named); err != nil {
+			return nil, errors.Join(err, l.close())
+		}
 	}
 	taken := addresses{
 		Registry: l.registry.Addr().String(), OCSP: l.ocsp.Addr().String(), CRL: l.crl.Addr().String(), Control: l.control.Addr().String(),
@@ -68,30 +75,18 @@ func takeAddresses(ctx context.Context, dir, provider string) (*listeners, error
 	return l, nil
 }
 
-func (l *listeners) take(ctx context.Context, kept addresses, provider string) (err error) {
-	if l.registry, err = listenNear(ctx, cmp.Or(kept.Registry, after(provider, 1))); err != nil {
-		return err
-	}
-	if l.ocsp, err = listenNamed(ctx, kept.OCSP, after(provider, 2)); err != nil {
-		return err
-	}
-	if l.crl, err = listenNamed(ctx, kept.CRL, after(provider, 3)); err != nil {
-		return err
-	}
-	l.control, err = listenNear(ctx, cmp.Or(kept.Control, after(provider, 4)))
-	return err
-}
-
-// listenNamed takes an address that certificates name, or will name once it is kept.
-func listenNamed(ctx context.Context, kept, preferred string) (net.Listener, error) {
-	if kept == "" {
-		return listenNear(ctx, preferred)
-	}
-	l, err := listen(ctx, kept)
-	if err != nil {
+// listen takes the kept address, where none is kept the preferred one, and any free one when that is not to be had. A kept
+// address that certificates name gives way to no other.
+func listen(ctx context.Context, kept, preferred string, named bool) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cmp.Or(kept, preferred))
+	switch {
+	case err == nil:
+		return l, nil
+	case named && kept != "":
 		return nil, fmt.Errorf("the certificates name %s for their status; stop what listens there, or remove the folder: %w", kept, err)
 	}
-	return l, nil
+	return lc.Listen(ctx, "tcp", net.JoinHostPort(loopback, "0"))
 }
 
 func (l *listeners) close() error {
@@ -116,19 +111,6 @@ func after(address string, ports int) string {
 		return net.JoinHostPort(loopback, "0")
 	}
 	return net.JoinHostPort(loopback, strconv.Itoa(number+ports))
-}
-
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	var lc net.ListenConfig
-	return lc.Listen(ctx, "tcp", address)
-}
-
-// listenNear takes the address, or any when it is not to be had.
-func listenNear(ctx context.Context, address string) (net.Listener, error) {
-	if l, err := listen(ctx, address); err == nil {
-		return l, nil
-	}
-	return listen(ctx, net.JoinHostPort(loopback, "0"))
 }
 
 func baseURL(l net.Listener) string { return "http://" + l.Addr().String() }

@@ -128,7 +128,14 @@ func (s *Sandbox) openParty(f fixture) (*party, error) {
 	p.certificate = newSwitch(f.folder+".certificate", "what the registry and the CA say of the certificate of "+f.name,
 		[]string{registered, held, revoked, replaced, unregistered}, cmp.Or(f.certificate, registered), func(state string) {
 			s.updateRegister()
-			s.updateStatus(p, state)
+			switch cert := p.seal.Certificate(); state {
+			case held:
+				s.status.Hold(cert)
+			case revoked:
+				s.status.Revoke(cert)
+			default:
+				s.status.Reinstate(cert)
+			}
 		})
 	return p, nil
 }

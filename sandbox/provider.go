@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -12,8 +11,8 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
-// providerConfig keeps the internal listener on this machine, wherever the public
-// one is.
+// providerConfig keeps the internal listener on this machine, wherever the public one is. Its max_stale lets a person see that
+// known parties are served on while the registry is away, and that this ends.
 func providerConfig(c Config, provider Participant, registry Address) []byte {
 	return fmt.Appendf(nil, `# Written at each start of the sandbox.
 party:
@@ -37,12 +36,8 @@ trust:
 data: data
 scopes:
   orders: read orders
-`, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, maxStale(c.Freshness), ownCA)
+`, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, 12*c.Freshness, ownCA)
 }
-
-// maxStale lets a person see that known parties are served on while the registry is
-// away, and that this ends.
-func maxStale(freshness time.Duration) time.Duration { return 12 * freshness }
 
 // reachable is where a client on this machine finds a listener. One that listens
 // on every address has none of its own, and plain http goes to loopback only.

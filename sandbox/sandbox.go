@@ -118,9 +118,17 @@ func Open(ctx context.Context, c Config) (*Sandbox, error) {
 }
 
 func (s *Sandbox) open(ctx context.Context) error {
-	if err := s.claimFolder(); err != nil {
+	if err := os.MkdirAll(s.config.Dir, 0o700); err != nil {
 		return err
 	}
+	lock := flock.New(filepath.Join(s.config.Dir, ".lock")) // which keeps a second sandbox out
+	switch mine, err := lock.TryLock(); {
+	case err != nil:
+		return err
+	case !mine:
+		return fmt.Errorf("a sandbox is running in %s already", s.config.Dir)
+	}
+	s.lock = lock
 	var err error
 	if s.listeners, err = takeAddresses(ctx, s.config.Dir, s.config.Listen); err != nil {
 		return err
@@ -146,22 +154,6 @@ func (s *Sandbox) open(ctx context.Context) error {
 		return err
 	}
 	return s.openProvider(ctx)
-}
-
-// claimFolder keeps a second sandbox out.
-func (s *Sandbox) claimFolder() error {
-	if err := os.MkdirAll(s.config.Dir, 0o700); err != nil {
-		return err
-	}
-	lock := flock.New(filepath.Join(s.config.Dir, ".lock"))
-	switch mine, err := lock.TryLock(); {
-	case err != nil:
-		return err
-	case !mine:
-		return fmt.Errorf("a sandbox is running in %s already", s.config.Dir)
-	}
-	s.lock = lock
-	return nil
 }
 
 func (s *Sandbox) party(folder string) *party {

@@ -99,18 +99,6 @@ func (s *Sandbox) updateRegister() {
 	s.registry.Parties.Replace(list...)
 }
 
-// updateStatus has the status services say what the switch of a certificate says.
-func (s *Sandbox) updateStatus(p *party, state string) {
-	switch cert := p.seal.Certificate(); state {
-	case held:
-		s.status.Hold(cert)
-	case revoked:
-		s.status.Revoke(cert)
-	default:
-		s.status.Reinstate(cert)
-	}
-}
-
 // Set turns a switch. What it changes holds for requests from now on; the provider
 // notices when it asks again, which it does within the sandbox's freshness. It asks
 // again about a party that it found unknown after half a minute, and never about a

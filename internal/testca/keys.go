@@ -42,10 +42,6 @@ func PooledKey(bits int) (*rsa.PrivateKey, error) {
 		p = &pool{j: 1}
 		pools.bySize[bits] = p
 	}
-	return p.key(bits)
-}
-
-func (p *pool) key(bits int) (*rsa.PrivateKey, error) {
 	for len(p.primes) <= p.j {
 		fresh, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {

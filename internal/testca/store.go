@@ -22,14 +22,12 @@ const (
 // Save writes the CA to a folder that does not exist yet, or that is empty:
 // <level>.pem and <level>-key.pem for each level. The folder appears complete or
 // not at all.
-func (ca *CA) Save(dir string) error {
-	if err := ca.save(dir); err != nil {
-		return fmt.Errorf("test CA: %w", err)
-	}
-	return nil
-}
-
-func (ca *CA) save(dir string) error {
+func (ca *CA) Save(dir string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("test CA: %w", err)
+		}
+	}()
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return err
@@ -42,7 +40,7 @@ func (ca *CA) save(dir string) error {
 	for _, level := range Levels() {
 		id := ca.authorities[level]
 		own := &Identity{Key: id.Key, Chain: id.Chain[:1]}
-		if err := own.save(keyFile(unfinished, level), certificateFile(unfinished, level)); err != nil {
+		if err := own.save(files(unfinished, level)); err != nil {
 			return err
 		}
 	}
@@ -52,12 +50,9 @@ func (ca *CA) save(dir string) error {
 	return os.Rename(unfinished, dir)
 }
 
-func certificateFile(dir string, level Level) string {
-	return filepath.Join(dir, level.String()+".pem")
-}
-
-func keyFile(dir string, level Level) string {
-	return filepath.Join(dir, level.String()+"-key.pem")
+// files are those of the CA at a level.
+func files(dir string, level Level) (keyFile, certificateFile string) {
+	return filepath.Join(dir, level.String()+"-key.pem"), filepath.Join(dir, level.String()+".pem")
 }
 
 // Load reads what [CA.Save] wrote. The configuration is for what the CA issues
@@ -67,13 +62,14 @@ func Load(dir string, c Config) (*CA, error) {
 	ca := &CA{config: c.withDefaults()}
 	var above []*x509.Certificate
 	for _, level := range Levels() {
-		id, err := LoadIdentity(keyFile(dir, level), certificateFile(dir, level))
+		keyFile, certificateFile := files(dir, level)
+		id, err := LoadIdentity(keyFile, certificateFile)
 		if err != nil {
 			return nil, err
 		}
 		if len(above) > 0 {
 			if err := id.Certificate().CheckSignatureFrom(above[0]); err != nil {
-				return nil, fmt.Errorf("test CA: %s is not issued by the CA above it: %w", certificateFile(dir, level), err)
+				return nil, fmt.Errorf("test CA: %s is not issued by the CA above it: %w", certificateFile, err)
 			}
 		}
 		id.Chain = append(id.Chain[:1:1], above...)
