@@ -43,8 +43,7 @@ import (
 	"github.com/waybill-token/waybill/internal/logsum"
 )
 
-// A Checker tells what a token says when it is genuine, has not expired and was not
-// revoked: [*accesstoken.Issuer].
+// A Checker tells what a token says when it is genuine, has not expired and was not revoked: [*accesstoken.Issuer].
 type Checker interface {
 	Check(ctx context.Context, token string) (*accesstoken.Claims, error)
 }
@@ -95,20 +94,17 @@ func mustCheck(checker Checker) {
 	}
 }
 
-// Caller returns what the token of the request says. It reports false outside
-// of a handler that [Require] guards, and for a request without a token where
-// [Optional] lets it in.
+// Caller returns what the token of the request says. It reports false outside of a handler that [Require] guards, and
+// for a request without a token where [Optional] lets it in.
 func Caller(ctx context.Context) (*accesstoken.Claims, bool) { return bearer.Caller(ctx) }
 
-// Require returns a middleware that admits requests whose bearer token is
-// genuine, has not expired, was not revoked and carries every one of the scope values.
-// Without values any such token will do.
+// Require returns a middleware that admits requests whose bearer token is genuine, has not expired, was not revoked and
+// carries every one of the scope values. Without values any such token will do.
 //
-// Others get the answers of RFC 6750 section 3.1: 400 when the Authorization
-// header is of another scheme or there are several, 401 when the token is missing
-// or bad, 403 when it lacks a scope value; and 503 with Retry-After when the token
-// cannot be checked, about which [LogOutages] tells a log. Without a token the answer has no
-// body: there is no error yet.
+// Others get the answers of RFC 6750 section 3.1: 400 when the Authorization header is of another scheme or there are
+// several, 401 when the token is missing or bad, 403 when it lacks a scope value; and 503 with Retry-After when the
+// token cannot be checked, about which [LogOutages] tells a log. Without a token the answer has no body: there is no
+// error yet.
 //
 // It panics if there is no checker.
 func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler {
@@ -125,9 +121,8 @@ func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler 
 	}
 }
 
-// Optional is [Require] for what strangers may see too: a request without an
-// Authorization header, or with an empty one, is let in, and has no [Caller]. A bad token is refused all the
-// same, so that its bearer learns of it.
+// Optional is [Require] for what strangers may see too: a request without an Authorization header, or with an empty
+// one, is let in, and has no [Caller]. A bad token is refused all the same, so that its bearer learns of it.
 func Optional(checker Checker, scopes ...string) func(http.Handler) http.Handler {
 	require := Require(checker, scopes...)
 	return func(next http.Handler) http.Handler {

@@ -8,11 +8,9 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// An Attempt is a token request, or a row of them, at the server that the
-// [Attempts] were made for.
+// An Attempt is a token request, or a row of them, at the server that the [Attempts] were made for.
 type Attempt struct {
-	// Rule is the one by which the server must refuse, or nil when it must give a
-	// token.
+	// Rule is the one by which the server must refuse, or nil when it must give a token.
 	Rule *rule.Rule
 	// Name tells attempts at one rule apart.
 	Name string
@@ -20,8 +18,7 @@ type Attempt struct {
 	About string
 	// Official is the name of the official conformance case, if it is one.
 	Official string
-	// Alone says that the assertion shows by itself what there is to see, without
-	// the rest of the request.
+	// Alone says that the assertion shows by itself what there is to see, without the rest of the request.
 	Alone bool
 
 	steps func() []*Request
@@ -35,10 +32,9 @@ func (a Attempt) String() string {
 	return a.Rule.ID + "/" + a.Name
 }
 
-// Requests makes the requests to send, one after the other, the last of which is
-// the attempt. Each has its own expectation: a replay is a right request before it
-// is a wrong one. They are made of the present time and are good for half a minute.
-// Each call makes new ones.
+// Requests makes the requests to send, one after the other, the last of which is the attempt. Each has its own
+// expectation: a replay is a right request before it is a wrong one. They are made of the present time and are good for
+// half a minute. Each call makes new ones.
 func (a Attempt) Requests() []*Request { return a.steps() }
 
 // Assertion makes the assertion of the last request.
@@ -50,13 +46,11 @@ func (a Attempt) Assertion() string {
 // Attempts are token requests at one server: right ones, and for each rule of the
 // catalogue that needs no network, wrong ones.
 //
-// The server must trust the CA, demand that clients hold [RoleServiceConsumer],
-// know the parties of [Attempts.Parties] and no others of their identifiers, grant
-// the scope iSHARE alone, refuse extra header parameters, and allow clocks a leeway
-// of at most a minute. A [Provider] is such a server.
+// The server must trust the CA, demand that clients hold [RoleServiceConsumer], know the parties of [Attempts.Parties]
+// and no others of their identifiers, grant the scope iSHARE alone, refuse extra header parameters, and allow clocks a
+// leeway of at most a minute. A [Provider] is such a server.
 //
-// Attempts are safe for concurrent use, and take a second to make: tests had better
-// share them.
+// Attempts are safe for concurrent use, and take a second to make: tests had better share them.
 type Attempts struct {
 	// Consumer is the party in good standing that makes most of the attempts.
 	Consumer *Party
@@ -70,8 +64,7 @@ type Attempts struct {
 	all      []Attempt
 }
 
-// NewAttempts makes attempts at the server that goes by these identifiers, the
-// canonical one first.
+// NewAttempts makes attempts at the server that goes by these identifiers, the canonical one first.
 func NewAttempts(ca *CA, audience ishare.PartyID, aliases ...ishare.PartyID) *Attempts {
 	s := &Attempts{ca: ca, audience: append([]ishare.PartyID{audience}, aliases...)}
 	s.Consumer = ca.Party("did:ishare:EU.NL.NTRNL-90000001", "Test Consumer", AlsoKnownAs("EU.EORI.NL900000001"))
@@ -88,8 +81,7 @@ func NewAttempts(ca *CA, audience ishare.PartyID, aliases ...ishare.PartyID) *At
 // Parties lists those that the server must know.
 func (s *Attempts) Parties() []*Party { return slices.Clone(s.parties) }
 
-// All lists every attempt, the right ones first and the others in the order of the
-// catalogue.
+// All lists every attempt, the right ones first and the others in the order of the catalogue.
 func (s *Attempts) All() []Attempt {
 	order := rule.All()
 	return slices.SortedStableFunc(slices.Values(s.all), func(a, b Attempt) int {
@@ -97,8 +89,7 @@ func (s *Attempts) All() []Attempt {
 	})
 }
 
-// Breaking lists the attempts that must be refused by this rule, or for nil those
-// that must get a token.
+// Breaking lists the attempts that must be refused by this rule, or for nil those that must get a token.
 func (s *Attempts) Breaking(reason *rule.Rule) []Attempt {
 	return slices.DeleteFunc(slices.Clone(s.all), func(a Attempt) bool { return a.Rule != reason })
 }
@@ -147,8 +138,7 @@ func (s *Attempts) breaking(reason *rule.Rule, variants []variant) []Attempt {
 	return attempts
 }
 
-// attempt makes an attempt of a client. What concerns the assertion shows in it,
-// unless [inRequest] says otherwise.
+// attempt makes an attempt of a client. What concerns the assertion shows in it, unless [inRequest] says otherwise.
 func (s *Attempts) attempt(reason *rule.Rule, client *Party, v variant) Attempt {
 	return Attempt{
 		Rule: reason, Name: v.name, About: v.about, Official: v.official,

@@ -17,9 +17,8 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// A forgery is an identity of the consumer with a certificate, or a chain, that
-// breaks a rule, or for nil none. The leaf is registered for the consumer, so that
-// nothing else can be the reason for a refusal.
+// A forgery is an identity of the consumer with a certificate, or a chain, that breaks a rule, or for nil none. The
+// leaf is registered for the consumer, so that nothing else can be the reason for a refusal.
 type forgery struct {
 	rule        *rule.Rule
 	name, about string
@@ -46,8 +45,7 @@ func (s *Attempts) certificateAttempts() []Attempt {
 	return attempts
 }
 
-// seal forges a seal of the consumer, with the consumer's key unless the request
-// names another.
+// seal forges a seal of the consumer, with the consumer's key unless the request names another.
 func (s *Attempts) seal(r testca.SealRequest) *testca.Identity {
 	return must(s.ca.ca.Seal(s.sealRequest(r)))
 }
@@ -69,8 +67,7 @@ func (s *Attempts) changed(change func(*x509.Certificate)) *testca.Identity {
 	return s.seal(testca.SealRequest{Template: change})
 }
 
-// authority forges a CA of the level below another one. Parent and change may be
-// nil.
+// authority forges a CA of the level below another one. Parent and change may be nil.
 func (s *Attempts) authority(level testca.Level, parent *testca.Identity, change func(*x509.Certificate)) *testca.Identity {
 	if parent == nil {
 		parent = s.ca.ca.Authority(level - 1)
@@ -87,8 +84,7 @@ func (s *Attempts) issuing(change func(*x509.Certificate)) *testca.Identity {
 	return s.seal(testca.SealRequest{Issuer: s.authority(testca.Issuing, nil, change)})
 }
 
-// own is the consumer's own identity with its chain in another arrangement, by
-// index.
+// own is the consumer's own identity with its chain in another arrangement, by index.
 func (s *Attempts) own(order ...int) *testca.Identity {
 	id := &testca.Identity{Key: s.Consumer.Key}
 	for _, i := range order {

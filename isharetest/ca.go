@@ -64,9 +64,8 @@ func (p *Party) take(seal *testca.Identity) {
 	p.Key, p.Certificates = key, seal.Chain
 }
 
-// sealRequest puts the identifier where seals carry it: organizationIdentifier, or
-// serialNumber for the identifiers of the 2.x framework. Identifiers of other methods
-// stand in no certificate.
+// sealRequest puts the identifier where seals carry it: organizationIdentifier, or serialNumber for the identifiers of
+// the 2.x framework. Identifiers of other methods stand in no certificate.
 func sealRequest(id ishare.PartyID, name string) testca.SealRequest {
 	r := testca.SealRequest{Organization: name}
 	if strings.HasPrefix(string(id), "EU.EORI.") {

@@ -1,7 +1,6 @@
-// Package isharetest is for the tests of whoever builds on iSHARE: a certificate
-// authority in a line, parties in good and in bad standing, token requests right and
-// wrong, and servers that run: a provider, a Participant Registry, an OCSP responder
-// with revocation lists.
+// Package isharetest is for the tests of whoever builds on iSHARE: a certificate authority in a line, parties in good
+// and in bad standing, token requests right and wrong, and servers that run: a provider, a Participant Registry, an
+// OCSP responder with revocation lists.
 //
 //	ca := isharetest.NewCA()
 //	consumer := ca.Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer")
@@ -10,11 +9,10 @@
 //
 // # Wrong on purpose
 //
-// A server is only as good as what it refuses. [Attempts] holds, for every rule of
-// [rule.All] that needs no network, several token requests that break this rule
-// and, as far as that is possible, no other: a server that forgets the rule gives a
-// token. Where one mistake must break several rules, the first of the catalogue's
-// order is the one that is named. Among them are the official conformance cases.
+// A server is only as good as what it refuses. [Attempts] holds, for every rule of [rule.All] that needs no network,
+// several token requests that break this rule and, as far as that is possible, no other: a server that forgets the rule
+// gives a token. Where one mistake must break several rules, the first of the catalogue's order is the one that is
+// named. Among them are the official conformance cases.
 //
 // To make another mistake, take a right request apart:
 //
@@ -24,11 +22,10 @@
 //
 // # The servers around yours
 //
-// A server that is tested asks others, and must work when they fail. [Registry] is
-// a Participant Registry of framework 3.0 or 2.x, and [StatusServices] tell which
-// certificates are revoked. Parties are added, changed and removed while they run; a
-// [Fault] makes them slow, break connections off, or sign what a client must not
-// accept; and both count what they were asked.
+// A server that is tested asks others, and must work when they fail. [Registry] is a Participant Registry of framework
+// 3.0 or 2.x, and [StatusServices] tell which certificates are revoked. Parties are added, changed and removed while
+// they run; a [Fault] makes them slow, break connections off, or sign what a client must not accept; and both count
+// what they were asked.
 //
 //	status := isharetest.NewStatusServices() // the certificates of status.CA name them
 //	defer status.Close()

@@ -8,8 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// An Object is a JSON object that can be written wrong: its members keep their
-// order, and a name may occur twice.
+// An Object is a JSON object that can be written wrong: its members keep their order, and a name may occur twice.
 type Object []Member
 
 // A Member is a name with its value: anything that has a JSON form, or [Raw].
@@ -49,8 +48,7 @@ func (o *Object) Delete(name string) {
 	*o = slices.DeleteFunc(*o, func(m Member) bool { return m.Name == name })
 }
 
-// String writes the object without white space. It panics when a value has no JSON
-// form.
+// String writes the object without white space. It panics when a value has no JSON form.
 func (o Object) String() string {
 	members := make([]string, len(o))
 	for i, m := range o {

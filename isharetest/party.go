@@ -41,14 +41,12 @@ func (p *Party) Maker() *assertion.Maker {
 	return &assertion.Maker{ClientID: p.ID(), Key: p.Key, Certificates: p.Certificates}
 }
 
-// Assertion makes a client assertion for a server, which takes it once and within
-// 30 seconds.
+// Assertion makes a client assertion for a server, which takes it once and within 30 seconds.
 func (p *Party) Assertion(audience ishare.PartyID) string {
 	return must(p.Maker().Make(audience))
 }
 
-// With returns a copy of the party in another standing. The party itself stays as
-// it is.
+// With returns a copy of the party in another standing. The party itself stays as it is.
 func (p *Party) With(standing ...Standing) *Party {
 	changed := *p
 	changed.Record = clone(p.Record)
@@ -58,9 +56,8 @@ func (p *Party) With(standing ...Standing) *Party {
 	return &changed
 }
 
-// Resealed returns a copy of the party with another seal, and a record that
-// registers both. The function, which may be nil, can change the certificate before
-// it is signed: its validity, its key usage, its extensions.
+// Resealed returns a copy of the party with another seal, and a record that registers both. The function, which may be
+// nil, can change the certificate before it is signed: its validity, its key usage, its extensions.
 func (p *Party) Resealed(change func(*x509.Certificate)) *Party {
 	r := sealRequest(p.ID(), p.Record.Name)
 	r.Template = change
@@ -136,8 +133,7 @@ func uuid() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// A Standing changes what the Participant Registry says of a party. Without any, a
-// party is in good standing.
+// A Standing changes what the Participant Registry says of a party. Without any, a party is in good standing.
 type Standing func(*Party)
 
 // Inactive says that the party's compliance is inactive.
@@ -166,14 +162,12 @@ func Ended(p *Party) {
 	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.End = time.Now().UTC().AddDate(0, 0, -1) })
 }
 
-// NotYetBegun says that the party's compliance begins tomorrow. Its status is
-// active already.
+// NotYetBegun says that the party's compliance begins tomorrow. Its status is active already.
 func NotYetBegun(p *Party) {
 	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Start = time.Now().UTC().AddDate(0, 0, 1) })
 }
 
-// WithoutDates says that the party's compliance is active, and not from when to
-// when.
+// WithoutDates says that the party's compliance is active, and not from when to when.
 func WithoutDates(p *Party) {
 	p.change(ishare.ClaimFrameworkCompliance, func(c *ishare.Claim) { c.Start, c.End = time.Time{}, time.Time{} })
 }
@@ -196,14 +190,12 @@ func OtherCertificate(p *Party) {
 	register(p.Record, must(p.ca.ca.Seal(sealRequest(p.ID(), p.Record.Name))).Certificate())
 }
 
-// InactiveCertificate says that the party's certificate is registered, and not
-// active.
+// InactiveCertificate says that the party's certificate is registered, and not active.
 func InactiveCertificate(p *Party) {
 	p.change(ishare.ClaimX509Certificate, func(c *ishare.Claim) { c.Status = "inactive" })
 }
 
-// EndedCertificate says that the registration of the party's certificate ended
-// yesterday.
+// EndedCertificate says that the registration of the party's certificate ended yesterday.
 func EndedCertificate(p *Party) {
 	p.change(ishare.ClaimX509Certificate, func(c *ishare.Claim) { c.End = time.Now().UTC().AddDate(0, 0, -1) })
 }
@@ -301,8 +293,7 @@ func (l *List) all() ([]*ishare.Party, error) {
 	return slices.Clone(l.records), l.outage
 }
 
-// Party returns the record of the party that goes by id. The error wraps
-// [ishare.ErrUnknownParty] when there is none.
+// Party returns the record of the party that goes by id. The error wraps [ishare.ErrUnknownParty] when there is none.
 func (l *List) Party(_ context.Context, id ishare.PartyID) (*ishare.Party, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -49,9 +49,8 @@ type ProviderConfig struct {
 	Log *slog.Logger
 }
 
-// A Provider is a server with a token endpoint at [TokenPath] and a service behind
-// it at [SecuredPath], on a port of this machine. It asks nobody whether a
-// certificate is revoked.
+// A Provider is a server with a token endpoint at [TokenPath] and a service behind it at [SecuredPath], on a port of
+// this machine. It asks nobody whether a certificate is revoked.
 type Provider struct {
 	// URL is the provider's base URL.
 	URL string

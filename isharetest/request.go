@@ -33,8 +33,7 @@ const (
 	TokenPath     = ishare.TokenPath
 )
 
-// Signed stands in a parameter's value for the client assertion, which is signed
-// when the request is made.
+// Signed stands in a parameter's value for the client assertion, which is signed when the request is made.
 const Signed = "{client_assertion}"
 
 // A Request is a token request taken apart, right until something of it is
@@ -52,8 +51,7 @@ type Request struct {
 
 	Assertion *Assertion
 
-	// Expect is the rule by which the request must be refused, or nil when it
-	// must get a token. [Attempt] sets it.
+	// Expect is the rule by which the request must be refused, or nil when it must get a token. [Attempt] sets it.
 	Expect *rule.Rule
 }
 
@@ -96,8 +94,7 @@ func (r *Request) As(id ishare.PartyID) {
 // ClientID is the client_id of the form.
 func (r *Request) ClientID() ishare.PartyID { return ishare.PartyID(r.Form.Get("client_id")) }
 
-// Body is the form as it is sent, percent-encoded and with the assertion in its
-// place.
+// Body is the form as it is sent, percent-encoded and with the assertion in its place.
 func (r *Request) Body() string {
 	form := slices.Clone(r.Form)
 	for i, p := range form {
@@ -173,8 +170,7 @@ func (f Form) Encode() string {
 // An Assertion is a client assertion taken apart.
 type Assertion struct {
 	Header, Payload Object
-	// HeaderText and PayloadText, when not empty, are sent in place of Header and
-	// Payload.
+	// HeaderText and PayloadText, when not empty, are sent in place of Header and Payload.
 	HeaderText, PayloadText string
 	// Key signs with the hash of the header's alg: SHA-384 for RS384, SHA-512 for
 	// RS512, and SHA-256 for everything else.
@@ -230,8 +226,7 @@ func X5C(chain ...*x509.Certificate) []string {
 	return entries
 }
 
-// An Answer is what a server said to a token request (RFC 6749 sections 5.1 and
-// 5.2).
+// An Answer is what a server said to a token request (RFC 6749 sections 5.1 and 5.2).
 type Answer struct {
 	Status int         `json:"-"`
 	Header http.Header `json:"-"`
@@ -282,9 +277,8 @@ func (a *Answer) RuleID() string {
 	return ""
 }
 
-// Meets returns nil when the answer is the one that a request asks for: a token
-// when rule is nil, and otherwise the status and the error code of the rule, and no
-// other rule's id.
+// Meets returns nil when the answer is the one that a request asks for: a token when rule is nil, and otherwise the
+// status and the error code of the rule, and no other rule's id.
 func (a *Answer) Meets(reason *rule.Rule) error {
 	if reason == nil {
 		if a.Status != http.StatusOK || a.AccessToken == "" || a.Error != "" {

@@ -30,16 +30,14 @@ type addresses struct {
 	Control  string `json:"control"`
 }
 
-// listeners are on the addresses once they are taken. OCSP and revocation lists have
-// one each, because the circuit that clients open for a host that does not answer
-// would cut off the other one too.
+// listeners are on the addresses once they are taken. OCSP and revocation lists have one each, because the circuit that
+// clients open for a host that does not answer would cut off the other one too.
 type listeners struct {
 	registry, ocsp, crl, control net.Listener
 }
 
-// takeAddresses takes the addresses that the folder keeps, and otherwise those that
-// follow the provider's. What is taken already gives way to a free one, except
-// the addresses that certificates name.
+// takeAddresses takes the addresses that the folder keeps, and otherwise those that follow the provider's. What is
+// taken already gives way to a free one, except the addresses that certificates name.
 func takeAddresses(ctx context.Context, dir, provider string) (*listeners, error) {
 	file := filepath.Join(dir, "addresses.json")
 	var kept addresses
@@ -102,8 +100,7 @@ func (l *listeners) close() error {
 	return errors.Join(errs...)
 }
 
-// after is an address of this machine some ports behind another one, and any free
-// one when that has no port of its own.
+// after is an address of this machine some ports behind another one, and any free one when that has no port of its own.
 func after(address string, ports int) string {
 	_, port, _ := net.SplitHostPort(address)
 	number, err := strconv.Atoi(port)

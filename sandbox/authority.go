@@ -22,8 +22,7 @@ const (
 	otherCA = "other-ca"
 )
 
-// openAuthorities finds or makes the CAs, and the services that tell which of their
-// certificates are revoked.
+// openAuthorities finds or makes the CAs, and the services that tell which of their certificates are revoked.
 func (s *Sandbox) openAuthorities() error {
 	s.authorities = map[string]*testca.CA{}
 	// The provider asks again when half of an answer's life is over: with this life about as often as it asks the registry.
@@ -42,8 +41,7 @@ func (s *Sandbox) openAuthorities() error {
 	return err
 }
 
-// openAuthority finds the CA in its folder, or makes it. Its certificates name the
-// services at these listeners.
+// openAuthority finds the CA in its folder, or makes it. Its certificates name the services at these listeners.
 func openAuthority(c Config, folder, name string, l *listeners) (*testca.CA, error) {
 	dir := filepath.Join(c.Dir, folder)
 	settings := testca.Config{
@@ -74,8 +72,7 @@ func openAuthority(c Config, folder, name string, l *listeners) (*testca.CA, err
 	return ca, nil
 }
 
-// trustedList is what the registry says of both authorities. Whether the other one is
-// granted is a switch.
+// trustedList is what the registry says of both authorities. Whether the other one is granted is a switch.
 func (s *Sandbox) trustedList(other string) []isharetest.TrustedCA {
 	root := func(folder string) *x509.Certificate {
 		return s.authorities[folder].Authority(testca.Root).Certificate()
@@ -83,9 +80,8 @@ func (s *Sandbox) trustedList(other string) []isharetest.TrustedCA {
 	return []isharetest.TrustedCA{{Certificate: root(ownCA)}, {Certificate: root(otherCA), Withdrawn: other == withdrawn}}
 }
 
-// openRegistry makes the Participant Registry, which gives tokens whatever the
-// status services do: it asks nobody about revocation, so that the two can fail one
-// at a time.
+// openRegistry makes the Participant Registry, which gives tokens whatever the status services do: it asks nobody about
+// revocation, so that the two can fail one at a time.
 func (s *Sandbox) openRegistry() error {
 	self := s.party(registryFolder)
 	asParty, err := self.inRegistry(self.ID)

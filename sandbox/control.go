@@ -29,8 +29,7 @@ type State struct {
 	Asked     Counters  `json:"asked"`
 }
 
-// Counters are how often the servers were asked since they started, whatever they
-// answered.
+// Counters are how often the servers were asked since they started, whatever they answered.
 type Counters struct {
 	Tokens       uint64 `json:"tokens"`  // of the registry
 	Parties      uint64 `json:"parties"` // one or a search
@@ -59,11 +58,10 @@ type switchRequest struct {
 //
 // Each answers with the state, or with an error.
 //
-// Whoever can connect may use it, so it listens on loopback only. A page of
-// another site in a browser on this machine can connect as well: it must neither change
-// anything, which is why requests from other origins and bodies that a form can
-// send are refused, nor read anything through a host name that it made resolve to this
-// address (DNS rebinding), which is why requests for any other host are refused.
+// Whoever can connect may use it, so it listens on loopback only. A page of another site in a browser on this machine
+// can connect as well: it must neither change anything, which is why requests from other origins and bodies that a form
+// can send are refused, nor read anything through a host name that it made resolve to this address (DNS rebinding),
+// which is why requests for any other host are refused.
 func (s *Sandbox) controlHandler(address net.Addr) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { s.respondState(w) })

@@ -1,15 +1,12 @@
-// Package sandbox is a whole data space on one machine, to try things with: a
-// certificate authority shaped like the real test PKI with an OCSP responder and
-// revocation lists, a Participant Registry, a provider with a token endpoint and a
-// secured service, and consumers in every standing.
+// Package sandbox is a whole data space on one machine, to try things with: a certificate authority shaped like the
+// real test PKI with an OCSP responder and revocation lists, a Participant Registry, a provider with a token endpoint
+// and a secured service, and consumers in every standing.
 //
-// While it runs, its switches change what the registry and the authority say, and
-// have them fail or answer falsely, so that one can see how the provider responds:
-// see [Sandbox.Set], and [Find] for a sandbox in another process.
+// While it runs, its switches change what the registry and the authority say, and have them fail or answer falsely, so
+// that one can see how the provider responds: see [Sandbox.Set], and [Find] for a sandbox in another process.
 //
-// Everything lives in one folder. Keys, certificates and the addresses that they
-// name are made once; what else a start needs is made anew each time, and every
-// switch stands where it stood in the beginning. Nothing in it may be trusted
+// Everything lives in one folder. Keys, certificates and the addresses that they name are made once; what else a start
+// needs is made anew each time, and every switch stands where it stood in the beginning. Nothing in it may be trusted
 // elsewhere.
 package sandbox
 
@@ -46,8 +43,7 @@ const (
 	Framework2 Framework = "2"
 )
 
-// DefaultFreshness is how long a provider goes by what it was told, unless a
-// [Config] says otherwise.
+// DefaultFreshness is how long a provider goes by what it was told, unless a [Config] says otherwise.
 const DefaultFreshness = 5 * time.Second
 
 // Config says where a sandbox lives. Dir must be set.
@@ -60,10 +56,9 @@ type Config struct {
 
 	// Framework is what the registry speaks: [Framework3] unless set. Optional.
 	Framework Framework
-	// Freshness is how long the provider uses what the registry, OCSP and
-	// revocation lists said before it asks again, in whole seconds:
-	// [DefaultFreshness] unless set. A party that it knows is served for twelve times as long
-	// while the registry is out of reach. Optional.
+	// Freshness is how long the provider uses what the registry, OCSP and revocation lists said before it asks again,
+	// in whole seconds: [DefaultFreshness] unless set. A party that it knows is served for twelve times as long while
+	// the registry is out of reach. Optional.
 	Freshness time.Duration
 
 	newKey func(bits int) (*rsa.PrivateKey, error) // nil: as usual
@@ -183,12 +178,10 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 	return nil
 }
 
-// Freshness is for how long the provider may go by what it was told before a switch
-// was turned.
+// Freshness is for how long the provider may go by what it was told before a switch was turned.
 func (s *Sandbox) Freshness() time.Duration { return s.config.Freshness }
 
-// Run answers requests until ctx is done, gives back what Open took, and returns
-// nil. It must be called once.
+// Run answers requests until ctx is done, gives back what Open took, and returns nil. It must be called once.
 func (s *Sandbox) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	for listener, handler := range map[net.Listener]http.Handler{

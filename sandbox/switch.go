@@ -99,11 +99,9 @@ func (s *Sandbox) updateRegister() {
 	s.registry.Parties.Replace(list...)
 }
 
-// Set turns a switch. What it changes holds for requests from now on; the provider
-// notices when it asks again, which it does within the sandbox's freshness. It asks
-// again about a party that it found unknown after half a minute, and never about a
-// certificate that it found revoked for good. The error wraps [ErrNoSwitch] or
-// [ErrNoChoice].
+// Set turns a switch. What it changes holds for requests from now on; the provider notices when it asks again, which it
+// does within the sandbox's freshness. It asks again about a party that it found unknown after half a minute, and never
+// about a certificate that it found revoked for good. The error wraps [ErrNoSwitch] or [ErrNoChoice].
 func (s *Sandbox) Set(name, value string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// How long a client may do nothing when it is its turn. How long it takes for all of it is up to
-// the client.
+// How long a client may do nothing when it is its turn. How long it takes for all of it is up to the client.
 const (
 	writeTimeout = time.Minute      // taking no more than a part of what is written at once, which is up to bufferSize
 	idleTimeout  = 10 * time.Minute // sending nothing of the body that it has begun

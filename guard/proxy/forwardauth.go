@@ -24,10 +24,9 @@ type ForwardAuthConfig struct {
 	// Log is told why tokens cannot be checked, and of proxies that ask wrongly. Nil means silence.
 	Log *slog.Logger
 
-	// IgnoreURL is for a proxy that puts the client's path and query behind ours, such as
-	// Envoy: what stands in the URL is then the client's and decides nothing, and refusals
-	// have their own status. Mount it where nobody arrives by a slip: at /auth/, a slash too many
-	// in what a proxy asks would take back the scope that it demands.
+	// IgnoreURL is for a proxy that puts the client's path and query behind ours, such as Envoy: what stands in the URL
+	// is then the client's and decides nothing, and refusals have their own status. Mount it where nobody arrives by a
+	// slip: at /auth/, a slash too many in what a proxy asks would take back the scope that it demands.
 	IgnoreURL bool
 }
 
@@ -36,15 +35,13 @@ type ForwardAuthConfig struct {
 //
 //	internal.Handle("/auth", forwardAuth)
 //
-// The answer is 200, without a body, and with [HeaderPartyID] and its sisters, which the
-// proxy copies into the request; it must overwrite or remove those that a client has sent.
-// Otherwise it is 401 or 403 with WWW-Authenticate, for the proxy to pass on; and 503 when the
-// token cannot be checked, or 500 when the proxy asks in a way that makes no sense, which every
-// proxy takes for no.
+// The answer is 200, without a body, and with [HeaderPartyID] and its sisters, which the proxy copies into the request;
+// it must overwrite or remove those that a client has sent. Otherwise it is 401 or 403 with WWW-Authenticate, for the
+// proxy to pass on; and 503 when the token cannot be checked, or 500 when the proxy asks in a way that makes no sense,
+// which every proxy takes for no.
 //
-// The query is the proxy's: /auth?scope=orders demands a scope value, with others if it
-// occurs several times or holds several. Any other parameter but the next is an error, so
-// that a slip of the pen does not leave a door open.
+// The query is the proxy's: /auth?scope=orders demands a scope value, with others if it occurs several times or holds
+// several. Any other parameter but the next is an error, so that a slip of the pen does not leave a door open.
 //
 // A header that is not Bearer deserves a 400 (RFC 6750 section 3.1, and the tests of iSHARE).
 // nginx makes a 500 of any refusal but 401 and 403, so the answer is 401 unless the proxy

@@ -9,13 +9,11 @@ import (
 	"github.com/waybill-token/waybill/accesstoken"
 )
 
-// The header fields that tell a program behind a proxy who calls. Their values come from
-// a token that was checked, and need no quoting. Whatever else begins with X-Ishare-, in
-// any spelling, is removed by [Proxy]; a name to come would otherwise be the client's to
-// choose.
+// The header fields that tell a program behind a proxy who calls. Their values come from a token that was checked, and
+// need no quoting. Whatever else begins with X-Ishare-, in any spelling, is removed by [Proxy]; a name to come would
+// otherwise be the client's to choose.
 const (
-	// HeaderClientID is the client_id that the caller used to get the token, which can be
-	// an alias.
+	// HeaderClientID is the client_id that the caller used to get the token, which can be an alias.
 	HeaderClientID = "X-Ishare-Client-Id"
 	// HeaderPartyID is the caller's canonical party identifier. It is the one to decide by.
 	HeaderPartyID = "X-Ishare-Party-Id"
@@ -26,8 +24,7 @@ const (
 	HeaderThumbprint = "X-Ishare-Certificate-Thumbprint"
 )
 
-// setIdentityHeaders says who calls. The names are in the canonical form, which saves a call to
-// make them so.
+// setIdentityHeaders says who calls. The names are in the canonical form, which saves a call to make them so.
 func setIdentityHeaders(h http.Header, c *accesstoken.Claims) {
 	h[HeaderClientID] = []string{string(c.Client)}
 	h[HeaderPartyID] = []string{string(c.Party)}
@@ -35,10 +32,9 @@ func setIdentityHeaders(h http.Header, c *accesstoken.Claims) {
 	h[HeaderThumbprint] = []string{c.Thumbprint}
 }
 
-// stripIdentityHeaders removes what a client must not be able to tell the program behind us: who it is,
-// where it comes from, and that it asks for another path or method than those we checked. Also the
-// token goes: the program needs none, and could use it to act as the client elsewhere on
-// this server.
+// stripIdentityHeaders removes what a client must not be able to tell the program behind us: who it is, where it comes
+// from, and that it asks for another path or method than those we checked. Also the token goes: the program needs none,
+// and could use it to act as the client elsewhere on this server.
 func stripIdentityHeaders(h http.Header) {
 	maps.DeleteFunc(h, func(name string, _ []string) bool { return isReservedHeader(foldName(name)) })
 }

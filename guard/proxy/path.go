@@ -12,11 +12,10 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// A path is routed by one program and served by another, and whoever finds a spelling that they
-// read differently gets past the route. /public/%2e%2e/admin is below /public for
-// us and is /admin for a program that decodes first; /public/..;/admin is, for one that cuts
-// path parameters off. We do not guess how the upstream reads: what can be read in two
-// ways is refused, and what is left is passed on as it is.
+// A path is routed by one program and served by another, and whoever finds a spelling that they read differently gets
+// past the route. /public/%2e%2e/admin is below /public for us and is /admin for a program that decodes first;
+// /public/..;/admin is, for one that cuts path parameters off. We do not guess how the upstream reads: what can be read
+// in two ways is refused, and what is left is passed on as it is.
 //
 // A route with opaque paths takes more: what can be read in many ways below its own path, when no
 // reading leads out of there. See [PathsOpaque].

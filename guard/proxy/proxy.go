@@ -49,8 +49,7 @@ const (
 	preflightTimeout = 10 * time.Second
 )
 
-// DefaultAnswerTimeout is how long an upstream may take to begin its answer when [Config]
-// says nothing.
+// DefaultAnswerTimeout is how long an upstream may take to begin its answer when [Config] says nothing.
 const DefaultAnswerTimeout = time.Minute
 
 // Config is what a [Proxy] works with.
@@ -64,15 +63,13 @@ type Config struct {
 	// Log is told of upstreams that are out of reach, and why tokens cannot be checked. Nil means silence.
 	Log *slog.Logger
 
-	// Own answers what no route takes, and OwnPaths, which are its own whatever the routes
-	// say: each of these paths and every path below. A route to one of them is
-	// refused. Without Own, what no route takes is 404.
+	// Own answers what no route takes, and OwnPaths, which are its own whatever the routes say: each of these paths and
+	// every path below. A route to one of them is refused. Without Own, what no route takes is 404.
 	Own      http.Handler
 	OwnPaths []string
 
-	// AnswerTimeout is how long an upstream may take to begin its answer, counted from the
-	// end of the request; 0 means [DefaultAnswerTimeout]. How long the answer then lasts is not
-	// limited.
+	// AnswerTimeout is how long an upstream may take to begin its answer, counted from the end of the request; 0 means
+	// [DefaultAnswerTimeout]. How long the answer then lasts is not limited.
 	AnswerTimeout time.Duration
 
 	// MaxBody is the largest body in bytes that a request may have; 0 means any.
@@ -88,64 +85,56 @@ type Config struct {
 //
 // # What an upstream gets
 //
-// The method and the query byte for byte, the path too but that characters that a URL may only hold
-// encoded, such as é or |, are encoded; the body as it comes; and
-// the header without: X-Ishare-… as a client may have sent it, in any spelling; Authorization, since
-// who reads the token can use it, unless the route has PassToken; what speaks of other proxies and of what they found out about the client
-// (Forwarded, X-Forwarded-…, X-Real-Ip, Client-Cert, X-Ssl-… and their like); what programs take for
-// another path, method or host (X-Original-…, X-Rewrite-Url, Script-Name, X-Http-Method-Override), and Destination,
-// where WebDAV writes, unless the route is opaque and to the root of its upstream; what steers how
-// files are sent (X-Accel-…, X-Sendfile-Type); Proxy, which CGI takes for its proxy;
+// The method and the query byte for byte, the path too but that characters that a URL may only hold encoded, such as é
+// or |, are encoded; the body as it comes; and the header without: X-Ishare-… as a client may have sent it, in any
+// spelling; Authorization, since who reads the token can use it, unless the route has PassToken; what speaks of other
+// proxies and of what they found out about the client (Forwarded, X-Forwarded-…, X-Real-Ip, Client-Cert, X-Ssl-… and
+// their like); what programs take for another path, method or host (X-Original-…, X-Rewrite-Url, Script-Name,
+// X-Http-Method-Override), and Destination, where WebDAV writes, unless the route is opaque and to the root of its
+// upstream; what steers how files are sent (X-Accel-…, X-Sendfile-Type); Proxy, which CGI takes for its proxy;
 // hop-by-hop fields, those that Connection lists included, and trailers.
 //
-// It gets in addition [HeaderClientID], [HeaderPartyID], [HeaderScope] and [HeaderThumbprint], and
-// X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto about the connection to us. Host is
-// the upstream's own.
+// It gets in addition [HeaderClientID], [HeaderPartyID], [HeaderScope] and [HeaderThumbprint], and X-Forwarded-For,
+// X-Forwarded-Host and X-Forwarded-Proto about the connection to us. Host is the upstream's own.
 //
 // Of its answer, Alt-Svc does not pass. X-Accel-Redirect, X-Sendfile and their like do, so that a server
 // before this one can send files on the upstream's word, but not in the answer to a preflight request.
 //
 // # Paths
 //
-// A path that an upstream could read otherwise than we do is refused with 400, and never mended, where
-// the paths of a route are exact: with
-// segments of dots or blanks, or dots before a blank, empty segments, semicolons or backslashes; with a dot, slash, backslash,
-// semicolon, question mark, number sign or control character encoded, once or several times over;
-// with a character that Unicode's form NFKC makes one of these or a percent sign, such as
-// a full-width slash or an ellipsis; with a character written as %u0061 below the first encoding; that
-// names a stream of a file (:$); that is not UTF-8; or that another route would take if case, the
-// width of letters, what cannot be seen, blanks around a segment or dots at its end made no difference;
-// where another route's path goes on with anything but a letter, digit, - or _, such as /orders.json beside /orders;
-// that another route would take without a segment with a dot in it, as /index.php/orders; or that holds a session of
-// ASP.NET, as /(S(abc))/orders. Other names that a program gives its resources are not known here: what wants
-// another scope belongs on a host or port of its own then.
-// [Paths] says when they are opaque, and such a path passes as it stands.
+// A path that an upstream could read otherwise than we do is refused with 400, and never mended, where the paths of a
+// route are exact: with segments of dots or blanks, or dots before a blank, empty segments, semicolons or backslashes;
+// with a dot, slash, backslash, semicolon, question mark, number sign or control character encoded, once or several
+// times over; with a character that Unicode's form NFKC makes one of these or a percent sign, such as a full-width
+// slash or an ellipsis; with a character written as %u0061 below the first encoding; that names a stream of a file
+// (:$); that is not UTF-8; or that another route would take if case, the width of letters, what cannot be seen, blanks
+// around a segment or dots at its end made no difference; where another route's path goes on with anything but a
+// letter, digit, - or _, such as /orders.json beside /orders; that another route would take without a segment with a
+// dot in it, as /index.php/orders; or that holds a session of ASP.NET, as /(S(abc))/orders. Other names that a program
+// gives its resources are not known here: what wants another scope belongs on a host or port of its own then. [Paths]
+// says when they are opaque, and such a path passes as it stands.
 //
 // A route is refused that leads to what another one guards with a demand that it does not make itself, because
 // their upstreams are parts of one server.
 //
-// 414 is the answer to a path of more than 8 KiB, and
-// 400 is also the answer to a query with a blank or a control character in it, to a method that
-// is not a token of RFC 9110 section 5.6.2, and to a host that is more than a name or an address and a
-// port; 405 is that to CONNECT.
+// 414 is the answer to a path of more than 8 KiB, and 400 is also the answer to a query with a blank or a control
+// character in it, to a method that is not a token of RFC 9110 section 5.6.2, and to a host that is more than a name or
+// an address and a port; 405 is that to CONNECT.
 //
 // # Time
 //
-// A request may take as long as client and upstream like, once it is let in: the deadlines of
-// the server are lifted, bodies of both directions flow as they come, and WebSockets work over
-// HTTP/1.1. Other upgrades are not passed on: h2c would be a tunnel past all of this.
-// [http.Server.Shutdown] does not wait for WebSockets.
+// A request may take as long as client and upstream like, once it is let in: the deadlines of the server are lifted,
+// bodies of both directions flow as they come, and WebSockets work over HTTP/1.1. Other upgrades are not passed on: h2c
+// would be a tunnel past all of this. [http.Server.Shutdown] does not wait for WebSockets.
 //
-// A client is cut off that takes less than 32 KiB in a minute while there is more for it, over
-// a WebSocket too, or that sends nothing for ten minutes of a body that it has begun. One that is
-// silent while nothing is asked of it stays.
+// A client is cut off that takes less than 32 KiB in a minute while there is more for it, over a WebSocket too, or that
+// sends nothing for ten minutes of a body that it has begun. One that is silent while nothing is asked of it stays.
 //
 // # Failures
 //
-// An upstream that cannot be reached is 502, one that does not answer in time 504, both in
-// JSON; what an upstream answers itself is passed on as it is. Where it says nothing about
-// caching, Cache-Control: no-store is added. The log gets the first failure of a route for each cause, and how many
-// more there were when it has ended.
+// An upstream that cannot be reached is 502, one that does not answer in time 504, both in JSON; what an upstream
+// answers itself is passed on as it is. Where it says nothing about caching, Cache-Control: no-store is added. The log
+// gets the first failure of a route for each cause, and how many more there were when it has ended.
 type Proxy struct {
 	config  Config
 	log     *logsum.Log
@@ -153,8 +142,7 @@ type Proxy struct {
 	buffers bufferPool
 }
 
-// New checks the configuration and returns a proxy for it. When routes cannot be used, the error
-// wraps [RouteErrors].
+// New checks the configuration and returns a proxy for it. When routes cannot be used, the error wraps [RouteErrors].
 func New(c Config) (*Proxy, error) {
 	if c.Checker == nil {
 		return nil, errors.New("guard: proxy: the field Checker must be set")

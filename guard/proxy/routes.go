@@ -20,9 +20,8 @@ import (
 
 // A Route puts an upstream behind tokens.
 type Route struct {
-	// Path is what the route takes: this path and every path below it, with or without a slash
-	// at its end. Of several routes that take a path the longest does. It is compared with
-	// regard to case.
+	// Path is what the route takes: this path and every path below it, with or without a slash at its end. Of several
+	// routes that take a path the longest does. It is compared with regard to case.
 	Path string
 
 	// Upstream is the base URL of the program behind us, http or https. The client's path is
@@ -37,10 +36,9 @@ type Route struct {
 	Paths Paths
 
 	// Preflight lets CORS preflight requests through without a token: OPTIONS with Origin and
-	// Access-Control-Request-Method, without Authorization and without a body. The upstream gets of
-	// their header only Origin, Access-Control-Request-…, Accept and User-Agent, and the client the
-	// header of the answer, without its body. They make no WebSocket, and at most 64 are under way,
-	// for ten seconds each.
+	// Access-Control-Request-Method, without Authorization and without a body. The upstream gets of their header only
+	// Origin, Access-Control-Request-…, Accept and User-Agent, and the client the header of the answer, without its
+	// body. They make no WebSocket, and at most 64 are under way, for ten seconds each.
 	Preflight bool
 
 	// PassToken gives the upstream the Authorization header as it came, once it is checked. Whoever
@@ -64,10 +62,9 @@ const (
 	// encoded or not, whichever of / \ ; ? # : a blank or control character ends it. At the root of an
 	// upstream, where there is no way out, all spellings pass.
 	//
-	// A demand is made of Scope and Preflight. The route is refused when another one demands something
-	// else or more, and has the same host and port as upstream or a path below this one's: that
-	// demand could be avoided by a spelling. Two names of one machine are not known to be the same, but
-	// for those of loopback.
+	// A demand is made of Scope and Preflight. The route is refused when another one demands something else or more,
+	// and has the same host and port as upstream or a path below this one's: that demand could be avoided by a
+	// spelling. Two names of one machine are not known to be the same, but for those of loopback.
 	PathsOpaque
 )
 
@@ -228,8 +225,7 @@ func mayCover(above, path string) bool {
 // A routeTable is sorted, the longest path first, before one is looked up.
 type routeTable []*routeEntry
 
-// add refuses an entry that some upstream could take for another, and a route to what is the
-// server's own.
+// add refuses an entry that some upstream could take for another, and a route to what is the server's own.
 func (t *routeTable) add(e *routeEntry) error {
 	for _, other := range *t {
 		switch {
@@ -265,9 +261,8 @@ func (t routeTable) bypasses(routes []Route) (refused RouteErrors) {
 	return refused
 }
 
-// leadsTo reports whether a request can go by one route to what another guards, because their upstreams
-// are parts of one server: with / to http://h and /orders to http://h/internal, /internal/orders is what
-// /orders guards.
+// leadsTo reports whether a request can go by one route to what another guards, because their upstreams are parts of
+// one server: with / to http://h and /orders to http://h/internal, /internal/orders is what /orders guards.
 func (t routeTable) leadsTo(by, guarded Route) bool {
 	if !sameServer(by.Upstream, guarded.Upstream) || by.demands(guarded) {
 		return false

@@ -13,10 +13,9 @@ import (
 // holds token, answered with what the token says, or with {"active":false} and nothing else when it
 // is no good, whatever the reason. token_type_hint and unknown parameters are ignored.
 //
-// The members of the answer are active, token_type, scope, client_id, sub (the canonical party
-// identifier), iss, aud, iat, exp and jti as RFC 7662 section 2.2 defines them, and
-// ishare_certificate_thumbprint, the SHA-256, in hex, of the certificate that
-// the caller authenticated with when it got the token.
+// The members of the answer are active, token_type, scope, client_id, sub (the canonical party identifier), iss, aud,
+// iat, exp and jti as RFC 7662 section 2.2 defines them, and ishare_certificate_thumbprint, the SHA-256, in hex, of the
+// certificate that the caller authenticated with when it got the token.
 //
 // Refusals are those of RFC 6749 section 5.2, and 401 when the secret is wrong. When the
 // token cannot be checked the answer is 503, never an active of either kind.

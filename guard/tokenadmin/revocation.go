@@ -13,8 +13,7 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// NewRevocation returns the handler of token revocation (RFC 7009): POST with a form that holds
-// one of
+// NewRevocation returns the handler of token revocation (RFC 7009): POST with a form that holds one of
 //
 //	token        the token itself; token_type_hint beside it is ignored
 //	token_id     one token by its id, which is what the log has
@@ -24,10 +23,9 @@ import (
 //	certificate  all tokens that were issued so far to the holder of the certificate with
 //	             this SHA-256 fingerprint, 64 hex digits with or without colons
 //
-// The last three are beyond the RFC. The answer is 200 without a body, also for a token that is
-// no good or is none (RFC 7009 section 2.2): there is nothing left to revoke. When it comes, every later
-// check refuses the tokens. If the revocation cannot be kept, the answer is 503, and one
-// should try again.
+// The last three are beyond the RFC. The answer is 200 without a body, also for a token that is no good or is none (RFC
+// 7009 section 2.2): there is nothing left to revoke. When it comes, every later check refuses the tokens. If the
+// revocation cannot be kept, the answer is 503, and one should try again.
 //
 // The answer is 503 also when the canonical identifier of a party cannot be found out at this time:
 // tokens that name the identifier as given are revoked then, and others of the party are not. Of

@@ -43,10 +43,9 @@ import (
 
 // Config is what [NewIntrospection] and [NewRevocation] work with.
 //
-// Both are for those who run the server, and belong on the internal listener, never on the
-// public one: introspection tells whoever asks what a token says, and revocation
-// locks parties out. RFC 7662 section 2.1 and RFC 7009 section 2.1 want the caller to be
-// authorized. To reach the internal listener is the authorization, unless there are secrets.
+// Both are for those who run the server, and belong on the internal listener, never on the public one: introspection
+// tells whoever asks what a token says, and revocation locks parties out. RFC 7662 section 2.1 and RFC 7009 section 2.1
+// want the caller to be authorized. To reach the internal listener is the authorization, unless there are secrets.
 //
 // A secret may come as HTTP Basic or as client_id and client_secret in the form (RFC 6749 section
 // 2.3.1), or as Authorization: Bearer; in one of these ways only.
@@ -176,9 +175,8 @@ type credentials struct {
 	nameless     bool // as with Bearer: the secret tells whose it is
 }
 
-// headerCredentials reads the Authorization header. RFC 6749 section 2.3.1 encodes name and secret
-// before they go into Basic, and not every client does: both readings are given, and who knows
-// neither gains nothing by there being two.
+// headerCredentials reads the Authorization header. RFC 6749 section 2.3.1 encodes name and secret before they go into
+// Basic, and not every client does: both readings are given, and who knows neither gains nothing by there being two.
 func headerCredentials(h http.Header) []credentials {
 	values := h.Values("Authorization")
 	if len(values) != 1 {
@@ -219,9 +217,8 @@ func (h *Handler) identify(shown []credentials) (caller string, known bool) {
 	return caller, known
 }
 
-// fromBrowser finds requests of web pages, which can post forms to the machine of whoever
-// looks at them, and with a name of their own that resolves to it pass as being of the same
-// site. No page has any business here.
+// fromBrowser finds requests of web pages, which can post forms to the machine of whoever looks at them, and with a
+// name of their own that resolves to it pass as being of the same site. No page has any business here.
 func fromBrowser(h http.Header) bool {
 	return len(h.Values("Origin")) > 0 || len(h.Values("Sec-Fetch-Site")) > 0
 }

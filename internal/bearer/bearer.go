@@ -83,8 +83,7 @@ func tokenOf(h http.Header) (string, *Refusal) {
 	return token, nil
 }
 
-// NoAuthorization reports whether there is no Authorization header, or one without a value, which
-// says no more.
+// NoAuthorization reports whether there is no Authorization header, or one without a value, which says no more.
 func NoAuthorization(h http.Header) bool {
 	values := h.Values("Authorization")
 	return len(values) == 0 || len(values) == 1 && strings.Trim(values[0], fieldBlanks) == ""

@@ -1,5 +1,4 @@
-// Package openapitest holds what a server answers against its OpenAPI description,
-// in tests.
+// Package openapitest holds what a server answers against its OpenAPI description, in tests.
 package openapitest
 
 import (
@@ -17,10 +16,9 @@ import (
 	validation "github.com/pb33f/libopenapi-validator/errors"
 )
 
-// A Transport is an [http.RoundTripper] that fails when an answer is not one that
-// the description tells of: its path, method and status, its required header
-// fields, its media type and its body. Requests are not judged: a test sends wrong
-// ones on purpose.
+// A Transport is an [http.RoundTripper] that fails when an answer is not one that the description tells of: its path,
+// method and status, its required header fields, its media type and its body. Requests are not judged: a test sends
+// wrong ones on purpose.
 type Transport struct {
 	base http.RoundTripper
 
@@ -28,8 +26,7 @@ type Transport struct {
 	validator validator.Validator
 }
 
-// NewTransport reads an OpenAPI document, which must be a valid one, and returns a
-// transport on top of another.
+// NewTransport reads an OpenAPI document, which must be a valid one, and returns a transport on top of another.
 func NewTransport(document []byte, base http.RoundTripper) (*Transport, error) {
 	parsed, err := libopenapi.NewDocument(document)
 	if err != nil {

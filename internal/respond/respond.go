@@ -10,8 +10,7 @@ import (
 	"github.com/waybill-token/waybill/rule"
 )
 
-// JSON answers with a body that can always be encoded: strings, numbers, booleans, and what
-// consists of them.
+// JSON answers with a body that can always be encoded: strings, numbers, booleans, and what consists of them.
 func JSON(w http.ResponseWriter, status int, body any) {
 	b, err := json.Marshal(body)
 	if err != nil { // a mistake of ours; there is nothing to tell

@@ -36,8 +36,7 @@ type Config struct {
 	// CRLURL is the folder of the revocation lists: a certificate names
 	// <CRLURL>/<level of its issuer>.crl. Empty: it names none.
 	CRLURL string
-	// NewKey makes the keys of CAs and seals: rsa.GenerateKey unless set. Tests
-	// set [PooledKey].
+	// NewKey makes the keys of CAs and seals: rsa.GenerateKey unless set. Tests set [PooledKey].
 	NewKey func(bits int) (*rsa.PrivateKey, error)
 }
 
@@ -125,8 +124,7 @@ func (ca *CA) Template(level Level) *x509.Certificate {
 	return t
 }
 
-// nameStatusServices says where the status of a certificate can be asked whose
-// issuer is at the level.
+// nameStatusServices says where the status of a certificate can be asked whose issuer is at the level.
 func (ca *CA) nameStatusServices(t *x509.Certificate, issuer Level) {
 	if ca.config.OCSPURL != "" {
 		t.OCSPServer = []string{ca.config.OCSPURL}
@@ -190,8 +188,7 @@ func (ca *CA) Seal(r SealRequest) (*Identity, error) {
 	return issuer.Issue(template, key)
 }
 
-// SealTemplate is the certificate that [CA.Seal] would sign, without the changes of
-// the request's Template.
+// SealTemplate is the certificate that [CA.Seal] would sign, without the changes of the request's Template.
 func (ca *CA) SealTemplate(r SealRequest) (*x509.Certificate, error) {
 	// The qcStatements say that the certificate is for electronic seals (ETSI EN 319 412-5 section 4.2.3).
 	type statement struct {

@@ -14,8 +14,7 @@ import (
 // section 4.1.2.2). They are random, so that nothing has to count them.
 const serialBits = 159
 
-// An Identity is a key with the chain of its certificate: of a CA, of a seal, or
-// of a forgery.
+// An Identity is a key with the chain of its certificate: of a CA, of a seal, or of a forgery.
 type Identity struct {
 	Key   crypto.Signer
 	Chain []*x509.Certificate // its own certificate first, the root last
@@ -24,9 +23,8 @@ type Identity struct {
 // Certificate is the identity's own certificate.
 func (id *Identity) Certificate() *x509.Certificate { return id.Chain[0] }
 
-// Issue signs a certificate for a key, and returns it with the chain of the
-// identity behind it. Neither the identity nor the template is checked. A serial
-// number and a subject key identifier are added where the template has none.
+// Issue signs a certificate for a key, and returns it with the chain of the identity behind it. Neither the identity
+// nor the template is checked. A serial number and a subject key identifier are added where the template has none.
 func (id *Identity) Issue(template *x509.Certificate, key crypto.Signer) (*Identity, error) {
 	cert, err := sign(template, id.Certificate(), key.Public(), id.Key)
 	if err != nil {

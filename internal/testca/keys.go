@@ -28,12 +28,10 @@ type pool struct {
 	i, j   int // the next pair, i < j
 }
 
-// PooledKey makes an RSA key for a test. No two calls in a process return the
-// same key, and n calls cost about as much as √(n/2) calls of rsa.GenerateKey, because
-// keys share primes: with k primes there are k(k-1)/2 pairs of them.
+// PooledKey makes an RSA key for a test. No two calls in a process return the same key, and n calls cost about as much
+// as √(n/2) calls of rsa.GenerateKey, because keys share primes: with k primes there are k(k-1)/2 pairs of them.
 //
-// Whoever sees two such keys can break both. They are for tests only, in which
-// keys are many and secret from nobody.
+// Whoever sees two such keys can break both. They are for tests only, in which keys are many and secret from nobody.
 func PooledKey(bits int) (*rsa.PrivateKey, error) {
 	pools.Lock()
 	defer pools.Unlock()

@@ -16,9 +16,8 @@ import (
 // factorBits is the size of an [OddKey]'s primes: small ones are found at once.
 const factorBits = 64
 
-// An OddKey is an RSA key of any size and any public exponent that signs
-// correctly, made in milliseconds: its modulus is the product of many small primes.
-// It protects nothing. Verifiers, who see the modulus only, cannot tell.
+// An OddKey is an RSA key of any size and any public exponent that signs correctly, made in milliseconds: its modulus
+// is the product of many small primes. It protects nothing. Verifiers, who see the modulus only, cannot tell.
 //
 // It exists for certificates whose key must be refused for its size or its exponent,
 // with a signature that holds, so that nothing else can be the reason.
@@ -34,8 +33,7 @@ type factor struct {
 	coefficient *big.Int // 1 modulo p, 0 modulo every other factor
 }
 
-// NewOddKey makes a key of exactly so many bits, 256 at least, with a public
-// exponent that is odd.
+// NewOddKey makes a key of exactly so many bits, 256 at least, with a public exponent that is odd.
 func NewOddKey(bits, exponent int) (*OddKey, error) {
 	if bits < 4*factorBits || exponent < 1 || exponent%2 == 0 {
 		return nil, fmt.Errorf("test CA: no key has %d bits and the exponent %d", bits, exponent)
@@ -61,8 +59,7 @@ func product(bits int, e *big.Int) (*big.Int, []*big.Int, error) {
 	n := big.NewInt(1)
 	var primes []*big.Int
 	for try := 0; n.BitLen() < bits; try++ {
-		// The last prime fills up. Whether one more bit is too much for it or just
-		// enough depends on those before.
+		// The last prime fills up. Whether one more bit is too much for it or just enough depends on those before.
 		size, last := factorBits, bits-n.BitLen()
 		if last < 2*factorBits {
 			size = last + try%2
@@ -86,8 +83,7 @@ func product(bits int, e *big.Int) (*big.Int, []*big.Int, error) {
 // Public returns the public half, an *rsa.PublicKey.
 func (k *OddKey) Public() crypto.PublicKey { return &k.public }
 
-// Sign signs a digest as RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2.1). There is no
-// other padding.
+// Sign signs a digest as RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2.1). There is no other padding.
 func (k *OddKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	padded, err := pad(digest, opts.HashFunc(), k.public.Size())
 	if err != nil {

@@ -25,11 +25,9 @@ import (
 // maxQuestion bounds an OCSP request, in bytes.
 const maxQuestion = 16 << 10
 
-// A StatusService tells which certificates of a [CA] are revoked. As a handler it
-// is an OCSP responder for every POST (RFC 6960 appendix A.1), and answers GET
-// …/<level>.crl with the revocation list of the CA at the level. Unless it is
-// tampered with, every answer is made and signed when it is asked for, by the CA
-// that issued the certificate.
+// A StatusService tells which certificates of a [CA] are revoked. As a handler it is an OCSP responder for every POST
+// (RFC 6960 appendix A.1), and answers GET …/<level>.crl with the revocation list of the CA at the level. Unless it is
+// tampered with, every answer is made and signed when it is asked for, by the CA that issued the certificate.
 type StatusService struct {
 	ca   *CA
 	life time.Duration
@@ -50,14 +48,12 @@ func keyOf(cert *x509.Certificate) revokedKey {
 	return revokedKey{issuer: string(cert.RawIssuer), serial: cert.SerialNumber.String()}
 }
 
-// NewStatusService returns a service that knows of no revocation yet. Its answers
-// end when they are as old as life.
+// NewStatusService returns a service that knows of no revocation yet. Its answers end when they are as old as life.
 func NewStatusService(ca *CA, life time.Duration) *StatusService {
 	return &StatusService{ca: ca, life: life, revoked: map[revokedKey]x509.RevocationListEntry{}}
 }
 
-// Revoke has a certificate revoked from now on, for a reason of RFC 5280 section
-// 5.3.1 such as [ocsp.KeyCompromise].
+// Revoke has a certificate revoked from now on, for a reason of RFC 5280 section 5.3.1 such as [ocsp.KeyCompromise].
 func (s *StatusService) Revoke(cert *x509.Certificate, reason int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,8 +71,7 @@ func (s *StatusService) Reinstate(cert *x509.Certificate) {
 	delete(s.revoked, keyOf(cert))
 }
 
-// Tampering changes answers before they are signed, and so can make false ones. A nil
-// function leaves them true.
+// Tampering changes answers before they are signed, and so can make false ones. A nil function leaves them true.
 type Tampering struct {
 	OCSP func(*OCSPAnswer)
 	List func(*ListAnswer)
@@ -107,8 +102,7 @@ func (a *OCSPAnswer) Sign() ([]byte, error) {
 	return der, nil
 }
 
-// SignWith has the answer made by another identity than the issuer, whose
-// certificate is enclosed.
+// SignWith has the answer made by another identity than the issuer, whose certificate is enclosed.
 func (a *OCSPAnswer) SignWith(responder *Identity) {
 	a.Responder, a.Certificate, a.Key = responder.Certificate(), responder.Certificate(), responder.Key
 }
@@ -120,9 +114,8 @@ type ListAnswer struct {
 	Issuer *x509.Certificate
 	Key    crypto.Signer
 
-	// Edit, unless it is nil, changes the members of the TBSCertList at the end (RFC
-	// 5280 section 5.1), so that lists can be made that crypto/x509 does not make. The
-	// list is then signed with SHA-256.
+	// Edit, unless it is nil, changes the members of the TBSCertList at the end (RFC 5280 section 5.1), so that lists
+	// can be made that crypto/x509 does not make. The list is then signed with SHA-256.
 	Edit func(members []asn1.RawValue) []asn1.RawValue
 	// PEM puts PEM around the list.
 	PEM bool

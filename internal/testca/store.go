@@ -19,9 +19,8 @@ const (
 	pemKey         = "PRIVATE KEY"
 )
 
-// Save writes the CA to a folder that does not exist yet, or that is empty:
-// <level>.pem and <level>-key.pem for each level. The folder appears complete or
-// not at all.
+// Save writes the CA to a folder that does not exist yet, or that is empty: <level>.pem and <level>-key.pem for each
+// level. The folder appears complete or not at all.
 func (ca *CA) Save(dir string) (err error) {
 	defer func() {
 		if err != nil {
@@ -85,8 +84,7 @@ func Load(dir string, c Config) (*CA, error) {
 	return ca, nil
 }
 
-// Save writes the key, readable by its owner only, and the chain to two files,
-// in place of what they held before.
+// Save writes the key, readable by its owner only, and the chain to two files, in place of what they held before.
 func (id *Identity) Save(keyFile, chainFile string) error {
 	if err := id.save(keyFile, chainFile); err != nil {
 		return fmt.Errorf("test CA: %w", err)
@@ -128,8 +126,7 @@ func replaceFile(name string, data []byte, mode fs.FileMode) error {
 	return os.Rename(f.Name(), name)
 }
 
-// LoadIdentity reads what [Identity.Save] wrote, and checks that the key is that of
-// the first certificate.
+// LoadIdentity reads what [Identity.Save] wrote, and checks that the key is that of the first certificate.
 func LoadIdentity(keyFile, chainFile string) (*Identity, error) {
 	key, err := loadKey(keyFile)
 	if err != nil {
