@@ -50,13 +50,13 @@ func (c *CA) Party(id ishare.PartyID, name string, standing ...Standing) *Party 
 		panic(fmt.Sprintf("isharetest: %q: %v", id, err))
 	}
 	p := &Party{ca: c}
-	p.take(must(c.ca.Seal(sealRequest(id, name))))
+	p.setSeal(must(c.ca.Seal(sealRequest(id, name))))
 	p.Record = Record(id, name, p.Certificates[0])
 	return p.With(standing...)
 }
 
-// take makes the identity of a seal with an ordinary key that of the party.
-func (p *Party) take(seal *testca.Identity) {
+// setSeal has the party sign with a seal, whose key must be an ordinary one.
+func (p *Party) setSeal(seal *testca.Identity) {
 	key, ok := seal.Key.(*rsa.PrivateKey)
 	if !ok {
 		panic(fmt.Sprintf("isharetest: a party has no key of type %T", seal.Key))

@@ -62,7 +62,7 @@ func (p *Party) Resealed(change func(*x509.Certificate)) *Party {
 	r := sealRequest(p.ID(), p.Record.Name)
 	r.Template = change
 	resealed := p.With()
-	resealed.take(must(p.ca.ca.Seal(r)))
+	resealed.setSeal(must(p.ca.ca.Seal(r)))
 	register(resealed.Record, resealed.Certificates[0])
 	return resealed
 }

@@ -131,7 +131,7 @@ type authorizedRequest struct {
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := h.answer(w, r); err != nil {
+	if err := h.handle(w, r); err != nil {
 		h.writeError(w, r, err)
 	}
 }
@@ -139,8 +139,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
 func (h *Handler) Close() { h.log.Close() }
 
-// answer finds out who sends the request, reads its form and does what it asks for.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request) error {
+// handle finds out who sends the request, reads its form and does what it asks for.
+func (h *Handler) handle(w http.ResponseWriter, r *http.Request) error {
 	if fromBrowser(r.Header) {
 		return errBrowser
 	}

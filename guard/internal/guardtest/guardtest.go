@@ -71,11 +71,11 @@ type CheckResult struct{ Err error }
 // Check implements [guard.Checker].
 func (c CheckResult) Check(context.Context, string) (*accesstoken.Claims, error) { return nil, c.Err }
 
-// Checkers that do not say whether a token is good.
-var (
-	Undecided = CheckResult{errors.New("the folder is gone: /secret/path")} // cannot tell
-	NoResult  = CheckResult{}                                               // returns neither claims nor an error
-)
+// Undecided is a checker that cannot tell whether a token is good.
+var Undecided = CheckResult{errors.New("the folder is gone: /secret/path")} //nolint:gochecknoglobals // a constant
+
+// NoResult is one that returns neither claims nor an error.
+var NoResult = CheckResult{} //nolint:gochecknoglobals // as above
 
 // Unreachable is a store of revocations that does not answer.
 type Unreachable struct{}
