@@ -51,6 +51,8 @@ func ParseURI(s string) (*URI, error) {
 		return nil, errors.New("not a pkcs11: URI")
 	case len(s) > maxURI:
 		return nil, fmt.Errorf("the URI is over %d bytes", maxURI)
+	case strings.Contains(s, "pin-value="): // behind a wrong separator it would be part of a value, and shown
+		return nil, ErrPINValue
 	}
 	path, query, hasQuery := strings.Cut(rest, "?")
 	u := &URI{Shown: uriScheme + path}
@@ -117,8 +119,6 @@ func known(name string, part rune) error {
 		"module-path": inQuery, "pin-source": inQuery,
 	}[name]
 	switch {
-	case name == "pin-value":
-		return ErrPINValue
 	case name == "module-name":
 		return errors.New("module-name is not supported; give module-path, the whole path of the PKCS#11 library")
 	case !ok && name != "" && len(name) <= 30 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-_") == "":

@@ -76,6 +76,9 @@ func TestURIsThatAreRefused(t *testing.T) {
 		{right + "&pin-source=file:pin", "pin-source is not an absolute path"},
 		{right + "&pin-value=geheimnis", "holds a PIN"},
 		{"pkcs11:token=t;pin-value=geheimnis", "holds a PIN"},
+		{"pkcs11:token=t&pin-value=geheimnis;object=o?module-path=/x.so", "holds a PIN"},
+		{right + ";pin-value=geheimnis", "holds a PIN"},
+		{right + "?pin-value=geheimnis", "holds a PIN"},
 		{"pkcs11:token=t;4321-geheimnis=geheimnis", "an attribute has an unknown name"},
 		{"pkcs11:token=" + strings.Repeat("%41", maxURI), "over 4096 bytes"},
 	}
@@ -94,6 +97,7 @@ func FuzzURI(f *testing.F) {
 	f.Add("pkcs11:token=waybill;object=seal;id=%01?module-path=/usr/lib/x.so&pin-source=file:/run/pin")
 	f.Add("pkcs11:model=SoftHSM%20v2;manufacturer=SoftHSM%20project;serial=8a0d;token=t;id=%01;object=o;type=private?module-path=/x.so")
 	f.Add("pkcs11:slot-id=7;object=o?module-path=/x.so&pin-value=secret-pin")
+	f.Add("pkcs11:slot-id=7;object=o?module-path=/pin-value=")
 	f.Add("pkcs11:")
 	f.Add("pkcs11:token=%;object=%0?")
 	f.Fuzz(func(t *testing.T, text string) {
