@@ -10,9 +10,8 @@ const (
 	CodeServerError            = "server_error"
 )
 
-// A Rule is one reason to refuse a token request. Its ID is the same in the error_description, the log, the metrics,
-// `waybill explain`, the conformance suite and docs/rules.md. Rules are constants in all but name: nothing changes them
-// after start.
+// A Rule is one reason to refuse a token request. Its ID is the same in the error_description, the log, `waybill explain`
+// and docs/rules.md. Rules are constants in all but name: nothing changes them after start.
 type Rule struct {
 	ID       string // group.name, stable
 	Title    string // what the rule asks, in a few words

@@ -3,7 +3,7 @@
 //
 // A [Rule] is a value: an id such as claim.aud that never changes, what the rule asks, the clause that it
 // comes from, the OAuth error and the HTTP status of the answer, a sentence for the caller and a hint. The same id
-// stands in the error_description, the log, the metrics, `waybill explain` and docs/rules.md, which a
+// stands in the error_description, the log, `waybill explain` and docs/rules.md, which a
 // test writes from here. [All] is the catalogue in the order of evaluation: cheap before dear, local before remote, and
 // nothing remembered before everything else holds. [Outages] lists the reasons for which no decision could be made.
 //

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +17,11 @@ const vectorFolder = "../../../shared/vectors"
 // Each published JWT is judged, through the command, as the index says.
 func TestExplainPublishedVectors(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(vectorFolder, "index.yaml"))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("the published vectors are not here")
+	}
 	if err != nil {
-		t.Skipf("the published vectors are not at hand: %v", err)
+		t.Fatal(err)
 	}
 	var index struct {
 		Parties string

@@ -35,10 +35,7 @@ func New[K comparable](r Rate) (*Set[K], error) {
 	if r.Events <= 0 || r.Period <= 0 || r.Burst <= 0 {
 		return nil, fmt.Errorf("bucket: %+v lets nothing happen", r)
 	}
-	limiters, err := otter.New(&otter.Options[K, *rate.Limiter]{MaximumSize: maxKeys})
-	if err != nil {
-		return nil, fmt.Errorf("bucket: %w", err)
-	}
+	limiters := otter.Must(&otter.Options[K, *rate.Limiter]{MaximumSize: maxKeys})
 	return &Set[K]{r, rate.Limit(float64(r.Events) / r.Period.Seconds()), limiters}, nil
 }
 
