@@ -3,6 +3,7 @@ module github.com/waybill-token/waybill
 go 1.26.0
 
 require (
+	filippo.io/bigmod v0.1.0
 	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/go-json-experiment/json v1.27.2
 	github.com/gofrs/flock v0.13.1

@@ -89,12 +89,17 @@ func (k *OddKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	m, s := new(big.Int).SetBytes(padded), new(big.Int)
+	return k.SignPadded(padded), nil
+}
+
+// SignPadded signs what need not be padded as it should be: RSASP1 (RFC 8017 section 5.2.1) of a number below the modulus.
+func (k *OddKey) SignPadded(message []byte) []byte {
+	m, s := new(big.Int).SetBytes(message), new(big.Int)
 	for _, f := range k.factors {
 		part := new(big.Int).Exp(new(big.Int).Mod(m, f.p), f.d, f.p)
 		s.Add(s, part.Mul(part, f.coefficient))
 	}
-	return s.Mod(s, k.public.N).FillBytes(make([]byte, k.public.Size())), nil
+	return s.Mod(s, k.public.N).FillBytes(make([]byte, k.public.Size()))
 }
 
 // pad is EMSA-PKCS1-v1_5 (RFC 8017 section 9.2).
