@@ -19,7 +19,7 @@ const (
 
 // parametersInput is what the rules about parameters judge.
 type parametersInput struct {
-	form          form.Form
+	form          *form.Form
 	query         string // of the URL, where no parameter counts
 	authorization string // the Authorization header, when it has a value
 	scopes        map[string]bool
@@ -39,7 +39,7 @@ var parameterChecks = []rule.Check[parametersInput]{
 }
 
 // checkParameters applies the rules about parameters. The assertion is not looked at yet.
-func (h *Handler) checkParameters(r *http.Request, f form.Form) (parametersInput, error) {
+func (h *Handler) checkParameters(r *http.Request, f *form.Form) (parametersInput, error) {
 	in := parametersInput{form: f, query: r.URL.RawQuery, scopes: h.scopes}
 	in.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
 	in.clientID, in.clientIDError = ishare.ParsePartyID(f.Get("client_id"))
@@ -49,7 +49,7 @@ func (h *Handler) checkParameters(r *http.Request, f form.Form) (parametersInput
 
 func allFiveArePresent(in parametersInput) *rule.Rejection {
 	for _, name := range []string{"grant_type", "scope", "client_id", "client_assertion_type", "client_assertion"} {
-		if in.form.Get(name) != "" {
+		if in.form.View(name) != "" {
 			continue
 		}
 		if query, _ := url.ParseQuery(in.query); query.Has(name) {
@@ -113,7 +113,7 @@ func clientIDIsPartyID(in parametersInput) *rule.Rejection {
 }
 
 func assertionTypeIsJWTBearer(in parametersInput) *rule.Rejection {
-	if kind := in.form.Get("client_assertion_type"); kind != assertionTypeJWTBearer {
+	if kind := in.form.View("client_assertion_type"); kind != assertionTypeJWTBearer {
 		return rule.RequestAssertionType.Because("client_assertion_type is %s, not %s", rule.Quote(kind), assertionTypeJWTBearer)
 	}
 	return nil

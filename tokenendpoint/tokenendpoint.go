@@ -117,12 +117,13 @@ func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer body.Release()
 	asked, err := h.checkParameters(r, body)
 	if err != nil {
 		return nil, err
 	}
 	e.clientID = asked.clientID
-	client, seen, err := h.config.Verifier.Verify(r.Context(), asked.clientID, body.Get("client_assertion"))
+	client, seen, err := h.config.Verifier.Verify(r.Context(), asked.clientID, body.View("client_assertion"))
 	e.seen = seen
 	if err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	}
 	e.granted = &claims
 	answer := &tokenBody{AccessToken: token, TokenType: "Bearer", ExpiresIn: int64(claims.Expires.Sub(claims.Issued) / time.Second)}
-	if granted := claims.Scope.String(); granted != body.Get("scope") {
+	if granted := claims.Scope.String(); granted != body.View("scope") {
 		answer.Scope = granted
 	}
 	return answer, nil

@@ -125,7 +125,7 @@ type Handler struct {
 type authorizedRequest struct {
 	*http.Request
 
-	form   form.Form
+	form   *form.Form
 	caller string // empty: without a name
 }
 
@@ -155,6 +155,7 @@ func (h *Handler) handle(w http.ResponseWriter, r *http.Request) error {
 	if a.form, err = form.Read(r); err != nil {
 		return err
 	}
+	defer a.form.Release()
 	shown := a.form.Get("client_secret")
 	switch {
 	case h.open:

@@ -3,14 +3,15 @@
 package form
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/waybill-token/waybill/rule"
 )
@@ -27,34 +28,58 @@ const repeatable = "resource"
 
 // A Form is the parameters of a body that have a value, each name once. A parameter without a value is
 // treated as if it were omitted (RFC 6749 section 3.2).
-type Form []parameter
+//
+// It lies in a buffer that is used again for other requests, and so ends with Release.
+type Form struct {
+	parameters []parameter
+	buffer     *buffer
+}
 
+// A parameter lies in the buffer of its form.
 type parameter struct{ name, value string }
 
-// Get returns the value of a parameter, and nothing when there is none.
-func (f Form) Get(name string) string {
-	for _, p := range f {
-		if p.name == name {
-			return p.value
+// View returns the value of a parameter, and nothing when there is none. It lies in the form's buffer: it must not be
+// used any more after Release.
+func (f *Form) View(name string) string {
+	for i := range f.parameters {
+		if f.parameters[i].name == name {
+			return f.parameters[i].value
 		}
 	}
 	return ""
 }
 
+// Get is a copy of [Form.View], which may be kept.
+func (f *Form) Get(name string) string { return strings.Clone(f.View(name)) }
+
+// Len is the number of parameters.
+func (f *Form) Len() int { return len(f.parameters) }
+
+// Release gives the buffer back. A form that was released is empty.
+func (f *Form) Release() {
+	f.buffer.release()
+	f.parameters, f.buffer = nil, nil
+}
+
 // Read takes the form from the body of a POST, and never from the URL. An error is a [*rule.Rejection] by one of the
 // rules request.method to request.duplicate-parameter, unless it is our own.
-func Read(r *http.Request) (Form, error) {
+func Read(r *http.Request) (*Form, error) {
 	if r.Method != http.MethodPost {
 		return nil, rule.RequestMethod.Because("this endpoint answers POST, not %s", rule.Quote(r.Method))
 	}
 	if err := checkMediaType(r.Header); err != nil {
 		return nil, err
 	}
-	body, err := readBody(r)
-	if err != nil {
-		return nil, err
+	b, err := readBody(r)
+	if err == nil {
+		var f *Form
+		if f, err = Parse(b.bytes[:b.used]); err == nil {
+			f.buffer = b
+			return f, nil
+		}
 	}
-	return Parse(body)
+	b.release()
+	return nil, err
 }
 
 func checkMediaType(header http.Header) error {
@@ -78,59 +103,71 @@ func checkMediaType(header http.Header) error {
 	return nil
 }
 
-// A body is read whole before it is parsed, into buffers that are used again: a stranger costs no more
-// memory than these, and one that sends little only the small one.
-var (
-	small = sync.Pool{New: func() any { return new([4 << 10]byte) }}
-	large = sync.Pool{New: func() any { return new([MaxBody + 1]byte) }}
-)
+// A body is read whole before it is parsed, into a buffer that is used again: a stranger costs no more memory than these,
+// and one that sends little only a small one.
+type buffer struct {
+	size  int // index of the pool
+	bytes []byte
+	used  int
+}
 
-func readBody(r *http.Request) (string, error) {
+// sizes of buffers: of the requests of programs that send no certificates, of those that send some, and the largest.
+var sizes = [...]int{4 << 10, 16 << 10, MaxBody + 1}
+
+var pools [len(sizes)]sync.Pool
+
+func newBuffer(size int) *buffer {
+	if b, ok := pools[size].Get().(*buffer); ok {
+		return b
+	}
+	return &buffer{size: size, bytes: make([]byte, sizes[size])}
+}
+
+// release wipes what was used, so that an assertion is gone with its request, and no later one can see it.
+func (b *buffer) release() {
+	if b == nil {
+		return
+	}
+	clear(b.bytes[:b.used])
+	b.used = 0
+	pools[b.size].Put(b)
+}
+
+// readBody returns the buffer also with an error.
+func readBody(r *http.Request) (*buffer, error) {
 	if r.ContentLength > MaxBody {
-		return "", rule.RequestSize.Because("the body has %d bytes, more than %d", r.ContentLength, MaxBody)
+		return nil, rule.RequestSize.Because("the body has %d bytes, more than %d", r.ContentLength, MaxBody)
 	}
-	begin, ok := small.Get().(*[4 << 10]byte)
-	if !ok {
-		return "", errPool
+	b := newBuffer(0)
+	for {
+		n, err := io.ReadFull(r.Body, b.bytes[b.used:])
+		b.used += n
+		switch {
+		case err == nil && b.size == len(sizes)-1:
+			return b, rule.RequestSize.Reject()
+		case err == nil:
+			larger := newBuffer(b.size + 1)
+			larger.used = copy(larger.bytes, b.bytes)
+			b.release()
+			b = larger
+		case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+			return b, rule.RequestMalformed.Because("the body could not be read to its end").
+				WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
+		case r.ContentLength >= 0 && int64(b.used) != r.ContentLength:
+			return b, rule.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", b.used, r.ContentLength).
+				WithHint("Let the HTTP library count: Content-Length is in bytes, and not in characters.")
+		default:
+			return b, nil
+		}
 	}
-	defer small.Put(begin)
-	n, err := io.ReadFull(r.Body, begin[:])
-	if err != nil {
-		return wholeBody(r, begin[:n], err)
-	}
-	whole, ok := large.Get().(*[MaxBody + 1]byte)
-	if !ok {
-		return "", errPool
-	}
-	defer large.Put(whole)
-	copy(whole[:], begin[:])
-	more, err := io.ReadFull(r.Body, whole[n:])
-	return wholeBody(r, whole[:n+more], err)
 }
 
-var errPool = errors.New("form: the pool holds something else than buffers")
-
-// wholeBody returns what has been read as text, when the error is that there is no more.
-func wholeBody(r *http.Request, read []byte, err error) (string, error) {
-	switch {
-	case err == nil:
-		return "", rule.RequestSize.Reject()
-	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return "", rule.RequestMalformed.Because("the body could not be read to its end").
-			WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
-	case r.ContentLength >= 0 && int64(len(read)) != r.ContentLength:
-		return "", rule.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", len(read), r.ContentLength).
-			WithHint("Let the HTTP library count: Content-Length is in bytes, and not in characters.")
-	}
-	return string(read), nil
-}
-
-// Parse takes a form apart in one pass. It is stricter than [url.ParseQuery] in that a
+// Parse takes a form apart in one pass, and decodes it where it lies. It is stricter than [net/url.ParseQuery] in that a
 // name has a value once, but for resource, and everything is UTF-8. An error is a [*rule.Rejection].
-func Parse(body string) (Form, error) {
-	f, count := make(Form, 0, 8), 0
-	for pair := range strings.SplitSeq(body, "&") {
-		if pair == "" {
+func Parse(body []byte) (*Form, error) {
+	f, count := &Form{parameters: make([]parameter, 0, 8)}, 0
+	for pair := range bytes.SplitSeq(body, []byte{'&'}) {
+		if len(pair) == 0 {
 			continue
 		}
 		count++
@@ -138,24 +175,68 @@ func Parse(body string) (Form, error) {
 			return nil, rule.RequestMalformed.Because("the form holds more than %d parameters", maxParameters).
 				WithHint("Send the five parameters of a token request, and no other data.")
 		}
-		rawName, rawValue, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(rawName)
-		if err != nil {
-			return nil, rule.RequestMalformed.Because("the parameter name %s is not percent-encoded rightly", rule.Quote(rawName))
+		rawName, rawValue, _ := bytes.Cut(pair, []byte{'='})
+		name, ok := unescape(rawName)
+		if !ok {
+			return nil, rule.RequestMalformed.Because("the parameter name %s is not percent-encoded rightly", rule.Quote(string(rawName)))
 		}
-		value, err := url.QueryUnescape(rawValue)
+		value, ok := unescape(rawValue)
 		switch {
-		case err != nil:
-			return nil, rule.RequestMalformed.Because("the value of %s is not percent-encoded rightly", rule.Quote(name))
-		case !utf8.ValidString(name) || !utf8.ValidString(value):
-			return nil, rule.RequestMalformed.Because("the parameter %s is not UTF-8", rule.Quote(name)).
+		case !ok:
+			return nil, rule.RequestMalformed.Because("the value of %s is not percent-encoded rightly", rule.Quote(string(name)))
+		case !utf8.Valid(name) || !utf8.Valid(value):
+			return nil, rule.RequestMalformed.Because("the parameter %s is not UTF-8", rule.Quote(string(name))).
 				WithHint("Encode names and values in UTF-8, and then percent-encode them.")
-		case value == "":
-		case f.Get(name) != "" && name != repeatable:
-			return nil, rule.RequestDuplicateParameter.Because("the parameter %s occurs more than once", rule.Quote(name))
+		case len(value) == 0:
+		case f.View(string(name)) != "" && string(name) != repeatable:
+			return nil, rule.RequestDuplicateParameter.Because("the parameter %s occurs more than once", rule.Quote(string(name)))
 		default:
-			f = append(f, parameter{name, value})
+			f.parameters = append(f.parameters, parameter{viewOf(name), viewOf(value)})
 		}
 	}
 	return f, nil
+}
+
+// viewOf is a text that lies in the bytes.
+func viewOf(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // nobody writes there before Release
+}
+
+// unescape decodes in place what [net/url.QueryUnescape] decodes, and reports whether that can be done. Otherwise the text
+// stays as it is.
+func unescape(text []byte) ([]byte, bool) {
+	if bytes.IndexByte(text, '%') < 0 && bytes.IndexByte(text, '+') < 0 {
+		return text, true
+	}
+	for i := range text {
+		if text[i] == '%' && (i+2 >= len(text) || hexDigit(text[i+1]) < 0 || hexDigit(text[i+2]) < 0) {
+			return nil, false
+		}
+	}
+	decoded := text[:0]
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '%':
+			decoded = append(decoded, byte(hexDigit(text[i+1])<<4|hexDigit(text[i+2])))
+			i += 2
+		case '+':
+			decoded = append(decoded, ' ')
+		default:
+			decoded = append(decoded, c)
+		}
+	}
+	return decoded, true
+}
+
+// hexDigit is the value of a digit, or -1.
+func hexDigit(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
 }

@@ -5,8 +5,11 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"unicode/utf8"
@@ -26,7 +29,7 @@ func TestRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Get("token") != "a+b c" || len(f) != 1 {
+	if f.Get("token") != "a+b c" || f.Len() != 1 {
 		t.Errorf("%+v", f)
 	}
 }
@@ -45,7 +48,7 @@ func TestParametersThatRepeat(t *testing.T) {
 		strings.Repeat("a=&", 99) + "scope=iSHARE":  "iSHARE",
 		"scope=iSHARE" + strings.Repeat("&", 1<<10): "iSHARE",
 	} {
-		f, err := form.Parse(body)
+		f, err := form.Parse([]byte(body))
 		if err != nil || f.Get("scope") != want {
 			t.Errorf("%.60s: %v, %v", body, f, err)
 		}
@@ -60,7 +63,7 @@ func TestParametersThatRepeat(t *testing.T) {
 		"scope=iSHARE&%zz=":                         rule.RequestMalformed,
 		"scope=iSHARE&%ff=":                         rule.RequestMalformed,
 	} {
-		f, err := form.Parse(body)
+		f, err := form.Parse([]byte(body))
 		if rejection, ok := errors.AsType[*rule.Rejection](err); !ok || rejection.Rule != reason || f != nil {
 			t.Errorf("%.60s: %v, %v; want %s", body, f, err, reason.ID)
 		}
@@ -114,26 +117,91 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		parsed, err := form.Parse(body)
+		parsed, err := form.Parse([]byte(body))
 		if err != nil {
 			if rejection := (*rule.Rejection)(nil); !errors.As(err, &rejection) || parsed != nil {
 				t.Errorf("%v, %v", parsed, err)
 			}
 			return
 		}
-		if len(parsed) > 100 {
-			t.Errorf("%d parameters", len(parsed))
+		if parsed.Len() > 100 {
+			t.Errorf("%d parameters", parsed.Len())
 		}
 		for pair := range strings.SplitSeq(body, "&") {
-			name, value, _ := strings.Cut(pair, "=")
-			if !strings.ContainsAny(pair, "%+") && name != "resource" && value != "" && parsed.Get(name) != value {
-				t.Errorf("%q is lost", name)
+			rawName, rawValue, _ := strings.Cut(pair, "=")
+			name, err1 := url.QueryUnescape(rawName)
+			value, err2 := url.QueryUnescape(rawValue)
+			if err1 != nil || err2 != nil {
+				t.Errorf("%q was taken", pair)
+			}
+			if name != "resource" && value != "" && parsed.Get(name) != value {
+				t.Errorf("the value of %q is %q, want %q", name, parsed.Get(name), value)
 			}
 			if !utf8.ValidString(parsed.Get(name)) {
 				t.Errorf("the value of %q is not UTF-8", name)
 			}
 		}
 	})
+}
+
+// What is refused is what the standard library refuses, and what duplicates and bounds forbid.
+func TestParseAsTheStandardLibrary(t *testing.T) {
+	for _, text := range []string{"a", "%", "%2", "%41", "%4g", "%%41", "%25%41", "a%2Bb+c", "+", "%2541", "%c3%a9", "x%00y", strings.Repeat("%41", 5000)} {
+		want, bad := url.QueryUnescape(text)
+		f, err := form.Parse([]byte("a=" + text))
+		if (err != nil) != (bad != nil) || err == nil && f.Get("a") != want {
+			t.Errorf("%.30s: %v, want %q, %v", text, err, want, bad)
+		}
+	}
+}
+
+// A buffer goes from one request to another. What one has sent, no later one sees, and a copy outlives the form.
+func TestReleasedBuffersHoldNothing(t *testing.T) {
+	for range 100 {
+		f, err := form.Read(post("secret=" + strings.Repeat("s", 12_000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		view, kept := f.View("secret"), f.Get("secret")
+		f.Release()
+		if f.View("secret") != "" {
+			t.Fatal("a form that was released has a value")
+		}
+		if strings.Contains(view, "s") {
+			t.Fatal("the buffer was not wiped")
+		}
+		if kept != strings.Repeat("s", 12_000) {
+			t.Fatal("the copy has gone with the buffer")
+		}
+	}
+}
+
+// Requests at the same time have buffers of their own, also after refusals: under the race detector, a view that outlives
+// its form would be a race with the next request.
+func TestBuffersAreNotShared(t *testing.T) {
+	var group sync.WaitGroup
+	for worker := range 16 {
+		group.Go(func() {
+			for i := range 200 {
+				value := strings.Repeat(string(rune('a'+worker)), 1+(i*997+worker*131)%20_000)
+				refused, err := form.Read(post("a=" + value + "&a=" + value))
+				if err == nil || refused != nil {
+					t.Error("a duplicate was taken")
+				}
+				f, err := form.Read(post("a=" + value))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				runtime.Gosched()
+				if f.View("a") != value {
+					t.Errorf("worker %d has read what is not its own", worker)
+				}
+				f.Release()
+			}
+		})
+	}
+	group.Wait()
 }
 
 // A body is read whole, whatever its size, in one go or in parts, and never with what another has left behind.
