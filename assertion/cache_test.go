@@ -2,6 +2,8 @@ package assertion_test
 
 import (
 	"crypto/x509"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -122,20 +124,41 @@ func TestStrangersAreNotRemembered(t *testing.T) {
 	})
 }
 
-// The cache is bounded in bytes of header.
+// The cache holds as many clients as the configuration says, however long their headers are: it keeps none.
 func TestCacheIsBounded(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
-		w.config.AllowExtraHeader = true
+		w.config.AllowExtraHeader, w.config.KnownClients = true, 10
 		v := w.verifier(t)
-		padding := strings.Repeat("x", 3<<20)
-		for i := range 12 {
+		var before, after runtime.MemStats
+		padding := strings.Repeat("x", 1<<20)
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range 30 {
 			d := newDraft()
 			d.header["kid"] = padding + string(rune('a'+i))
 			checkAccepted(t, v, d.compact(t, w))
 		}
-		synctest.Wait()                            // the cache evicts in the background
-		if n := v.Remembered(); n == 0 || n > 10 { // 32 MiB, and 4 MiB each
-			t.Errorf("%d headers of 4 MiB are remembered", n)
+		synctest.Wait() // the cache evicts in the background
+		if n := v.Remembered(); n == 0 || n > 10 {
+			t.Errorf("%d headers are remembered, want no more than 10", n)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
+			t.Errorf("%d bytes are kept of headers of a megabyte", grown)
+		}
+	})
+}
+
+// The revocation of a client whose header was proven before is asked about with the certificate of the request.
+func TestCachedChainHasItsLeaf(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.verifier(t)
+		for range 2 {
+			checkAccepted(t, v, newDraft().compact(t, w))
+			if got := w.revocation.seen.Certificates(); len(got) != len(w.seal.Chain) || !slices.EqualFunc(got, w.seal.Chain, (*x509.Certificate).Equal) {
+				t.Errorf("%d certificates were asked about, or others than the client's", len(got))
+			}
 		}
 	})
 }

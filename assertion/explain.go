@@ -58,10 +58,7 @@ func (v *Verifier) Explain(ctx context.Context, compact string, at time.Time) *R
 	if err == nil {
 		err = w.run(ctx, admission)
 	}
-	r := &Report{Outage: err, Unverified: w.info, Party: w.party, Chain: w.signer}
-	if w.header != nil {
-		r.Certificates = w.header.certificates
-	}
+	r := &Report{Outage: err, Unverified: w.info, Certificates: w.certificates, Party: w.party, Chain: w.signer}
 	for _, reason := range rule.All() {
 		rejection, applied := w.trace.Outcome(reason)
 		f := Finding{Rule: reason, Outcome: Skipped, Rejection: rejection}

@@ -2,7 +2,6 @@ package assertion
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,13 +11,6 @@ import (
 	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/rule"
 )
-
-// A validHeader is a header that keeps the rules jwt.header to jwt.x5c.
-type validHeader struct {
-	algorithm    jws.Algorithm
-	certificates []*x509.Certificate
-	thumbprint   string // of the first certificate
-}
 
 func (w *walk) decodeHeader(context.Context) (err error) {
 	if w.token == nil {
@@ -68,13 +60,13 @@ func (w *walk) decodeCertificates(context.Context) error {
 	if w.rawHeader == nil {
 		return errSkipped
 	}
-	certificates, err := w.rawHeader.Certificates()
+	certificates, err := w.rawHeader.Certificates(w.v.config.Trust.Issuer)
 	if err != nil {
 		return flawed(rule.JWTX5C, "", err)
 	}
 	if w.algorithm != "" { // else the other parameters were refused, and this is an explanation
-		w.header = &validHeader{w.algorithm, certificates, ishare.Thumbprint(certificates[0].Raw)}
-		w.info.Thumbprint = w.header.thumbprint
+		w.certificates = certificates
+		w.info.Thumbprint = ishare.Thumbprint(certificates[0].Raw)
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (r *ResponseVerifier) verify(ctx context.Context, compact string, at time.T
 	if err := w.run(ctx, authentication); err != nil {
 		return nil, err
 	}
-	if !r.verifier.config.Trust.Holds(w.signer, time.Now()) {
+	if !r.verifier.config.Trust.Holds(w.signer.Proof, time.Now()) {
 		return nil, errNoLonger
 	}
 	// Any participant has a seal of a trusted CA, and could otherwise speak as the issuer.

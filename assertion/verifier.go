@@ -1,11 +1,12 @@
 package assertion
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -23,9 +24,8 @@ const Lifetime = 30 * time.Second
 // MaxLeeway is the most by which clocks may be held to differ.
 const MaxLeeway = replay.MaxLeeway
 
-// maxCachedHeaders bounds the memory that is spent on headers of proven
-// signers, in bytes of raw header. Only holders of a trusted certificate can add to it.
-const maxCachedHeaders = 32 << 20
+// DefaultKnownClients is how many clients are known when [Config] says nothing.
+const DefaultKnownClients = 100_000
 
 // A Gate bounds work. Enter takes a place, for which it may wait a short time, or returns why there is none. After
 // work that had a place, Leave gives it back.
@@ -41,7 +41,8 @@ type Limiter interface {
 }
 
 // A RevocationChecker answers whether a trusted chain has been revoked: nil, an
-// [*rule.Rejection] by certificate.revoked, or another error when it cannot tell.
+// [*rule.Rejection] by certificate.revoked, or another error when it cannot tell. It must take what it wants of the
+// chain's leaf, [trust.Chain.Leaf], before Check returns: it may be read from the request.
 type RevocationChecker interface {
 	Check(ctx context.Context, chain *trust.Chain) error
 }
@@ -72,6 +73,10 @@ type Config struct {
 	// Seals says how often each seal may ask, by its [ishare.Thumbprint]: it is what is proven before anybody
 	// is asked who the client is, so that nobody uses up what is another's. Optional.
 	Seals Limiter
+	// KnownClients is about how many clients with a key of 2048 bits are known: their certificate chains are not
+	// validated again while they hold. Each takes [trust.ProofSize] bytes, and those with longer keys take the place of
+	// more. Only holders of a trusted certificate get one. Optional: [DefaultKnownClients].
+	KnownClients int
 	// Roles are framework roles that a client must hold, every one. Optional.
 	Roles []string
 	// Dataspaces are data spaces of which a client must be a member, every one. Optional.
@@ -82,8 +87,8 @@ type Config struct {
 type Verifier struct {
 	config  Config
 	leeway  time.Duration
-	headers *otter.Cache[string, *knownHeader] // by raw header
-	lookups *bucket.Set[string]                // what is left to each seal, by its thumbprint
+	headers *otter.Cache[[sha256.Size]byte, *knownHeader] // by the digest of the raw header
+	lookups *bucket.Set[string]                           // what is left to each seal, by its thumbprint
 }
 
 // NewVerifier checks the configuration and returns a verifier for it.
@@ -111,9 +116,9 @@ func newVerifier(c Config, leeway time.Duration) (*Verifier, error) {
 	case leeway < 0 || leeway > MaxLeeway:
 		return nil, fmt.Errorf("assertion: leeway %s is not within 0 and %s", leeway, MaxLeeway)
 	}
-	headers := otter.Must(&otter.Options[string, *knownHeader]{
-		MaximumWeight: maxCachedHeaders,
-		Weigher:       func(header string, _ *knownHeader) uint32 { return uint32(len(header)) },
+	headers := otter.Must(&otter.Options[[sha256.Size]byte, *knownHeader]{
+		MaximumWeight: uint64(cmp.Or(max(c.KnownClients, 0), DefaultKnownClients)) * trust.ProofSize,
+		Weigher:       func(_ [sha256.Size]byte, known *knownHeader) uint32 { return uint32(known.proof.Size()) },
 	})
 	lookups, err := bucket.New[string](bucket.Rate{Events: 1, Period: LookupInterval, Burst: LookupBurst})
 	if err != nil {
@@ -177,7 +182,7 @@ func (v *Verifier) Verify(ctx context.Context, clientID ishare.PartyID, compact 
 func (w *walk) authenticate(ctx context.Context) error {
 	c := &w.v.config
 	gate := c.Work
-	if header, _, _ := strings.Cut(w.compact, "."); c.FirstWork != nil && w.v.knownHeader(header, w.at) == nil {
+	if w.find(); w.known == nil && c.FirstWork != nil {
 		gate = c.FirstWork
 	}
 	if gate != nil {

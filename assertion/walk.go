@@ -3,8 +3,9 @@ package assertion
 import (
 	"context"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
@@ -65,19 +66,21 @@ type walk struct {
 	info     UnverifiedInfo
 
 	// What the stages make. Each value is there once its stage has succeeded.
-	token     *jws.Token    // split
-	known     *knownHeader  // split, when serving: header and chain are taken from it
-	rawHeader *jws.Header   // decodeHeader
-	algorithm jws.Algorithm // checkHeader
-	header    *validHeader  // decodeCertificates
-	payload   *claimsInput  // decodeClaims
-	claims    *validClaims  // checkClaims
-	chain     *trust.Chain  // validateChain
-	signer    *trust.Chain  // verifySignature: the chain whose leaf has signed
-	party     *ishare.Party // lookUp
-	admitted  *ishare.Party // checkParty: in good standing
-	current   *ishare.Party // checkRevocation: admitted, by a chain that is not revoked
-	client    *Client       // use
+	token        *jws.Token          // split
+	rawHeader    *jws.Header         // decodeHeader
+	algorithm    jws.Algorithm       // checkHeader
+	certificates []*x509.Certificate // decodeCertificates
+	payload      *claimsInput        // decodeClaims
+	claims       *validClaims        // checkClaims
+	chain        *trust.Chain        // validateChain
+	signer       *trust.Chain        // verifySignature: the chain whose leaf has signed
+	party        *ishare.Party       // lookUp
+	admitted     *ishare.Party       // checkParty: in good standing
+	current      *ishare.Party       // checkRevocation: admitted, by a chain that is not revoked
+	client       *Client             // use
+
+	// When serving, and the header was proven before, algorithm and chain are taken from there.
+	known *knownHeader
 }
 
 // run applies stages in order. Serving ends at the first error. Explaining records rejections and goes on with
@@ -108,19 +111,42 @@ func (w *walk) run(ctx context.Context, stages []stage) error {
 	return nil
 }
 
-// split: rule jwt.compact, apart from the header's encoding, which decodeHeader checks.
-func (w *walk) split(context.Context) error {
-	token, err := jws.Split(w.compact)
-	if err != nil {
-		return flawed(rule.JWTCompact, "client_assertion is not a compact JWT: ", err)
+// find looks whether the header was proven before. It decodes nothing: what it costs is one pass over the assertion,
+// and if that cannot be taken apart, split says so.
+func (w *walk) find() {
+	if w.token, _ = jws.Cut(w.compact); w.token == nil {
+		return
 	}
-	w.token = token
-	if w.trace != nil { // an explanation shows every rule
+	if w.known = w.v.knownHeader(w.token.HeaderDigest(), w.at); w.known != nil {
+		w.algorithm, w.chain = w.known.algorithm, w.known.proof.Chain(w.leaf)
+		w.info.Thumbprint = w.chain.Thumbprint()
+	}
+}
+
+// leaf reads the certificate that signs once more, of a header that was proven before.
+func (w *walk) leaf() *x509.Certificate {
+	header, err := w.token.Header()
+	if err != nil {
 		return nil
 	}
-	if w.known = w.v.knownHeader(token.RawHeader(), w.at); w.known != nil {
-		w.header, w.chain = w.known.header, w.known.chain
-		w.info.Thumbprint = w.header.thumbprint
+	certificates, err := header.Certificates(w.v.config.Trust.Issuer)
+	if err != nil {
+		return nil
+	}
+	return certificates[0]
+}
+
+// split: rule jwt.compact, apart from the header's encoding, which decodeHeader checks.
+func (w *walk) split(context.Context) (err error) {
+	if w.token == nil {
+		w.token, err = jws.Cut(w.compact)
+	}
+	if err == nil {
+		err = w.token.Decode()
+	}
+	if err != nil {
+		w.token = nil
+		return flawed(rule.JWTCompact, "client_assertion is not a compact JWT: ", err)
 	}
 	return nil
 }
@@ -139,26 +165,28 @@ func flawed(reason *rule.Rule, about string, err error) *rule.Rejection {
 }
 
 func (w *walk) validateChain(context.Context) (err error) {
-	if w.header == nil {
+	if w.certificates == nil {
 		return errSkipped
 	}
-	w.chain, err = w.v.config.Trust.Validate(w.header.certificates, w.at, w.trace)
+	w.chain, err = w.v.config.Trust.Validate(w.certificates, w.at, w.trace)
 	return err
 }
 
 // verifySignature: the signature holds for the leaf of a trusted chain, and for no other certificate of x5c.
 // Explaining verifies the signature also when the chain is not trusted, as long as the leaf's key is safe to verify with.
 func (w *walk) verifySignature(context.Context) error {
-	var key *rsa.PublicKey
+	var key *jws.Key
 	if w.chain != nil {
 		key = w.chain.Key()
 	} else if rejection, applied := w.trace.Outcome(rule.CertificateKey); applied && rejection == nil {
-		key, _ = w.header.certificates[0].PublicKey.(*rsa.PublicKey)
+		if public, ok := w.certificates[0].PublicKey.(*rsa.PublicKey); ok {
+			key = jws.NewKey(public)
+		}
 	}
 	if key == nil {
 		return errSkipped
 	}
-	if err := w.token.Verify(w.header.algorithm, key); err != nil {
+	if err := w.token.Verify(w.algorithm, key); err != nil {
 		return flawed(rule.JWTSignature, "", err)
 	}
 	w.signer = w.chain
@@ -171,14 +199,14 @@ func (w *walk) verifySignature(context.Context) error {
 // A knownHeader is what a header says once its chain was trusted and a signature of its key was seen. The same header
 // need not be judged twice.
 type knownHeader struct {
-	header *validHeader
-	chain  *trust.Chain
+	algorithm jws.Algorithm
+	proof     *trust.Proof
 }
 
 // knownHeader finds a header that was proven before, when its chain still holds.
-func (v *Verifier) knownHeader(rawHeader string, at time.Time) *knownHeader {
-	known, ok := v.headers.GetIfPresent(rawHeader)
-	if !ok || !v.config.Trust.Holds(known.chain, at) {
+func (v *Verifier) knownHeader(digest [sha256.Size]byte, at time.Time) *knownHeader {
+	known, ok := v.headers.GetIfPresent(digest)
+	if !ok || !v.config.Trust.Holds(known.proof, at) {
 		return nil
 	}
 	return known
@@ -186,14 +214,9 @@ func (v *Verifier) knownHeader(rawHeader string, at time.Time) *knownHeader {
 
 // remember is called when a signature was verified, and not before: whoever merely shows a certificate gets no place.
 func (v *Verifier) remember(w *walk) {
-	raw, known := w.token.RawHeader(), w.known
-	if known == nil {
-		known = &knownHeader{w.header, w.chain}
-	} else if present, ok := v.headers.GetIfPresent(raw); ok && present == known {
-		return
+	if w.known == nil {
+		v.headers.Set(w.token.HeaderDigest(), &knownHeader{w.algorithm, w.chain.Proof})
 	}
-	// The header is a piece of the request's body, which must not live as long.
-	v.headers.Set(strings.Clone(raw), known)
 }
 
 func (w *walk) checkRevocation(ctx context.Context) error {

@@ -116,7 +116,7 @@ func payload(tb testing.TB, w *httptest.ResponseRecorder) map[string]any {
 	if !ok {
 		tb.Fatal("not an RSA key")
 	}
-	check(tb, signed.Verify(jws.RS256, key))
+	check(tb, signed.Verify(jws.RS256, jws.NewKey(key)))
 	var claims map[string]any
 	check(tb, json.Unmarshal(signed.Payload(), &claims))
 	return claims

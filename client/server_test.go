@@ -220,13 +220,13 @@ func verify(compact string) (jti string, err error) {
 	if err != nil {
 		return "", err
 	}
-	chain, err := header.Certificates()
+	chain, err := header.Certificates(nil)
 	if err != nil {
 		return "", err
 	}
 	alg, _ := header.Text("alg")
 	public, _ := chain[0].PublicKey.(*rsa.PublicKey)
-	if err := parts.Verify(jws.Algorithm(alg), public); err != nil {
+	if err := parts.Verify(jws.Algorithm(alg), jws.NewKey(public)); err != nil {
 		return "", err
 	}
 	var claims struct {

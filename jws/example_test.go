@@ -35,7 +35,7 @@ func Example() {
 		return
 	}
 	trusted, _ := party.Key.Public().(*rsa.PublicKey)
-	fmt.Println(algorithm, token.Verify(algorithm, trusted), string(token.Payload()))
+	fmt.Println(algorithm, token.Verify(algorithm, jws.NewKey(trusted)), string(token.Payload()))
 	// Output: RS256 <nil> {"hello":"world"}
 }
 

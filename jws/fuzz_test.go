@@ -58,7 +58,7 @@ func checkHeader(t *testing.T, header *jws.Header, text []byte) {
 			t.Errorf("%q is %q (%t), want %v", name, got, ok, value)
 		}
 	}
-	certificates, err := header.Certificates()
+	certificates, err := header.Certificates(nil)
 	if err != nil {
 		return
 	}

@@ -69,8 +69,11 @@ func (h *Header) Others(names ...string) []string {
 // Certificates decodes x5c: one to [MaxCertificates] strings, each the standard base64 of one DER certificate (RFC 7515
 // section 4.1.6). The order is the sender's, and none of them is trusted.
 //
+// The certificates of issuers come again with every seal that they issue. So known, if it is not nil, is asked for those
+// behind the first: it gives the certificate of a DER that it has already, and nil otherwise.
+//
 // The error is a [*FlawError] that wraps [ErrX5C].
-func (h *Header) Certificates() ([]*x509.Certificate, error) {
+func (h *Header) Certificates(known func(der []byte) *x509.Certificate) ([]*x509.Certificate, error) {
 	value, ok := h.members["x5c"]
 	if !ok {
 		return nil, &FlawError{Sentence: "x5c is missing", kind: ErrX5C}
@@ -91,7 +94,16 @@ func (h *Header) Certificates() ([]*x509.Certificate, error) {
 	}
 	chain := make([]*x509.Certificate, len(entries))
 	for i, entry := range entries {
-		cert, flaw := parseEntry(entry)
+		parse := certparse.Parse
+		if i > 0 && known != nil {
+			parse = func(der []byte) (*x509.Certificate, error) {
+				if cert := known(der); cert != nil {
+					return cert, nil
+				}
+				return certparse.Parse(der)
+			}
+		}
+		cert, flaw := parseEntry(entry, parse)
 		if flaw != nil {
 			return nil, &FlawError{fmt.Sprintf("x5c[%d] %s", i, flaw.Sentence), flaw.Hint, ErrX5C}
 		}
@@ -132,7 +144,7 @@ var (
 )
 
 // parseEntry reads one certificate. The sentence of the flaw reads on behind "x5c[1] ".
-func parseEntry(entry jsontext.Value) (*x509.Certificate, *FlawError) {
+func parseEntry(entry jsontext.Value, parse func(der []byte) (*x509.Certificate, error)) (*x509.Certificate, *FlawError) {
 	text, err := jsontext.AppendUnquote(nil, entry)
 	if entry.Kind() != '"' || err != nil {
 		return nil, &FlawError{Sentence: "is not a string", Hint: hintText}
@@ -150,7 +162,7 @@ func parseEntry(entry jsontext.Value) (*x509.Certificate, *FlawError) {
 	case bytes.Contains(der, pemBegin):
 		return nil, &FlawError{Sentence: "is base64 of a PEM text; it must be base64 of the DER, which is what stands between the BEGIN and END lines", Hint: hintPEM}
 	}
-	cert, err := certparse.Parse(der)
+	cert, err := parse(der)
 	if err == nil {
 		return cert, nil
 	}

@@ -36,7 +36,7 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 			for i := worker; i < len(compact); i += workers {
 				for what, changed := range changes(compact, i) {
 					token, err := jws.Split(changed)
-					if err == nil && token.Verify(jws.RS256, key) == nil {
+					if err == nil && token.Verify(jws.RS256, jws.NewKey(key)) == nil {
 						t.Errorf("byte %d, %s: verifies", i, what)
 					}
 				}
@@ -62,7 +62,7 @@ func changes(compact string, i int) map[string]string {
 func TestEveryTruncationIsNoticed(t *testing.T) {
 	compact := sign(t, jws.RS256, consumer(), `{"iss":"a"}`)
 	for n := range compact {
-		if token, err := jws.Split(compact[:n]); err == nil && token.Verify(jws.RS256, public(t, consumer())) == nil {
+		if token, err := jws.Split(compact[:n]); err == nil && token.Verify(jws.RS256, jws.NewKey(public(t, consumer()))) == nil {
 			t.Errorf("the first %d bytes verify", n)
 		}
 	}
@@ -132,7 +132,7 @@ func TestMemoryIsInProportion(t *testing.T) {
 			if header, err := token.Header(); err == nil {
 				header.Others("alg")
 				header.Text("alg")
-				header.Certificates()
+				header.Certificates(nil)
 			}
 			var claims struct {
 				Iss string `json:"iss"`
@@ -168,7 +168,7 @@ func TestErrorsAreShort(t *testing.T) {
 		}
 		header, err := token.Header()
 		if err == nil {
-			_, err = header.Certificates()
+			_, err = header.Certificates(nil)
 		}
 		if err != nil && len(err.Error()) > limit {
 			t.Errorf("%s: an error of %d bytes", name, len(err.Error()))

@@ -12,14 +12,16 @@ package jws
 import (
 	"crypto"
 	"crypto/rsa"
-	_ "crypto/sha256" // RS256
+	"crypto/sha256"
 	_ "crypto/sha512" // RS384, RS512
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
+	"github.com/waybill-token/waybill/internal/rsaverify"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -77,12 +79,23 @@ func (f *FlawError) Error() string { return f.kind.Error() + ": " + f.Sentence }
 // Unwrap is [ErrCompact], [ErrHeader], [ErrX5C] or [ErrSignature].
 func (f *FlawError) Unwrap() error { return f.kind }
 
-// A Token is a compact serialisation taken into its parts. It proves nothing.
+// A Key is a public RSA key that is ready to verify with: the part of the work that depends on the key alone is done.
+type Key = rsaverify.Key
+
+// NewKey prepares a key. The caller has checked its size.
+func NewKey(public *rsa.PublicKey) *Key { return rsaverify.New(public) }
+
+// A Token is a compact serialisation taken into its parts. It proves nothing, and is for one goroutine at a time.
 type Token struct {
 	signed    string // header.payload, as it was signed
 	header    string // still encoded: see [Token.RawHeader]
+	encoded   struct{ payload, signature string }
 	payload   []byte
 	signature []byte
+
+	hashed       bool // the two digests are there
+	headerDigest [sha256.Size]byte
+	signedDigest [sha256.Size]byte
 }
 
 // Split takes a compact serialisation apart and decodes payload and signature. The header stays encoded until
@@ -90,6 +103,21 @@ type Token struct {
 //
 // The error is a [*FlawError] that wraps [ErrCompact].
 func Split(compact string) (*Token, error) {
+	t, err := Cut(compact)
+	if err == nil {
+		err = t.Decode()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Cut is the first half of [Split]: it finds the three parts and decodes none, so that it costs next to nothing
+// whatever a stranger sends. [Token.Decode] is the second. A token that was only cut has neither payload nor signature.
+//
+// The error is a [*FlawError] that wraps [ErrCompact].
+func Cut(compact string) (*Token, error) {
 	header, rest, _ := strings.Cut(compact, ".")
 	payload, signature, ok := strings.Cut(rest, ".")
 	if !ok || strings.Contains(signature, ".") {
@@ -109,14 +137,22 @@ func Split(compact string) (*Token, error) {
 		}
 	}
 	t := &Token{signed: compact[:len(header)+1+len(payload)], header: header}
-	var flaw *FlawError
-	if t.payload, flaw = decodePart("payload", payload); flaw != nil {
-		return nil, flaw
-	}
-	if t.signature, flaw = decodePart("signature", signature); flaw != nil {
-		return nil, flaw
-	}
+	t.encoded.payload, t.encoded.signature = payload, signature
 	return t, nil
+}
+
+// Decode decodes payload and signature.
+//
+// The error is a [*FlawError] that wraps [ErrCompact].
+func (t *Token) Decode() error {
+	var flaw *FlawError
+	if t.payload, flaw = decodePart("payload", t.encoded.payload); flaw != nil {
+		return flaw
+	}
+	if t.signature, flaw = decodePart("signature", t.encoded.signature); flaw != nil {
+		return flaw
+	}
+	return nil
 }
 
 const hintSigned = "Send a signed JWT: header.payload.signature."
@@ -176,22 +212,51 @@ func (t *Token) RawHeader() string { return t.header }
 // signature holds. It must not be changed.
 func (t *Token) Payload() []byte { return t.payload }
 
+// HeaderDigest is the SHA-256 of [Token.RawHeader]. RS256 hashes the header too, as the beginning of what is signed:
+// the two digests come of one pass.
+func (t *Token) HeaderDigest() [sha256.Size]byte {
+	if !t.hashed {
+		h := sha256.New()
+		h.Write(bytesOf(t.header))
+		h.Sum(t.headerDigest[:0])
+		h.Write(bytesOf(t.signed[len(t.header):]))
+		h.Sum(t.signedDigest[:0])
+		t.hashed = true
+	}
+	return t.headerDigest
+}
+
+// digest is that of what was signed.
+func (t *Token) digest(hash crypto.Hash) []byte {
+	if hash == crypto.SHA256 {
+		t.HeaderDigest()
+		return t.signedDigest[:]
+	}
+	h := hash.New()
+	h.Write(bytesOf(t.signed))
+	return h.Sum(nil)
+}
+
+// bytesOf gives the bytes of a text without copying it, for a hash, which only reads them: an assertion has ten
+// thousand.
+func bytesOf(text string) []byte {
+	return unsafe.Slice(unsafe.StringData(text), len(text)) //nolint:gosec // read-only, and not kept
+}
+
 // Verify returns nil when the token was signed with the private half of key by
 // the algorithm. The caller has checked the key's size.
 //
 // The error is a [*FlawError] that wraps [ErrSignature].
-func (t *Token) Verify(alg Algorithm, key *rsa.PublicKey) error {
+func (t *Token) Verify(alg Algorithm, key *Key) error {
 	hash := alg.hash()
 	if hash == 0 || key == nil {
 		return &FlawError{Sentence: "no algorithm or no key", kind: ErrSignature}
 	}
-	h := hash.New()
-	h.Write([]byte(t.signed))
-	err := rsa.VerifyPKCS1v15(key, hash, h.Sum(nil), t.signature)
+	err := key.Verify(hash, t.digest(hash), t.signature)
 	switch {
 	case err == nil:
 		return nil
-	case key.N != nil && len(t.signature) != key.Size():
+	case key.Size() > 0 && len(t.signature) != key.Size():
 		return &FlawError{
 			fmt.Sprintf("the signature has %d bytes, and one with the key of the first certificate of x5c has %d", len(t.signature), key.Size()),
 			"Sign with the private key of the first certificate of x5c: another key made this signature, or another kind of key.", ErrSignature,

@@ -104,10 +104,10 @@ func accept(compact string, key *rsa.PublicKey) ([]byte, error) {
 	if others := header.Others("alg", "typ", "x5c"); len(others) > 0 {
 		return nil, fmt.Errorf("header holds %q", others)
 	}
-	if _, err := header.Certificates(); err != nil {
+	if _, err := header.Certificates(nil); err != nil {
 		return nil, err
 	}
-	if err := token.Verify(alg, key); err != nil {
+	if err := token.Verify(alg, jws.NewKey(key)); err != nil {
 		return nil, err
 	}
 	return token.Payload(), nil
@@ -297,7 +297,7 @@ func TestCertificatesAreThoseOfTheHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := h.Certificates()
+	got, err := h.Certificates(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +365,7 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", test.name, err)
 		}
-		if _, err := h.Certificates(); !errors.Is(err, jws.ErrX5C) || !strings.Contains(err.Error(), test.says) {
+		if _, err := h.Certificates(nil); !errors.Is(err, jws.ErrX5C) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: %v, want ErrX5C with %q", test.name, err, test.says)
 		}
 	}
@@ -402,7 +402,7 @@ func TestHintsOfCertificates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = h.Certificates()
+		_, err = h.Certificates(nil)
 		if flaw, ok := errors.AsType[*jws.FlawError](err); !ok || !strings.Contains(flaw.Hint, test.hint) {
 			t.Errorf("%s: %v, hint %q", name, err, flaw.Hint)
 		}
@@ -414,7 +414,7 @@ func TestTenCertificatesAreAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := h.Certificates(); err != nil || len(got) != jws.MaxCertificates {
+	if got, err := h.Certificates(nil); err != nil || len(got) != jws.MaxCertificates {
 		t.Errorf("%d certificates, %v", len(got), err)
 	}
 }
@@ -580,7 +580,7 @@ func verify(t *testing.T, compact string, alg jws.Algorithm, key *rsa.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return token.Verify(alg, key)
+	return token.Verify(alg, jws.NewKey(key))
 }
 
 func TestVerifyNeedsAlgorithmAndKey(t *testing.T) {

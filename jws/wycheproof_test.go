@@ -67,7 +67,7 @@ func TestWycheproofRSA(t *testing.T) {
 			for _, test := range group.Tests {
 				judged++
 				token := &Token{signed: string(unhex(t, test.Msg)), signature: unhex(t, test.Sig)}
-				err := token.Verify(alg, key.(*rsa.PublicKey)) //nolint:forcetypeassert // the suite is about RSA
+				err := token.Verify(alg, NewKey(key.(*rsa.PublicKey))) //nolint:forcetypeassert // the suite is about RSA
 				if (err == nil) != (test.Result == "valid") {
 					t.Errorf("%s, case %d: %v, and it is %s", name, test.TcID, err, test.Result)
 				}
@@ -156,5 +156,5 @@ func verifyCompact(compact string, key *rsa.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	return token.Verify(alg, key)
+	return token.Verify(alg, NewKey(key))
 }

@@ -343,7 +343,7 @@ func TestTrustedListOverARegistry(t *testing.T) {
 		list("withdrawn")
 		time.Sleep(listRefresh)
 		synctest.Wait()
-		if clients.Holds(chain, time.Now()) {
+		if clients.Holds(chain.Proof, time.Now()) {
 			t.Error("a chain to a withdrawn authority holds")
 		}
 		var rejection *rule.Rejection

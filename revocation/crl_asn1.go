@@ -53,7 +53,7 @@ func parseSignedList(der []byte, issuer *x509.Certificate) (*tbsCertList, error)
 	case !certcheck.StrongSignature(algorithm):
 		return nil, fmt.Errorf("the list is signed with the algorithm %s; SHA-256 or better is asked for", certcheck.Shorten(signed.Algorithm.Algorithm.String()))
 	}
-	if err := issuer.CheckSignature(algorithm, signed.List.FullBytes, signed.Signature.RightAlign()); err != nil {
+	if err := certcheck.CheckSignatureOf(issuer, algorithm, signed.List.FullBytes, signed.Signature.RightAlign()); err != nil {
 		return nil, fmt.Errorf("the list is not signed by the issuer: %w", err)
 	}
 	return parseList(signed.List.FullBytes, signed.Algorithm)

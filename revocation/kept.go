@@ -57,8 +57,7 @@ func readRecord(data []byte, now time.Time) (record, bool) {
 	return record{time.UnixMilli(int64(obtained)), string(address), input}, true
 }
 
-// statusName is the name of a certificate's status, in memory and in the folder. It contains the issuer's fingerprint
-// too: certificates of issuers can have the same name and key and yet not the same rights.
+// statusName is the name of a certificate's status in the folder, as [statusKey] is in memory.
 func statusName(cert, issuer *x509.Certificate) string {
 	certificate, by := trust.FingerprintOf(cert), trust.FingerprintOf(issuer)
 	return "status\x00" + string(certificate[:]) + string(by[:])

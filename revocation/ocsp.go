@@ -219,7 +219,7 @@ func (b *ocspBasic) signer(issuer *x509.Certificate, at time.Time) (*x509.Certif
 }
 
 func (b *ocspBasic) verify(signer *x509.Certificate) error {
-	err := signer.CheckSignature(signatureAlgorithm(b.Algorithm), b.Data.Raw, b.Signature.RightAlign())
+	err := certcheck.CheckSignatureOf(signer, signatureAlgorithm(b.Algorithm), b.Data.Raw, b.Signature.RightAlign())
 	if err != nil {
 		return fmt.Errorf("the signature of the answer does not hold: %w", err)
 	}
@@ -264,7 +264,7 @@ func mayRespond(responder, issuer *x509.Certificate, at time.Time) error {
 	if err := certcheck.CheckCritical(responder.Extensions, known...); err != nil {
 		return fmt.Errorf("the responder's certificate: %w", err)
 	}
-	if err := issuer.CheckSignature(responder.SignatureAlgorithm, responder.RawTBSCertificate, responder.Signature); err != nil {
+	if err := certcheck.CheckSignature(responder, issuer); err != nil {
 		return fmt.Errorf("the responder's certificate is not signed by the issuer: %w", err)
 	}
 	return nil

@@ -76,7 +76,6 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
-	"weak"
 
 	"github.com/maypok86/otter/v2"
 
@@ -145,6 +144,9 @@ type Config struct {
 	// Dir is a folder in which answers are kept over a restart, verified again when they are read; at most 16,384 files
 	// and 256 MiB. When it cannot be used, that is logged and nothing is kept. Optional.
 	Dir string
+	// Certificates is of how many the status is remembered, each in some hundred bytes; 65,536 at the least. With
+	// fewer than there are in use, those that are left out are asked about each time. Optional.
+	Certificates int
 	// Log has a line when a status cannot be found out, when a certificate turns out to be revoked, and when a chain
 	// passes without an answer. One cause of missing answers, such as a responder that is out of reach, is one line,
 	// however many certificates it concerns, until it has ended. Optional.
@@ -157,8 +159,7 @@ var ErrNotPublic = outbound.ErrNotPublic
 
 // Bounds of what is remembered, and of how long a check waits.
 const (
-	maxChains       = 16 << 10  // each some hundred bytes
-	maxCertificates = 64 << 10  // each some hundred bytes
+	maxCertificates = 64 << 10  // each some hundred bytes; more if Config says so
 	maxListMemory   = 128 << 20 // bytes of all revocation lists together
 	maxWait         = 6 * time.Second
 	maxRetryAfter   = time.Minute
@@ -193,9 +194,8 @@ type Checker struct {
 	listFetches *flight.Group[*listEntry, *cached[*crl]]
 
 	// The caches forget by size alone, so that they need no goroutine; what they hold knows itself when it ends.
-	chains       *otter.Cache[weak.Pointer[trust.Chain], []*certificateEntry] // weak: it keeps no chain in memory
-	certificates *otter.Cache[string, *certificateEntry]                      // by statusName
-	lists        *otter.Cache[string, *listEntry]                             // by listName
+	certificates *otter.Cache[statusKey, *certificateEntry]
+	lists        *otter.Cache[string, *listEntry] // by listName
 }
 
 // New returns a Checker that has asked nobody yet. The error is about the configuration.
@@ -220,8 +220,7 @@ func New(c Config) (*Checker, error) {
 		questions:    flight.New[*certificateEntry, *cached[certStatus]](maxQuestions, questionTimeout),
 		issuerSlots:  flight.NewSlots[trust.Fingerprint](questionsAnIssuer, maxQuestions),
 		listFetches:  flight.New[*listEntry, *cached[*crl]](maxListQuestions, questionTimeout),
-		chains:       otter.Must(&otter.Options[weak.Pointer[trust.Chain], []*certificateEntry]{MaximumSize: maxChains}),
-		certificates: otter.Must(&otter.Options[string, *certificateEntry]{MaximumSize: maxCertificates}),
+		certificates: otter.Must(&otter.Options[statusKey, *certificateEntry]{MaximumSize: max(c.Certificates, maxCertificates)}),
 		lists: otter.Must(&otter.Options[string, *listEntry]{
 			MaximumWeight: maxListMemory,
 			Weigher: func(_ string, e *listEntry) uint32 {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-	"weak"
 
 	"golang.org/x/crypto/ocsp"
 
@@ -185,19 +184,21 @@ type certificateEntry struct {
 	cause       atomic.Pointer[string] // why there was no answer when last asked for, as the log sums it up
 }
 
+// A statusKey is what the status of a certificate is remembered by. It contains the issuer's fingerprint too:
+// certificates of issuers can have the same name and key and yet not the same rights.
+type statusKey struct{ certificate, issuer trust.Fingerprint }
+
 // entries are those of the chain's certificates below its anchor.
 func (r *Checker) entries(chain *trust.Chain) []*certificateEntry {
-	key := weak.Make(chain)
-	if known, ok := r.chains.GetIfPresent(key); ok {
-		return known
-	}
-	certificates := chain.Certificates()
-	list := make([]*certificateEntry, len(certificates)-1)
+	list := make([]*certificateEntry, chain.Len()-1)
 	for i := range list {
-		cert := certificates[i]
-		list[i], _ = r.certificates.SetIfAbsent(statusName(cert, certificates[i+1]), &certificateEntry{fingerprint: trust.FingerprintOf(cert)})
+		key := statusKey{chain.Fingerprint(i), chain.Fingerprint(i + 1)}
+		known, ok := r.certificates.GetIfPresent(key)
+		if !ok {
+			known, _ = r.certificates.SetIfAbsent(key, &certificateEntry{fingerprint: key.certificate})
+		}
+		list[i] = known
 	}
-	r.chains.Set(key, list)
 	return list
 }
 
@@ -206,6 +207,8 @@ var (
 	// errEnded: the answer that was current was replaced by one that has ended by the clock of the check. That takes
 	// a clock that is set back.
 	errEnded = errors.New("the answer has ended meanwhile")
+	// errNoLeaf: a chain was asked about that has outlived what its leaf was to be read from.
+	errNoLeaf = errors.New("the certificate is not at hand any more")
 )
 
 // A pendingStatus is that of a certificate about which there is no answer in memory.
@@ -219,30 +222,41 @@ type pendingStatus struct {
 // nil when that is nothing. Pass the result to leave when the check is over.
 func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, now time.Time) map[*certificateEntry]pendingStatus {
 	var pending map[*certificateEntry]pendingStatus
+	wait := func(e *certificateEntry, p pendingStatus) {
+		if pending == nil {
+			pending = make(map[*certificateEntry]pendingStatus, len(entries))
+		}
+		pending[e] = p
+	}
+	var certificates []*x509.Certificate // read while the chain can: a question may outlive the request
 	for i, e := range entries {
 		if e.fresh(now) {
 			continue
 		}
+		live := e.live(now) != nil
+		if failed := e.failed(now); failed != nil {
+			if !live {
+				wait(e, pendingStatus{err: failed})
+			}
+			continue
+		}
+		if certificates == nil {
+			certificates = chain.Certificates()
+		}
+		cert, issuer := certificates[i], certificates[i+1]
 		find := func(ctx context.Context) (*cached[certStatus], error) {
-			certificates := chain.Certificates()
-			return r.findStatus(ctx, e, certificates[i], certificates[i+1])
+			if cert == nil {
+				return nil, errNoLeaf
+			}
+			return r.findStatus(ctx, e, cert, issuer)
 		}
-		failed := e.failed(now)
-		switch {
-		case e.live(now) == nil:
-			if pending == nil {
-				pending = make(map[*certificateEntry]pendingStatus, len(entries))
-			}
-			var p pendingStatus
-			if failed != nil {
-				p.err = failed
-			} else {
-				p.question, p.leave, p.err = r.questions.Join(e, find)
-			}
-			pending[e] = p
-		case failed == nil:
+		if live {
 			_, _ = r.questions.Start(e, nil, find) // when too many are under way, the next check tries again
+			continue
 		}
+		var p pendingStatus
+		p.question, p.leave, p.err = r.questions.Join(e, find)
+		wait(e, p)
 	}
 	return pending
 }

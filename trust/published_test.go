@@ -37,7 +37,7 @@ func publishedChain(t *testing.T, name string) []*x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := header.Certificates()
+	chain, err := header.Certificates(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

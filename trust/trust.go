@@ -22,16 +22,18 @@ package trust
 
 import (
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"maps"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 
 	"github.com/waybill-token/waybill/internal/certcheck"
+	"github.com/waybill-token/waybill/internal/rsaverify"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
 )
@@ -40,17 +42,34 @@ import (
 type Validator struct {
 	anchors    atomic.Pointer[Anchors]
 	signatures signatures
+	issuers    *otter.Cache[Fingerprint, *issuer] // of chains that were trusted; nil: nothing is remembered
 }
+
+// An issuer is the certificate of a CA that stood in a trusted chain. All chains below it share it.
+type issuer struct {
+	certificate *x509.Certificate
+	fingerprint Fingerprint
+}
+
+// maxIssuerMemory bounds what is spent on issuers, by a cautious estimate of a parsed certificate. Nobody but a CA under
+// an anchor can add to it, and a framework has some hundred.
+const maxIssuerMemory = 64 << 20
 
 // New returns a validator that trusts these anchors. There must be at least one.
 func New(anchors Anchors) (*Validator, error) {
 	if len(anchors) == 0 {
 		return nil, errors.New("trust: no anchors: every chain would be refused")
 	}
-	v := &Validator{signatures: signatures{
-		known: otter.Must(&otter.Options[signature, struct{}]{MaximumSize: maxSignatures}),
-		check: certcheck.CheckSignature,
-	}}
+	v := &Validator{
+		signatures: signatures{
+			known: otter.Must(&otter.Options[signature, struct{}]{MaximumSize: maxSignatures}),
+			check: certcheck.CheckSignature,
+		},
+		issuers: otter.Must(&otter.Options[Fingerprint, *issuer]{
+			MaximumWeight: maxIssuerMemory,
+			Weigher:       func(_ Fingerprint, i *issuer) uint32 { return uint32(4096 + 8*len(i.certificate.Raw)) },
+		}),
+	}
 	v.SetAnchors(anchors)
 	return v, nil
 }
@@ -68,33 +87,93 @@ func (v *Validator) SetAnchors(anchors Anchors) {
 // Anchors returns a copy of the present anchors.
 func (v *Validator) Anchors() Anchors { return maps.Clone(*v.anchors.Load()) }
 
+// Issuer returns the certificate with this DER when it is that of an issuer in a chain that was trusted before, and
+// else nil: whoever reads a chain need not parse again what comes with every seal. That it is here means nothing for
+// another chain.
+func (v *Validator) Issuer(der []byte) *x509.Certificate {
+	if known, ok := v.issuers.GetIfPresent(sha256.Sum256(der)); ok {
+		return known.certificate
+	}
+	return nil
+}
+
+// shared is the issuer with this certificate, the same for all chains.
+func (v *Validator) shared(certificate *x509.Certificate) *issuer {
+	i := &issuer{certificate, FingerprintOf(certificate)}
+	if v.issuers != nil {
+		i, _ = v.issuers.SetIfAbsent(i.fingerprint, i)
+	}
+	return i
+}
+
 // A Chain is a chain that a [Validator] found trusted: leaf first, the anchor last. Nothing else can make one.
 type Chain struct {
-	certificates        []*x509.Certificate
+	*Proof
+	leaf func() *x509.Certificate
+}
+
+// A Proof is what is left of a [Chain] without the leaf's certificate: enough to verify with its key, and to tell whether
+// it still holds, in about a kilobyte. It is for whoever remembers many chains.
+type Proof struct {
+	key                 *rsaverify.Key
 	thumbprint          string
-	notBefore, notAfter time.Time
-	anchors             *Anchors // by which it was trusted
+	issuers             []*issuer // from that of the leaf to the anchor
+	notBefore, notAfter int64     // UNIX seconds, as certificates have them
+	anchors             *Anchors  // by which the chain was trusted
 }
 
-// Leaf is the certificate that signs.
-func (c *Chain) Leaf() *x509.Certificate { return c.certificates[0] }
+// ProofSize is about how many bytes a [Proof] with a key of 2048 bits takes, in a cache that holds it.
+const ProofSize = 1536
 
-// Key is the leaf's key, of a size that is safe to verify with.
-func (c *Chain) Key() *rsa.PublicKey {
-	key, _ := c.Leaf().PublicKey.(*rsa.PublicKey) // certificate.key holds for every Chain
-	return key
+// Size is about how many bytes the proof takes, in a cache that holds it.
+func (p *Proof) Size() int { return ProofSize + 3*(p.key.Size()-256) }
+
+// Chain gives the chain back. When somebody wants to see the leaf, parse is called, once, and must return the
+// certificate that it was: another, or nil, counts as nil.
+func (p *Proof) Chain(parse func() *x509.Certificate) *Chain {
+	return &Chain{p, sync.OnceValue(func() *x509.Certificate {
+		if leaf := parse(); leaf != nil && ishare.Thumbprint(leaf.Raw) == p.thumbprint {
+			return leaf
+		}
+		return nil
+	})}
 }
+
+// Leaf is the certificate that signs. It is nil only for a chain of [Proof.Chain] whose leaf is not to be had any more.
+func (c *Chain) Leaf() *x509.Certificate { return c.leaf() }
+
+// Key is the leaf's key as package jws takes it, of a size that is safe to verify with.
+func (p *Proof) Key() *rsaverify.Key { return p.key }
 
 // Thumbprint is the leaf's [ishare.Thumbprint].
-func (c *Chain) Thumbprint() string { return c.thumbprint }
+func (p *Proof) Thumbprint() string { return p.thumbprint }
 
-// Certificates lists the chain from the leaf up to the anchor, both included.
-func (c *Chain) Certificates() []*x509.Certificate { return slices.Clone(c.certificates) }
+// Len is the number of certificates from the leaf up to the anchor, both included: at least two.
+func (p *Proof) Len() int { return 1 + len(p.issuers) }
+
+// Fingerprint is that of a certificate of the chain, 0 being the leaf.
+func (p *Proof) Fingerprint(i int) Fingerprint {
+	if i > 0 {
+		return p.issuers[i-1].fingerprint
+	}
+	f, _ := ParseFingerprint(p.thumbprint) // which is one
+	return f
+}
+
+// Certificates lists the chain from the leaf up to the anchor, both included. As to the leaf, see [Chain.Leaf].
+func (c *Chain) Certificates() []*x509.Certificate {
+	certificates := make([]*x509.Certificate, 1, c.Len())
+	certificates[0] = c.Leaf()
+	for _, i := range c.issuers {
+		certificates = append(certificates, i.certificate)
+	}
+	return certificates
+}
 
 // Holds reports whether a chain that was trusted before still is: the anchors
 // are the same, and every certificate is valid at the time.
-func (v *Validator) Holds(c *Chain, at time.Time) bool {
-	return c.anchors == v.anchors.Load() && !at.Before(c.notBefore) && !at.After(c.notAfter)
+func (v *Validator) Holds(p *Proof, at time.Time) bool {
+	return p.anchors == v.anchors.Load() && !at.Before(time.Unix(p.notBefore, 0)) && !at.After(time.Unix(p.notAfter, 0))
 }
 
 // Validate judges the certificates of a JWS header, leaf first, at a time. The
@@ -121,22 +200,24 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 	if err := rule.Evaluate(trace, c, chainChecks); err != nil {
 		return nil, err
 	}
-	chain := &Chain{
-		certificates: slices.Clone(certificates[:c.anchor+1]),
-		thumbprint:   ishare.Thumbprint(certificates[0].Raw),
-		anchors:      anchors,
-		notBefore:    certificates[0].NotBefore,
-		notAfter:     certificates[0].NotAfter,
+	leaf := certificates[0]
+	key, _ := leaf.PublicKey.(*rsa.PublicKey) // certificate.key holds
+	p := &Proof{
+		key:        rsaverify.New(key),
+		thumbprint: ishare.Thumbprint(leaf.Raw),
+		issuers:    make([]*issuer, c.anchor),
+		anchors:    anchors,
+		notBefore:  leaf.NotBefore.Unix(),
+		notAfter:   leaf.NotAfter.Unix(),
 	}
-	for _, cert := range certificates[1:] { // those above the anchor included
-		if cert.NotBefore.After(chain.notBefore) {
-			chain.notBefore = cert.NotBefore
-		}
-		if cert.NotAfter.Before(chain.notAfter) {
-			chain.notAfter = cert.NotAfter
+	for i, cert := range certificates[1:] { // those above the anchor included
+		p.notBefore = max(p.notBefore, cert.NotBefore.Unix())
+		p.notAfter = min(p.notAfter, cert.NotAfter.Unix())
+		if i < c.anchor {
+			p.issuers[i] = v.shared(cert)
 		}
 	}
-	return chain, nil
+	return &Chain{p, func() *x509.Certificate { return leaf }}, nil
 }
 
 // Check judges a chain as a server would whose trust anchor is the last certificate of

@@ -441,7 +441,7 @@ func verified(t *testing.T, token string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := signed.Verify(jws.RS256, &players().provider.Key.PublicKey); err != nil {
+	if err := signed.Verify(jws.RS256, jws.NewKey(&players().provider.Key.PublicKey)); err != nil {
 		t.Fatal(err)
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])

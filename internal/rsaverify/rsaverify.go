@@ -38,7 +38,7 @@ func New(public *rsa.PublicKey) *Key {
 	}
 	bits := public.N.BitLen()
 	if fips140.Enabled() || public.E != exponent || public.N.Sign() < 0 || public.N.Bit(0) == 0 || bits < preparedBits || bits > maxBits {
-		return &Key{public: public}
+		return &Key{size: public.Size(), public: public}
 	}
 	if bits == preparedBits {
 		if modulus, err := bigmod.NewModulus(public.N.Bytes()); err == nil {
@@ -47,6 +47,9 @@ func New(public *rsa.PublicKey) *Key {
 	}
 	return &Key{size: public.Size(), modulus: public.N}
 }
+
+// Size is how many bytes the modulus has, and so every signature; 0 of a key that verifies nothing.
+func (k *Key) Size() int { return k.size }
 
 // Verify returns nil if the signature of the digest was made with the private half of the key, and
 // [rsa.ErrVerification] or another error otherwise.
