@@ -142,10 +142,11 @@ type Capabilities struct {
 	Roles              []string
 }
 
-// Limits bound what strangers can make a provider do. Zero: InWork is what suits the machine, and there
-// are no others.
+// Limits bound what strangers can make a provider do. Zero: InWork is what suits the machine, KnownClients is
+// [assertion.DefaultKnownClients], and there are no others.
 type Limits struct {
 	InWork         int            // assertions that are judged at once
+	KnownClients   int            // whose certificate chains need not be validated again, in about 1.5 KB each
 	PerAddress     Rate           // token requests of each IP address
 	PerParty       Rate           // token requests that each seal has signed
 	TrustedProxies []netip.Prefix // which are believed where a request comes from

@@ -62,7 +62,7 @@ func (s *sources) setKeys() {
 		proxy = c.Revocation.Proxy.String()
 	}
 	s.anchorsKey = fmt.Sprint(c.Anchors) // which sorts them
-	s.revocationKey = [...]any{c.Revocation.Mode, c.Revocation.AllowPrivate, proxy}
+	s.revocationKey = [...]any{c.Revocation.Mode, c.Revocation.AllowPrivate, proxy, c.Limits.KnownClients}
 	s.clientsKey = s.anchorsKey
 	switch {
 	case r != nil:
@@ -96,7 +96,7 @@ func (s *sources) openTrust() (err error) {
 	s.revocation, err = share(s, s.revocationKey, func() (*revocation.Checker, error) {
 		return revocation.New(revocation.Config{
 			Mode: c.Mode, AllowPrivate: c.AllowPrivate, Proxy: c.Proxy, Dir: s.keptFolder("revocation"),
-			Log: s.config.Log, Hint: c.Hint,
+			Certificates: s.config.Limits.KnownClients, Log: s.config.Log, Hint: c.Hint,
 		})
 	})
 	return s.config.problem("Revocation", err)
@@ -205,6 +205,7 @@ func (s *sources) verifierConfig() assertion.Config {
 		Parties:          s.parties,
 		Revocation:       s.revocationChecker(),
 		AllowExtraHeader: s.config.AllowExtraHeader,
+		KnownClients:     s.config.Limits.KnownClients,
 		Roles:            s.config.Roles,
 		Dataspaces:       s.config.Dataspaces,
 	}
@@ -215,7 +216,7 @@ func (s *sources) verifierConfig() assertion.Config {
 func (s *sources) verifier(used replay.Store, within *limits) (tokenendpoint.Verifier, error) {
 	key := [...]any{
 		s.clientsKey, s.revocationKey, s.partiesKey, within.work, within.seals,
-		fmt.Sprint(s.config.audience()), s.config.Leeway, s.config.AllowExtraHeader,
+		fmt.Sprint(s.config.audience()), s.config.Leeway, s.config.AllowExtraHeader, s.config.Limits.KnownClients,
 		fmt.Sprintf("%q", s.config.Roles), fmt.Sprintf("%q", s.config.Dataspaces),
 	}
 	verifier, err := share(s, key, func() (*assertion.Verifier, error) {

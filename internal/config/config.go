@@ -68,11 +68,12 @@ type Listen struct {
 
 // Limits bound the resources that unauthenticated clients can take up. Zero: what suits the machine.
 type Limits struct {
-	Connections    int       `yaml:"connections" min:"16" max:"100000"` // on the public listener at once
-	InWork         int       `yaml:"in_work" min:"1" max:"100000"`      // assertions that are judged at once
-	PerAddress     Rate      `yaml:"per_address"`                       // token requests of each IP address
-	PerParty       Rate      `yaml:"per_party"`                         // token requests that each seal has signed
-	TrustedProxies []Network `yaml:"trusted_proxies"`                   // which are believed where a request comes from
+	Connections    int       `yaml:"connections" min:"16" max:"100000"`     // on the public listener at once
+	InWork         int       `yaml:"in_work" min:"1" max:"100000"`          // assertions that are judged at once
+	KnownClients   int       `yaml:"known_clients" min:"100" max:"1000000"` // whose certificate chains need not be validated again
+	PerAddress     Rate      `yaml:"per_address"`                           // token requests of each IP address
+	PerParty       Rate      `yaml:"per_party"`                             // token requests that each seal has signed
+	TrustedProxies []Network `yaml:"trusted_proxies"`                       // which are believed where a request comes from
 }
 
 // TLS names the certificate of the public listener.

@@ -92,7 +92,7 @@ capabilities:
       methods: [GET, POST]
       roles: [ServiceConsumer]
       dataspaces: [space one]
-limits: {connections: 1000, in_work: 50, per_address: 100/s, per_party: 7200/h burst 30, trusted_proxies: [10.0.0.0/8, "::1"]}
+limits: {connections: 1000, in_work: 50, known_clients: 20000, per_address: 100/s, per_party: 7200/h burst 30, trusted_proxies: [10.0.0.0/8, "::1"]}
 `
 )
 
@@ -141,7 +141,7 @@ func fullConfig(t *testing.T) *Config {
 			}},
 		},
 		Limits: Limits{
-			Connections: 1000, InWork: 50,
+			Connections: 1000, InWork: 50, KnownClients: 20000,
 			PerAddress:     Rate{bucket.Rate{Events: 100, Period: time.Second, Burst: 100}},
 			PerParty:       Rate{bucket.Rate{Events: 7200, Period: time.Hour, Burst: 30}},
 			TrustedProxies: []Network{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("::1/128")}},
@@ -235,6 +235,7 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_LISTEN_DRAIN=25s",
 		"WAYBILL_LIMITS_CONNECTIONS=1000",
 		"WAYBILL_LIMITS_IN_WORK=50",
+		"WAYBILL_LIMITS_KNOWN_CLIENTS=20000",
 		"WAYBILL_LIMITS_PER_ADDRESS=100/s",
 		"WAYBILL_LIMITS_PER_PARTY=7200/h burst 30",
 		"WAYBILL_LIMITS_TRUSTED_PROXIES=10.0.0.0/8, ::1",
@@ -282,7 +283,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("the test leaves out %v", names)
 	}
 	other := strings.NewReplacer("NTRNL-1", "NTRNL-2", ".pem", ".p12", "443", "444", "1m", "2m", "2h", "3h", "30m", "40m", "prefer", "off",
-		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "5s", "6s", "1000", "1001", "in_work: 50", "in_work: 51", "100/s", "200/s", "burst 30", "burst 40", "10.0.0.0/8", "10.0.0.0/9", "/api/", "/other/", "timetable", "map", "GET", "PUT").Replace(full)
+		"true", "false", "jwt", "opaque", "orders", "invoices", "20s", "30s", "5s", "6s", "1000", "1001", "in_work: 50", "in_work: 51", "20000", "30000", "100/s", "200/s", "burst 30", "burst 40", "10.0.0.0/8", "10.0.0.0/9", "/api/", "/other/", "timetable", "map", "GET", "PUT").Replace(full)
 	for name, text := range map[string]string{"alone": "", "over the file": full, "over another file": other} {
 		if d := diff(fullConfig(t), mustParse(t, text, environ...)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)

@@ -100,7 +100,7 @@ func providerConfig(cfg *config.Config, address string, log *slog.Logger) provid
 		Leeway:           orNone(cfg.Policy.Leeway),
 		AllowExtraHeader: cfg.Policy.ExtraHeaderParameters == config.ExtraHeadersAllow,
 		Limits: provider.Limits{
-			InWork: cfg.Limits.InWork, PerAddress: provider.Rate(cfg.Limits.PerAddress.Rate), PerParty: provider.Rate(cfg.Limits.PerParty.Rate),
+			InWork: cfg.Limits.InWork, KnownClients: cfg.Limits.KnownClients, PerAddress: provider.Rate(cfg.Limits.PerAddress.Rate), PerParty: provider.Rate(cfg.Limits.PerParty.Rate),
 		},
 		Secret: cfg.Listen.Secret.Reveal(),
 		Log:    log,
