@@ -11,9 +11,13 @@ import (
 )
 
 const (
-	// burst is how long newcomers may wait for a place once there is none: many clients may come at the same time.
-	// When more come all the time than can be served, waiting helps nobody, and the fewer are in work the sooner the
-	// others have their answer: then there are places/overload places, until none was missing for as long as a burst.
+	// patience is how long who waits may have waited before a place counts as missing: a few clients that take turns
+	// keep all places taken, and none of them waits for long.
+	patience = 50 * time.Millisecond
+
+	// burst is for how long places may be missing: many clients may come at the same time. When more come all the time
+	// than can be served, waiting helps nobody, and the fewer are in work the sooner the others have their answer: then
+	// there are places/overload places, until none was missing for as long as a burst.
 	burst    = 100 * time.Millisecond
 	overload = 4
 
@@ -33,9 +37,15 @@ type Gate struct {
 
 	mu      sync.Mutex // guards what follows
 	taken   int
-	waiting []chan struct{} // each is closed when a place is given to who waits there
+	waiting []waiter
 
 	missingSince, missingLast time.Time // when a place was missing first, and last
+}
+
+// A waiter is told by closing granted that a place is given to it.
+type waiter struct {
+	granted chan struct{}
+	since   time.Time
 }
 
 // NewGate returns a gate with one place at least, for which so many may wait at once.
@@ -51,18 +61,21 @@ func (g *Gate) Busy() bool {
 	return !g.hasPlace() && !g.mayWait()
 }
 
-// hasPlace notes when there is none.
+// hasPlace notes when one is missing.
 func (g *Gate) hasPlace() bool {
 	now, places := time.Now(), g.places
+	missing := len(g.waiting) >= g.maxWaiting || len(g.waiting) > 0 && now.Sub(g.waiting[0].since) >= patience
 	if now.Sub(g.missingLast) >= burst {
 		g.missingSince = now
 	} else if now.Sub(g.missingSince) >= burst {
-		places = max(1, places/overload)
+		places, missing = max(1, places/overload), true
 	}
 	if g.taken < places {
 		return true
 	}
-	g.missingLast = now
+	if missing {
+		g.missingLast = now
+	}
 	return false
 }
 
@@ -84,7 +97,7 @@ func (g *Gate) Enter(ctx context.Context) error {
 		case <-ctx.Done():
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			if i := slices.Index(g.waiting, granted); i >= 0 {
+			if i := slices.IndexFunc(g.waiting, func(w waiter) bool { return w.granted == granted }); i >= 0 {
 				g.waiting = slices.Delete(g.waiting, i, i+1)
 			} else { // the place was given meanwhile
 				g.release()
@@ -110,7 +123,7 @@ func (g *Gate) takeOrQueue() (granted chan struct{}, err error) {
 		return nil, ErrBusy
 	}
 	granted = make(chan struct{})
-	g.waiting = append(g.waiting, granted)
+	g.waiting = append(g.waiting, waiter{granted, time.Now()})
 	return granted, nil
 }
 
@@ -123,7 +136,7 @@ func (g *Gate) Leave() {
 
 func (g *Gate) release() {
 	if len(g.waiting) > 0 {
-		close(g.waiting[0])
+		close(g.waiting[0].granted)
 		g.waiting = slices.Delete(g.waiting, 0, 1) // a few hundred pointers at most
 		return
 	}

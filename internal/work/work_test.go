@@ -86,6 +86,39 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// Clients that take turns keep all places taken for as long as they like, and none is refused while each waits for a
+// short time only. When it takes long to be served, that is too much.
+func TestTakingTurns(t *testing.T) {
+	for _, test := range []struct {
+		work    time.Duration
+		refused bool
+	}{{time.Millisecond, false}, {12 * time.Millisecond, false}, {60 * time.Millisecond, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			g := work.NewGate(8, 64)
+			var refused atomic.Int64
+			var clients sync.WaitGroup
+			end := time.Now().Add(2 * time.Second)
+			for range 32 {
+				clients.Go(func() {
+					for time.Now().Before(end) {
+						if g.Enter(t.Context()) != nil {
+							refused.Add(1)
+							time.Sleep(test.work)
+							continue
+						}
+						time.Sleep(test.work)
+						g.Leave()
+					}
+				})
+			}
+			clients.Wait()
+			if (refused.Load() > 0) != test.refused {
+				t.Errorf("%d were refused of 32 clients that take turns at 8 places, for %s each", refused.Load(), test.work)
+			}
+		})
+	}
+}
+
 // Who gives up takes no place, and gives back one that came at the same time.
 func TestGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
