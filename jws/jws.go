@@ -164,7 +164,7 @@ var strictURL = base64.RawURLEncoding.Strict()
 // decodePart decodes unpadded base64url. The decoder of the standard library
 // skips line breaks, so they are refused first.
 func decodePart(name, s string) ([]byte, *FlawError) {
-	if strings.ContainsAny(s, "\r\n") {
+	if strings.Contains(s, "\n") || strings.Contains(s, "\r") {
 		return nil, partFlaw(name, s)
 	}
 	b, err := strictURL.DecodeString(s)

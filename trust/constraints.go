@@ -69,7 +69,7 @@ func namesArePermitted(c chainInput) *rule.Rejection {
 			return rule.ChainIssuer.Because("%s has name constraints that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
 		}
 		for j := i - 1; j >= 0; j-- {
-			if j > 0 && isSelfIssued(c.certificates[j]) {
+			if j > 0 && c.isSelfIssued(j) {
 				continue
 			}
 			if err := constraint.permits(c.certificates[j], &comparisons); err != nil {
@@ -326,7 +326,13 @@ func hostOf(uri string) string {
 	return u.Hostname()
 }
 
-// isSelfIssued: subject and issuer have the same name, as where a CA changes its key (RFC 5280 section 6.1).
-func isSelfIssued(cert *x509.Certificate) bool {
-	return SameName(cert.RawIssuer, cert.RawSubject)
+// isSelfIssued: subject and issuer have the same name, as where a CA changes its key (RFC 5280 section 6.1). Several
+// rules ask, and names are dear to compare.
+func (c chainInput) isSelfIssued(i int) bool {
+	self, known := c.selfIssued[i]
+	if !known {
+		self = SameName(c.certificates[i].RawIssuer, c.certificates[i].RawSubject)
+		c.selfIssued[i] = self
+	}
+	return self
 }

@@ -62,7 +62,7 @@ func policiesHold(c chainInput) *rule.Rejection {
 		if err != nil {
 			return rule.ChainIssuer.Because("%s has policies that cannot be processed: %s", c.label(i), err).WithHint(hintReissue)
 		}
-		selfIssued := i > 0 && isSelfIssued(cert)
+		selfIssued := i > 0 && c.isSelfIssued(i)
 		if i < c.anchor || p.present {
 			s.narrow(p, s.inhibitAny > 0 || selfIssued)
 		}

@@ -22,6 +22,7 @@ type chainInput struct {
 	at           time.Time
 	anchor       int // index of the first issuer that is an anchor, or -1
 	signatures   signatures
+	selfIssued   map[int]bool // what isSelfIssued has found out
 }
 
 // label says which certificate a sentence is about, for people: its place and its name.
@@ -187,7 +188,7 @@ func isSignedByTheNext(c chainInput, i int) *rule.Rejection {
 // issuersMayIssue: RFC 5280 section 6.1.3 (b) to (f), 6.1.4 and 6.1.5.
 func issuersMayIssue(c chainInput) *rule.Rejection {
 	below := 0 // CAs below the certificate that count
-	for i, cert := range c.certificates {
+	for i := range c.certificates {
 		if rejection := extensionsAreProcessed(c, i); rejection != nil {
 			return rejection
 		}
@@ -197,7 +198,7 @@ func issuersMayIssue(c chainInput) *rule.Rejection {
 		if rejection := issuerMayIssue(c, i, below); rejection != nil {
 			return rejection
 		}
-		if !isSelfIssued(cert) {
+		if !c.isSelfIssued(i) {
 			below++
 		}
 	}
@@ -279,7 +280,7 @@ func anchorIsReached(c chainInput) *rule.Rejection {
 	last := len(c.certificates) - 1
 	cert := c.certificates[last]
 	issuer := shortName(cert.Issuer)
-	if isSelfIssued(cert) {
+	if c.isSelfIssued(last) {
 		return rule.ChainUntrusted.Because("%s; it ends in the root %s", rule.ChainUntrusted.Sentence, c.label(last)).
 			WithHint("Use a seal of a CA on the trusted list of this server's Participant Registry. If %q should be trusted, its operator adds it to trust.anchors.", issuer)
 	}

@@ -187,7 +187,7 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 	}
 	anchors := v.anchors.Load()
 	// The leaf is no issuer: the trusted list is of CAs, and pinning a leaf is what party records do.
-	c := chainInput{certificates: certificates, at: at, anchor: -1, signatures: v.signatures}
+	c := chainInput{certificates: certificates, at: at, anchor: -1, signatures: v.signatures, selfIssued: map[int]bool{}}
 	for i := len(certificates) - 1; i > 0; i-- {
 		if _, ok := (*anchors)[FingerprintOf(certificates[i])]; ok {
 			c.anchor = i // the first one counts
@@ -235,7 +235,7 @@ func Check(certificates []*x509.Certificate, at time.Time) []*rule.Rejection {
 		return nil
 	}
 	if rejection, _ := trace.Outcome(rule.CertificateKey); rejection != nil { // no key may be used, and these need none
-		_ = rule.Evaluate(trace, chainInput{certificates: certificates, at: at, anchor: -1}, chainChecks[:keyless])
+		_ = rule.Evaluate(trace, chainInput{certificates: certificates, at: at, anchor: -1, selfIssued: map[int]bool{}}, chainChecks[:keyless])
 	}
 	var rejections []*rule.Rejection
 	for _, reason := range rule.All() {
