@@ -123,6 +123,7 @@ func (s *sources) openParties() (err error) {
 		s.cache, err = share(s, s.partiesKey, func() (*registry.Cache, error) {
 			return registry.NewCache(registry.CacheConfig{
 				Source: s.source, Fresh: c.Registry.Fresh, MaxStale: c.Registry.MaxStale, Log: c.Log,
+				Size: max(c.Limits.KnownClients, registry.DefaultCacheSize),
 			})
 		})
 		s.parties = s.cache
