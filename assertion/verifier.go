@@ -182,7 +182,8 @@ func (v *Verifier) Verify(ctx context.Context, clientID ishare.PartyID, compact 
 func (w *walk) authenticate(ctx context.Context) error {
 	c := &w.v.config
 	gate := c.Work
-	if w.find(); w.known == nil && c.FirstWork != nil {
+	w.find()
+	if w.known == nil && c.FirstWork != nil {
 		gate = c.FirstWork
 	}
 	if gate != nil {

@@ -112,9 +112,12 @@ type buffer struct {
 }
 
 // sizes of buffers: of the requests of programs that send no certificates, of those that send some, and the largest.
-var sizes = [...]int{4 << 10, 16 << 10, MaxBody + 1}
-
-var pools [len(sizes)]sync.Pool
+//
+//nolint:gochecknoglobals // all requests share them
+var (
+	sizes = [...]int{4 << 10, 16 << 10, MaxBody + 1}
+	pools [len(sizes)]sync.Pool
+)
 
 func newBuffer(size int) *buffer {
 	if b, ok := pools[size].Get().(*buffer); ok {
