@@ -195,6 +195,35 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+// Requests lie in buffers that others use after them. Whatever is kept of one, in tokens, refusals and the log, is its
+// own, also when all come at once; under the race detector, a piece of a buffer that were kept would be a race.
+func TestRequestsDoNotSeeEachOther(t *testing.T) {
+	e := newEndpoint(t)
+	const workers, rounds = 8, 12
+	var group sync.WaitGroup
+	for worker := range workers {
+		group.Go(func() {
+			for round := range rounds {
+				mark := fmt.Sprintf("did:ishare:EU.NL.NTRNL-9%03d%04d", worker, round)
+				padding := strings.Repeat(string(rune('A'+worker)), 500*round)
+				granted := decode(t, e.post(e.form(e.client.Assertion(provider), "padding", padding).Encode()))
+				if claims, err := e.issuer.Check(t.Context(), granted.AccessToken); err != nil || claims.Client != e.client.ID() {
+					t.Errorf("a token of another one: %+v, %v", claims, err)
+				}
+				refused := decode(t, e.post(e.form(e.client.Assertion(provider), "client_id", mark, "padding", padding).Encode()))
+				if !strings.HasPrefix(refused.Description, "claim.iss") || !strings.Contains(refused.Description, mark) {
+					t.Errorf("the refusal of another one: %+v", refused)
+				}
+				unknown := decode(t, e.post(e.form("x", "scope", "iSHARE "+mark).Encode()))
+				if !strings.Contains(unknown.Description, mark) {
+					t.Errorf("the refusal of another one: %+v", unknown)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
 func TestHeadersOfEveryAnswer(t *testing.T) {
 	e := newEndpoint(t)
 	right := e.form(e.client.Assertion(provider)).Encode()
