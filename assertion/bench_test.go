@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,9 +15,9 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/revocation"
-	"github.com/waybill-token/waybill/trust"
 )
 
 // fresh makes every pair a new one, so that a benchmark can show one assertion many
@@ -35,8 +36,7 @@ func (f *fresh) Use(ctx context.Context, p replay.Pair) (bool, error) {
 func (f *fresh) Leeway() time.Duration { return f.store.Leeway() }
 
 // BenchmarkVerify judges an assertion whose header is in the cache, beside the floor: the
-// one RSA verification that cannot be avoided. It reports the ratio, and the cost
-// without the cache.
+// one RSA verification that cannot be avoided. It reports the ratio.
 func BenchmarkVerify(b *testing.B) {
 	w := newWorld(b)
 	w.config.Revocation = revocation.Off{}
@@ -84,12 +84,82 @@ func BenchmarkVerify(b *testing.B) {
 		}
 		b.ReportMetric(float64(spent)/float64(least), "×floor")
 	})
-	b.Run("cold", func(b *testing.B) {
-		v, root := w.verifier(b), w.ca.Authority(testca.Root).Certificate()
-		for n := 0; b.Loop(); n++ {
-			// The same anchor by another name makes the verifier forget what was trusted.
-			w.config.Trust.SetAnchors(trust.Anchors{trust.FingerprintOf(root): strconv.Itoa(n)})
-			verify(b, v)
+}
+
+// BenchmarkNewClients compares clients that were never seen with one that is known, by turns: below issuing CAs that are
+// known, and below CAs that are not, whose keys have 4096 bits.
+func BenchmarkNewClients(b *testing.B) {
+	w := newWorld(b)
+	w.config.Revocation = revocation.Off{}
+	w.config.Replay = &fresh{store: w.memory.store}
+	odd := func(bits int) *testca.OddKey {
+		key, err := testca.NewOddKey(bits, 1<<16+1)
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
+		return key
+	}
+	rootKey, subKey, issuingKey, key := odd(4096), odd(4096), odd(4096), odd(2048)
+	root, err := testca.SelfSign(w.ca.Template(testca.Root), rootKey)
+	if err != nil {
+		b.Fatal(err)
+	}
+	issue := func(by *testca.Identity, level testca.Level, key *testca.OddKey) *testca.Identity {
+		id, err := by.Issue(w.ca.Template(level), key)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return id
+	}
+	known := issue(issue(root, testca.Sub, subKey), testca.Issuing, issuingKey)
+	w.config.Trust = w.trusting(b, root.Certificate())
+	for name, issuer := range map[string]func() *testca.Identity{
+		"known CA": func() *testca.Identity { return known },
+		"new CAs":  func() *testca.Identity { return issue(issue(root, testca.Sub, subKey), testca.Issuing, issuingKey) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			v := w.verifier(b)
+			var first, again time.Duration
+			for b.Loop() {
+				w.seal = w.newSeal(b, testca.SealRequest{Key: key, Issuer: issuer()})
+				w.claim(ishare.ClaimX509Certificate).X5T = ishare.Thumbprint(w.seal.Certificate().Raw)
+				compact := newDraft().compact(b, w)
+				for _, spent := range []*time.Duration{&first, &again} {
+					begin := time.Now()
+					if _, _, err := v.Verify(b.Context(), client, compact); err != nil {
+						b.Fatal(err)
+					}
+					*spent += time.Since(begin)
+				}
+			}
+			b.ReportMetric(float64(first.Microseconds())/float64(b.N), "µs/new")
+			b.ReportMetric(float64(first)/float64(again), "×known")
+		})
+	}
+}
+
+// BenchmarkKnownClients reports what a known client takes of the heap.
+func BenchmarkKnownClients(b *testing.B) {
+	w := newWorld(b)
+	w.config.Revocation = revocation.Off{}
+	w.config.AllowExtraHeader = true // so that one seal can have many headers
+	v := w.verifier(b)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	clients := 0
+	for b.Loop() {
+		d := newDraft()
+		d.header["kid"] = strconv.Itoa(clients)
+		if _, _, err := v.Verify(b.Context(), client, d.compact(b, w)); err != nil {
+			b.Fatal(err)
+		}
+		clients++
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if clients > 1000 { // of fewer, all the rest counts
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(clients), "B/client")
+	}
+	runtime.KeepAlive(v)
 }
