@@ -14,9 +14,6 @@ import (
 	"strings"
 	"time"
 
-	jose "github.com/go-jose/go-jose/v4"
-	"github.com/go-json-experiment/json"
-
 	"github.com/waybill-token/waybill/internal/durable"
 )
 
@@ -53,10 +50,13 @@ func openFolder(dir string) (*folder, error) {
 	return &folder{root}, nil
 }
 
-// HaveKeys reports whether there is a key in a folder, so that tokens may have been
-// issued. It changes nothing, and there is none in a folder that does not exist.
-func HaveKeys(dir string) (bool, error) {
-	entries, err := os.ReadDir(dir)
+// HaveKeys reports whether a source has a key, so that tokens may have been
+// issued. It changes nothing, and there is none in a folder that does not exist. A JWK Set always has.
+func HaveKeys(source string) (bool, error) {
+	if IsKeySet(source) {
+		return true, nil
+	}
+	entries, err := os.ReadDir(source)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -138,19 +138,16 @@ func (f *folder) read(previous *keySet) (set *keySet, problems []error, err erro
 			problems = append(problems, fmt.Errorf("%s: %w", entry.Name(), problem))
 		}
 	}
-	for _, keys := range set.ages {
-		slices.SortFunc(keys, func(a, b *key) int { return cmp.Compare(a.number, b.number) })
+	return set, problems, set.finish()
+}
+
+// readSound reads a folder that must have no problem.
+func (f *folder) readSound() (*keySet, error) {
+	set, problems, err := f.read(newKeySet())
+	if err := errors.Join(append(problems, err)...); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.root.Name(), err)
 	}
-	public := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
-	for _, k := range set.ages[signing] {
-		public.Keys = append(public.Keys, jose.JSONWebKey{
-			Key: k.public, KeyID: k.kid, Use: string(signing), Algorithm: string(jose.ES256),
-		})
-	}
-	if set.jwks, err = json.Marshal(public); err != nil {
-		return nil, nil, fmt.Errorf("public keys: %w", err)
-	}
-	return set, problems, nil
+	return set, nil
 }
 
 // readInto adds the key of one file to the set. Another server may have
@@ -189,7 +186,7 @@ func (f *folder) readInto(set *keySet, entry fs.DirEntry, previous *keySet) (pro
 
 var (
 	errOtherKey = errors.New("it holds another key of the same kid than before")
-	errExposed  = errors.New("lets others read or change the key (mend: if nobody has, chmod 600; otherwise remove it)")
+	errExposed  = errors.New("lets others read or change the key (mend: if nobody has, chmod 600, or defaultMode 0440 of a Kubernetes Secret; otherwise retire it)")
 )
 
 func (f *folder) readFile(name string) (data []byte, problem, err error) {
@@ -201,17 +198,23 @@ func (f *folder) readFile(name string) (data []byte, problem, err error) {
 		return nil, nil, err
 	}
 	defer file.Close() //nolint:errcheck // only read from
+	return readSecret(file, 0o077, maxKeyFileSize)
+}
+
+// readSecret reads a file that grants nobody the permissions.
+func readSecret(file *os.File, permissions fs.FileMode, most int64) (data []byte, problem, err error) {
 	info, err := file.Stat()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, nil, err
-	}
-	if grants(info, 0o077) {
+	case !info.Mode().IsRegular():
+		return nil, errors.New("not a file"), nil
+	case grants(info, permissions):
 		return nil, fmt.Errorf("mode %#o %w", info.Mode().Perm(), errExposed), nil
+	case info.Size() > most:
+		return nil, fmt.Errorf("over %d bytes", most), nil
 	}
-	if info.Size() > maxKeyFileSize {
-		return nil, fmt.Errorf("over %d bytes", maxKeyFileSize), nil
-	}
-	data, err = io.ReadAll(io.LimitReader(file, maxKeyFileSize))
+	data, err = io.ReadAll(io.LimitReader(file, most))
 	return data, nil, err
 }
 
@@ -219,7 +222,7 @@ func (f *folder) readFile(name string) (data []byte, problem, err error) {
 // servers that try at the same moment, one wins, and the others find its key. It is on disk
 // when add returns: no token may be sealed with a key that a power cut can take away.
 func (f *folder) add(name keyName, now time.Time) error {
-	data, err := newKeyFile(name.use, now)
+	data, err := newKeyFile(name.use, now, 0)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func TestParseKeyFile(t *testing.T) {
 // Whichever bit of a key file flips, the file is refused, or says the same key as before.
 func TestDamagedKeyFiles(t *testing.T) {
 	for _, u := range []use{sealing, signing} {
-		data, err := newKeyFile(u, time.Now())
+		data, err := newKeyFile(u, time.Now(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +132,7 @@ func TestDamagedKeyFiles(t *testing.T) {
 // Whatever parses makes tokens and reads them back.
 func FuzzParseKeyFile(f *testing.F) {
 	for _, u := range []use{sealing, signing} {
-		data, err := newKeyFile(u, time.Now())
+		data, err := newKeyFile(u, time.Now(), 0)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,13 +43,16 @@ const (
 	rotateAfter     = 24 * time.Hour
 	activationDelay = 5 * time.Minute
 	clockMargin     = time.Hour
-	retireAfter     = activationDelay + MaxLifetime + clockMargin
+	retireAfter     = MaxLifetime + clockMargin // from when its successor is active
 	maintainEvery   = time.Minute
+
+	// setRotateAfter is when a key of a JWK Set, which no server replaces, is told to be old.
+	setRotateAfter = 30 * 24 * time.Hour
 
 	usesDue = 1 << 27
 	usesMax = 1 << 28
 
-	// rereadPause is the least time between two readings of the folder that
+	// rereadPause is the least time between two readings of the keys that
 	// tokens with an unknown kid bring about. Anyone can send those.
 	rereadPause = time.Second
 )
@@ -76,9 +78,14 @@ const (
 // When another folder takes the place of the one that was opened, its keys count, but it may be that of another party: none is made, replaced or
 // removed in it before a ring is opened on it. If there are none in it, as in the place where a
 // volume is not mounted, the keys of before go on.
+//
+// In place of a folder there can be one file that holds all keys, as a Kubernetes Secret mounts it, or its text: a JWK
+// Set (RFC 7517 section 5), which [AddKeys] makes. The ring only reads it. It reads the file again each minute, and
+// takes over what it says, but nothing of a file that is wrong: then the keys of before go on, and [KeyRing.Problem]
+// tells, as it does of a key that is over 30 days old or has made as many tokens as it should. An operator then adds one.
 type KeyRing struct {
-	dir           string
-	opened        *folder // held, so that no other can be mistaken for it; the garbage collector closes it
+	source        string
+	opened        *folder // held, so that no other can be mistaken for it; the garbage collector closes it; nil: a JWK Set
 	log           *slog.Logger
 	set           atomic.Pointer[keySet]
 	problem       atomic.Pointer[error] // nil, or what the last reading found wrong
@@ -88,39 +95,57 @@ type KeyRing struct {
 	mu sync.Mutex // held while the folder is read or changed
 }
 
-// OpenKeys reads the keys in dir, and makes the first ones if there are none.
-// The folder is created for its owner alone if it does not exist; it must be
-// writable, on a file system with hard links. [KeyRing.Run] must run as long as
-// the ring is used. What goes wrong later is logged; a nil log means silence. A folder with a
-// problem, such as a file that is not a key, is refused before anything is changed there.
-func OpenKeys(dir string, log *slog.Logger) (*KeyRing, error) {
+// OpenKeys reads the keys of a source: a folder, a file that holds a JWK Set, or the text of one; see [IsKeySet].
+// [KeyRing.Run] must run as long as the ring is used. What goes wrong later is logged; a nil log means silence.
+//
+// In a folder without keys the first ones are made. It is created for its owner alone if it does not exist; it must be
+// writable, on a file system with hard links. A folder with a problem, such as a file that is not a key, is refused before
+// anything is changed there.
+//
+// A JWK Set must hold a key of each use. Others than the owner of the file and its group must have no access
+// to it, and the group may read only, as with a Kubernetes Secret.
+func OpenKeys(source string, log *slog.Logger) (*KeyRing, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if dir == "" {
-		return nil, errors.New("access token keys: no folder given")
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("access token keys: %w", err)
-	}
-	f, err := openFolder(dir)
-	if err != nil {
-		return nil, fmt.Errorf("access token keys: %w", err)
-	}
-	set, problems, err := f.read(newKeySet())
-	if err := errors.Join(append(problems, err)...); err != nil {
-		return nil, fmt.Errorf("access token keys: %s: %w", dir, errors.Join(err, f.root.Close()))
-	}
-	k := &KeyRing{dir: dir, opened: f, log: log, rereadLimiter: rate.NewLimiter(rate.Every(rereadPause), 1)}
-	k.set.Store(set)
-	if err := k.maintain(time.Now()); err != nil {
+	k := &KeyRing{source: source, log: log, rereadLimiter: rate.NewLimiter(rate.Every(rereadPause), 1)}
+	if err := k.open(time.Now()); err != nil {
 		return nil, fmt.Errorf("access token keys: %w", err)
 	}
 	return k, nil
 }
 
-// Run maintains the folder until ctx is done, and then returns nil: each minute it reads
-// the folder, makes the keys that are due and removes those whose tokens have expired. What
+func (k *KeyRing) open(now time.Time) error {
+	if IsKeySet(k.source) {
+		set, err := readKeySet(k.source, newKeySet())
+		if err != nil {
+			return err
+		}
+		k.set.Store(set)
+		k.refresh(now) // which tells what is old
+		return nil
+	}
+	if k.source == "" {
+		return errors.New("no folder given")
+	}
+	if err := os.MkdirAll(k.source, 0o700); err != nil {
+		return err
+	}
+	f, err := openFolder(k.source)
+	if err != nil {
+		return err
+	}
+	set, err := f.readSound()
+	if err != nil {
+		return errors.Join(err, f.root.Close())
+	}
+	k.opened = f
+	k.set.Store(set)
+	return k.maintain(now)
+}
+
+// Run maintains the keys until ctx is done, and then returns nil: each minute it reads
+// them. In a folder it makes those that are due and removes those whose tokens have expired. What
 // goes wrong is logged and tried again; meanwhile the ring keeps the keys it has.
 func (k *KeyRing) Run(ctx context.Context) error {
 	ticker := time.NewTicker(maintainEvery)
@@ -143,7 +168,7 @@ func (k *KeyRing) PublicJWKS() []byte {
 	return bytes.Clone(k.set.Load().jwks)
 }
 
-// Problem returns what is wrong with the folder, as of the last time that it was
+// Problem returns what is wrong with the keys, as of the last time that they were
 // read, or nil. The ring works meanwhile with the keys that it has, but an
 // operator should know: keys may not be replaced, or not be known.
 func (k *KeyRing) Problem() error {
@@ -153,20 +178,9 @@ func (k *KeyRing) Problem() error {
 	return nil
 }
 
-// newest returns the key for one new token, and counts the token: the newest key that every server has had time to
-// read or, if there is none, as on the first start, the oldest.
+// newest returns the key for one new token, and counts the token.
 func (k *KeyRing) newest(u use, now time.Time) (*key, error) {
-	set := k.set.Load()
-	var chosen *key
-	for _, key := range slices.Backward(set.ages[u]) {
-		if set.damaged[key] {
-			continue
-		}
-		chosen = key
-		if now.Sub(key.created) >= activationDelay {
-			break
-		}
-	}
+	chosen := k.set.Load().maker(u, now)
 	if chosen == nil {
 		return nil, errors.New("there is no key")
 	}
@@ -177,7 +191,7 @@ func (k *KeyRing) newest(u use, now time.Time) (*key, error) {
 }
 
 // find returns the key that a token names. A key that is not known may have been
-// made by another server a moment ago, so the folder is read again, once for all
+// made by another server a moment ago, so the keys are read again, once for all
 // who wait and at most once a second.
 func (k *KeyRing) find(ctx context.Context, ref keyRef) (*key, error) {
 	if key := k.set.Load().byRef[ref]; key != nil {
@@ -204,7 +218,7 @@ func (k *KeyRing) find(ctx context.Context, ref keyRef) (*key, error) {
 	return nil, invalid("it names a key that is not ours")
 }
 
-// refresh maintains the folder, and logs what is wrong with it when that is new.
+// refresh maintains the keys, and logs what is wrong with them when that is new.
 func (k *KeyRing) refresh(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -214,15 +228,23 @@ func (k *KeyRing) refresh(now time.Time) {
 		return
 	}
 	if before := k.Problem(); before == nil || before.Error() != err.Error() {
-		k.log.Error("access token keys", slog.String("folder", k.dir), slog.Any("error", err))
+		k.log.Error("access token keys", slog.String("source", sourceName(k.source)), slog.Any("error", err))
 	}
 	k.problem.Store(&err)
 }
 
-// maintain reads the folder, and changes it where that is due. Its errors are about
-// the folder or single files in it; the ring is then as good as can be.
+// maintain reads the keys, and changes a folder where that is due. Its errors are about
+// the folder or single files in it, or the JWK Set; the ring is then as good as can be.
 func (k *KeyRing) maintain(now time.Time) error {
-	f, err := openFolder(k.dir)
+	if k.opened == nil {
+		set, err := readKeySet(k.source, k.set.Load())
+		if err != nil {
+			return k.keepStale(err)
+		}
+		k.set.Store(set)
+		return set.overdue(k.source, now)
+	}
+	f, err := openFolder(k.source)
 	if err != nil {
 		return k.keepStale(err)
 	}
@@ -233,11 +255,11 @@ func (k *KeyRing) maintain(now time.Time) error {
 	}
 	other := f.sameAs(k.opened)
 	if errors.Is(other, errOtherFolder) && len(set.byRef) == 0 {
-		return k.keepStale(fmt.Errorf("%s: %w", k.dir, errNoKeys))
+		return k.keepStale(fmt.Errorf("%s: %w", k.source, errNoKeys))
 	}
 	k.set.Store(set)
 	if other != nil {
-		return errors.Join(append(problems, fmt.Errorf("%s: %w", k.dir, other))...)
+		return errors.Join(append(problems, fmt.Errorf("%s: %w", k.source, other))...)
 	}
 	changed, err := f.renew(set, now)
 	problems = append(problems, err)
@@ -261,12 +283,12 @@ func (k *KeyRing) keepStale(why error) error {
 // renew makes the keys that are due and removes those whose tokens have expired.
 func (f *folder) renew(set *keySet, now time.Time) (changed bool, err error) {
 	err = f.removeTemporary(now)
-	for _, u := range []use{sealing, signing} {
+	for _, u := range uses {
 		for _, k := range set.expired(u, now) {
 			err = errors.Join(err, durable.Remove(f.root, keyName{u, k.number}.String()))
 			changed = true
 		}
-		if set.due(u, now) {
+		if set.due(u, now, rotateAfter) {
 			err = errors.Join(err, f.add(keyName{u, set.last[u] + 1}, now))
 			changed = true
 		}
@@ -274,16 +296,23 @@ func (f *folder) renew(set *keySet, now time.Time) (changed bool, err error) {
 	return changed, err
 }
 
-// CheckKeys finds what [OpenKeys] would refuse in a folder of keys, and changes
-// nothing. A folder that does not exist is no problem: it would be made.
-func CheckKeys(dir string) error {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+// CheckKeys finds what [OpenKeys] would refuse in a source of keys, and what [KeyRing.Problem] would tell from the
+// beginning. It changes nothing. A folder that does not exist is no problem: it would be made.
+func CheckKeys(source string) (problem, err error) {
+	if IsKeySet(source) {
+		set, err := readKeySet(source, newKeySet())
+		if err != nil {
+			return nil, err
+		}
+		return set.overdue(source, time.Now()), nil
 	}
-	f, err := openFolder(dir)
+	if _, err := os.Stat(source); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	f, err := openFolder(source)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, problems, err := f.read(newKeySet())
-	return errors.Join(append(problems, err, f.root.Close())...)
+	return nil, errors.Join(append(problems, err, f.root.Close())...)
 }

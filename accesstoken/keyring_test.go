@@ -773,7 +773,7 @@ func TestConcurrentUse(t *testing.T) {
 // Looking at a folder finds what opening it would, and leaves it as it was.
 func TestCheckKeys(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
-	if err := CheckKeys(dir); err != nil {
+	if _, err := CheckKeys(dir); err != nil {
 		t.Errorf("no folder yet: %v", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -782,13 +782,13 @@ func TestCheckKeys(t *testing.T) {
 	if _, err := OpenKeys(dir, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckKeys(dir); err != nil {
+	if _, err := CheckKeys(dir); err != nil {
 		t.Errorf("a good folder: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "stranger"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckKeys(dir); err == nil {
+	if _, err := CheckKeys(dir); err == nil {
 		t.Error("a file that is no key was passed over")
 	}
 }

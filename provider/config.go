@@ -133,7 +133,7 @@ type Tokens struct {
 	Format      accesstoken.Format
 	IssuerIsURL bool          // the claim iss is URL and not Party
 	Lifetime    time.Duration // whole seconds
-	Keys        string        // their folder; empty: keys in Data
+	Keys        string        // their folder, or a JWK Set: see [accesstoken.OpenKeys]; empty: keys in Data
 }
 
 // Capabilities are services to publish, and our framework roles, which only clients of 2.x are shown.

@@ -196,8 +196,12 @@ func (p *Provider) reloadable(old, now *Config) error {
 	if err := p.state.lost(); err != nil {
 		return now.problem("Data", fmt.Errorf("%w; put it back, or restart the server", err))
 	}
-	// With no keys of before, no token that was issued so far would count.
-	if _, err := os.Stat(old.folder().Keys()); errors.Is(err, fs.ErrNotExist) {
+	// With no keys of before, no token that was issued so far would count. A JWK Set that is gone is not made anew.
+	keys := old.folder().Keys()
+	if accesstoken.IsKeySet(keys) {
+		return nil
+	}
+	if _, err := os.Stat(keys); errors.Is(err, fs.ErrNotExist) {
 		return now.problem("Tokens.Keys", fmt.Errorf("%w; put it back, or restart the server", err))
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -31,6 +33,9 @@ func (c *Config) check() []Problem {
 	}
 	if text := c.Listen.Secret.Reveal(); text != "" && !IsSecret(text) {
 		problems = append(problems, c.SecretProblem(SecretWanted))
+	}
+	if keys := string(c.Tokens.Keys); keyfile.IsText(keys) && !accesstoken.IsKeySet(keys) {
+		report("tokens.keys", "is a text that is no JWK Set: want one that begins with {", "Give what waybill keys add has written, or the name of its file.")
 	}
 	if c.Tokens.Lifetime%time.Second != 0 { // as expires_in is given (RFC 6749 section 5.1)
 		report("tokens.lifetime", "want whole seconds", "")

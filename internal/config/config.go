@@ -113,7 +113,7 @@ type Tokens struct {
 	Format   accesstoken.Format `yaml:"format" default:"opaque"`
 	Issuer   TokenIssuer        `yaml:"issuer"`
 	Lifetime time.Duration      `yaml:"lifetime" default:"1h" min:"1s" max:"24h"` // whole seconds
-	Keys     Path               `yaml:"keys"`                                     // absent: the folder keys in Data
+	Keys     Path               `yaml:"keys"`                                     // a folder, or a JWK Set as a file or in the variable; absent: the folder keys in Data
 }
 
 // Policy is what is asked of a client beyond the framework.

@@ -228,7 +228,7 @@ func (d *decoder) parser(v reflect.Value) func(string) error {
 			if _, err := parseText(text); err != nil {
 				return "", err
 			}
-			if d.variable == "" && strings.Contains(text, "PRIVATE KEY-----") {
+			if d.variable == "" && (strings.Contains(text, "PRIVATE KEY-----") || strings.HasPrefix(strings.TrimSpace(text), "{")) {
 				return "", errKeyInFile
 			}
 			return Path(text).from(d.base), nil

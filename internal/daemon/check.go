@@ -197,10 +197,21 @@ func (c *Preflight) data() {
 	}
 	// A problem that is there already is that others may change the keys, which would be reported twice.
 	if !slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Key == "tokens.keys" }) {
-		c.add("tokens.keys", accesstoken.CheckKeys(folder(c.Config).Keys()),
-			"Mend or remove the file that is named; removing a key withdraws the tokens made with it.")
+		c.tokenKeys(folder(c.Config).Keys())
 	}
 	c.tokenRevocations()
+}
+
+func (c *Preflight) tokenKeys(source string) {
+	problem, err := accesstoken.CheckKeys(source)
+	hint := "Mend or remove the file that is named; removing a key withdraws the tokens made with it."
+	if accesstoken.IsKeySet(source) {
+		hint = "Put back the key set as it was, or make one with waybill keys add."
+	}
+	c.add("tokens.keys", err, hint)
+	if problem != nil {
+		c.warn("tokens.keys", problem.Error(), "")
+	}
 }
 
 // tokenRevocations reads their journal as a start would, unless a server is writing it.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/permission"
@@ -28,7 +29,7 @@ func reliances(cfg *config.Config) []reliance {
 		{key: "listen.internal", path: cfg.Listen.Secret.File(), secret: "secret"},
 		{key: "participants.file", path: string(cfg.Participants.File)},
 		{key: "data", path: string(cfg.Data)}, // before what is in it
-		{key: "tokens.keys", path: folder(cfg).Keys(), folder: true},
+		tokenKeys(folder(cfg).Keys()),
 		{key: "data", path: string(cfg.Data), folder: true},
 	}
 	if at := cfg.At(""); at.Line > 0 { // otherwise there is no file
@@ -45,6 +46,13 @@ func reliances(cfg *config.Config) []reliance {
 		items = append(items, reliance{key: callerKey(string(name)), path: string(cfg.Listen.InternalCallers[name]), secret: "secret"})
 	}
 	return slices.DeleteFunc(items, func(r reliance) bool { return r.path == "" || keyfile.IsURI(r.path) || keyfile.IsText(r.path) })
+}
+
+func tokenKeys(source string) reliance {
+	if accesstoken.IsKeySet(source) {
+		return reliance{key: "tokens.keys", path: source, secret: "keys of access tokens"}
+	}
+	return reliance{key: "tokens.keys", path: source, folder: true}
 }
 
 // mostExposed bounds the findings about a folder: its caches can hold many thousands of files.

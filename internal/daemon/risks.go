@@ -57,7 +57,7 @@ var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 	},
 	{
 		"tokens.keys", func(c *config.Config) bool { return !folder(c).HasKeysWithin() },
-		"the folder is outside data, so other servers may share it. They honour each other's access tokens, but each " +
+		"the keys are outside data, so other servers may share it. They honour each other's access tokens, but each " +
 			"remembers by itself which assertions were used and which access tokens are revoked: an assertion is good once at each of them, " +
 			"and a revoked token is refused only where it was revoked",
 		"Send all requests to one server, with the others in reserve, and revoke at each. With one server only, leave it out.",

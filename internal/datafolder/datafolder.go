@@ -17,10 +17,10 @@ import (
 // A Folder is the data folder of a provider.
 type Folder struct {
 	Path     string
-	KeysPath string // of the token keys; empty: within Path
+	KeysPath string // of the token keys, or a JWK Set in their place: see [accesstoken.OpenKeys]; empty: within Path
 }
 
-// Keys is the folder of the token keys.
+// Keys is the source of the token keys.
 func (f Folder) Keys() string { return cmp.Or(f.KeysPath, filepath.Join(f.Path, "keys")) }
 
 // Replay is the folder of the used assertions.
@@ -35,8 +35,12 @@ func (f Folder) Kept(kind string) string { return filepath.Join(f.Path, "kept", 
 // InUse reports whether a running provider has the folder.
 func (f Folder) InUse() bool { return replay.InUse(f.Replay()) }
 
-// HasKeysWithin reports whether the token keys lie in the folder, where no other provider shares them.
+// HasKeysWithin reports whether the token keys lie in the folder, where no other provider shares them. A JWK Set is made to be
+// shared, wherever it lies.
 func (f Folder) HasKeysWithin() bool {
+	if accesstoken.IsKeySet(f.Keys()) {
+		return false
+	}
 	within, err := filepath.Rel(f.Path, f.Keys())
 	return err == nil && filepath.IsLocal(within)
 }
@@ -59,11 +63,15 @@ func (f Folder) HasServed() (bool, error) {
 var ErrServedBefore = errors.New("this is not the first start")
 
 // CheckFirstStart is nil when nothing shows that the party has served before: the folder and that of the
-// token keys are empty or absent. The error wraps [ErrServedBefore], or tells why a folder
-// cannot be read. That the party has not served with other folders, which are lost, nobody but the
-// operator can know.
+// token keys are empty or absent. A JWK Set in place of the latter shows nothing, as it is made before. The error wraps
+// [ErrServedBefore], or tells why a folder cannot be read. That the party has not served with other folders, which are
+// lost, nobody but the operator can know.
 func (f Folder) CheckFirstStart() error {
-	for _, dir := range []string{f.Path, f.Keys()} {
+	dirs := []string{f.Path}
+	if !accesstoken.IsKeySet(f.Keys()) {
+		dirs = append(dirs, f.Keys())
+	}
+	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

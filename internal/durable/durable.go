@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+
+	"github.com/waybill-token/waybill/internal/permission"
 )
 
 const (
@@ -23,11 +25,14 @@ const (
 )
 
 // Create makes a file in a folder, unless there is one of that name, which then stays and is no
-// error. Of all processes that try at the same moment one wins, and when Create has returned nil, the
+// error. The file belongs to whom the folder belongs to. Of all processes that try at the same moment one wins, and when Create has returned nil, the
 // file of whoever won is on the disk. The file system must have hard links.
 func Create(root *os.Root, name string, data []byte) error {
 	temporary := TemporaryPrefix + rand.Text()
-	err := write(root, temporary, data)
+	folder, err := root.Stat(".")
+	if err == nil {
+		err = write(root, temporary, data, func(file *os.File) error { return ownAs(file, folder) })
+	}
 	if err == nil {
 		// A hard link, other than a rename, never replaces a file.
 		if err = root.Link(temporary, name); errors.Is(err, fs.ErrExist) {
@@ -42,6 +47,15 @@ func Create(root *os.Root, name string, data []byte) error {
 	return syncFolder(root)
 }
 
+// ownAs gives a new file the owner of its folder: what root writes for the account of a server must be the server's.
+func ownAs(file *os.File, folder fs.FileInfo) error {
+	owner, known := permission.OwnerOf(folder)
+	if !known || owner.User == os.Geteuid() {
+		return nil
+	}
+	return file.Chown(owner.User, -1)
+}
+
 // Remove removes a file of a folder, if it is there.
 func Remove(root *os.Root, name string) error {
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -50,13 +64,16 @@ func Remove(root *os.Root, name string) error {
 	return nil
 }
 
-// write writes a file that was not there, and waits for the disk.
-func write(root *os.Root, name string, data []byte) error {
+// write writes a file that was not there, has it finished, and waits for the disk.
+func write(root *os.Root, name string, data []byte, finish func(*os.File) error) error {
 	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(data)
+	if err == nil {
+		err = finish(file)
+	}
 	if err == nil {
 		err = file.Sync()
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/gofrs/flock"
+
+	"github.com/waybill-token/waybill/internal/permission"
 )
 
 // ErrInUse says that this or another process has the folder.
@@ -135,6 +137,35 @@ func (f *Folder) Open(name string, flags int) (*os.File, error) {
 // What a crash leaves beside the file, under its name with ".new" behind it, goes with the next
 // Replace or [Folder.Remove].
 func (f *Folder) Replace(name string, data []byte) error {
+	return f.replace(name, data, func(*os.File) error { return nil })
+}
+
+// Rewrite is Replace for a file that others may read: one that is there keeps its owner, group and mode. A new one
+// belongs to whom the folder belongs to.
+func (f *Folder) Rewrite(name string, data []byte) error {
+	before, err := f.root.Stat(name)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if isNew {
+		before, err = f.root.Stat(".")
+	}
+	if err != nil {
+		return err
+	}
+	return f.replace(name, data, func(file *os.File) error {
+		if isNew {
+			return ownAs(file, before)
+		}
+		if owner, known := permission.OwnerOf(before); known {
+			if err := file.Chown(owner.User, owner.Group); err != nil {
+				return err
+			}
+		}
+		return file.Chmod(before.Mode().Perm())
+	})
+}
+
+// replace has the new file finished before it gets the name.
+func (f *Folder) replace(name string, data []byte, finish func(*os.File) error) error {
 	if err := f.locked(); err != nil {
 		return err
 	}
@@ -142,7 +173,7 @@ func (f *Folder) Replace(name string, data []byte) error {
 	if err := Remove(f.root, temporary); err != nil {
 		return err
 	}
-	err := write(f.root, temporary, data)
+	err := write(f.root, temporary, data, finish)
 	if err == nil {
 		err = f.root.Rename(temporary, name)
 	}

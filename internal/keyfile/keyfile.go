@@ -35,7 +35,7 @@ type Files struct {
 func IsURI(value string) bool { return pkcs11.IsURI(value) }
 
 // IsText reports whether a value is a key or certificates themselves, and not the name of a file:
-// PEM, or the base64 of a whole file.
+// PEM, the base64 of a whole file, or a JSON object such as a JWK Set.
 func IsText(value string) bool { return keyforms.IsText(value) }
 
 // A Pair is a private key and the certificates that belong to it, leaf first. The

@@ -469,6 +469,7 @@ func TestIsText(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]bool{
 		"": false, "party-key.pem": false, "/etc/waybill/key": false, "MIIEvQIBADANBgkqhkiG9w0B": false, "pkcs11:token=t;object=o": false,
+		`{"keys":[{"k":"c2VjcmV0"}]}`: true, ` { "keys" : [] }`: true, `keys":[{"k":"c2VjcmV0"}]}`: true, "/srv/{name}/key.pem": false,
 		string(keyPEM()): true, `-----BEGIN CERTIFICATE-----\nMIID`: true,
 		base64.StdEncoding.EncodeToString(pkcs8(party().Key)): true,
 		base64.StdEncoding.EncodeToString(keyPEM()):           true,

@@ -57,10 +57,11 @@ func fromBase64(data []byte) ([]byte, bool) {
 }
 
 // IsText reports whether a value is a key or certificates themselves, and not the name of a file:
-// PEM, or the base64 of a whole file. So is what is left of them when a part was lost: it cannot
-// be read, and must not be shown as a name would be.
+// PEM, the base64 of a whole file, or a JSON object such as a JWK Set. So is what is left of them when a part was lost: it
+// cannot be read, and must not be shown as a name would be.
 func IsText(value string) bool {
-	if strings.ContainsAny(value, "\r\n") || strings.Contains(value, "-----") {
+	isObject := strings.HasPrefix(strings.TrimSpace(value), "{") || strings.Contains(value, `{"`)
+	if isObject || strings.ContainsAny(value, "\r\n") || strings.Contains(value, "-----") {
 		return true
 	}
 	const longName = 128 // in which people have a dot, a hyphen or a low line

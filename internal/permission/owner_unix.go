@@ -10,16 +10,16 @@ import (
 // hasModes tells that the mode of a file says who may do what.
 const hasModes = true
 
-// An owner is the account and the group to which a file belongs.
-type owner struct{ user, group int }
+// An Owner is the account and the group to which a file belongs, by their numbers.
+type Owner struct{ User, Group int }
 
-// ownerOf is false when the file system does not say.
-func ownerOf(info fs.FileInfo) (owner, bool) {
+// OwnerOf is false when the file system does not say.
+func OwnerOf(info fs.FileInfo) (Owner, bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return owner{}, false
+		return Owner{}, false
 	}
-	return owner{int(stat.Uid), int(stat.Gid)}, true
+	return Owner{int(stat.Uid), int(stat.Gid)}, true
 }
 
 func sameDevice(a, b fs.FileInfo) bool {

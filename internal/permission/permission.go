@@ -113,7 +113,7 @@ const (
 
 // mayChange finds who may change what is at the path, which is no link: by its mode, and by owning it.
 func mayChange(path string, info fs.FileInfo) []Finding {
-	o, known := ownerOf(info)
+	o, known := OwnerOf(info)
 	if !known || !info.IsDir() && !info.Mode().IsRegular() {
 		return otherOwner(path, info) // a device holds nothing, whoever writes to it
 	}
@@ -122,7 +122,7 @@ func mayChange(path string, info fs.FileInfo) []Finding {
 		what = "exchange what is in it"
 	}
 	// Most systems make a group with each account and give it the same number: it has no other members.
-	ownGroup := o.user == o.group && o.user != 0
+	ownGroup := o.User == o.Group && o.User != 0
 	mode := info.Mode().Perm()
 	var found []Finding
 	switch {
@@ -142,7 +142,7 @@ func mayChange(path string, info fs.FileInfo) []Finding {
 	case mode&groupMayWrite != 0 && !ownGroup:
 		found = []Finding{{
 			Path:    path,
-			Message: fmt.Sprintf("the members of the group with the number %d may %s (mode %04o)", o.group, what, mode),
+			Message: fmt.Sprintf("the members of the group with the number %d may %s (mode %04o)", o.Group, what, mode),
 			Hint:    "Unless that is meant, run: chmod g-w " + Quote(path) + ".",
 		}}
 	}
@@ -159,13 +159,13 @@ func isVolume(path string, info fs.FileInfo) bool {
 
 // otherOwner finds an owner that is neither root nor the account of this process.
 func otherOwner(path string, info fs.FileInfo) []Finding {
-	o, known := ownerOf(info)
-	if !known || o.user == 0 || o.user == os.Geteuid() {
+	o, known := OwnerOf(info)
+	if !known || o.User == 0 || o.User == os.Geteuid() {
 		return nil
 	}
 	return []Finding{{
 		Path:    path,
-		Message: fmt.Sprintf("it belongs to the account with the number %d, which may change it", o.user),
+		Message: fmt.Sprintf("it belongs to the account with the number %d, which may change it", o.User),
 		Hint:    "Unless the server runs as that account, run: chown root " + Quote(path) + ".",
 	}}
 }
