@@ -138,7 +138,8 @@ func (f *folder) read(previous *keySet) (set *keySet, problems []error, err erro
 			problems = append(problems, fmt.Errorf("%s: %w", entry.Name(), problem))
 		}
 	}
-	return set, problems, set.finish()
+	err = set.finish()
+	return set, problems, err
 }
 
 // readSound reads a folder that must have no problem.

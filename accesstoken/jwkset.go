@@ -21,7 +21,7 @@ import (
 const maxKeySetSize = 64 << 10
 
 // keySetSuffixes end the names of files that hold a JWK Set.
-var keySetSuffixes = []string{".json", ".jwks"} //nolint:gochecknoglobals // which nothing changes
+var keySetSuffixes = []string{".json", ".jwks"}
 
 // IsKeySet reports whether a source of keys, as [OpenKeys] takes it, is a JWK Set: a text that begins with {, or the path
 // of a file. It is the path of a folder otherwise. Where nothing is yet, a name that ends in .json or .jwks is that of a file.
@@ -132,7 +132,8 @@ func parseKeySet(source string, data []byte, previous *keySet) (*keySet, error) 
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	return set, set.finish()
+	err = set.finish()
+	return set, err
 }
 
 // parseSetKey reads one key of a set.

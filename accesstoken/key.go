@@ -25,7 +25,7 @@ const (
 	signing use = "sig" // JWTs
 )
 
-var uses = []use{sealing, signing} //nolint:gochecknoglobals // which nothing changes
+var uses = []use{sealing, signing}
 
 const sealingKeySize = 32 // bytes: A256GCM, RFC 7518 section 5.3
 
@@ -49,8 +49,8 @@ type key struct {
 type keyFile struct {
 	Created time.Time      `json:"created"`
 	Active  time.Time      `json:"active,omitzero"` // absent: activationDelay after Created
-	Sum     string         `json:"sum,omitempty"` // files of older versions have none
-	JWK     jsontext.Value `json:",embed"`        //nolint:revive // knows the options of encoding/json only
+	Sum     string         `json:"sum,omitempty"`   // files of older versions have none
+	JWK     jsontext.Value `json:",embed"`          //nolint:revive // knows the options of encoding/json only
 }
 
 // sum is the SHA-256 of all other members, as RFC 8785 writes them. The text that it

@@ -34,7 +34,7 @@ func (c *command) keys() *cli.Command {
 			{
 				Name: "list", Usage: "tell which keys there are, and what each is good for", Flags: flags(), OnUsageError: onUsageError,
 				Action: func(_ context.Context, cmd *cli.Command) error {
-					return c.withKeys(cmd, func(source string) ([]accesstoken.KeyInfo, error) { return accesstoken.ListKeys(source) })
+					return c.withKeys(cmd, accesstoken.ListKeys)
 				},
 			},
 			{
