@@ -20,6 +20,26 @@ func TestKeyAsText(t *testing.T) {
 	}
 }
 
+// So are the keys of access tokens. A text that is none of them, such as a part of it, is no path either.
+func TestTokenKeysAsText(t *testing.T) {
+	t.Parallel()
+	const text = `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`
+	for given, refused := range map[string]bool{text: false, text[10:]: true, strings.Repeat("c2VjcmV0", 20): true} {
+		c, problems := interpret("etc/waybill.yaml", nil, []string{"WAYBILL_TOKENS_KEYS=" + given})
+		if string(c.Tokens.Keys) != given {
+			t.Errorf("keys %q", string(c.Tokens.Keys))
+		}
+		told := slices.ContainsFunc(problems, func(p Problem) bool { return p.Key == "tokens.keys" })
+		if shown := fmt.Sprintf("%v %+v %s", c.Tokens, c.Tokens.Keys, problems); told != refused || strings.Contains(shown, "c2VjcmV0") {
+			t.Errorf("refused: %v; it says %s", told, shown)
+		}
+	}
+	c, problems := interpret("waybill.yaml", []byte("tokens: {keys: '"+text+"'}"), nil)
+	if said := fmt.Sprint(problems); c.Tokens.Keys == Path(text) || !strings.Contains(said, "a private key stands in the configuration") || strings.Contains(said, "c2VjcmV0") {
+		t.Errorf("keys %q; it says %s", c.Tokens.Keys, said)
+	}
+}
+
 // A configuration is shown around; a key in it would be too.
 func TestKeyInTheFile(t *testing.T) {
 	t.Parallel()

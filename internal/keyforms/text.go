@@ -60,7 +60,7 @@ func fromBase64(data []byte) ([]byte, bool) {
 // PEM, the base64 of a whole file, or a JSON object such as a JWK Set. So is what is left of them when a part was lost: it
 // cannot be read, and must not be shown as a name would be.
 func IsText(value string) bool {
-	isObject := strings.HasPrefix(strings.TrimSpace(value), "{") || strings.Contains(value, `{"`)
+	isObject := strings.HasPrefix(strings.TrimSpace(value), "{") || strings.Contains(value, `":`)
 	if isObject || strings.ContainsAny(value, "\r\n") || strings.Contains(value, "-----") {
 		return true
 	}
