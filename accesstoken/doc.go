@@ -55,7 +55,8 @@
 // signature (r, n−s) for the same content, so revoke and count by ID, never by
 // the token's text.
 //
-// Keys live in a folder that all servers of one party share: see [KeyRing].
+// Keys live in a folder that all servers of one party share, or in a JWK Set of which each has
+// a copy: see [KeyRing].
 //
 // # Revocation of tokens
 //

@@ -39,6 +39,9 @@ import (
 // 2²⁷ tokens it asks for a successor, which takes 6 minutes or 7 million tokens at
 // that rate, and at 2²⁸ it refuses to make more. Up to 16 servers that share a
 // folder, or restarts within a day, stay below 2³² whatever happens.
+//
+// In a JWK Set, which servers only read, an operator makes the successor. Both bounds are told then, and the second holds.
+// A key that is replaced within the 30 days after which it is told to be old stays below 2³² at 1,650 tokens a second.
 const (
 	rotateAfter     = 24 * time.Hour
 	activationDelay = 5 * time.Minute

@@ -58,6 +58,25 @@ func TestKeySetOfSeveralServers(t *testing.T) {
 			t.Errorf("a token of server %d is refused by the other", i)
 		}
 	}
+	// A key that is added is published before it signs, as soon as the server has read the file: a token with a key that it does
+	// not know makes it read.
+	list, err := accesstoken.AddKeys(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := start(t, daemon.Options{NoHistory: true}, parse(t, newHome(t))).token(t)
+	servers[0].eventually(t, "the new key in the JWK Set", func() bool {
+		if status, _, body := get(t, plain(t), servers[0].url+"/capabilities", "Authorization", "Bearer "+foreign); status != http.StatusUnauthorized {
+			t.Fatalf("a token of another party's: status %d, %s", status, body)
+		}
+		_, _, body := get(t, plain(t), servers[0].url+"/.well-known/jwks.json")
+		return strings.Contains(string(body), list[len(list)-1].ID)
+	})
+	for i, s := range servers {
+		if !servers[1-i].admits(t, s.token(t)) {
+			t.Errorf("a token of server %d is refused by the other, which has another set", i)
+		}
+	}
 	for _, s := range servers {
 		if strings.Contains(s.log.String(), `\"k\"`) || strings.Contains(s.log.String(), `"k":`) {
 			t.Error("the log holds keys")
