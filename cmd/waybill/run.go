@@ -102,7 +102,10 @@ func (c *command) root() *cli.Command {
 		Flags:           []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true}},
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {},
 		OnUsageError:    onUsageError,
-		Commands:        []*cli.Command{c.serve(), c.check(), c.keys(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.version(), c.help()},
+		Commands: []*cli.Command{
+			c.serve(), c.check(), c.keys(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.bench(), c.benchFloor(),
+			c.version(), c.help(),
+		},
 		Action: func(ctx context.Context, cmd *cli.Command) error { // when the first argument is no command
 			switch {
 			case cmd.Args().Present():
@@ -159,7 +162,7 @@ func (c *command) help() *cli.Command {
 
 // printJSON writes a result for programs.
 func (c *command) printJSON(result any) error {
-	b, err := json.Marshal(result, jsontext.WithIndent("  "))
+	b, err := json.Marshal(result, jsontext.WithIndent("  "), json.Deterministic(true))
 	if err != nil {
 		return err
 	}

@@ -29,44 +29,55 @@ func tokenFlags() []cli.Flag {
 	}, sealFlags()...)
 }
 
-// client makes what the flags describe, and asks the server where its token endpoint is unless
-// they say so. It comes with the function that closes it.
+// client makes what the flags describe. It comes with the function that closes it.
 func (c *command) client(ctx context.Context, cmd *cli.Command) (tokens *client.Client, closeAll func(), err error) {
-	s, err := c.signatory(cmd)
+	config, s, err := c.clientConfig(ctx, cmd)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = s.seal.Close()
-		}
-	}()
-	config := client.Config{
-		Server: cmd.String("server"), TokenEndpoint: cmd.String("token-endpoint"), Audience: s.audience, ClientID: s.maker.ClientID,
-		Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm,
-	}
-	if config.Scope, err = ishare.ParseScope(cmd.String("scope")); err != nil {
-		return nil, nil, usagef("--scope: %w", err)
-	}
-	switch {
-	case config.Server == "" && config.TokenEndpoint == "":
-		return nil, nil, usagef("neither --server nor --token-endpoint is given")
-	case config.TokenEndpoint == "" && strings.HasSuffix(strings.TrimRight(config.Server, "/"), tokenendpoint.Path):
-		config.TokenEndpoint = config.Server // what it is called matters little
-	}
-	if tokens, err = client.New(config); err != nil { // also before the server is asked
-		return nil, nil, usageError{err}
-	}
-	if config.TokenEndpoint == "" {
-		config.TokenEndpoint = c.discover(ctx, config)
-		if tokens, err = client.New(config); err != nil {
-			return nil, nil, err
-		}
+	if tokens, err = client.New(config); err != nil {
+		_ = s.seal.Close()
+		return nil, nil, err
 	}
 	return tokens, func() {
 		tokens.Close()
 		_ = s.seal.Close()
 	}, nil
+}
+
+// clientConfig is what the flags describe, with the token endpoint that the server names unless they say where it is.
+// The seal of the signatory is to be closed.
+func (c *command) clientConfig(ctx context.Context, cmd *cli.Command) (client.Config, *signatory, error) {
+	s, err := c.signatory(cmd)
+	if err != nil {
+		return client.Config{}, nil, err
+	}
+	config := client.Config{
+		Server: cmd.String("server"), TokenEndpoint: cmd.String("token-endpoint"), Audience: s.audience, ClientID: s.maker.ClientID,
+		Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm,
+	}
+	if config.TokenEndpoint == "" && strings.HasSuffix(strings.TrimRight(config.Server, "/"), tokenendpoint.Path) {
+		config.TokenEndpoint = config.Server // what it is called matters little
+	}
+	config.Scope, err = ishare.ParseScope(cmd.String("scope"))
+	switch {
+	case err != nil:
+		err = usagef("--scope: %w", err)
+	case config.Server == "" && config.TokenEndpoint == "":
+		err = usagef("neither --server nor --token-endpoint is given")
+	default:
+		if _, err = client.New(config); err != nil { // before the server is asked
+			err = usageError{err}
+		}
+	}
+	if err != nil {
+		_ = s.seal.Close()
+		return client.Config{}, nil, err
+	}
+	if config.TokenEndpoint == "" {
+		config.TokenEndpoint = c.discover(ctx, config)
+	}
+	return config, s, nil
 }
 
 // discover asks the server for its token endpoint; it is empty when the server does
