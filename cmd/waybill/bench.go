@@ -48,7 +48,7 @@ func (c *command) bench() *cli.Command {
 			"verification, by turns with the first: the ratios are what can be compared between machines.\n\n" +
 			"   waybill bench --spawn --floor\n" +
 			"   waybill bench --spawn --clients 100000 --duration 1m\n" +
-			"   waybill bench --spawn --chains cold --requests 5000 --floor\n" +
+			"   waybill bench --spawn --chains cold --requests 5000 --connections 8 --floor\n" +
 			"   waybill bench --spawn --rate 2000 --duration 30s --set limits.in_work=16\n\n" +
 			"A closed loop sends a request as soon as a connection has its answer. With --rate the loop is open: requests are due at\n" +
 			"equal distances, and latency counts from when a request was due, whether or not it could be sent.",
@@ -87,7 +87,7 @@ func (c *command) runBench(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	bar := &progress{out: c.err}
+	bar := newProgress(c.err)
 	config.Progress = bar.show
 	defer bar.clear()
 	dir, err := os.MkdirTemp("", "waybill-bench-")
@@ -113,12 +113,12 @@ func (c *command) runBench(ctx context.Context, cmd *cli.Command) error {
 		defer child.Stop()
 		config.Targets = append(config.Targets, floor)
 	}
-	results, err := bench.Run(ctx, config)
+	measured, err := bench.Run(ctx, config)
 	if err != nil {
 		return err
 	}
 	bar.clear()
-	report := bench.NewReport(settings, config.Targets, results)
+	report := bench.NewReport(settings, measured)
 	if cmd.String("output") == "json" {
 		err = c.printJSON(report)
 	} else {
@@ -265,16 +265,22 @@ func (c *command) benchFloor() *cli.Command {
 
 // progress shows a bar on a terminal, and nothing elsewhere.
 type progress struct {
-	out io.Writer
+	terminal io.Writer // nil: there is none
 
 	mu    sync.Mutex
 	doing string
 	bar   *progressbar.ProgressBar
 }
 
+func newProgress(w io.Writer) *progress {
+	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		return &progress{terminal: file}
+	}
+	return new(progress)
+}
+
 func (p *progress) show(doing string, done, of int) {
-	file, ok := p.out.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	if p.terminal == nil {
 		return
 	}
 	p.mu.Lock()
@@ -282,7 +288,7 @@ func (p *progress) show(doing string, done, of int) {
 	if p.bar == nil || p.doing != doing || p.bar.GetMax() != of {
 		p.clearLocked()
 		p.doing = doing
-		p.bar = progressbar.NewOptions(of, progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(doing),
+		p.bar = progressbar.NewOptions(of, progressbar.OptionSetWriter(p.terminal), progressbar.OptionSetDescription(doing),
 			progressbar.OptionShowCount(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 	}
 	_ = p.bar.Set(done) // a terminal that has gone shows nothing

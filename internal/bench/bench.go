@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
 	"time"
 
 	"github.com/waybill-token/waybill/assertion"
@@ -43,18 +44,25 @@ type Config struct {
 	Progress func(doing string, done, of int)
 }
 
-// Run measures, and returns for each target the results of its windows, in order.
-func Run(ctx context.Context, c Config) ([][]*Result, error) {
-	runs := make([]*run, len(c.Targets))
-	results := make([][]*Result, len(c.Targets))
+// A Measurement is what became of the requests to one target.
+type Measurement struct {
+	Target  *Target
+	WarmUp  *Result   // what is not measured
+	Windows []*Result // in order, one for each round
+}
+
+// Run measures, and returns a measurement of each target.
+func Run(ctx context.Context, c Config) ([]*Measurement, error) {
+	runs, all := make([]*run, len(c.Targets)), make([]*Measurement, len(c.Targets))
 	for i, t := range c.Targets {
-		runs[i] = &run{Config: c, target: t}
-		if err := runs[i].warmUp(ctx); err != nil {
+		runs[i], all[i] = &run{Config: c, target: t}, &Measurement{Target: t}
+		var err error
+		if all[i].WarmUp, err = runs[i].warmUp(ctx); err != nil {
 			return nil, err
 		}
 	}
-	for round := 0; !c.enough(results[0]); round++ {
-		done := total(results[0])
+	for round := 0; !c.enough(all[0].Windows); round++ {
+		done := total(all[0].Windows)
 		for k := range runs { // whoever is first has the machine as the one before has left it
 			i := (k + round) % len(runs)
 			n, limit := runs[i].next(done)
@@ -62,10 +70,10 @@ func Run(ctx context.Context, c Config) ([][]*Result, error) {
 			if err != nil {
 				return nil, err
 			}
-			results[i] = append(results[i], r)
+			all[i].Windows = append(all[i].Windows, r)
 		}
 	}
-	return results, nil
+	return all, nil
 }
 
 // enough reports whether all was sent.
@@ -92,19 +100,26 @@ type run struct {
 	speed  float64 // requests a second, in the last window
 }
 
-// warmUp sends what is not measured, until the server knows all that it is to know.
-func (r *run) warmUp(ctx context.Context) error {
+// warmUp sends what is not measured, until the server knows all that it is to know. There are few connections to a
+// server that is to get to know many clients, or else it protects itself from so much work at once.
+func (r *run) warmUp(ctx context.Context) (*Result, error) {
 	least := r.Connections * warmUpEach
 	if r.Rate > 0 {
 		least = min(least, int(r.Rate*warmUpSeconds)+1)
 	}
-	for least = max(least, r.target.WarmUp); r.sent < least; {
-		if _, err := r.window(ctx, r.target.known(), least-r.sent, 0); err != nil {
-			return err
-		}
+	all, warming := new(Result), *r
+	if warming.target.WarmUp > least {
+		least, warming.Connections = warming.target.WarmUp, min(r.Connections, 2*runtime.GOMAXPROCS(0))
 	}
-	r.sent = 0
-	return nil
+	for warming.sent < least {
+		result, err := warming.window(ctx, r.target.known(), least-warming.sent, 0)
+		if err != nil {
+			return nil, err
+		}
+		all.Add(result)
+	}
+	r.speed = warming.speed
+	return all, nil
 }
 
 // next is how many requests the next window has, and for how long a closed loop sends them: zero means all.

@@ -2,9 +2,12 @@ package bench_test
 
 import (
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -36,9 +39,14 @@ type endpoint struct {
 
 func newEndpoint(t *testing.T, name string) *endpoint {
 	t.Helper()
+	return endpointOf(t, name, (*httptest.Server).Start)
+}
+
+func endpointOf(t *testing.T, name string, start func(*httptest.Server)) *endpoint {
+	t.Helper()
 	e := &endpoint{assertions: make(map[string]bool)}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost || r.URL.Path != ishare.TokenPath || r.FormValue("grant_type") != "client_credentials" {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 1 || r.Method != http.MethodPost || r.URL.Path != ishare.TokenPath || r.FormValue("grant_type") != "client_credentials" {
 			http.Error(w, "no", http.StatusNotFound)
 			return
 		}
@@ -48,6 +56,8 @@ func newEndpoint(t *testing.T, name string) *endpoint {
 		e.assertions[r.PostForm.Get("client_assertion")] = true
 		_, _ = w.Write([]byte("{}"))
 	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	start(server)
 	t.Cleanup(server.Close)
 	u, err := url.Parse(server.URL + ishare.TokenPath)
 	if err != nil {
@@ -75,6 +85,14 @@ func TestRun(t *testing.T) {
 	a, b := newEndpoint(t, "a"), newEndpoint(t, "b")
 	var mu sync.Mutex
 	var windows []string
+	signed := make(map[int]int)
+	sign := a.Client
+	a.Known, a.Client = sign, func(i int) (*assertion.Maker, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		signed[i]++
+		return sign(i)
+	}
 	results, err := bench.Run(t.Context(), bench.Config{
 		Targets: []*bench.Target{a.Target, b.Target}, Connections: 2, Requests: 50, Rounds: 3,
 		Progress: func(doing string, done, _ int) {
@@ -90,7 +108,7 @@ func TestRun(t *testing.T) {
 	}
 	for i, e := range []*endpoint{a, b} {
 		var counts []int64
-		for _, r := range results[i] {
+		for _, r := range results[i].Windows {
 			counts = append(counts, r.Latency.Count())
 			if !r.Good() || r.CPU != 0 {
 				t.Errorf("%s: %+v, CPU %v", e.Name, r.Statuses, r.CPU)
@@ -101,6 +119,11 @@ func TestRun(t *testing.T) {
 		}
 		if requests, assertions := e.got(); requests != 2*20+50 || assertions != requests {
 			t.Errorf("%s has got %d requests with %d assertions", e.Name, requests, assertions)
+		}
+	}
+	for i := range 50 {
+		if signed[i] != 1 || len(signed) != 50 {
+			t.Errorf("request %d of %d was signed %d times", i, len(signed), signed[i])
 		}
 	}
 	if diff := cmp.Diff([]string{"a", "b", "a", "b", "b", "a", "a", "b"}, windows); diff != "" {
@@ -122,14 +145,38 @@ func TestRunForATime(t *testing.T) {
 		}
 		var elapsed time.Duration
 		var count int64
-		for _, r := range results[0] {
+		for _, r := range results[0].Windows {
 			elapsed += r.Elapsed
 			count += r.Latency.Count()
 		}
 		after, _ := e.got()
-		if elapsed < 100*time.Millisecond || len(results[0]) < 2 || rate > 0 && count != 10 || int64(after-before) != count+40 {
-			t.Errorf("rate %v: %d requests of %d in %v, in %d windows", rate, count, after-before, elapsed, len(results[0]))
+		if elapsed < 100*time.Millisecond || len(results[0].Windows) < 2 || rate > 0 && count != 10 || int64(after-before) != count+40 {
+			t.Errorf("rate %v: %d requests of %d in %v, in %d windows", rate, count, after-before, elapsed, len(results[0].Windows))
 		}
+	}
+}
+
+// A server with a certificate that nobody vouches for gets nothing.
+func TestRunSecured(t *testing.T) {
+	t.Parallel()
+	roots := x509.NewCertPool()
+	e := endpointOf(t, "e", func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		roots.AddCert(s.Certificate())
+	})
+	run := func() ([]*bench.Measurement, error) {
+		return bench.Run(t.Context(), bench.Config{
+			Targets: []*bench.Target{e.Target}, Connections: 1, Requests: 3, Rounds: 1, Progress: func(string, int, int) {},
+		})
+	}
+	var unknown x509.UnknownAuthorityError
+	if _, err := run(); !errors.As(err, &unknown) {
+		t.Errorf("unknown authority: %v", err)
+	}
+	e.TLS = &tls.Config{RootCAs: roots}
+	if measured, err := run(); err != nil || !measured[0].Windows[0].Good() {
+		t.Errorf("known authority: %v", err)
 	}
 }
 

@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -43,6 +45,7 @@ type Summary struct {
 	Rules      map[string]int `json:"rules"` // of answers other than 200; none: the answer named no rule
 	Failed     int            `json:"failed"`
 	Unsent     int            `json:"unsent"`
+	Cold       int            `json:"cold"`             // requests of the warm-up that were not answered with 200
 	Trouble    string         `json:"trouble,omitzero"` // the first answer other than 200, or the first error
 	Bytes      Bytes          `json:"bytes"`
 	Histogram  []Count        `json:"histogram"`
@@ -87,42 +90,44 @@ type Ratio struct {
 }
 
 // NewReport makes a report of what [Run] returns.
-func NewReport(settings Settings, targets []*Target, results [][]*Result) *Report {
+func NewReport(settings Settings, measured []*Measurement) *Report {
 	report := &Report{Load: settings}
-	for i, t := range targets {
-		report.Servers = append(report.Servers, summarise(t, results[i]))
+	for i, m := range measured {
+		report.Servers = append(report.Servers, m.summary())
 		if i > 0 {
+			ratio := func(of func(*Result) float64) float64 { return medianRatio(measured[0].Windows, m.Windows, of) }
 			report.Ratios = append(report.Ratios, Ratio{
-				Beside:     t.Name,
-				Throughput: medianRatio(results[0], results[i], (*Result).Throughput),
-				CPU:        medianRatio(results[0], results[i], func(r *Result) float64 { return r.CPUPerRequest().Seconds() }),
-				P99:        medianRatio(results[0], results[i], func(r *Result) float64 { return r.Latency.Quantile(0.99).Seconds() }),
+				Beside:     m.Target.Name,
+				Throughput: ratio((*Result).Throughput),
+				CPU:        ratio(func(r *Result) float64 { return r.CPUPerRequest().Seconds() }),
+				P99:        ratio(func(r *Result) float64 { return r.Latency.Quantile(0.99).Seconds() }),
 			})
 		}
 	}
 	return report
 }
 
-// Good reports whether all requests that were due to all servers were answered with 200.
+// Good reports whether all requests that were due to all servers were answered with 200, in the windows and before.
 func (r *Report) Good() bool {
-	return !slices.ContainsFunc(r.Servers, func(s Summary) bool { return s.Statuses[200] != s.Requests })
+	return !slices.ContainsFunc(r.Servers, func(s Summary) bool { return s.Statuses[http.StatusOK] != s.Requests || s.Cold > 0 })
 }
 
-func summarise(t *Target, results []*Result) Summary {
-	all := total(results)
+func (m *Measurement) summary() Summary {
+	all := total(m.Windows)
 	s := Summary{
-		Name: t.Name, URL: t.URL.String(), Requests: int(all.Latency.Count()), Seconds: all.Elapsed.Seconds(),
+		Name: m.Target.Name, URL: m.Target.URL.String(), Requests: int(all.Latency.Count()), Seconds: all.Elapsed.Seconds(),
 		Throughput: all.Throughput(), CPU: micro(all.CPUPerRequest()), Statuses: all.Statuses, Rules: all.Rules,
 		Latency: Latency{
 			P50: milli(all.Latency.Quantile(0.5)), P90: milli(all.Latency.Quantile(0.9)), P99: milli(all.Latency.Quantile(0.99)),
 			P999: milli(all.Latency.Quantile(0.999)), Max: milli(all.Latency.Max()),
 		},
-		Failed: all.Failed, Unsent: all.Unsent, Trouble: all.Trouble, Bytes: Bytes{all.Sent, all.Received},
+		Failed: all.Failed, Unsent: all.Unsent, Trouble: cmp.Or(m.WarmUp.Trouble, all.Trouble), Bytes: Bytes{all.Sent, all.Received},
+		Cold: int(m.WarmUp.Latency.Count()) - m.WarmUp.Statuses[http.StatusOK],
 	}
 	for _, row := range all.Latency.Rows() {
 		s.Histogram = append(s.Histogram, Count{milli(row.To), row.Count})
 	}
-	for _, r := range results {
+	for _, r := range m.Windows {
 		s.Rounds = append(s.Rounds, Round{int(r.Latency.Count()), r.Throughput(), milli(r.Latency.Quantile(0.99)), micro(r.CPUPerRequest())})
 	}
 	return s
@@ -191,6 +196,9 @@ func (s *Summary) write(w io.Writer) {
 	}
 	if s.Unsent > 0 {
 		fmt.Fprintf(w, "  due and not sent\t%d, because no connection was free before the assertion expired\n", s.Unsent)
+	}
+	if s.Cold > 0 {
+		fmt.Fprintf(w, "  not warm\t%d requests before the first window were not answered with 200\n", s.Cold)
 	}
 	if s.Trouble != "" {
 		fmt.Fprintf(w, "  first of these\t%s\n", s.Trouble)

@@ -22,9 +22,15 @@ func window(n int, each, elapsed, cpu time.Duration) *bench.Result {
 	return r
 }
 
-func targets() []*bench.Target {
+// measured is what was measured of a server and of the floor, whose warm-up was one good request.
+func measured(windows ...[]*bench.Result) []*bench.Measurement {
 	u := &url.URL{Scheme: "http", Host: "127.0.0.1:8080", Path: "/connect/token"}
-	return []*bench.Target{{Name: "waybill serve", URL: u}, {Name: "floor", URL: u}}
+	var all []*bench.Measurement
+	for i, w := range windows {
+		t := &bench.Target{Name: []string{"waybill serve", "floor"}[i], URL: u}
+		all = append(all, &bench.Measurement{Target: t, WarmUp: window(1, 0, 0, 0), Windows: w})
+	}
+	return all
 }
 
 // Ratios are taken within a round: one that hit both servers changes nothing.
@@ -33,16 +39,16 @@ func TestRatios(t *testing.T) {
 	ms := time.Millisecond
 	server := []*bench.Result{window(100, 2*ms, time.Second, 10*ms), window(100, 60*ms, 10*time.Second, 100*ms), window(100, ms, time.Second, 10*ms)}
 	floor := []*bench.Result{window(200, ms, time.Second, 40*ms), window(200, 30*ms, 10*time.Second, 400*ms), window(100, ms, time.Second, 10*ms)}
-	report := bench.NewReport(bench.Settings{}, targets(), [][]*bench.Result{server, floor})
+	report := bench.NewReport(bench.Settings{}, measured(server, floor))
 	want := []bench.Ratio{{Beside: "floor", Throughput: 0.5, CPU: 0.5, P99: 2}}
 	if diff := cmp.Diff(want, report.Ratios); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	// Of an even number the median is between the middle ones; where nothing is known there is no ratio.
-	report = bench.NewReport(bench.Settings{}, targets(), [][]*bench.Result{
-		{window(100, ms, time.Second, 0), window(100, 3*ms, time.Second, 0)},
-		{window(200, ms, time.Second, 0), window(100, ms, time.Second, 0)},
-	})
+	report = bench.NewReport(bench.Settings{}, measured(
+		[]*bench.Result{window(100, ms, time.Second, 0), window(100, 3*ms, time.Second, 0)},
+		[]*bench.Result{window(200, ms, time.Second, 0), window(100, ms, time.Second, 0)},
+	))
 	want = []bench.Ratio{{Beside: "floor", Throughput: 0.75, P99: 2}}
 	if diff := cmp.Diff(want, report.Ratios); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -81,6 +87,7 @@ const wantReport = `{
       },
       "failed": 1,
       "unsent": 0,
+      "cold": 0,
       "trouble": "Unauthorized jti.replayed: used",
       "bytes": {
         "sent": 30,
@@ -164,7 +171,7 @@ func TestReport(t *testing.T) {
 	}
 	// The end of a bucket is told for a quantile that is not the longest.
 	settings := bench.Settings{Connections: 4, Rate: 100, Clients: 3, Chains: "warm", Spawned: true}
-	report := bench.NewReport(settings, targets()[:1], [][]*bench.Result{{r}})
+	report := bench.NewReport(settings, measured([]*bench.Result{r}))
 	if report.Good() {
 		t.Error("a report with refusals is good")
 	}
@@ -186,5 +193,20 @@ func TestReport(t *testing.T) {
 	}
 	if !strings.HasPrefix(text.String(), wantText) {
 		t.Errorf("text:\n%s\nwant:\n%s", &text, wantText)
+	}
+}
+
+// A server that has refused to get warm is not measured warm.
+func TestColdReport(t *testing.T) {
+	t.Parallel()
+	good := measured([]*bench.Result{window(1, 0, time.Second, 0)})
+	if !bench.NewReport(bench.Settings{}, good).Good() {
+		t.Error("a report without refusals is not good")
+	}
+	good[0].WarmUp.Latency.Record(0)
+	good[0].WarmUp.Trouble = "no"
+	report := bench.NewReport(bench.Settings{}, good)
+	if report.Good() || report.Servers[0].Cold != 1 || report.Servers[0].Trouble != "no" {
+		t.Errorf("good: %v, %+v", report.Good(), report.Servers[0])
 	}
 }

@@ -73,6 +73,8 @@ type Target struct {
 	// URL is the token endpoint, and Addresses is where it is: the first that takes connections is used.
 	URL       *url.URL
 	Addresses []netip.AddrPort
+	// TLS secures connections to a URL with https. Nil: certificates are trusted that the system trusts.
+	TLS *tls.Config
 	// PID is the process of the server, whose processor time is measured. Zero: it is not.
 	PID int
 	// Audience and Scope are what a request asks for.
@@ -152,7 +154,12 @@ func (t *Target) dial(ctx context.Context) (net.Conn, error) {
 		if t.URL.Scheme != "https" {
 			return c, nil
 		}
-		secured := tls.Client(c, &tls.Config{ServerName: t.URL.Hostname(), NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12})
+		config := &tls.Config{MinVersion: tls.VersionTLS12}
+		if t.TLS != nil {
+			config = t.TLS.Clone()
+		}
+		config.ServerName, config.NextProtos = t.URL.Hostname(), []string{"http/1.1"}
+		secured := tls.Client(c, config)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("bench: %w", err)
