@@ -110,7 +110,7 @@ func TestRun(t *testing.T) {
 		var counts []int64
 		for _, r := range results[i].Windows {
 			counts = append(counts, r.Latency.Count())
-			if !r.Good() || r.CPU != 0 {
+			if !good(r) || r.CPU != 0 {
 				t.Errorf("%s: %+v, CPU %v", e.Name, r.Statuses, r.CPU)
 			}
 		}
@@ -175,7 +175,7 @@ func TestRunSecured(t *testing.T) {
 		t.Errorf("unknown authority: %v", err)
 	}
 	e.TLS = &tls.Config{RootCAs: roots}
-	if measured, err := run(); err != nil || !measured[0].Windows[0].Good() {
+	if measured, err := run(); err != nil || !good(measured[0].Windows[0]) {
 		t.Errorf("known authority: %v", err)
 	}
 }

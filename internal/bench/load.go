@@ -33,9 +33,6 @@ type Result struct {
 	Received int64  // bytes
 }
 
-// Good reports whether every request that was due was answered with 200.
-func (r *Result) Good() bool { return int64(r.Statuses[http.StatusOK]) == r.Latency.Count() }
-
 // Throughput is how many answers came in a second.
 func (r *Result) Throughput() float64 { return perUnit(float64(r.answers()), r.Elapsed.Seconds()) }
 
