@@ -131,7 +131,7 @@ func (m *Memory) use(now time.Time, p Pair) (bool, error) {
 		return false, fmt.Errorf("%w: it was issued in the future", ErrPair)
 	}
 	if p.IssuedAt.Before(m.acceptFrom) {
-		return false, undecided("it was issued before the time that the store vouches for", now, m.acceptFrom)
+		return false, Undecided("it was issued before the time that the store vouches for", now, m.acceptFrom)
 	}
 	if err := m.folder.raise(p.IssuedAt.Unix() + 1); err != nil {
 		return false, err

@@ -37,7 +37,7 @@ func (s *shard) use(now time.Time, k Key, end int64, all *shared) (bool, error) 
 		// The clock was set back, or another goroutine, in whatever shard, has just seen it
 		// pass this pair's end. A new assertion ends late enough once the clock has made up
 		// the difference.
-		return false, undecided("its like have been forgotten, by a clock that was later than now",
+		return false, Undecided("its like have been forgotten, by a clock that was later than now",
 			now, now.Add(time.Duration(s.swept-end+1)*time.Second))
 	}
 	if _, used := s.used[k]; used {

@@ -112,10 +112,10 @@ func (e *UndecidedError) Error() string {
 	return fmt.Sprintf("the store cannot tell whether the pair was used before: %s (retry after %v)", e.Reason, e.RetryAfter)
 }
 
-// undecided counts the wait from now in whole seconds, as Retry-After does (RFC 9110
-// section 10.2.3). Times of issue are whole seconds too: a client that comes back
-// within the last second of it would be too early again.
-func undecided(reason string, now, until time.Time) *UndecidedError {
+// Undecided is the answer to a pair that cannot be judged, though one can that is issued at until. It counts the wait from
+// now in whole seconds, as Retry-After does (RFC 9110 section 10.2.3). Times of issue are whole seconds too: a client that
+// comes back within the last second of it would be too early again.
+func Undecided(reason string, now, until time.Time) *UndecidedError {
 	end := time.Unix(ceilSecond(until), 0)
 	wait := max(end.Sub(now), time.Second)
 	return &UndecidedError{RetryAfter: (wait + time.Second - 1).Truncate(time.Second), Reason: reason}
