@@ -1,5 +1,388 @@
 package state
 
-import "errors"
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
 
-func openRedis(*Config) (backend, error) { return nil, errors.New("not yet") }
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/replay"
+)
+
+const (
+	// clusterBuckets is in how many parts the pairs are, so that the primaries of a cluster share the work. All servers must
+	// have the same number.
+	clusterBuckets = 16
+
+	// waitTimeout is how long replicas may take to have a write. It ends before callTimeout, so that what
+	// is said is that they did not.
+	waitTimeout = time.Second
+
+	// oldestRedis is the first major version whose scripts learn all that they need by INFO.
+	oldestRedis = 7
+)
+
+// redisStore is a store in Redis or Valkey.
+//
+// Redis can lose what it was told: it is restarted without its data or with those of some time ago, a replica takes its place
+// that lacks the last writes, somebody empties it. So the record of a bucket's epoch holds the identity of the process
+// that serves it: its run_id, which no two processes share, and the replication id that it took over when it was made a
+// primary, which is another one after it was a replica for a while. Each script compares them, with the record, in one
+// step with what it does. A process that is not the recorded one, or that has no record, begins a new epoch.
+//
+// What this cannot see is a primary that was cut off and goes on answering after another has taken its place: see
+// Config.WaitReplicas.
+type redisStore struct {
+	options valkey.ClientOption
+	client  atomic.Pointer[valkey.Client] // nil until the first connection
+	wait    int64
+	buckets []redisBucket
+}
+
+// The keys of a bucket have a hash tag in common, so that a cluster has them in one place.
+type redisBucket struct {
+	epoch string
+	pairs string   // what keys of pairs begin with
+	log   []string // epoch, lines by position, lines by time of end, last position, epoch of the last addition
+}
+
+func openRedis(c *Config) (backend, error) {
+	u, err := c.URL.redis()
+	if err != nil {
+		return nil, err
+	}
+	r := &redisStore{wait: int64(c.WaitReplicas), options: valkey.ClientOption{
+		InitAddress: u.hosts, Username: u.user, Password: u.password, SelectDB: u.database, ClientName: "waybill",
+		Dialer:            net.Dialer{Timeout: pollTimeout, KeepAlive: pollTimeout},
+		ConnWriteTimeout:  callTimeout,
+		ForceSingleClient: u.kind == schemeRedis,
+		DisableRetry:      true, // to ask again may be to use twice
+		DisableCache:      true,
+	}}
+	if u.tls {
+		if r.options.TLSConfig, err = tlsConfig(u.ca); err != nil {
+			return nil, err
+		}
+	}
+	count := 1
+	switch u.kind {
+	case schemeCluster:
+		count = clusterBuckets
+	case schemeSentinel:
+		s := valkey.SentinelOption{MasterSet: u.primary, TLSConfig: r.options.TLSConfig, ClientName: "waybill", TopologyRefreshInterval: pollTimeout}
+		if u.sentinelAuth {
+			s.Username, s.Password = u.user, u.password
+		}
+		r.options.Sentinel = s
+	}
+	for i := range count {
+		tag := fmt.Sprintf("{%s:%d}:", c.namespace(), i)
+		epoch, log := tag+"epoch", tag+"revocations"
+		r.buckets = append(r.buckets, redisBucket{epoch, tag, []string{epoch, log, log + ":ends", log + ":last", log + ":epoch"}})
+	}
+	return r, nil
+}
+
+func tlsConfig(ca string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca == "" {
+		return c, nil
+	}
+	data, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, err
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s: there is no certificate in it", ca)
+	}
+	return c, nil
+}
+
+var errNotConnected = errors.New("redis: not connected yet")
+
+// connect makes the client, which from then on connects again by itself. The first connection is only made here.
+func (r *redisStore) connect() (valkey.Client, error) {
+	if c := r.client.Load(); c != nil {
+		return *c, nil
+	}
+	c, err := valkey.NewClient(r.options)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	r.client.Store(&c)
+	return c, nil
+}
+
+func (r *redisStore) close() {
+	if c := r.client.Load(); c != nil {
+		(*c).Close()
+	}
+}
+
+// The scripts begin with what tells the process that runs them.
+const identify = `
+local info = redis.call('INFO', 'server', 'replication')
+local run, took_over = string.match(info, 'run_id:(%w+)'), string.match(info, 'master_replid2:(%w+)')
+if not run or not took_over then return redis.error_reply('INFO tells neither run_id nor master_replid2') end
+local process = run .. ' ' .. took_over
+`
+
+// attestScript: KEYS epoch; ARGV random bits for a new one. Returns the record of the epoch, the time in microseconds, and
+// what settings depend on.
+const attestScript = identify + `
+local memory = redis.call('INFO', 'memory')
+local time = redis.call('TIME')
+local now = time[1] .. string.format('%06d', time[2])
+local record = false
+if string.find(info, 'role:master', 1, true) then
+  record = redis.call('GET', KEYS[1])
+  if not record or string.sub(record, -#process) ~= process then
+    record = ARGV[1] .. ' ' .. now .. ' ' .. process
+    redis.call('SET', KEYS[1], record)
+  end
+end
+return {record, now, string.match(info, 'redis_version:(%d+)'), string.match(memory, 'maxmemory:(%d+)'), string.match(memory, 'maxmemory_policy:([%w-]+)')}
+`
+
+// inEpoch: KEYS[1] epoch; ARGV[1] its record. The answer is -1 in another one.
+const inEpoch = identify + `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or string.sub(ARGV[1], -#process) ~= process then return -1 end
+`
+
+// The answers of scripts besides yes and no.
+const (
+	inOtherEpoch = -1
+	atOtherTime  = -2
+	isFull       = -3
+)
+
+// useScript: KEYS epoch, pair; ARGV record, time and end of the pair in milliseconds, tolerance. Returns 1 for a pair that
+// was not there, and 0.
+const useScript = inEpoch + `
+local time = redis.call('TIME')
+if math.abs(time[1] * 1000 + time[2] / 1000 - ARGV[2]) > tonumber(ARGV[4]) then return -2 end
+if redis.call('SET', KEYS[2], '', 'NX', 'PXAT', ARGV[3]) then return 1 end
+return 0
+`
+
+// readScript: KEYS those of the log; ARGV record, position. Returns whether something was added in this epoch, the last
+// position, and the lines behind the one given.
+const readScript = inEpoch + `
+local complete = redis.call('GET', KEYS[5]) == ARGV[1]
+return {complete and 1 or 0, tonumber(redis.call('GET', KEYS[4]) or 0), redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], '+inf')}
+`
+
+// appendScript: KEYS those of the log; ARGV record, limit, time in seconds, then a line and its end for each.
+const appendScript = inEpoch + `
+for _, line in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[3])) do
+  redis.call('ZREM', KEYS[2], line)
+  redis.call('ZREM', KEYS[3], line)
+end
+local new = {}
+for i = 4, #ARGV, 2 do
+  if not redis.call('ZSCORE', KEYS[2], ARGV[i]) then new[#new + 1] = i end
+end
+if redis.call('ZCARD', KEYS[2]) + #new > tonumber(ARGV[2]) then return -3 end
+for _, i in ipairs(new) do
+  redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[4]), ARGV[i])
+  redis.call('ZADD', KEYS[3], ARGV[i + 1], ARGV[i])
+end
+redis.call('SET', KEYS[5], ARGV[1])
+return 1
+`
+
+// A script is sent whole once to each process, which then knows it by its sum.
+type script struct {
+	text string
+	lua  *valkey.Lua
+}
+
+func newScript(text string) *script { return &script{text, valkey.NewLuaScript(text)} }
+
+//nolint:gochecknoglobals // constants but for their sums
+var (
+	use        = newScript(useScript)
+	readLog    = newScript(readScript)
+	appendLog  = newScript(appendScript)
+)
+
+// attest implements [pairStore].
+func (r *redisStore) attest(ctx context.Context) (epochs []*epoch, now time.Time, err error) {
+	client, err := r.connect()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	commands := make(valkey.Commands, len(r.buckets))
+	for i, b := range r.buckets {
+		commands[i] = client.B().Eval().Script(attestScript).Numkeys(1).Key(b.epoch).Arg(rand.Text()).Build()
+	}
+	for i, answer := range client.DoMulti(ctx, commands...) {
+		e, at, err := parseAttestation(answer)
+		if err != nil {
+			return nil, time.Time{}, fmt.Errorf("redis: %w", err)
+		}
+		e.bucket, now = i, at
+		epochs = append(epochs, e)
+	}
+	return epochs, now, nil
+}
+
+// parseAttestation reads the answer of attestScript, and refuses a server that may forget what it was told.
+func parseAttestation(answer valkey.ValkeyResult) (*epoch, time.Time, error) {
+	said, err := answer.AsStrSlice()
+	if err != nil {
+		return nil, time.Time{}, withMend(err)
+	}
+	if len(said) != 5 {
+		return nil, time.Time{}, errors.New("an answer of a script is not as it should be")
+	}
+	version, err := strconv.Atoi(said[2])
+	switch {
+	case err != nil || version < oldestRedis:
+		return nil, time.Time{}, fmt.Errorf("its version is %s; want Redis %d or later, or Valkey", said[2], oldestRedis)
+	case said[3] != "0" && said[4] != "noeviction":
+		return nil, time.Time{}, fmt.Errorf("it forgets when its memory is full (maxmemory-policy %s), and an assertion could be used twice; set maxmemory-policy to noeviction", said[4])
+	case said[0] == "":
+		return nil, time.Time{}, errors.New("it is a replica; give the address of the primary, or sentinels, which know it")
+	}
+	now, err := parseMicroseconds(said[1])
+	fields := strings.Split(said[0], " ")
+	if err != nil || len(fields) != 4 {
+		return nil, time.Time{}, errors.New("the record of its epoch is not as it should be; another version may have written it")
+	}
+	since, err := parseMicroseconds(fields[1])
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("the record of its epoch: %w", err)
+	}
+	return &epoch{id: said[0], since: since}, now, nil
+}
+
+// withMend says what to do about an error that has one cause.
+func withMend(err error) error {
+	said, ok := valkey.IsValkeyErr(err)
+	if ok && strings.Contains(said.Error(), "syntax error") { // INFO has one section before version 7
+		return fmt.Errorf("want Redis %d or later, or Valkey: %w", oldestRedis, err)
+	}
+	if ok && strings.HasPrefix(said.Error(), "NOAUTH") {
+		return fmt.Errorf("it wants a password: %w", err)
+	}
+	return err
+}
+
+func parseMicroseconds(text string) (time.Time, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, errors.New("want a time")
+	}
+	return time.UnixMicro(n), nil
+}
+
+// use implements [pairStore].
+func (r *redisStore) use(ctx context.Context, e *epoch, k replay.Key, now, until time.Time) (bool, error) {
+	b := &r.buckets[e.bucket]
+	code, err := r.write(ctx, use, []string{b.epoch, b.pairs + string(k[:])}, []string{
+		e.id, strconv.FormatInt(now.UnixMilli(), 10), strconv.FormatInt(until.UnixMilli()+1, 10), strconv.FormatInt(ClockTolerance.Milliseconds(), 10),
+	})
+	return code == 1, err
+}
+
+// read implements [revocationLog].
+func (r *redisStore) read(ctx context.Context, e *epoch, after int64) (lines []string, last int64, complete bool, err error) {
+	client, err := r.connect()
+	if err != nil {
+		return nil, 0, false, err
+	}
+	answer := readLog.lua.Exec(ctx, client, r.buckets[e.bucket].log, []string{e.id, strconv.FormatInt(after, 10)})
+	if code, err := answer.AsInt64(); err == nil {
+		return nil, 0, false, errorOf(code)
+	}
+	parts, err := answer.ToArray()
+	if err != nil || len(parts) != 3 {
+		return nil, 0, false, fmt.Errorf("redis: revocations: %w", orUnexpected(err))
+	}
+	done, err1 := parts[0].AsInt64()
+	last, err2 := parts[1].AsInt64()
+	lines, err3 := parts[2].AsStrSlice()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, 0, false, fmt.Errorf("redis: revocations: %w", err)
+	}
+	return lines, last, done == 1, nil
+}
+
+func orUnexpected(err error) error {
+	if err == nil {
+		return errors.New("an answer of a script is not as it should be")
+	}
+	return err
+}
+
+// append implements [revocationLog].
+func (r *redisStore) append(ctx context.Context, e *epoch, lines []accesstoken.TokenRevocationLine) error {
+	args := make([]string, 0, 3+2*len(lines))
+	args = append(args, e.id, strconv.Itoa(accesstoken.DefaultTokenRevocationLimit), strconv.FormatInt(time.Now().Add(-ClockMargin).Unix(), 10))
+	for _, l := range lines {
+		args = append(args, l.Text, strconv.FormatInt(l.Until.Unix(), 10))
+	}
+	_, err := r.write(ctx, appendLog, r.buckets[e.bucket].log, args)
+	return err
+}
+
+// write runs a script that answers with a number, and waits for replicas when it is told to.
+func (r *redisStore) write(ctx context.Context, s *script, keys, args []string) (int64, error) {
+	c := r.client.Load()
+	if c == nil {
+		return 0, errNotConnected
+	}
+	client := *c
+	var answer valkey.ValkeyResult
+	if r.wait == 0 {
+		answer = s.lua.Exec(ctx, client, keys, args)
+	} else { // WAIT is about what its own connection has written
+		err := client.Dedicated(func(d valkey.DedicatedClient) error {
+			answers := d.DoMulti(ctx,
+				d.B().Eval().Script(s.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build(),
+				d.B().Wait().Numreplicas(r.wait).Timeout(waitTimeout.Milliseconds()).Build())
+			answer = answers[0]
+			replicas, err := answers[1].AsInt64()
+			if err == nil && replicas < r.wait {
+				err = fmt.Errorf("%d replicas have the write, and %d are waited for", replicas, r.wait)
+			}
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("redis: %w", err)
+		}
+	}
+	code, err := answer.AsInt64()
+	if err != nil {
+		return 0, fmt.Errorf("redis: %w", err)
+	}
+	return code, errorOf(code)
+}
+
+// errorOf is the error that an answer of a script stands for.
+func errorOf(code int64) error {
+	switch code {
+	case 0, 1:
+		return nil
+	case inOtherEpoch:
+		return errOtherEpoch
+	case atOtherTime:
+		return errOtherTime
+	case isFull:
+		return accesstoken.ErrTokenRevocationsFull
+	}
+	return fmt.Errorf("redis: a script answers %d", code)
+}

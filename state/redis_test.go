@@ -1,0 +1,38 @@
+package state
+
+import (
+	"testing"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/accesstoken/accesstokentest"
+	"github.com/waybill-token/waybill/internal/redistest"
+	"github.com/waybill-token/waybill/replay"
+	"github.com/waybill-token/waybill/replay/replaytest"
+)
+
+func TestRedisConforms(t *testing.T) {
+	server := redistest.Start(t)
+	vouch(t, server)
+	s := start(t, config(t, server.URL()))
+	t.Run("pairs", func(t *testing.T) {
+		replaytest.Run(t, 1000, func(*testing.T) replay.Store { return s })
+	})
+	t.Run("revocations", func(t *testing.T) {
+		accesstokentest.Run(t, func(*testing.T) accesstoken.TokenRevocations { return s.Revocations() })
+	})
+}
+
+func BenchmarkRedisUse(b *testing.B) {
+	server := redistest.Start(b)
+	vouch(b, server)
+	s := start(b, config(b, server.URL()))
+	b.ReportAllocs()
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if first, err := s.Use(b.Context(), newest()); !first || err != nil {
+				b.Fatal(first, err)
+			}
+		}
+	})
+}
