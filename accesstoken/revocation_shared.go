@@ -37,19 +37,19 @@ type TokenRevocationLine struct {
 // A revocation of a party or certificate hits what is issued up to two seconds later, too, for the
 // clocks of other processes may be that far ahead.
 type SharedTokenRevocations struct {
-	append func(context.Context, []TokenRevocationLine) error
-	copied MemoryTokenRevocations // which keeps nothing in a folder
-	asOf   atomic.Int64           // when the log was read, in nanoseconds since copied.opened; 0: never
+	add    func(context.Context, []TokenRevocationLine) error // to the log
+	copied MemoryTokenRevocations                             // which keeps nothing in a folder
+	asOf   atomic.Int64                                       // when the log was read, in nanoseconds since copied.opened; 0: never
 }
 
 var _ TokenRevocations = (*SharedTokenRevocations)(nil)
 
-// NewSharedTokenRevocations begins with a copy that is too old to check by. Append adds lines to the log, all or none,
+// NewSharedTokenRevocations begins with a copy that is too old to check by. Add adds lines to the log, all or none,
 // and returns nil when it holds them; what it holds already is no error. A log that is full returns
 // [ErrTokenRevocationsFull].
-func NewSharedTokenRevocations(append func(context.Context, []TokenRevocationLine) error) *SharedTokenRevocations {
+func NewSharedTokenRevocations(add func(context.Context, []TokenRevocationLine) error) *SharedTokenRevocations {
 	return &SharedTokenRevocations{
-		append: append,
+		add:    add,
 		copied: MemoryTokenRevocations{limit: DefaultTokenRevocationLimit, opened: time.Now()},
 	}
 }
@@ -90,7 +90,7 @@ func (s *SharedTokenRevocations) Revoke(ctx context.Context, r TokenRevocation) 
 	}
 	if err == nil {
 		line := sharedLine(what, effectOf(r, time.Now()).ahead())
-		if err = s.append(ctx, []TokenRevocationLine{line}); err == nil {
+		if err = s.add(ctx, []TokenRevocationLine{line}); err == nil {
 			err = s.copied.learn([]string{line.Text})
 		}
 	}

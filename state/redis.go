@@ -110,7 +110,10 @@ func tlsConfig(ca string) (*tls.Config, error) {
 	return c, nil
 }
 
-var errNotConnected = errors.New("redis: not connected yet")
+var (
+	errNotConnected = errors.New("redis: not connected yet")
+	errUnexpected   = errors.New("an answer or a record is not as it should be; another version may have written it")
+)
 
 // connect makes the client, which from then on connects again by itself. The first connection is only made here.
 func (r *redisStore) connect() (valkey.Client, error) {
@@ -119,7 +122,7 @@ func (r *redisStore) connect() (valkey.Client, error) {
 	}
 	c, err := valkey.NewClient(r.options)
 	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
+		return nil, fmt.Errorf("redis: %w", withMend(err))
 	}
 	r.client.Store(&c)
 	return c, nil
@@ -139,21 +142,19 @@ if not run or not took_over then return redis.error_reply('INFO tells neither ru
 local process = run .. ' ' .. took_over
 `
 
-// attestScript: KEYS epoch; ARGV random bits for a new one. Returns the record of the epoch, the time in microseconds, and
+// attestScript: KEYS epoch; ARGV random bits for a new one, or none where none is to begin. Returns the record of the epoch, the time in microseconds, and
 // what settings depend on.
 const attestScript = identify + `
 local memory = redis.call('INFO', 'memory')
 local time = redis.call('TIME')
 local now = time[1] .. string.format('%06d', time[2])
-local record = false
-if string.find(info, 'role:master', 1, true) then
-  record = redis.call('GET', KEYS[1])
-  if not record or string.sub(record, -#process) ~= process then
-    record = ARGV[1] .. ' ' .. now .. ' ' .. process
-    redis.call('SET', KEYS[1], record)
-  end
+local primary = string.find(info, 'role:master', 1, true)
+local record = primary and redis.call('GET', KEYS[1])
+if primary and ARGV[1] ~= '' and (not record or string.sub(record, -#process) ~= process) then
+  record = ARGV[1] .. ' ' .. now .. ' ' .. process
+  redis.call('SET', KEYS[1], record)
 end
-return {record, now, string.match(info, 'redis_version:(%d+)'), string.match(memory, 'maxmemory:(%d+)'), string.match(memory, 'maxmemory_policy:([%w-]+)')}
+return {record, now, primary and 'primary' or 'replica', string.match(info, 'redis_version:(%d+)'), string.match(memory, 'maxmemory:(%d+)'), string.match(memory, 'maxmemory_policy:([%w-]+)')}
 `
 
 // inEpoch: KEYS[1] epoch; ARGV[1] its record. The answer is -1 in another one.
@@ -192,7 +193,7 @@ for _, line in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[3
 end
 local new = {}
 for i = 4, #ARGV, 2 do
-  if not redis.call('ZSCORE', KEYS[2], ARGV[i]) then new[#new + 1] = i end
+  new[#new + 1] = not redis.call('ZSCORE', KEYS[2], ARGV[i]) and i or nil
 end
 if redis.call('ZCARD', KEYS[2]) + #new > tonumber(ARGV[2]) then return -3 end
 for _, i in ipairs(new) do
@@ -213,60 +214,74 @@ func newScript(text string) *script { return &script{text, valkey.NewLuaScript(t
 
 //nolint:gochecknoglobals // constants but for their sums
 var (
-	use        = newScript(useScript)
-	readLog    = newScript(readScript)
-	appendLog  = newScript(appendScript)
+	use       = newScript(useScript)
+	readLog   = newScript(readScript)
+	appendLog = newScript(appendScript)
 )
 
 // attest implements [pairStore].
-func (r *redisStore) attest(ctx context.Context) (epochs []*epoch, now time.Time, err error) {
+func (r *redisStore) attest(ctx context.Context, begin bool) (epochs []*epoch, now time.Time, err error) {
 	client, err := r.connect()
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	commands := make(valkey.Commands, len(r.buckets))
 	for i, b := range r.buckets {
-		commands[i] = client.B().Eval().Script(attestScript).Numkeys(1).Key(b.epoch).Arg(rand.Text()).Build()
+		id := ""
+		if begin {
+			id = rand.Text()
+		}
+		commands[i] = client.B().Eval().Script(attestScript).Numkeys(1).Key(b.epoch).Arg(id).Build()
 	}
 	for i, answer := range client.DoMulti(ctx, commands...) {
-		e, at, err := parseAttestation(answer)
-		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("redis: %w", err)
+		said, err := answer.AsStrSlice()
+		if err == nil {
+			err = checkSettings(said)
 		}
-		e.bucket, now = i, at
-		epochs = append(epochs, e)
+		if err == nil {
+			now, err = parseMicroseconds(said[1])
+		}
+		if err == nil && begin {
+			var e *epoch
+			if e, err = parseRecord(said[0]); err == nil {
+				e.bucket = i
+				epochs = append(epochs, e)
+			}
+		}
+		if err != nil {
+			return nil, time.Time{}, fmt.Errorf("redis: %w", withMend(err))
+		}
 	}
 	return epochs, now, nil
 }
 
-// parseAttestation reads the answer of attestScript, and refuses a server that may forget what it was told.
-func parseAttestation(answer valkey.ValkeyResult) (*epoch, time.Time, error) {
-	said, err := answer.AsStrSlice()
-	if err != nil {
-		return nil, time.Time{}, withMend(err)
+// checkSettings refuses a server that may forget what it was told, by the answer of attestScript.
+func checkSettings(said []string) error {
+	if len(said) != 6 {
+		return errUnexpected
 	}
-	if len(said) != 5 {
-		return nil, time.Time{}, errors.New("an answer of a script is not as it should be")
-	}
-	version, err := strconv.Atoi(said[2])
+	role, version, limit, policy := said[2], said[3], said[4], said[5]
+	major, err := strconv.Atoi(version)
 	switch {
-	case err != nil || version < oldestRedis:
-		return nil, time.Time{}, fmt.Errorf("its version is %s; want Redis %d or later, or Valkey", said[2], oldestRedis)
-	case said[3] != "0" && said[4] != "noeviction":
-		return nil, time.Time{}, fmt.Errorf("it forgets when its memory is full (maxmemory-policy %s), and an assertion could be used twice; set maxmemory-policy to noeviction", said[4])
-	case said[0] == "":
-		return nil, time.Time{}, errors.New("it is a replica; give the address of the primary, or sentinels, which know it")
+	case err != nil || major < oldestRedis:
+		return fmt.Errorf("its version is %s; want Redis %d or later, or Valkey", version, oldestRedis)
+	case limit != "0" && policy != "noeviction":
+		return fmt.Errorf("it forgets when its memory is full (maxmemory-policy %s), and an assertion could be used twice; set maxmemory-policy to noeviction", policy)
+	case role != "primary":
+		return errors.New("it is a replica; give the address of the primary, or those of sentinels, which know it")
 	}
-	now, err := parseMicroseconds(said[1])
-	fields := strings.Split(said[0], " ")
-	if err != nil || len(fields) != 4 {
-		return nil, time.Time{}, errors.New("the record of its epoch is not as it should be; another version may have written it")
+	return nil
+}
+
+// parseRecord reads the record of an epoch, which is its id: random bits, the time at which it began in microseconds, and the two
+// halves of the identity of its process.
+func parseRecord(record string) (*epoch, error) {
+	fields := strings.Split(record, " ")
+	if len(fields) != 4 {
+		return nil, errUnexpected
 	}
 	since, err := parseMicroseconds(fields[1])
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("the record of its epoch: %w", err)
-	}
-	return &epoch{id: said[0], since: since}, now, nil
+	return &epoch{id: record, since: since}, err
 }
 
 // withMend says what to do about an error that has one cause.
@@ -284,7 +299,7 @@ func withMend(err error) error {
 func parseMicroseconds(text string) (time.Time, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return time.Time{}, errors.New("want a time")
+		return time.Time{}, errUnexpected
 	}
 	return time.UnixMicro(n), nil
 }
@@ -309,8 +324,11 @@ func (r *redisStore) read(ctx context.Context, e *epoch, after int64) (lines []s
 		return nil, 0, false, errorOf(code)
 	}
 	parts, err := answer.ToArray()
-	if err != nil || len(parts) != 3 {
-		return nil, 0, false, fmt.Errorf("redis: revocations: %w", orUnexpected(err))
+	if err == nil && len(parts) != 3 {
+		err = errUnexpected
+	}
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("redis: revocations: %w", err)
 	}
 	done, err1 := parts[0].AsInt64()
 	last, err2 := parts[1].AsInt64()
@@ -319,13 +337,6 @@ func (r *redisStore) read(ctx context.Context, e *epoch, after int64) (lines []s
 		return nil, 0, false, fmt.Errorf("redis: revocations: %w", err)
 	}
 	return lines, last, done == 1, nil
-}
-
-func orUnexpected(err error) error {
-	if err == nil {
-		return errors.New("an answer of a script is not as it should be")
-	}
-	return err
 }
 
 // append implements [revocationLog].

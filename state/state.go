@@ -87,8 +87,9 @@ type pairStore interface {
 	// what is wrong when the store cannot be relied upon: its kind, its version, its settings, or that
 	// it cannot be reached.
 	//
-	// Now is the store's clock, read between the call and the return.
-	attest(ctx context.Context) (epochs []*epoch, now time.Time, err error)
+	// Now is the store's clock, read between the call and the return. Without begin the store is only asked whether it
+	// can be relied upon: nothing is written, and there may be no epochs.
+	attest(ctx context.Context, begin bool) (epochs []*epoch, now time.Time, err error)
 
 	// use remembers the key until the time, and reports whether it was not remembered before; all in one step that
 	// cannot be undone, and only in the epoch. It is [errOtherEpoch] otherwise. When the store's clock and now differ by more than
@@ -117,7 +118,17 @@ type backend interface {
 
 // open makes the backend. It does not wait for the store: out of reach, it is asked for again at every call.
 func open(c *Config) (backend, error) {
-	if c.URL.isPostgres() {
+	switch {
+	case c.URL == URL{}:
+		return nil, errors.New("no URL")
+	case c.Party == "":
+		return nil, errors.New("no party")
+	case c.Leeway < 0 || c.Leeway > replay.MaxLeeway:
+		return nil, fmt.Errorf("leeway %v is not between 0 and %v", c.Leeway, replay.MaxLeeway)
+	case c.WaitReplicas < 0 || c.WaitReplicas > 0 && c.URL.IsPostgres():
+		return nil, errors.New("only replicas of Redis can be waited for")
+	}
+	if c.URL.IsPostgres() {
 		return openPostgres(c)
 	}
 	return openRedis(c)
@@ -148,16 +159,6 @@ type condition struct {
 // is accepted, and as soon as it can be relied upon it is used. The caller must call [Store.Run], which closes the store, be
 // it with a context that is done.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	switch {
-	case c.URL == URL{}:
-		return nil, errors.New("state: no URL")
-	case c.Party == "":
-		return nil, errors.New("state: no party")
-	case c.Leeway < 0 || c.Leeway > replay.MaxLeeway:
-		return nil, fmt.Errorf("state: leeway %v is not between 0 and %v", c.Leeway, replay.MaxLeeway)
-	case c.WaitReplicas < 0 || c.WaitReplicas > 0 && c.URL.isPostgres():
-		return nil, errors.New("state: only replicas of Redis can be waited for")
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -170,6 +171,20 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.current.Store(&condition{})
 	s.poll(ctx)
 	return s, nil
+}
+
+// Check finds out whether a server with the configuration could use its store now, and writes nothing there. The error is in words
+// for those who run the server.
+func Check(ctx context.Context, c Config) error {
+	b, err := open(&c)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	defer b.close()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err = attest(ctx, b, false)
+	return err
 }
 
 // Run asks the store, four times a second, how it is and what was revoked, until ctx is done. Then it closes the store and
@@ -256,7 +271,7 @@ func (s *Store) poll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	now := &condition{}
-	if now.epochs, now.problem = s.attest(ctx); now.problem != nil {
+	if now.epochs, now.problem = attest(ctx, s.backend, true); now.problem != nil {
 		now.revocations = now.problem
 	} else {
 		now.revocations = s.learn(ctx, now.epochs[0])
@@ -272,9 +287,9 @@ func (s *Store) poll(ctx context.Context) {
 }
 
 // attest asks for the epochs, and compares the clocks.
-func (s *Store) attest(ctx context.Context) ([]*epoch, error) {
+func attest(ctx context.Context, b backend, begin bool) ([]*epoch, error) {
 	asked := time.Now()
-	epochs, now, err := s.backend.attest(ctx)
+	epochs, now, err := b.attest(ctx, begin)
 	if err != nil {
 		return nil, err
 	}

@@ -14,29 +14,29 @@ import (
 const party = "did:ishare:EU.NL.NTRNL-10000000"
 
 // config is what a server has for a store at a URL.
-func config(t testing.TB, url string) Config {
-	t.Helper()
+func config(tb testing.TB, url string) Config {
+	tb.Helper()
 	u, err := ParseURL(url)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return Config{URL: u, Party: party, Leeway: 10 * time.Second}
 }
 
 // start opens a store, and runs it for as long as the test does.
-func start(t testing.TB, c Config) *Store {
-	t.Helper()
-	s, err := Open(t.Context(), c)
+func start(tb testing.TB, c Config) *Store {
+	tb.Helper()
+	s, err := Open(tb.Context(), c)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what the test cleans up
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return s
@@ -60,8 +60,8 @@ func usable(t *testing.T, s *Store) {
 
 // vouch makes a server that nobody has asked begin with epochs of long ago, in which nothing was revoked, so that a test need not
 // wait.
-func vouch(t testing.TB, servers ...*redistest.Server) {
-	t.Helper()
+func vouch(tb testing.TB, servers ...*redistest.Server) {
+	tb.Helper()
 	c := Config{Party: party}
 	for _, server := range servers {
 		for i := range clusterBuckets {

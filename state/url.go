@@ -40,7 +40,7 @@ func ParseURL(text string) (URL, error) {
 	}
 	u := URL{text}
 	var err error
-	if u.isPostgres() {
+	if u.IsPostgres() {
 		err = checkPostgresURL(text)
 	} else {
 		_, err = u.redis()
@@ -62,7 +62,7 @@ func (u URL) WithPassword(password string) (URL, error) {
 	if strings.Contains(user, ":") {
 		return URL{}, errors.New("the URL has a password already")
 	}
-	return ParseURL(scheme + "://" + user + strings.TrimPrefix(url.UserPassword("", password).String(), "") + "@" + hosts + path)
+	return ParseURL(scheme + "://" + user + url.UserPassword("", password).String() + "@" + hosts + path)
 }
 
 // String hides the password, and whatever else could hold one.
@@ -82,7 +82,8 @@ func (u URL) GoString() string { return u.String() }
 // LogValue hides the password.
 func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
-func (u URL) isPostgres() bool {
+// IsPostgres reports whether the store is PostgreSQL; it is Redis or Valkey otherwise.
+func (u URL) IsPostgres() bool {
 	return strings.HasPrefix(u.text, "postgres://") || strings.HasPrefix(u.text, "postgresql://")
 }
 
@@ -141,7 +142,10 @@ func (u URL) redis() (*redisURL, error) {
 	if r.kind == schemeRedis && len(r.hosts) > 1 {
 		return nil, errors.New("want one host; several are for redis-sentinel:// and redis-cluster://")
 	}
-	return r, r.setPath(path)
+	if err := r.setPath(path); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // setPath reads what stands behind the hosts.

@@ -21,7 +21,7 @@ import (
 type Server struct {
 	Port int
 
-	t    testing.TB
+	tb   testing.TB
 	dir  string
 	args []string
 	cmd  *exec.Cmd
@@ -30,45 +30,45 @@ type Server struct {
 
 // Start starts a server with options of redis-server's command line, such as "--appendonly", "yes". It writes nothing to the
 // disk unless they say so. The test is skipped where there is no Redis.
-func Start(t testing.TB, options ...string) *Server {
-	t.Helper()
-	s := newServer(t)
+func Start(tb testing.TB, options ...string) *Server {
+	tb.Helper()
+	s := newServer(tb)
 	s.args = append([]string{"--port", strconv.Itoa(s.Port), "--dir", s.dir, "--bind", "127.0.0.1", "--save", ""}, options...)
 	s.Restart()
 	return s
 }
 
-// StartSentinel starts a sentinel that takes the word of a quorum of one for the loss of the primary, after half a second.
-func StartSentinel(t testing.TB, name string, primary *Server) *Server {
-	t.Helper()
-	s := newServer(t)
+// StartSentinel starts a sentinel of several. Two that have missed the primary for half a second have a replica take its place.
+func StartSentinel(tb testing.TB, name string, primary *Server) *Server {
+	tb.Helper()
+	s := newServer(tb)
 	conf := filepath.Join(s.dir, "sentinel.conf")
-	text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor %s 127.0.0.1 %d 1\nsentinel down-after-milliseconds %[3]s 500\nsentinel failover-timeout %[3]s 2000\n",
+	text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor %s 127.0.0.1 %d 2\nsentinel down-after-milliseconds %[3]s 500\nsentinel failover-timeout %[3]s 2000\n",
 		s.Port, s.dir, name, primary.Port)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.args = []string{conf, "--sentinel"}
 	s.Restart()
 	return s
 }
 
-func newServer(t testing.TB) *Server {
-	t.Helper()
+func newServer(tb testing.TB) *Server {
+	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatalf("%v, and WAYBILL_TEST_SERVICES=require demands it", err)
+			tb.Fatalf("%v, and WAYBILL_TEST_SERVICES=require demands it", err)
 		}
-		t.Skipf("%v; WAYBILL_TEST_SERVICES=require would make this a failure", err)
+		tb.Skipf("%v; WAYBILL_TEST_SERVICES=require would make this a failure", err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer listener.Close()
 	addr, _ := listener.Addr().(*net.TCPAddr)
-	s := &Server{Port: addr.Port, t: t, dir: t.TempDir()}
-	t.Cleanup(s.Kill)
+	s := &Server{Port: addr.Port, tb: tb, dir: tb.TempDir()}
+	tb.Cleanup(s.Kill)
 	return s
 }
 
@@ -80,12 +80,12 @@ func (s *Server) URL() string { return "redis://" + s.Addr() + "/0" }
 
 // Restart starts the server, which must not run, and waits until it answers.
 func (s *Server) Restart() {
-	s.t.Helper()
+	s.tb.Helper()
 	s.cmd = exec.Command("redis-server", s.args...) //nolint:gosec,noctx // it is ended by Kill
 	log := new(bytes.Buffer)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		s.tb.Fatal(err)
 	}
 	done := make(chan struct{})
 	s.done = done
@@ -93,14 +93,14 @@ func (s *Server) Restart() {
 		_ = cmd.Wait() // it is killed
 		close(done)
 	}(s.cmd)
-	Until(s.t, "redis-server answers", func() bool {
+	Until(s.tb, "redis-server answers", func() bool {
 		select {
 		case <-done:
-			s.t.Fatalf("redis-server: %s", log)
+			s.tb.Fatalf("redis-server: %s", log)
 		default:
 		}
 		answer, err := s.command("PING")
-		return err == nil && answer == "PONG"
+		return err == nil && answer == "PONG" || strings.HasPrefix(answer, "NOAUTH")
 	})
 }
 
@@ -128,10 +128,10 @@ func (s *Server) signal(sig syscall.Signal, ends bool) {
 
 // Do gives a command, and returns the answer as redis-cli prints it.
 func (s *Server) Do(command ...string) string {
-	s.t.Helper()
+	s.tb.Helper()
 	answer, err := s.command(command...)
 	if err != nil {
-		s.t.Fatalf("redis-cli %q: %v: %s", command, err, answer)
+		s.tb.Fatalf("redis-cli %q: %v: %s", command, err, answer)
 	}
 	return answer
 }
@@ -142,8 +142,8 @@ func (s *Server) command(command ...string) (string, error) {
 }
 
 // Until waits until something is so, for at most half a minute.
-func Until(t testing.TB, what string, so func() bool) {
-	t.Helper()
+func Until(tb testing.TB, what string, so func() bool) {
+	tb.Helper()
 	timeout := time.After(30 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -151,7 +151,40 @@ func Until(t testing.TB, what string, so func() bool) {
 		select {
 		case <-tick.C:
 		case <-timeout:
-			t.Fatalf("it takes too long until %s", what)
+			tb.Fatalf("it takes too long until %s", what)
 		}
 	}
+}
+
+// StartCluster starts a cluster of three primaries.
+func StartCluster(tb testing.TB) []*Server {
+	tb.Helper()
+	args := []string{"--cluster", "create"}
+	var servers []*Server
+	for range 3 {
+		s := Start(tb, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+		servers = append(servers, s)
+		args = append(args, s.Addr())
+	}
+	if out, err := exec.Command("redis-cli", append(args, "--cluster-yes")...).CombinedOutput(); err != nil { //nolint:gosec,noctx // commands of tests
+		tb.Fatalf("%v: %s", err, out)
+	}
+	for _, s := range servers {
+		Until(tb, "the cluster is whole", func() bool { return strings.Contains(s.Do("CLUSTER", "INFO"), "cluster_state:ok") })
+	}
+	return servers
+}
+
+// Another starts one more server for the same test.
+func (s *Server) Another(options ...string) *Server {
+	s.tb.Helper()
+	return Start(s.tb, options...)
+}
+
+// UntilReplica waits until the server has the data of its primary.
+func (s *Server) UntilReplica() {
+	s.tb.Helper()
+	Until(s.tb, "the replica has its data", func() bool {
+		return strings.Contains(s.Do("INFO", "replication"), "master_link_status:up")
+	})
 }
