@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 const (
@@ -115,6 +117,38 @@ func (s *SharedTokenRevocations) Lines() []TokenRevocationLine {
 func RevokeAllLine(through time.Time) TokenRevocationLine {
 	e := effectOf(TokenRevocation{}, through).ahead()
 	return sharedLine(everyone(), e)
+}
+
+// VacateTokenRevocations is for a process that from now on shares its revocations: it returns those that its folder holds, for the log. A
+// [MemoryTokenRevocations] that is opened in the folder later knows by the missing end of the journal that it lacks some. Where it is
+// not known what the journal held, every token issued so far is revoked.
+func VacateTokenRevocations(dir string) (lines []TokenRevocationLine, err error) {
+	j, err := openJournal(dir)
+	if err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
+	ended, err := durable.IfThere(j.folder.ReadFile(revocationsEnd))
+	if err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	held, recoveryErr, err := j.read(false)
+	if err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	for t, e := range held.effects {
+		lines = append(lines, sharedLine(t, e))
+	}
+	if ended == nil { // there was no journal, or it was vacated before
+		return lines, nil
+	}
+	if recoveryErr != nil {
+		lines = append(lines, RevokeAllLine(time.Now()))
+	}
+	if err := j.folder.Remove(revocationsEnd); err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	return lines, nil
 }
 
 // ahead is the effect with the margin for the clocks of others.

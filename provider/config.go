@@ -23,6 +23,7 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/revocation"
+	store "github.com/waybill-token/waybill/state"
 	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
@@ -66,6 +67,10 @@ type Config struct {
 	// used before. Otherwise a first start, or one after a crash, gives no tokens for as long as Leeway.
 	// It is ignored when Data shows an earlier life.
 	NoHistory bool
+
+	// State is a store that several providers of the party share. Without one, this process alone knows which assertions were used and which
+	// access tokens were revoked, and keeps it in Data.
+	State State
 
 	// URL is the base address by which clients reach us; our capabilities and metadata hold it. Nil: there are
 	// neither. Where it has a path, whoever passes requests on to Public cuts that off.
@@ -117,6 +122,12 @@ type Registry struct {
 
 	TrustedList bool          // for clients, also what the registry's trusted list grants is trusted
 	Refresh     time.Duration // how often the list is asked for
+}
+
+// A State is a store that providers share, and NoHistory counts for nothing with it. The zero value is none.
+type State struct {
+	URL          store.URL
+	WaitReplicas int // see [store.Config]
 }
 
 // Revocation is how certificates are checked for revocation. The zero value is the strictest.

@@ -169,7 +169,11 @@ func (p *Provider) Readiness() Readiness {
 		r.Ready, r.TokensFrom = false, from
 		add("state", errors.New("tokens are given from "+from.Format(time.RFC3339)+" on: assertions issued before may have been used"))
 	}
-	add("state", p.state.revoked.RecoveryError())
+	if err := p.state.problem(); err != nil {
+		r.Ready = false
+		add("state", err)
+	}
+	add("state", p.state.recoveryError())
 	add(name("Tokens.Keys"), current.keys.Problem())
 	for _, w := range []*watch{p.folders, p.clock.watch} {
 		add(w.key, w.Err())

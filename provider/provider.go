@@ -46,6 +46,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
+	store "github.com/waybill-token/waybill/state"
 )
 
 const (
@@ -62,6 +63,7 @@ type Provider struct {
 	state    *state
 	parts    *parts
 	folders  *watch
+	store    *watch
 	clock    *clockWatch
 	current  atomic.Pointer[service]
 	reloads  chan *service // from a reload, which then waits for reloaded:
@@ -91,7 +93,8 @@ func New(c Config) (*Provider, error) {
 		key: "data", log: c.Log,
 		cost: "requests are answered as before, but a restart forgets what is used and revoked from now on",
 	}
-	p.clock = newClockWatch(p.state.used.Floor, c.Log)
+	p.store = &watch{key: "state", log: c.Log, cost: "nobody gets a token, and no access token is accepted, until it is over"}
+	p.clock = newClockWatch(p.state.floor, c.Log)
 	s, err := p.newService(c)
 	if err != nil {
 		return nil, errors.Join(err, p.state.close())
@@ -123,6 +126,7 @@ func (p *Provider) Run(ctx context.Context) error {
 	group.Go(func() error { return p.background(running) })
 	group.Go(func() error { return every(running, clockInterval, p.clock.check) })
 	group.Go(func() error { return every(running, folderInterval, p.watchFolders) })
+	group.Go(func() error { return every(running, clockInterval, p.watchStore) })
 	err := group.Wait()
 	// The state is the last: an assertion that is accepted before it is closed is handed over as used.
 	return errors.Join(err, withTimeout(p.current.Load().close), p.state.close())
@@ -141,7 +145,7 @@ func withTimeout(what func() error) error {
 	}
 }
 
-// Reload exchanges everything but Data and Leeway, for which a new provider is needed. What does not change keeps
+// Reload exchanges everything but Data, State, Party with a State, and Leeway, for which a new provider is needed. What does not change keeps
 // what it remembers: party records, the trusted list, revocation answers and chains. Requests under way are
 // answered by the configuration that they began with. The handlers and Tokens stay valid.
 //
@@ -186,6 +190,9 @@ func (p *Provider) reloadable(old, now *Config) error {
 	var fields []string
 	if old.Data != now.Data {
 		fields = append(fields, now.Name("Data"))
+	}
+	if old.State != now.State || now.State.URL != (store.URL{}) && old.Party != now.Party {
+		fields = append(fields, now.Name("State"))
 	}
 	if old.Leeway != now.Leeway { // the replay memory forgets by it
 		fields = append(fields, now.Name("Leeway"))

@@ -6,20 +6,38 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/durable"
 	"github.com/waybill-token/waybill/replay"
+	store "github.com/waybill-token/waybill/state"
 )
 
-// A state is what a provider must not forget: it stays when the configuration is
-// exchanged, and outlives the process in the data folder.
+// A state is what a provider must not forget: it stays when the configuration is exchanged. This process alone knows it, and
+// it outlives it in the data folder; or a store has it, which others share.
 type state struct {
-	folder  *durable.Dir                        // in which the others have their own
-	used    *replay.Memory                      // assertions
-	revoked *accesstoken.MemoryTokenRevocations // access tokens
+	folder  *durable.Dir // in which the others have their own
+	used    usedStore    // assertions
+	revoked accesstoken.TokenRevocations
+
+	memory  *memoryState // nil with
+	shared  *store.Store // this one
+	closers []func() error
+}
+
+// A usedStore says from when on it knows what was used.
+type usedStore interface {
+	replay.Store
+	AcceptsIssuedFrom() time.Time
+}
+
+// A memoryState is that of this process.
+type memoryState struct {
+	used    *replay.Memory
+	revoked *accesstoken.MemoryTokenRevocations
 }
 
 // openState opens all of it, or nothing.
@@ -34,36 +52,84 @@ func openState(c *Config) (_ *state, err error) {
 		s.folder, err = durable.OpenDir(c.Data)
 	}
 	if err == nil {
+		s.closers = append(s.closers, s.folder.Close)
 		err = durable.CheckLocks(c.Data)
 	}
 	if err != nil {
 		return nil, c.problem("Data", err)
 	}
-	served, err := c.folder().HasServed() // before anything is made
-	if err != nil {
-		return nil, c.problem("Tokens.Keys", err)
+	open := s.openMemory
+	if c.State.URL != (store.URL{}) {
+		open = s.openShared
 	}
-	s.used, err = replay.Open(replay.Config{Dir: c.folder().Replay(), Leeway: c.Leeway, NoHistory: c.NoHistory})
-	if errors.Is(err, replay.ErrInUse) {
-		return nil, c.problem("Data", fmt.Errorf("%w; stop that one, or name another folder", err))
+	if err = open(c); errors.Is(err, replay.ErrInUse) {
+		err = c.problem("Data", fmt.Errorf("%w; stop that one, or name another folder", err))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("replay memory: %w", err)
-	}
-	s.revoked, err = accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: c.folder().Revocations(), NoHistory: !served})
-	if err != nil {
-		return nil, fmt.Errorf("revocations: %w", err)
+		return nil, err
 	}
 	return s, nil
 }
 
+func (s *state) openMemory(c *Config) error {
+	served, err := c.folder().HasServed() // before anything is made
+	if err != nil {
+		return c.problem("Tokens.Keys", err)
+	}
+	used, err := replay.Open(replay.Config{Dir: c.folder().Replay(), Leeway: c.Leeway, NoHistory: c.NoHistory})
+	if err != nil {
+		return fmt.Errorf("replay memory: %w", err)
+	}
+	s.closers = append(s.closers, used.Close)
+	revoked, err := accesstoken.OpenTokenRevocations(accesstoken.TokenRevocationConfig{Dir: c.folder().Revocations(), NoHistory: !served})
+	if err != nil {
+		return fmt.Errorf("revocations: %w", err)
+	}
+	s.closers = append(s.closers, revoked.Close)
+	s.memory = &memoryState{used, revoked}
+	s.used, s.revoked = used, revoked
+	return nil
+}
+
+// openShared has the store run until the state is closed. NoHistory counts for nothing: others may have used the store.
+func (s *state) openShared(c *Config) error {
+	lock, err := replay.Vacate(c.folder().Replay())
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, lock.Close)
+	shared := c.storeConfig()
+	if shared.Revoked, err = accesstoken.VacateTokenRevocations(c.folder().Revocations()); err != nil {
+		return err
+	}
+	if s.shared, err = store.Open(context.Background(), shared); err != nil {
+		return c.problem("State", err)
+	}
+	s.used, s.revoked = s.shared, s.shared.Revocations()
+	running, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.shared.Run(running) }()
+	s.closers = append(s.closers, func() error {
+		stop()
+		return <-done
+	})
+	return nil
+}
+
+func (c *Config) storeConfig() store.Config {
+	return store.Config{URL: c.State.URL, Party: c.Party, Leeway: c.Leeway, WaitReplicas: c.State.WaitReplicas, Log: c.Log}
+}
+
 // logRecoveryErrors says what could not be recovered at the start, and what that costs.
 func (s *state) logRecoveryErrors(ctx context.Context, log *slog.Logger) {
-	if err := s.used.RecoveryError(); err != nil {
-		log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used; until tokens are given, /readyz is 503",
-			slog.Any("reason", err), slog.Time("issued_before", s.used.AcceptsIssuedFrom()), slog.Time("tokens_from", s.tokensFrom()))
+	if s.memory == nil {
+		return // the store can change at any time, and is watched
 	}
-	if err := s.revoked.RecoveryError(); err != nil {
+	if err := s.memory.used.RecoveryError(); err != nil {
+		log.WarnContext(ctx, "assertions issued before this start get no token, as they may have been used; until tokens are given, /readyz is 503",
+			slog.Any("reason", err), slog.Time("issued_before", s.memory.used.AcceptsIssuedFrom()), slog.Time("tokens_from", s.tokensFrom()))
+	}
+	if err := s.memory.revoked.RecoveryError(); err != nil {
 		log.WarnContext(ctx, "old access tokens are refused, as they may have been revoked", slog.Any("reason", err))
 	}
 }
@@ -71,7 +137,11 @@ func (s *state) logRecoveryErrors(ctx context.Context, log *slog.Logger) {
 // lost is an error when the data folder, or one in it, is not at its path any more, or can have become
 // that of another server.
 func (s *state) lost() error {
-	for _, folder := range []interface{ Lost() error }{s.folder, s.used, s.revoked} {
+	folders := []interface{ Lost() error }{s.folder}
+	if s.memory != nil {
+		folders = append(folders, s.memory.used, s.memory.revoked)
+	}
+	for _, folder := range folders {
 		if err := folder.Lost(); err != nil {
 			return err // one cause is one problem
 		}
@@ -81,22 +151,41 @@ func (s *state) lost() error {
 
 func (s *state) close() error {
 	var errs []error
-	if s.revoked != nil {
-		errs = append(errs, s.revoked.Close())
-	}
-	if s.used != nil {
-		errs = append(errs, s.used.Close())
-	}
-	if s.folder != nil {
-		errs = append(errs, s.folder.Close())
+	for _, closePart := range slices.Backward(s.closers) {
+		errs = append(errs, closePart())
 	}
 	return errors.Join(errs...)
 }
 
-// tokensFrom is when an assertion that is issued then gets a token, after a start at which nobody
+// tokensFrom is when an assertion that is issued then gets a token, after a start, or a loss of the store, at which nobody
 // knew what was used. Its iat says the second only.
 func (s *state) tokensFrom() time.Time {
-	return s.used.AcceptsIssuedFrom().Add(time.Second - 1).Truncate(time.Second).UTC()
+	from := s.used.AcceptsIssuedFrom()
+	return from.Add(time.Second - 1).Truncate(time.Second).UTC()
+}
+
+// problem is why the store cannot be used.
+func (s *state) problem() error {
+	if s.shared == nil {
+		return nil
+	}
+	return s.shared.Problem()
+}
+
+// recoveryError says why tokens are refused that nobody may have revoked.
+func (s *state) recoveryError() error {
+	if s.memory == nil {
+		return nil
+	}
+	return s.memory.revoked.RecoveryError()
+}
+
+// floor is up to when used assertions have been forgotten. A store forgets by a clock of its own.
+func (s *state) floor() time.Time {
+	if s.memory == nil {
+		return time.Time{}
+	}
+	return s.memory.used.Floor()
 }
 
 // How often the watches check.
@@ -149,6 +238,9 @@ func every(ctx context.Context, interval time.Duration, check func(context.Conte
 		}
 	}
 }
+
+// watchStore sees whether the shared store, if there is one, can be used.
+func (p *Provider) watchStore(ctx context.Context) { p.store.record(ctx, p.state.problem()) }
 
 // watchFolders sees whether the data folder and those in it are still the ones that were opened. The keys
 // see to theirs, which other servers may share.

@@ -3,6 +3,7 @@ package replay
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,20 @@ var ErrInUse = durable.ErrInUse
 // InUse reports whether a store has the folder, of this process or another. It leaves
 // nothing behind.
 func InUse(dir string) bool { return durable.InUse(dir, lockFile) }
+
+// Vacate takes the folder for a process that remembers pairs elsewhere, in a store that it shares, and keeps others out of it
+// until what it returns is closed. What a store had handed over is removed: it will not be true any more for a
+// [Memory] that is opened here later, which begins as after a crash.
+func Vacate(dir string) (io.Closer, error) {
+	f, err := durable.Claim(dir, lockFile)
+	if err != nil {
+		return nil, fmt.Errorf("replay store: %w", err)
+	}
+	if err := f.Remove(handOverFile); err != nil {
+		return nil, fmt.Errorf("replay store: %w", errors.Join(err, f.Close()))
+	}
+	return f, nil
+}
 
 // A folder is the files of a store, for as long as it holds the lock.
 type folder struct {

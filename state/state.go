@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,9 @@ type Config struct {
 	// WaitReplicas is how many replicas of Redis must have a pair before it counts as used for the first time; 0: none
 	// is waited for. PostgreSQL has settings of its own for this.
 	WaitReplicas int
+
+	// Revoked are revocations that this server knows from before it had the store, which gets them.
+	Revoked []accesstoken.TokenRevocationLine
 
 	Log *slog.Logger // nil: nothing is logged
 }
@@ -315,12 +319,12 @@ func (s *Store) learn(ctx context.Context, e *epoch) error {
 		s.position = last
 		return s.revoked.Learn(lines, asOf)
 	}
-	var back []accesstoken.TokenRevocationLine
+	back := slices.Clone(s.config.Revoked)
 	switch {
 	case s.copied != nil && s.revoked.Age() < lasting:
-		back = s.revoked.Lines()
+		back = append(back, s.revoked.Lines()...)
 	case !complete:
-		back = []accesstoken.TokenRevocationLine{accesstoken.RevokeAllLine(e.since)}
+		back = append(back, accesstoken.RevokeAllLine(e.since))
 	}
 	if len(back) > 0 || !complete {
 		if err := s.backend.append(ctx, e, back); err != nil {

@@ -44,6 +44,7 @@ func (c *command) check() *cli.Command {
 			if len(problems)+len(found.Problems) > 0 {
 				return errNo
 			}
+			fmt.Fprintln(c.err, "state:", found.Guarantee)
 			fmt.Fprintln(c.err, "no problems found")
 			return nil
 		},

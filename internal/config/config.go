@@ -26,13 +26,16 @@ type Config struct {
 	Participants Participants         `yaml:"participants"`
 	Trust        Trust                `yaml:"trust"`
 	Data         Path                 `yaml:"data" default:"data/"`   // what must outlive a restart
-	State        State                `yaml:"state" default:"memory"` // where used assertions are remembered
+	State        State                `yaml:"state" default:"memory"` // where used assertions and revoked tokens are remembered
 	Tokens       Tokens               `yaml:"tokens"`
 	Scopes       map[ScopeName]string `yaml:"scopes"` // scope values known besides iSHARE, and what they are for
 	Policy       Policy               `yaml:"policy"`
 	Routes       []Route              `yaml:"routes"`
 	Capabilities Capabilities         `yaml:"capabilities"`
 	Limits       Limits               `yaml:"limits"`
+
+	StateWaitReplicas int    `yaml:"state_wait_replicas" default:"0" min:"0" max:"16"` // of Redis, which must have an assertion before it counts as used for the first time
+	StatePassword     Secret `yaml:"-"`                                                // for the URL of State; only ever from the environment
 
 	places map[string]Position // where each key stands
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/state"
 )
 
 const (
@@ -67,6 +68,7 @@ trust:
   revocation_proxy: http://proxy.example:3128/
 data: /var/lib/waybill
 state: rediss://user:pa55word@redis.example:6379/1
+state_wait_replicas: 1
 tokens: {format: jwt, issuer: url, lifetime: 30m, keys: keys}
 scopes: {orders: read orders, "orders:write": "write orders"}
 policy: {roles: [ServiceConsumer], dataspaces: [space one], leeway: 20s, extra_header_parameters: allow}
@@ -121,7 +123,7 @@ func fullConfig(t *testing.T) *Config {
 			TrustedList: true, Refresh: 30 * time.Minute, Revocation: revocation.Prefer, RevocationAllowPrivate: true,
 			RevocationProxy: Proxy{url.URL{Scheme: "http", Host: "proxy.example:3128"}},
 		},
-		Data: "/var/lib/waybill", State: State{"rediss://user:pa55word@redis.example:6379/1"},
+		Data: "/var/lib/waybill", State: State{must(state.ParseURL("rediss://user:pa55word@redis.example:6379/1"))}, StateWaitReplicas: 1,
 		Tokens: Tokens{Format: accesstoken.JWT, Issuer: IssuerURL, Lifetime: 30 * time.Minute, Keys: "/conf/keys"},
 		Scopes: map[ScopeName]string{"orders": "read orders", "orders:write": "write orders"},
 		Policy: Policy{
@@ -161,7 +163,7 @@ func fullConfig(t *testing.T) *Config {
 }
 
 func diff(want, got *Config) string {
-	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "places"), cmp.AllowUnexported(State{}, Secret{}), cmpopts.EquateComparable(netip.Prefix{}))
+	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "places"), cmp.AllowUnexported(State{}, Secret{}), cmpopts.EquateComparable(netip.Prefix{}, state.URL{}))
 }
 
 func mustParse(t *testing.T, text string, environ ...string) *Config {
@@ -253,7 +255,7 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_TRUST_REVOCATION_ALLOW_PRIVATE=true",
 		"WAYBILL_TRUST_REVOCATION_PROXY=http://proxy.example:3128",
 		"WAYBILL_DATA=/var/lib/waybill",
-		"WAYBILL_STATE=rediss://user:pa55word@redis.example:6379/1",
+		"WAYBILL_STATE=rediss://user:pa55word@redis.example:6379/1", "WAYBILL_STATE_WAIT_REPLICAS=1",
 		"WAYBILL_TOKENS_FORMAT=jwt",
 		"WAYBILL_TOKENS_ISSUER=url",
 		"WAYBILL_TOKENS_LIFETIME=30m",
@@ -388,7 +390,9 @@ func TestProblems(t *testing.T) {
 		{"token path that is the root", with("listen: {token_paths: [/]}\n"), "listen.token_paths[0]: want a path such as", 0},
 		{"token path without end", with("listen: {token_paths: [/" + strings.Repeat("a", 200) + "]}\n"), "at most 200 characters", 0},
 		{"one listener twice", with("listen: {public: ':80', internal: ':80'}\n"), "waybill.yaml:4:25: listen.internal: is the same as listen.public", 0},
-		{"state", with("state: disk\n"), "waybill.yaml:4:8: state: want memory, or a URL such as redis://host:6379/0", 0},
+		{"state", with("state: disk\n"), "waybill.yaml:4:8: state: want memory, or the URL of a store: want a URL that begins with redis://", 0},
+		{"waiting in memory", with("state_wait_replicas: 1\n"), "waybill.yaml:4:1: state_wait_replicas: only replicas of Redis or Valkey can be waited for", 0},
+		{"waiting for a crowd", with("state: redis://h\nstate_wait_replicas: 17\n"), "state_wait_replicas: want a number from 0 to 16", 0},
 		{"scope with a space", with("scopes: {a b: c}\n"), "waybill.yaml:4:10: scopes.a b: want one scope value", 0},
 		{"scope with a quote", with("scopes: {'a\"': c}\n"), "malformed scope", 0},
 		{"iSHARE as a scope", with("scopes: {iSHARE: c}\n"), "scopes.iSHARE: iSHARE is always known; remove it", 0},
@@ -571,7 +575,7 @@ func TestSecretsHideThemselves(t *testing.T) {
 	if strings.Contains(log.String(), "pa55word") {
 		t.Errorf("a password is shown:\n%s", log.String())
 	}
-	if c.State.url != "rediss://user:pa55word@redis.example:6379/1" {
+	if c.State != (State{must(state.ParseURL("rediss://user:pa55word@redis.example:6379/1"))}) {
 		t.Error("the address of the state lost its password")
 	}
 }
@@ -611,9 +615,9 @@ func TestAt(t *testing.T) {
 		"participants.registry":       "/conf/waybill.yaml:17:3",
 		"trust.anchors[1]":            "/conf/waybill.yaml:23:7",
 		"trust.anchors[7]":            "/conf/waybill.yaml:21:3",
-		"scopes.orders":               "/conf/waybill.yaml:32:10",
-		"routes[1].upstream":          "/conf/waybill.yaml:37:5",
-		"routes[1].scope":             "/conf/waybill.yaml:36:5",
+		"scopes.orders":               "/conf/waybill.yaml:33:10",
+		"routes[1].upstream":          "/conf/waybill.yaml:38:5",
+		"routes[1].scope":             "/conf/waybill.yaml:37:5",
 		"no.such.key":                 "/conf/waybill.yaml:1:1",
 		"":                            "/conf/waybill.yaml:1:1",
 		"participants.registry.x.y.z": "/conf/waybill.yaml:17:3",
@@ -675,22 +679,27 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-func TestUnsupported(t *testing.T) {
+// The password of a store stands in the environment, and nowhere twice.
+func TestStatePassword(t *testing.T) {
 	t.Parallel()
-	var got []string
-	for _, p := range mustParse(t, full).Unsupported() {
-		got = append(got, p.Key)
-		if p.Line == 0 || p.Hint == "" {
-			t.Errorf("problem without line or mend: %+v", p)
-		}
+	c := mustParse(t, least+"state: redis://user@h/1\n", "WAYBILL_STATE_PASSWORD=pa55 word")
+	if want := must(state.ParseURL("redis://user:pa55%20word@h/1")); c.State.URL != want {
+		t.Errorf("%#v", c.State)
 	}
-	want := []string{"state"}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
+	if c := mustParse(t, least, "WAYBILL_STATE_PASSWORD=pa55word"); !c.State.Memory() {
+		t.Error("a password makes a store")
 	}
-	if ps := mustParse(t, least).Unsupported(); len(ps) > 0 {
-		t.Errorf("problems %v", ps)
+	_, err := Parse("waybill.yaml", []byte(least+"state: redis://:old@h/1\n"), []string{"WAYBILL_STATE_PASSWORD=pa55word"})
+	if err == nil || !strings.Contains(err.Error(), "state: $WAYBILL_STATE_PASSWORD is set, but the URL has a password already") || strings.Contains(err.Error(), "pa55word") {
+		t.Error(err)
 	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
 }
 
 // The zero value of every enumeration is the one that is safe.

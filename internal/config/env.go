@@ -14,10 +14,11 @@ import (
 
 // Names of the environment variables that are not keys of the file.
 const (
-	envPrefix   = "WAYBILL_"
-	envPassword = "WAYBILL_PARTY_KEY_PASSWORD"
-	envSecret   = "WAYBILL_LISTEN_INTERNAL_SECRET"
-	fileSuffix  = "_FILE" // behind the name of either: the file that holds it
+	envPrefix        = "WAYBILL_"
+	envPassword      = "WAYBILL_PARTY_KEY_PASSWORD"
+	envSecret        = "WAYBILL_LISTEN_INTERNAL_SECRET"
+	envStatePassword = "WAYBILL_STATE_PASSWORD"
+	fileSuffix       = "_FILE" // behind the name of each: the file that holds it
 )
 
 // envName is the variable of a key: party.id is WAYBILL_PARTY_ID. What is in a list has none: a list is
@@ -83,7 +84,10 @@ func (d *decoder) secret(name string) Secret {
 // reportUnknownVariables finds variables that look like keys and are none. Not every unknown one does: in
 // Kubernetes a service named waybill puts WAYBILL_PORT and a dozen others into every container.
 func (d *decoder) reportUnknownVariables() {
-	known := []string{envPassword, envPassword + fileSuffix, envSecret, envSecret + fileSuffix}
+	var known []string
+	for _, name := range []string{envPassword, envSecret, envStatePassword} {
+		known = append(known, name, name+fileSuffix)
+	}
 	sections := make(map[string]bool)
 	for _, path := range keys("", reflect.TypeFor[Config]()) {
 		known = append(known, envName(path))

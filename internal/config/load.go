@@ -84,7 +84,7 @@ func interpret(file string, data []byte, environ []string) (*Config, []Problem) 
 	if len(d.problems) == 0 {
 		d.section("", root, reflect.ValueOf(c).Elem())
 		d.reportUnknownVariables()
-		c.Party.Password, c.Listen.Secret = d.secret(envPassword), d.secret(envSecret)
+		c.Party.Password, c.Listen.Secret, c.StatePassword = d.secret(envPassword), d.secret(envSecret), d.secret(envStatePassword)
 		c.Tokens.Keys = cmp.Or(c.Tokens.Keys, Path(filepath.Join(string(c.Data), "keys")))
 		d.problems = append(d.problems, c.check()...)
 	}

@@ -9,13 +9,13 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/state"
 )
 
 // A Path is the path of a file or folder. One that is relative in the configuration has been joined
@@ -161,24 +161,18 @@ func parseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// State says where used assertions are remembered. The zero State is memory.
-type State struct {
-	url string // of Redis or Valkey; it may hold a password
-}
+// State says where used assertions and revoked access tokens are remembered. The zero State is memory.
+type State struct{ URL state.URL }
 
 // Memory reports whether the state is kept in this process.
-func (s State) Memory() bool { return s.url == "" }
+func (s State) Memory() bool { return s.URL == state.URL{} }
 
 // String hides a password.
 func (s State) String() string {
 	if s.Memory() {
 		return "memory"
 	}
-	u, err := url.Parse(s.url)
-	if err != nil {
-		return "[hidden]"
-	}
-	return u.Redacted()
+	return s.URL.String()
 }
 
 // GoString hides a password.
@@ -189,16 +183,15 @@ func (s State) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // UnmarshalText reads a state. Its errors do not repeat the text.
 func (s *State) UnmarshalText(text []byte) error {
-	schemes := []string{"redis", "rediss", "redis-sentinel", "redis-cluster"}
 	if string(text) == "memory" {
 		*s = State{}
 		return nil
 	}
-	u, err := url.Parse(string(text))
-	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
-		return fmt.Errorf("want memory, or a URL such as redis://host:6379/0 (%s)", strings.Join(schemes, ", "))
+	u, err := state.ParseURL(string(text))
+	if err != nil {
+		return fmt.Errorf("want memory, or the URL of a store: %w", err)
 	}
-	s.url = string(text)
+	s.URL = u
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/revocation"
+	"github.com/waybill-token/waybill/state"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -30,15 +31,18 @@ type Preflight struct {
 	Problems []config.Problem // the server would not start, or not work
 	Warnings []config.Problem // it would, and an operator should know
 
+	// Guarantee is what holds of assertions that are presented twice, in a sentence.
+	Guarantee string
+
 	pair *keyfile.Pair // our seal; nil when it cannot be used
 }
 
 // Check checks everything at once, without starting a server or leaving anything behind. The configuration may be
 // incomplete: keys that are absent are passed over.
 func Check(cfg *config.Config) *Preflight {
-	c := &Preflight{Config: cfg, Problems: slices.Concat(cfg.Unsupported(), pathProblems(cfg))}
+	c := &Preflight{Config: cfg, Guarantee: guarantee(cfg), Problems: pathProblems(cfg)}
 	for _, check := range []func(){
-		c.keyFiles, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.clock, c.capabilities, c.secrets,
+		c.keyFiles, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.state, c.clock, c.capabilities, c.secrets,
 		func() { c.Warnings = append(c.Warnings, risks(cfg)...) },
 		c.upstreams, c.revocation, c.others,
 	} {
@@ -199,7 +203,35 @@ func (c *Preflight) data() {
 	if !slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Key == "tokens.keys" }) {
 		c.tokenKeys(folder(c.Config).Keys())
 	}
-	c.tokenRevocations()
+	if c.Config.State.Memory() {
+		c.tokenRevocations()
+	}
+}
+
+// state asks the shared store, if there is one, whether it can be used. With [Check] being called while servers run, it is left as it is.
+func (c *Preflight) state() {
+	if c.Config.State.Memory() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), othersTimeout)
+	defer cancel()
+	err := state.Check(ctx, state.Config{
+		URL: c.Config.State.URL, Party: cmp.Or(c.Config.Party.ID, "unknown"), Leeway: c.Config.Policy.Leeway, WaitReplicas: c.Config.StateWaitReplicas,
+	})
+	c.add("state", err, "A server would start, and give no tokens until this is mended.")
+}
+
+// guarantee is what a configuration promises about assertions that are presented twice.
+func guarantee(cfg *config.Config) string {
+	switch {
+	case cfg.State.Memory():
+		return "used assertions are known to this process alone: run one, or set state"
+	case cfg.State.URL.IsPostgres():
+		return "an assertion is good once at all servers with this state; through a fail-over of PostgreSQL, too, when its standby is synchronous"
+	case cfg.StateWaitReplicas > 0:
+		return fmt.Sprintf("an assertion is good once at all servers with this state; %d replicas have it before it gets a token", cfg.StateWaitReplicas)
+	}
+	return "an assertion is good once at all servers with this state, unless a primary of Redis that was cut off goes on answering after a replica has taken its place"
 }
 
 func (c *Preflight) tokenKeys(source string) {

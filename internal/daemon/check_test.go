@@ -194,28 +194,6 @@ func TestCheckTokenKeys(t *testing.T) {
 	}
 }
 
-// Keys that this version reads and cannot honour are refused by all who would have
-// to honour them.
-func TestUnsupportedIsRefused(t *testing.T) {
-	t.Parallel()
-	dir := newHome(t)
-	for _, environ := range []string{
-		"WAYBILL_STATE=redis://127.0.0.1:1/0",
-	} {
-		cfg := parse(t, dir, environ)
-		const want = "not supported by this version"
-		if c := check(cfg); !strings.Contains(told(c.Problems), want) {
-			t.Errorf("%s: Check says %v", environ, c.Problems)
-		}
-		if _, err := daemon.Explain(t.Context(), cfg, discard, "a.b.c", time.Now()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: Explain says %v", environ, err)
-		}
-		if d, err := daemon.Open(t.Context(), cfg, daemon.Options{Log: discard}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: Open gives %v, %v", environ, d, err)
-		}
-	}
-}
-
 // A record by which nobody could ever be admitted is a warning: the server starts with it.
 func TestCheckReadsPartyRecords(t *testing.T) {
 	t.Parallel()

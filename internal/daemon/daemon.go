@@ -90,6 +90,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, 
 	}
 	d.current.Store(s)
 	logRisks(ctx, d.options.Log, risks(cfg), nil)
+	d.options.Log.InfoContext(ctx, "used assertions", slog.String("state", cfg.State.String()), slog.String("guarantee", guarantee(cfg)))
 	return d, nil
 }
 
@@ -254,6 +255,9 @@ func restartNeeded(old, now *config.Config) []string {
 		{"listen.http2", old.Listen.HTTP2 != now.Listen.HTTP2},
 		{"listen.tls", (old.Listen.TLS == nil) != (now.Listen.TLS == nil)},
 		{"data", old.Data != now.Data},
+		{"state", old.State != now.State},
+		{"state_wait_replicas", old.StateWaitReplicas != now.StateWaitReplicas},
+		{"party.id", !now.State.Memory() && old.Party.ID != now.Party.ID}, // a shared store keeps parties apart by it
 		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway}, // the replay memory forgets by it
 	} {
 		if k.differs {

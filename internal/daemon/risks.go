@@ -56,11 +56,11 @@ var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 		"Set WAYBILL_LISTEN_INTERNAL_SECRET or listen.internal_callers, or see that nobody else reaches it.",
 	},
 	{
-		"tokens.keys", func(c *config.Config) bool { return !folder(c).HasKeysWithin() },
+		"tokens.keys", func(c *config.Config) bool { return c.State.Memory() && !folder(c).HasKeysWithin() },
 		"the keys are outside data, so other servers may share it. They honour each other's access tokens, but each " +
 			"remembers by itself which assertions were used and which access tokens are revoked: an assertion is good once at each of them, " +
 			"and a revoked token is refused only where it was revoked",
-		"Send all requests to one server, with the others in reserve, and revoke at each. With one server only, leave it out.",
+		"Set state to a store that they share. Without one, send all requests to one server, with the others in reserve, and revoke at each. With one server only, leave it out.",
 	},
 }
 

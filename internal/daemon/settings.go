@@ -38,7 +38,7 @@ func (d *Daemon) readSettings(cfg *config.Config) (*settings, error) {
 	s.provider.Secured = d.options.Secured
 	secrets, unfit := callers(cfg)
 	s.provider.Callers = secrets
-	if problems := slices.Concat(cfg.Unsupported(), pathProblems(cfg), unfit); len(problems) > 0 {
+	if problems := slices.Concat(pathProblems(cfg), unfit); len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
 	seal, unusable := keyfile.ReadSeal(sealFiles(cfg), time.Now())
@@ -63,9 +63,6 @@ func (d *Daemon) readSettings(cfg *config.Config) (*settings, error) {
 // Explain judges an assertion as a server with this configuration would at that
 // time, and admits nobody: see [provider.Explain].
 func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact string, at time.Time) (_ *provider.Explanation, err error) {
-	if problems := cfg.Unsupported(); len(problems) > 0 {
-		return nil, &config.Error{Problems: problems}
-	}
 	c := providerConfig(cfg, string(cfg.Listen.Public), log)
 	c.URL = nil // which wants a seal
 	if c.Anchors, err = loadAnchors(cfg); err != nil {
@@ -89,6 +86,7 @@ func providerConfig(cfg *config.Config, address string, log *slog.Logger) provid
 		Revocation:  provider.Revocation{Mode: cfg.Trust.Revocation, AllowPrivate: cfg.Trust.RevocationAllowPrivate, Hint: RevocationHint},
 		PartiesFile: string(cfg.Participants.File),
 		Data:        string(cfg.Data),
+		State:       provider.State{URL: cfg.State.URL, WaitReplicas: cfg.StateWaitReplicas},
 		URL:         ownURL(cfg, address),
 		Capabilities: provider.Capabilities{
 			Public: services(cfg.Capabilities.Public), Restricted: services(cfg.Capabilities.Restricted), Roles: cfg.Capabilities.Roles,
@@ -152,7 +150,7 @@ func keyOf(field string) string {
 		"Parties": "participants", "PartiesFile": "participants.file",
 		"Registry": "participants.registry", "Registry.ID": "participants.registry.id", "Registry.URL": "participants.registry.url",
 		"Registry.Fresh": "participants", "Registry.TrustedList": "trust.trusted_list",
-		"Data": "data", "Tokens.Keys": "tokens.keys", "Leeway": "policy.leeway",
+		"Data": "data", "State": "state", "Tokens.Keys": "tokens.keys", "Leeway": "policy.leeway",
 		"URL": "listen.url", "TokenPaths": "listen.token_paths", "Routes": "routes",
 	}
 	return cmp.Or(keys[name], name) + rest
