@@ -20,6 +20,15 @@ func TestRedisConforms(t *testing.T) {
 	t.Run("revocations", func(t *testing.T) {
 		accesstokentest.Run(t, func(*testing.T) accesstoken.TokenRevocations { return s.Revocations() })
 	})
+	other := start(t, config(t, server.URL()))
+	t.Run("pairs of two servers", func(t *testing.T) {
+		replaytest.RunShared(t, 1000, func(*testing.T) []replay.Store { return []replay.Store{s, other} })
+	})
+	t.Run("revocations of two servers", func(t *testing.T) {
+		accesstokentest.RunShared(t, func(*testing.T) []accesstoken.TokenRevocations {
+			return []accesstoken.TokenRevocations{s.Revocations(), other.Revocations()}
+		})
+	})
 }
 
 func BenchmarkRedisUse(b *testing.B) {

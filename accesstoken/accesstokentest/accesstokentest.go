@@ -30,6 +30,48 @@ func Run(t *testing.T, open func(t *testing.T) accesstoken.TokenRevocations) {
 	}
 }
 
+// RunShared tests stores that have the same revocations, as several servers have them: what one has revoked, the others
+// refuse within [accesstoken.MaxTokenRevocationAge], or they refuse to say. Open returns two or more.
+func RunShared(t *testing.T, open func(t *testing.T) []accesstoken.TokenRevocations) {
+	t.Helper()
+	stores := open(t)
+	for i := range stores {
+		if err := shared(t.Context(), stores[i], stores); err != nil {
+			t.Errorf("revoked at store %d: %v", i, err)
+		}
+	}
+}
+
+func shared(ctx context.Context, at accesstoken.TokenRevocations, stores []accesstoken.TokenRevocations) error {
+	one, all, other := fresh(), fresh(), fresh()
+	for _, r := range []accesstoken.TokenRevocation{{TokenID: one.ID, Expires: one.Expires}, {Party: all.Party}} {
+		if err := at.Revoke(ctx, r); err != nil {
+			return err
+		}
+	}
+	revoked := time.Now()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for i, s := range stores {
+		for _, c := range []*accesstoken.Claims{one, all} {
+			for known := false; !known; <-tick.C {
+				asked := time.Now()
+				is, err := s.Revoked(ctx, c)
+				if known = is && err == nil; !known && err == nil && asked.Sub(revoked) > accesstoken.MaxTokenRevocationAge {
+					return fmt.Errorf("store %d lets in %s, and it was revoked %v before", i, c.ID, asked.Sub(revoked))
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+			}
+		}
+		if is, err := s.Revoked(ctx, other); is || err != nil {
+			return fmt.Errorf("store %d, a token that nobody has revoked: %v, %w", i, is, orNil(err))
+		}
+	}
+	return nil
+}
+
 // A testCase returns what is wrong with the store, so that the suite can be tested
 // with stores that are.
 type testCase struct {

@@ -258,7 +258,7 @@ func restartNeeded(old, now *config.Config) []string {
 		{"state", old.State != now.State},
 		{"state_wait_replicas", old.StateWaitReplicas != now.StateWaitReplicas},
 		{"party.id", !now.State.Memory() && old.Party.ID != now.Party.ID}, // a shared store keeps parties apart by it
-		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway}, // the replay memory forgets by it
+		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway},         // the replay memory forgets by it
 	} {
 		if k.differs {
 			keys = append(keys, k.name)

@@ -40,6 +40,44 @@ func Run(t *testing.T, goroutines int, open func(t *testing.T) replay.Store) {
 	}
 }
 
+// RunShared tests stores that remember the same pairs, as several servers have them: what one has accepted, none accepts again. Open
+// returns two or more, which must vouch for what came before. Goroutines is how many present one pair at the same time.
+func RunShared(t *testing.T, goroutines int, open func(t *testing.T) []replay.Store) {
+	t.Helper()
+	stores := open(t)
+	if err := shared(t.Context(), goroutines, stores); err != nil {
+		t.Error(err)
+	}
+}
+
+func shared(ctx context.Context, goroutines int, stores []replay.Store) error {
+	subjects := make([]*subject, len(stores))
+	issuer := ishare.PartyID("urn:" + rand.Text())
+	for i, s := range stores {
+		subjects[i] = &subject{Store: s, ctx: ctx, issuer: issuer, goroutines: goroutines}
+	}
+	for i, first := range subjects {
+		p := first.pair("used at " + strconv.Itoa(i))
+		if err := first.want(true, p); err != nil {
+			return err
+		}
+		for j, s := range subjects {
+			if err := s.want(false, p); err != nil {
+				return fmt.Errorf("store %d, of what store %d has accepted: %w", j, i, err)
+			}
+		}
+	}
+	for i := range 10 {
+		var t tally
+		p := subjects[0].pair("at once " + strconv.Itoa(i))
+		subjects[0].together(goroutines, func(i int) { t.use(subjects[i%len(subjects)], p) })
+		if err := t.check(1, goroutines); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A testCase returns what is wrong with the store, so that the suite can be tested
 // with stores that are.
 type testCase struct {

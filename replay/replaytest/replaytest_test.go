@@ -179,3 +179,21 @@ func TestSuiteFindsMistakes(t *testing.T) {
 		})
 	}
 }
+
+// Stores that know nothing of each other are found.
+func TestStoresThatShareNothing(t *testing.T) {
+	open := func() replay.Store {
+		m, err := replay.Open(replay.Config{NoHistory: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	one := open()
+	if err := shared(t.Context(), 10, []replay.Store{one, open()}); err == nil {
+		t.Error("they pass")
+	}
+	if err := shared(t.Context(), 10, []replay.Store{one, one}); err != nil {
+		t.Error(err)
+	}
+}
