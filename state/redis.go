@@ -41,6 +41,9 @@ const (
 // primary, which is another one after it was a replica for a while. Each script compares them, with the record, in one
 // step with what it does. A process that is not the recorded one, or that has no record, begins a new epoch.
 //
+// It forgets by its clock, too. One that ran ahead and is right again has forgotten pairs that still count, so a clock that is behind
+// what it was begins a new epoch as well.
+//
 // What this cannot see is a primary that was cut off and goes on answering after another has taken its place: see
 // Config.WaitReplicas.
 type redisStore struct {
@@ -53,6 +56,7 @@ type redisStore struct {
 // The keys of a bucket have a hash tag in common, so that a cluster has them in one place.
 type redisBucket struct {
 	epoch string
+	clock string   // the server's, when it was last asked for the epoch
 	pairs string   // what keys of pairs begin with
 	log   []string // epoch, lines by position, lines by time of end, last position, epoch of the last addition
 }
@@ -89,7 +93,7 @@ func openRedis(c *Config) (backend, error) {
 	for i := range count {
 		tag := fmt.Sprintf("{%s:%d}:", c.namespace(), i)
 		epoch, log := tag+"epoch", tag+"revocations"
-		r.buckets = append(r.buckets, redisBucket{epoch, tag, []string{epoch, log, log + ":ends", log + ":last", log + ":epoch"}})
+		r.buckets = append(r.buckets, redisBucket{epoch, tag + "clock", tag, []string{epoch, log, log + ":ends", log + ":last", log + ":epoch"}})
 	}
 	return r, nil
 }
@@ -134,25 +138,32 @@ func (r *redisStore) close() {
 	}
 }
 
-// The scripts begin with what tells the process that runs them.
+// The scripts begin with what tells the process that runs them: two identities of 40 hex digits. They are looked for as plain text, as every use
+// pays for it.
 const identify = `
 local info = redis.call('INFO', 'server', 'replication')
-local run, took_over = string.match(info, 'run_id:(%w+)'), string.match(info, 'master_replid2:(%w+)')
+local _, run = string.find(info, 'run_id:', 1, true)
+local _, took_over = string.find(info, 'master_replid2:', 1, true)
 if not run or not took_over then return redis.error_reply('INFO tells neither run_id nor master_replid2') end
-local process = run .. ' ' .. took_over
+local process = string.sub(info, run + 1, run + 40) .. ' ' .. string.sub(info, took_over + 1, took_over + 40)
 `
 
-// attestScript: KEYS epoch; ARGV random bits for a new one, or none where none is to begin. Returns the record of the epoch, the time in microseconds, and
+// attestScript: KEYS epoch, clock; ARGV random bits for a new epoch, or none where none is to begin, and the tolerance in microseconds. Returns the record of the epoch, the time in microseconds, and
 // what settings depend on.
 const attestScript = identify + `
+if not string.find(process, '^%x+ %x+$') then return redis.error_reply('INFO tells no run_id or master_replid2 of 40 hex digits') end
 local memory = redis.call('INFO', 'memory')
 local time = redis.call('TIME')
 local now = time[1] .. string.format('%06d', time[2])
-local primary = string.find(info, 'role:master', 1, true)
+local primary = string.find(info, 'role:master', 1, true) ~= nil
 local record = primary and redis.call('GET', KEYS[1])
-if primary and ARGV[1] ~= '' and (not record or string.sub(record, -#process) ~= process) then
-  record = ARGV[1] .. ' ' .. now .. ' ' .. process
-  redis.call('SET', KEYS[1], record)
+if primary and ARGV[1] ~= '' then
+  local back = tonumber(now) < tonumber(redis.call('GET', KEYS[2]) or 0) - ARGV[2]
+  if back or not record or string.sub(record, -#process) ~= process then
+    record = ARGV[1] .. ' ' .. now .. ' ' .. process
+    redis.call('SET', KEYS[1], record)
+  end
+  redis.call('SET', KEYS[2], now)
 end
 return {record, now, primary and 'primary' or 'replica', string.match(info, 'redis_version:(%d+)'), string.match(memory, 'maxmemory:(%d+)'), string.match(memory, 'maxmemory_policy:([%w-]+)')}
 `
@@ -169,12 +180,14 @@ const (
 	isFull       = -3
 )
 
-// useScript: KEYS epoch, pair; ARGV record, time and end of the pair in milliseconds, tolerance. Returns 1 for a pair that
+// useScript: KEYS epoch, clock, pair; ARGV record, time and end of the pair in milliseconds, tolerance. Returns 1 for a pair that
 // was not there, and 0.
 const useScript = inEpoch + `
-local time = redis.call('TIME')
-if math.abs(time[1] * 1000 + time[2] / 1000 - ARGV[2]) > tonumber(ARGV[4]) then return -2 end
-if redis.call('SET', KEYS[2], '', 'NX', 'PXAT', ARGV[3]) then return 1 end
+local time, tolerance = redis.call('TIME'), tonumber(ARGV[4])
+local now = time[1] * 1000 + time[2] / 1000
+if math.abs(now - ARGV[2]) > tolerance then return -2 end
+if now < (redis.call('GET', KEYS[2]) or 0) / 1000 - tolerance then return -1 end
+if redis.call('SET', KEYS[3], '', 'NX', 'PXAT', ARGV[3]) then return 1 end
 return 0
 `
 
@@ -226,12 +239,13 @@ func (r *redisStore) attest(ctx context.Context, begin bool) (epochs []*epoch, n
 		return nil, time.Time{}, err
 	}
 	commands := make(valkey.Commands, len(r.buckets))
+	tolerance := strconv.FormatInt(ClockTolerance.Microseconds(), 10)
 	for i, b := range r.buckets {
 		id := ""
 		if begin {
 			id = rand.Text()
 		}
-		commands[i] = client.B().Eval().Script(attestScript).Numkeys(1).Key(b.epoch).Arg(id).Build()
+		commands[i] = client.B().Eval().Script(attestScript).Numkeys(2).Key(b.epoch, b.clock).Arg(id, tolerance).Build()
 	}
 	for i, answer := range client.DoMulti(ctx, commands...) {
 		said, err := answer.AsStrSlice()
@@ -307,7 +321,7 @@ func parseMicroseconds(text string) (time.Time, error) {
 // use implements [pairStore].
 func (r *redisStore) use(ctx context.Context, e *epoch, k replay.Key, now, until time.Time) (bool, error) {
 	b := &r.buckets[e.bucket]
-	code, err := r.write(ctx, use, []string{b.epoch, b.pairs + string(k[:])}, []string{
+	code, err := r.write(ctx, use, []string{b.epoch, b.clock, b.pairs + string(k[:])}, []string{
 		e.id, strconv.FormatInt(now.UnixMilli(), 10), strconv.FormatInt(until.UnixMilli()+1, 10), strconv.FormatInt(ClockTolerance.Milliseconds(), 10),
 	})
 	return code == 1, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,11 @@ func TestRedisThatForgets(t *testing.T) {
 			options: []string{"--save", "3600 1"},
 			after:   func(s *redistest.Server) { s.Stop(); s.Restart() },
 		},
+		"a clock that ran ahead": {after: func(s *redistest.Server) {
+			clock := "{" + (&Config{Party: party}).namespace() + ":0}:clock"
+			s.Do("SET", clock, strconv.FormatInt(time.Now().Add(time.Minute).UnixMicro(), 10))
+			s.Do("EVAL", deletePairs, "0")
+		}},
 		"emptied":          {after: func(s *redistest.Server) { s.Do("FLUSHALL") }},
 		"a replica's role": {after: takeTurns},
 	} {
@@ -81,16 +87,18 @@ func TestRedisThatForgets(t *testing.T) {
 	}
 }
 
+const deletePairs = `for _, key in ipairs(redis.call('KEYS', '*')) do
+	local kept = string.find(key, 'epoch') or string.find(key, 'revocations') or string.find(key, 'clock')
+	redis.call(kept and 'EXISTS' or 'DEL', key)
+end return 1`
+
 // takeTurns has the server be a replica of another one, which lacks its last writes, and a primary again: a process that has not
 // changed, with the data of another.
 func takeTurns(s *redistest.Server) {
 	other := s.Another("--replicaof", "127.0.0.1 "+fmt.Sprint(s.Port))
 	other.UntilReplica()
 	other.Do("REPLICAOF", "NO", "ONE")
-	other.Do("EVAL", `for _, key in ipairs(redis.call('KEYS', '*')) do
-		local kept = string.find(key, 'epoch') or string.find(key, 'revocations')
-		redis.call(kept and 'EXISTS' or 'DEL', key)
-	end return 1`, "0")
+	other.Do("EVAL", deletePairs, "0")
 	s.Do("REPLICAOF", "127.0.0.1", fmt.Sprint(other.Port))
 	s.UntilReplica()
 	s.Do("REPLICAOF", "NO", "ONE")

@@ -1,5 +1,3 @@
-// Package state is what several servers of one party must agree on, kept in Redis, Valkey or PostgreSQL: which assertions
-// were used, and which access tokens were revoked.
 package state
 
 import (
