@@ -1,0 +1,100 @@
+package state
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/redistest"
+)
+
+// rights are all that a user of Redis needs, as the documentation has them.
+const rights = "~{waybill:* resetchannels -@all +hello +auth +ping +client|setname +select +eval +evalsha +info +time +wait " +
+	"+get +set +incr +zadd +zrem +zcard +zscore +zrangebyscore"
+
+// TLS, a user with no more rights than needed, and a password that does not stand in the URL.
+func TestRedisSecured(t *testing.T) {
+	certificate, key := selfSigned(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	server := redistest.Start(t, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+	vouch(t, server)
+	server.Do(append([]string{"ACL", "SETUSER", "server", "on", ">pass word"}, strings.Fields(rights)...)...)
+
+	c := config(t, fmt.Sprintf("rediss://server@127.0.0.1:%s?ca=%s", port, certificate))
+	if c.URL, err = c.URL.WithPassword("pass word"); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, c)
+	p := pair("A")
+	mustUse(t, s, p)
+	if again, err := s.Use(t.Context(), p); again || err != nil {
+		t.Errorf("%v, %v", again, err)
+	}
+	usable(t, s)
+	if err := s.Revocations().Revoke(t.Context(), accesstoken.TokenRevocation{TokenID: "A"}); err != nil {
+		t.Error(err)
+	}
+	if err := Check(t.Context(), c); err != nil {
+		t.Error(err)
+	}
+
+	for url, want := range map[string]string{
+		"rediss://127.0.0.1:" + port: "certificate",
+		fmt.Sprintf("rediss://server:wrong@127.0.0.1:%s?ca=%s", port, certificate): "WRONGPASS",
+	} {
+		err := Check(t.Context(), config(t, url))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), ":wrong") {
+			t.Errorf("%s: %v, want %q", url, err, want)
+		}
+	}
+	for _, ca := range []string{filepath.Join(t.TempDir(), "absent.pem"), key} {
+		if err := Check(t.Context(), config(t, "rediss://h?ca="+ca)); err == nil || !strings.Contains(err.Error(), ca) {
+			t.Errorf("roots in %s: %v", ca, err)
+		}
+	}
+}
+
+// selfSigned makes the files of a certificate for this machine and its key.
+func selfSigned(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, kind string, data []byte) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret)
+}
