@@ -40,6 +40,6 @@
 // They are a log in the store, of which every server keeps a copy that it brings up to date four times a second. No token is
 // checked by a copy that is older than a second. When a new epoch begins, each server gives back to the log what its copy
 // holds. One that has no copy, because it has just started, and finds a new epoch to which nobody has given anything back, revokes
-// every token that was issued before: nobody knows which were revoked. Clients ask for new ones. A revocation is lost in one case: the store and
+// every token that was issued before, as does one whose copy is older than a minute by then: nobody knows which were revoked. Clients ask for new ones. A revocation is lost in one case: the store and
 // the one server that had it are lost together, within the quarter of a second in which no other server has read it.
 package state

@@ -150,6 +150,83 @@ func TestOneOfMany(t *testing.T) {
 	}
 }
 
+// Whatever happens to the store meanwhile, no pair is accepted twice, at whichever server.
+func TestOnceUnderFaults(t *testing.T) {
+	server := redistest.Start(t, "--appendonly", "yes")
+	vouch(t, server)
+	stores := []*Store{start(t, config(t, server.URL())), start(t, config(t, server.URL())), start(t, config(t, server.URL()))}
+	var mu sync.Mutex
+	accepted := map[string]int{}
+	var presented []replay.Pair
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for pause := time.NewTicker(time.Millisecond); ; <-pause.C {
+				select {
+				case <-stop:
+					pause.Stop()
+					return
+				default:
+				}
+				p := newest()
+				mu.Lock()
+				presented = append(presented, p)
+				mu.Unlock()
+				var copies sync.WaitGroup
+				for i := range 12 {
+					copies.Go(func() {
+						if first, _ := stores[i%3].Use(t.Context(), p); first {
+							mu.Lock()
+							accepted[p.JTI]++
+							mu.Unlock()
+						}
+					})
+				}
+				copies.Wait()
+			}
+		})
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(accepted)
+	}
+	for range 2 {
+		for _, fault := range []func(){
+			func() { server.Do("CLIENT", "KILL", "TYPE", "normal") },
+			func() {
+				server.Pause()
+				defer server.Resume()
+				redistest.Until(t, "it is known", func() bool { return stores[0].Problem() != nil })
+			},
+			func() { server.Kill(); server.Restart() },
+			func() { server.Do("FLUSHALL") },
+			func() { server.Do("SCRIPT", "FLUSH") },
+		} {
+			fault()
+			before := count()
+			redistest.Until(t, "new pairs are accepted", func() bool { return count() > before+100 })
+		}
+	}
+	close(stop)
+	group.Wait()
+	for _, p := range presented {
+		for _, s := range stores {
+			if first, _ := s.Use(t.Context(), p); first {
+				accepted[p.JTI]++
+			}
+		}
+	}
+	once := 0
+	for jti, n := range accepted {
+		if once++; n > 1 {
+			t.Errorf("%s was accepted %d times", jti, n)
+		}
+	}
+	t.Logf("%d pairs were presented 12 times at once, and %d accepted", len(presented), once)
+}
+
 // A store that cannot be reached lets nobody in, and is used again as soon as it answers, without a word from anybody.
 func TestRedisOutOfReach(t *testing.T) {
 	for name, c := range map[string]struct{ lose, back func(*redistest.Server) }{
@@ -387,4 +464,14 @@ func TestRevocationsThatNobodyKnows(t *testing.T) {
 			t.Errorf("a token that is %v old: %v, %v", age, revoked, err)
 		}
 	}
+}
+
+func FuzzParseRecord(f *testing.F) {
+	f.Add("ID 1700000000000000 0a 0b")
+	f.Add("ID -1 0a")
+	f.Fuzz(func(t *testing.T, record string) {
+		if e, err := parseRecord(record); err == nil && (e.id != record || strings.Count(record, " ") != 3) {
+			t.Errorf("%q: %+v", record, e)
+		}
+	})
 }

@@ -144,8 +144,10 @@ type Store struct {
 	revoked *accesstoken.SharedTokenRevocations
 	current atomic.Pointer[condition]
 
-	copied   *epoch // of the log that revoked has learnt; nil: none. Only poll uses it,
-	position int64  // and how far it has learnt it
+	// What only poll uses.
+	copied   *epoch    // of the log that revoked has learnt; nil: none
+	position int64     // how far it has learnt it
+	warned   time.Time // the time of issue that the log has named last
 }
 
 var _ replay.Store = (*Store)(nil)
@@ -278,13 +280,11 @@ func (s *Store) poll(ctx context.Context) {
 	} else {
 		now.revocations = s.learn(ctx, now.epochs[0])
 	}
-	before := s.current.Swap(now)
-	for i, e := range now.epochs {
-		if i >= len(before.epochs) || before.epochs[i].id == e.id {
-			continue
-		}
-		s.config.Log.WarnContext(ctx, "the store of used assertions was restarted or replaced; what was issued before gets no token, as it may have been used",
-			slog.Int("bucket", e.bucket), slog.Time("issued_before", s.acceptFrom(e)))
+	s.current.Store(now)
+	if from := s.AcceptsIssuedFrom(); from.After(time.Now()) && !from.Equal(s.warned) {
+		s.warned = from
+		s.config.Log.WarnContext(ctx, "the store of used assertions is new, or was restarted, emptied or replaced; assertions issued before get no token, as they may have been used",
+			slog.Time("issued_before", from))
 	}
 }
 

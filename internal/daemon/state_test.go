@@ -107,9 +107,18 @@ func TestStoreOutOfReach(t *testing.T) {
 	}
 	s.eventually(t, "the end of what is known of revocations", func() bool { return s.auth(t, token) == http.StatusServiceUnavailable })
 	s.eventually(t, "the log", func() bool { return len(s.log.records(t, "a problem was found")) == 1 })
+	warnings := func() int {
+		return len(s.log.records(t, "the store of used assertions is new, or was restarted, emptied or replaced; assertions issued before get no token, as they may have been used"))
+	}
+	if warnings() != 1 {
+		t.Error("the log does not say that the store is new")
+	}
 	redis.Restart()
 	s.eventually(t, "tokens", func() bool { status, _ := s.ready(t); return status == http.StatusOK })
 	s.token(t)
+	if warnings() != 2 {
+		t.Error("the log does not say that the store was restarted")
+	}
 	if !s.admits(t, token) {
 		t.Error("a token that nobody has revoked is no good")
 	}
