@@ -119,7 +119,7 @@ type backend interface {
 }
 
 // open makes the backend. It does not wait for the store: out of reach, it is asked for again at every call.
-func open(c *Config) (backend, error) {
+func open(ctx context.Context, c *Config) (backend, error) {
 	switch {
 	case c.URL == URL{}:
 		return nil, errors.New("no URL")
@@ -131,7 +131,7 @@ func open(c *Config) (backend, error) {
 		return nil, errors.New("only replicas of Redis can be waited for")
 	}
 	if c.URL.IsPostgres() {
-		return openPostgres(c)
+		return openPostgres(ctx, c)
 	}
 	return openRedis(c)
 }
@@ -166,7 +166,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	b, err := open(&c)
+	b, err := open(ctx, &c)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
@@ -180,7 +180,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 // Check finds out whether a server with the configuration could use its store now, and writes nothing there. The error is in words
 // for those who run the server.
 func Check(ctx context.Context, c Config) error {
-	b, err := open(&c)
+	b, err := open(ctx, &c)
 	if err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
