@@ -8,13 +8,19 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/waybill-token/waybill/ishare"
 )
+
+// thumbprintLength is that of a SHA-256 in base64url.
+const thumbprintLength = 43
 
 // claimSet is the JSON of a token's claims (RFC 9068 section 2.2).
 type claimSet struct {
@@ -27,6 +33,85 @@ type claimSet struct {
 	Expires    int64  `json:"exp"`
 	ID         string `json:"jti"`
 	Thumbprint string `json:"x5t#S256"`
+}
+
+// A member is one claim in the layout that every token of ours has: what stands before its value, and the value.
+type member struct {
+	before string
+	text   *string
+	number *int64 // nil: it is a text
+}
+
+func (s *claimSet) members() [9]member {
+	return [...]member{
+		{`{"iss":`, &s.Issuer, nil},
+		{`,"sub":`, &s.Subject, nil},
+		{`,"aud":`, &s.Audience, nil},
+		{`,"client_id":`, &s.ClientID, nil},
+		{`,"scope":`, &s.Scope, nil},
+		{`,"iat":`, nil, &s.IssuedAt},
+		{`,"exp":`, nil, &s.Expires},
+		{`,"jti":`, &s.ID, nil},
+		{`,"x5t#S256":`, &s.Thumbprint, nil},
+	}
+}
+
+// appendJSON writes what json.Marshal does.
+func (s *claimSet) appendJSON(b []byte) (_ []byte, err error) {
+	for _, m := range s.members() {
+		b = append(b, m.before...)
+		if m.number != nil {
+			b = strconv.AppendInt(b, *m.number, 10)
+		} else if b, err = jsontext.AppendQuote(b, *m.text); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
+// scanClaims reads what appendJSON writes, at a fraction of the cost of json.Unmarshal, and to the same claims. It is not
+// ok with any other text, nor with one that has escapes or characters beyond ASCII.
+func scanClaims(payload string) (set claimSet, ok bool) {
+	rest := payload
+	for _, m := range set.members() {
+		if rest, ok = strings.CutPrefix(rest, m.before); !ok {
+			return claimSet{}, false
+		}
+		if m.number != nil {
+			*m.number, rest, ok = scanNumber(rest)
+		} else {
+			*m.text, rest, ok = scanText(rest)
+		}
+		if !ok {
+			return claimSet{}, false
+		}
+	}
+	return set, rest == "}"
+}
+
+// scanText reads a JSON string in which every character stands for itself.
+func scanText(s string) (value, rest string, ok bool) {
+	for i := 1; i < len(s) && s[0] == '"'; i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return s[1:i], s[i+1:], true
+		case c < ' ', c == '\\', c >= utf8.RuneSelf:
+			return "", "", false
+		}
+	}
+	return "", "", false
+}
+
+// scanNumber reads a JSON number without a sign, of less than 19 digits.
+func scanNumber(s string) (value int64, rest string, ok bool) {
+	digits := 0
+	for ; digits < len(s) && '0' <= s[digits] && s[digits] <= '9'; digits++ {
+		if digits == 18 || digits == 1 && s[0] == '0' {
+			return 0, "", false
+		}
+		value = 10*value + int64(s[digits]-'0')
+	}
+	return value, s[digits:], digits > 0
 }
 
 // Iss is the claim iss: the URL of the issuer if the token states one, and else its party
@@ -46,28 +131,36 @@ func (c *Claims) encode() ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if scope, err := ishare.ParseScope(c.Scope.String()); err != nil || !slices.Equal(scope, c.Scope) {
+	scope := c.Scope.String()
+	if parsed, err := ishare.ParseScope(scope); err != nil || !slices.Equal(parsed, c.Scope) {
 		return nil, errScope
 	}
 	thumbprint, err := decodeThumbprint(c.Thumbprint)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(claimSet{
+	var encoded [thumbprintLength]byte
+	base64.RawURLEncoding.Encode(encoded[:], thumbprint[:])
+	set := claimSet{
 		Issuer: c.Iss(), Subject: string(c.Party), Audience: string(c.Issuer),
-		ClientID: string(c.Client), Scope: c.Scope.String(),
+		ClientID: string(c.Client), Scope: scope,
 		IssuedAt: c.Issued.Unix(), Expires: c.Expires.Unix(), ID: c.ID,
-		Thumbprint: base64.RawURLEncoding.EncodeToString(thumbprint),
-	})
+		Thumbprint: string(encoded[:]),
+	}
+	return set.appendJSON(make([]byte, 0, 512))
 }
 
 // decodeClaims reads the claims of an authentic token. Members that it does not
 // know are ignored, as RFC 7519 section 4 wants, so that servers of two versions
 // can share keys; a member that occurs twice is refused.
 func decodeClaims(payload []byte) (*Claims, error) {
-	var set claimSet
-	if err := json.Unmarshal(payload, &set); err != nil {
-		return nil, errors.New("the claims are not a JSON object of the right types")
+	set, ok := scanClaims(string(payload))
+	if !ok {
+		var general claimSet
+		if err := json.Unmarshal(payload, &general); err != nil {
+			return nil, errors.New("the claims are not a JSON object of the right types")
+		}
+		set = general
 	}
 	issuerURL := ""
 	if set.Audience != set.Issuer {
@@ -79,14 +172,19 @@ func decodeClaims(payload []byte) (*Claims, error) {
 	if err != nil {
 		return nil, errScope
 	}
-	thumbprint, err := strictBase64.DecodeString(set.Thumbprint)
-	if err != nil || len(thumbprint) != sha256.Size {
+	var thumbprint [sha256.Size]byte
+	if len(set.Thumbprint) != thumbprintLength {
 		return nil, errThumbprint
 	}
+	if n, err := strictBase64.Decode(thumbprint[:], []byte(set.Thumbprint)); err != nil || n != len(thumbprint) {
+		return nil, errThumbprint
+	}
+	var digits [2 * sha256.Size]byte
+	hex.Encode(digits[:], thumbprint[:])
 	c := &Claims{
 		ID: set.ID, Issuer: ishare.PartyID(set.Audience), IssuerURL: issuerURL,
 		Party: ishare.PartyID(set.Subject), Client: ishare.PartyID(set.ClientID),
-		Scope: scope, Thumbprint: hex.EncodeToString(thumbprint),
+		Scope: scope, Thumbprint: string(digits[:]),
 		Issued: time.Unix(set.IssuedAt, 0).UTC(), Expires: time.Unix(set.Expires, 0).UTC(),
 	}
 	if err := c.check(); err != nil {
@@ -102,10 +200,12 @@ var (
 )
 
 // decodeThumbprint reads what [ishare.Thumbprint] writes.
-func decodeThumbprint(text string) ([]byte, error) {
-	sum, err := hex.DecodeString(text)
-	if err != nil || len(sum) != sha256.Size || hex.EncodeToString(sum) != text {
-		return nil, errThumbprint
+func decodeThumbprint(text string) (sum [sha256.Size]byte, err error) {
+	if len(text) != 2*len(sum) || strings.ContainsAny(text, "ABCDEF") {
+		return sum, errThumbprint
+	}
+	if _, err := hex.Decode(sum[:], []byte(text)); err != nil {
+		return sum, errThumbprint
 	}
 	return sum, nil
 }

@@ -159,6 +159,70 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
+// FuzzSeal holds what is sealed against go-jose: it opens to the same payload there, and has the layout of what go-jose
+// seals, which ours opens.
+func FuzzSeal(f *testing.F) {
+	w := newWorkshop(f)
+	encrypter, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: w.secret, KeyID: w.ref.kid}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for n := range 70 {
+		f.Add(bytes.Repeat([]byte{'a'}, n))
+	}
+	f.Add(inOwnLayout(f, exampleSet()))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		if len(payload) > MaxLength/2 {
+			return
+		}
+		token, err := w.seal(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, err := encrypter.Encrypt(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := object.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, part := range strings.Split(theirs, ".") {
+			if ours := strings.Split(token, ".")[at]; len(ours) != len(part) || at == 0 && ours != part {
+				t.Errorf("part %d is %q; go-jose has %q", at, ours, part)
+			}
+		}
+		for name, token := range map[string]string{"ours": token, "theirs": theirs} {
+			if ref, err := inspect(token); err != nil || ref != w.ref {
+				t.Errorf("%s: inspect = %+v, %v", name, ref, err)
+			}
+			if got, err := w.open(token); err != nil || !bytes.Equal(got, payload) {
+				t.Errorf("%s: open = %q, %v", name, got, err)
+			}
+			if got, err := openAsGoJose(w.secret, token); err != nil || !bytes.Equal(got, payload) {
+				t.Errorf("%s: go-jose: %q, %v", name, got, err)
+			}
+		}
+	})
+}
+
+// Two seals of one payload never have the same nonce: by such a pair tokens could be forged.
+func TestNoncesDiffer(t *testing.T) {
+	w := newWorkshop(t)
+	seen := map[string]bool{}
+	for range 1000 {
+		token, err := w.seal([]byte("pay"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		nonce := strings.Split(token, ".")[2]
+		if seen[nonce] {
+			t.Fatalf("nonce %s twice", nonce)
+		}
+		seen[nonce] = true
+	}
+}
+
 // A token cannot be moved to another key of the same ring, by changing its header or by sealing
 // it under a wrong name.
 func TestTokenUnderTheNameOfAnotherKey(t *testing.T) {
