@@ -36,7 +36,11 @@ func ParsePartyID(s string) (PartyID, error) {
 		return "", fmt.Errorf("%w: longer than %d bytes", errPartyID, MaxPartyIDLength)
 	}
 	allowed := func(r rune) bool {
-		return r < utf8.RuneSelf && (isAlnum(byte(r)) || strings.ContainsRune(".-_:%+~@", r))
+		switch r {
+		case '.', '-', '_', ':', '%', '+', '~', '@':
+			return true
+		}
+		return r < utf8.RuneSelf && isAlnum(byte(r))
 	}
 	if flaw := StrayCharacter(s, allowed); flaw != "" {
 		return "", fmt.Errorf("%w: it %s", errPartyID, flaw)

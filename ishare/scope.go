@@ -27,7 +27,7 @@ func ParseScope(s string) (Scope, error) {
 	if flaw := StrayCharacter(s, allowed); flaw != "" {
 		return nil, fmt.Errorf("%w: it %s", errScope, flaw)
 	}
-	var scope Scope
+	scope := make(Scope, 0, min(strings.Count(s, " ")+1, 4))
 	seen := map[string]struct{}{} // a stranger can send thousands of values
 	for value := range strings.SplitSeq(s, " ") {
 		if value == "" {
