@@ -53,7 +53,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.listener.mu.Lock()
 		defer c.listener.mu.Unlock()
 		if c.element != nil {
-			c.listener.startWaiting(c)
+			c.listener.startWaiting(c, time.Now())
 			c.listener.setStarted(c, !c.http2.Load())
 		}
 	}
@@ -174,7 +174,7 @@ func (l *Listener) peek(c *conn, from halfCloser) (*peeked, error) {
 	b := &peeked{halfCloser: from, accepted: c, first: make([]byte, 1)}
 	l.mu.Lock()
 	c.awaitsFirst = true
-	l.startWaiting(c)
+	l.startWaiting(c, time.Now())
 	l.setStarted(c, false)
 	limit := l.config.Idle
 	if isClosed(l.stopped) {
@@ -228,56 +228,83 @@ func Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		c.listener.mu.Lock()
-		pipelined := time.Since(c.answered) < roundTrip
-		c.listener.setStarted(c, false)
-		c.listener.startWaiting(c)
-		c.listener.mu.Unlock()
-		if pipelined {
+		q := &request{ResponseWriter: w, conn: c}
+		if r.Body != http.NoBody {
+			r.Body = &body{r.Body, q}
+		}
+		if pipelined := q.start(r.Body == http.NoBody); pipelined {
 			// Requests that do not wait for answers never wait for anything. Unless they let those of other connections go
 			// first, their connection has a processor for as long as the scheduler lets it.
 			runtime.Gosched()
 		}
-		q := &request{conn: c}
 		defer q.startAnswer()
-		if r.Body == http.NoBody {
-			q.startWork()
-		} else {
-			r.Body = &body{r.Body, q}
-		}
-		next.ServeHTTP(&writer{w, q}, r)
+		next.ServeHTTP(q, r)
 	})
 }
 
-// A request is one that the handler has. Its fields are under the lock of the listener.
+// A request is one that the handler has, and writes its answer to: it tells when that begins.
 type request struct {
-	conn               *conn
-	bodyRead, answered bool
+	http.ResponseWriter
+
+	conn     *conn
+	answered atomic.Bool // the answer has begun
+
+	bodyRead bool // under the lock of the listener
 }
 
-// startWork notes that the body has been read to its end.
-func (q *request) startWork() {
-	l := q.conn.listener
+// start notes that the handler has the request, and whether it has the whole of it.
+func (q *request) start(whole bool) (pipelined bool) {
+	l, now := q.conn.listener, time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !q.bodyRead && !q.answered {
+	l.setStarted(q.conn, false)
+	if whole {
+		q.startWork()
+	} else {
+		l.startWaiting(q.conn, now)
+	}
+	return now.Sub(q.conn.answered) < roundTrip
+}
+
+// startWork notes that the body has been read to its end. The caller holds the lock of the listener.
+func (q *request) startWork() {
+	if !q.bodyRead && !q.answered.Load() {
 		q.bodyRead = true
 		q.conn.requests++
-		l.stopWaiting(q.conn)
+		q.conn.listener.stopWaiting(q.conn)
 	}
 }
 
 // startAnswer notes that the answer has begun.
 func (q *request) startAnswer() {
-	l := q.conn.listener
+	if q.answered.Swap(true) {
+		return
+	}
+	l, now := q.conn.listener, time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if q.bodyRead && !q.answered {
+	if q.bodyRead {
 		q.conn.requests--
-		l.startWaiting(q.conn)
+		l.startWaiting(q.conn, now)
 	}
-	q.answered = true
 }
+
+// WriteHeader implements [http.ResponseWriter].
+func (q *request) WriteHeader(status int) {
+	if status >= http.StatusOK { // the others only announce an answer
+		q.startAnswer()
+	}
+	q.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [io.Writer].
+func (q *request) Write(b []byte) (int, error) {
+	q.startAnswer()
+	return q.ResponseWriter.Write(b)
+}
+
+// Unwrap is for [http.ResponseController].
+func (q *request) Unwrap() http.ResponseWriter { return q.ResponseWriter }
 
 // A body tells when it has been read to its end.
 type body struct {
@@ -290,31 +317,10 @@ type body struct {
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
+		l := b.request.conn.listener
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		b.request.startWork()
 	}
 	return n, err
 }
-
-// A writer tells when the answer begins.
-type writer struct {
-	http.ResponseWriter
-
-	request *request
-}
-
-// WriteHeader implements [http.ResponseWriter].
-func (w *writer) WriteHeader(status int) {
-	if status >= http.StatusOK { // the others only announce an answer
-		w.request.startAnswer()
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements [io.Writer].
-func (w *writer) Write(b []byte) (int, error) {
-	w.request.startAnswer()
-	return w.ResponseWriter.Write(b)
-}
-
-// Unwrap is for [http.ResponseController].
-func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -227,7 +227,7 @@ func (l *Listener) admit(c *conn) {
 		if pause == 0 {
 			l.open++
 			l.peak = max(l.peak, l.open)
-			l.startWaiting(c)
+			l.startWaiting(c, time.Now())
 			c.idle.Store(true)
 		}
 		l.mu.Unlock()
@@ -293,11 +293,11 @@ func (l *Listener) remove(c *conn) {
 }
 
 // startWaiting notes that the server waits for the client from now on. The caller holds the lock.
-func (l *Listener) startWaiting(c *conn) {
+func (l *Listener) startWaiting(c *conn, now time.Time) {
 	if c.gone || c.protected || c.requests > 0 {
 		return
 	}
-	c.waitingSince = time.Now()
+	c.waitingSince = now
 	if c.element != nil {
 		l.waitingList(c).MoveToBack(c.element)
 		return
@@ -331,21 +331,21 @@ func (l *Listener) signalCapacity() {
 // ConnState learns from the server when a request is over; see [http.Server].
 func (l *Listener) ConnState(given net.Conn, state http.ConnState) {
 	c := accepted(given)
-	if c == nil {
+	if c == nil || state != http.StateHijacked && state != http.StateIdle { // the others say nothing that is not known
 		return
 	}
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch state { //nolint:exhaustive // the others say nothing that is not known
-	case http.StateHijacked:
+	if state == http.StateHijacked {
 		l.stopWaiting(c)
 		c.protected, c.authenticated = true, true
-	case http.StateIdle:
-		c.protected, c.answered = false, time.Now()
-		c.idle.Store(true)
-		l.setStarted(c, false)
-		l.startWaiting(c)
+		return
 	}
+	c.protected, c.answered = false, now
+	c.idle.Store(true)
+	l.setStarted(c, false)
+	l.startWaiting(c, now)
 }
 
 // Open is how many connections are open.
