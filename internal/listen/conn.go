@@ -21,6 +21,8 @@ type conn struct {
 	idle     atomic.Bool // nothing has been read since the last request
 	http2    atomic.Bool // when requests begin is not seen
 
+	reads, writes deadline
+
 	// Under the lock of the listener.
 	element       *list.Element // of the list of those waited for; nil: the server does not wait for the client, or it is gone
 	waitingSince  time.Time     // when the server began to wait
@@ -48,7 +50,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.http2.Load() {
 		runtime.Gosched() // as in Handler, to which a frame need not come
 	}
-	n, err := c.Conn.Read(b)
+	n, err := c.read(b)
 	if n > 0 && c.idle.CompareAndSwap(true, false) {
 		c.listener.mu.Lock()
 		defer c.listener.mu.Unlock()
