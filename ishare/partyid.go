@@ -35,15 +35,11 @@ func ParsePartyID(s string) (PartyID, error) {
 	case len(s) > MaxPartyIDLength:
 		return "", fmt.Errorf("%w: longer than %d bytes", errPartyID, MaxPartyIDLength)
 	}
-	allowed := func(r rune) bool {
-		switch r {
-		case '.', '-', '_', ':', '%', '+', '~', '@':
-			return true
+	for i := range len(s) {
+		if !isPartyIDByte(s[i]) {
+			flaw := StrayCharacter(s, func(r rune) bool { return r < utf8.RuneSelf && isPartyIDByte(byte(r)) })
+			return "", fmt.Errorf("%w: it %s", errPartyID, flaw)
 		}
-		return r < utf8.RuneSelf && isAlnum(byte(r))
-	}
-	if flaw := StrayCharacter(s, allowed); flaw != "" {
-		return "", fmt.Errorf("%w: it %s", errPartyID, flaw)
 	}
 	if value, ok := strings.CutPrefix(s, eoriPrefix); ok && value != "" {
 		return PartyID(s), nil
@@ -53,6 +49,10 @@ func ParsePartyID(s string) (PartyID, error) {
 		return "", fmt.Errorf("%w: want <method>:<value> or %s<number>", errPartyID, eoriPrefix)
 	}
 	return PartyID(s), nil
+}
+
+func isPartyIDByte(c byte) bool {
+	return isAlnum(c) || c == '.' || c == '-' || c == ':' || c == '_' || c == '%' || c == '+' || c == '~' || c == '@'
 }
 
 func isAlnum(c byte) bool {
@@ -151,11 +151,17 @@ func CharacterName(r rune) string {
 // StrayCharacter says in a sentence about a value where it holds a character that may not stand in it:
 // "ends with a line feed". It is empty when there is none.
 func StrayCharacter(value string, allowed func(rune) bool) string {
-	stray := func(r rune) bool { return !allowed(r) }
-	at := strings.IndexFunc(value, stray)
+	at := -1
+	for i, r := range value {
+		if !allowed(r) {
+			at = i
+			break
+		}
+	}
 	if at < 0 {
 		return ""
 	}
+	stray := func(r rune) bool { return !allowed(r) }
 	if strings.TrimFunc(value[at:], stray) == "" { // the last is the one to take off first
 		r, _ := utf8.DecodeLastRuneInString(value)
 		return "ends with " + CharacterName(r)

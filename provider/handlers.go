@@ -113,11 +113,14 @@ func (p *Provider) Internal() http.Handler {
 	mux.HandleFunc("GET "+readyPath, func(w http.ResponseWriter, _ *http.Request) { p.Readiness().Answer(w) }) // it may be sent requests
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.current.Load().internal.ServeHTTP(w, r) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, verbatimPath) { // which the mux would redirect when the client's path is not clean
+		switch path := r.URL.Path; {
+		case path == authPath: // each request to whatever stands behind a proxy comes here, and nothing else as often
+			p.current.Load().auth.ServeHTTP(w, r)
+		case strings.HasPrefix(path, verbatimPath): // which the mux would redirect when the client's path is not clean
 			p.current.Load().verbatim.ServeHTTP(w, r)
-			return
+		default:
+			mux.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
 }
 

@@ -37,7 +37,8 @@ type service struct {
 	checker guard.Checker // the issuer, which logs why it cannot check
 
 	public   http.Handler
-	internal http.Handler // what concerns access tokens
+	internal http.Handler // what concerns access tokens, besides forward-auth
+	auth     http.Handler // forward-auth
 	verbatim http.Handler // forward-auth for a proxy that appends the client's path
 	closers  []func()     // in the order in which they were made
 
@@ -94,7 +95,7 @@ func (s *service) openInternal() error {
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, forwardAuth.Close)
+	s.auth, s.closers = forwardAuth, append(s.closers, forwardAuth.Close)
 	auth.IgnoreURL = true
 	verbatim, err := proxy.NewForwardAuth(auth)
 	if err != nil {
@@ -116,7 +117,6 @@ func (s *service) openInternal() error {
 	}
 	s.closers = append(s.closers, revocation.Close)
 	mux := http.NewServeMux()
-	mux.Handle(authPath, forwardAuth)
 	mux.Handle(introspectionPath, introspection)
 	mux.Handle(revocationPath, s.guardInFlight(revocation, func(s *service) http.Handler { return s.internal }))
 	s.internal = mux

@@ -24,12 +24,12 @@ const (
 	HeaderThumbprint = "X-Ishare-Certificate-Thumbprint"
 )
 
-// setIdentityHeaders says who calls. The names are in the canonical form, which saves a call to make them so.
+// setIdentityHeaders says who calls. The names are in the canonical form, which saves a call to make them so, and the
+// values have one allocation.
 func setIdentityHeaders(h http.Header, c *accesstoken.Claims) {
-	h[HeaderClientID] = []string{string(c.Client)}
-	h[HeaderPartyID] = []string{string(c.Party)}
-	h[HeaderScope] = []string{c.Scope.String()}
-	h[HeaderThumbprint] = []string{c.Thumbprint}
+	values := []string{string(c.Client), string(c.Party), c.Scope.String(), c.Thumbprint}
+	h[HeaderClientID], h[HeaderPartyID] = values[0:1:1], values[1:2:2]
+	h[HeaderScope], h[HeaderThumbprint] = values[2:3:3], values[3:4:4]
 }
 
 // stripIdentityHeaders removes what a client must not be able to tell the program behind us: who it is, where it comes

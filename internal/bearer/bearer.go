@@ -61,13 +61,16 @@ func Admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Clai
 	return claims, nil
 }
 
+// authorization is the name in its canonical form, in which a server has it.
+const authorization = "Authorization"
+
 // tokenOf takes the token from the Authorization header (RFC 6750 section 2.1),
 // and from nowhere else: a token in a URL ends up in logs.
 func tokenOf(h http.Header) (string, *Refusal) {
 	if NoAuthorization(h) {
 		return "", &Refusal{Status: http.StatusUnauthorized} // which is no error yet: RFC 6750 section 3.1
 	}
-	values := h.Values("Authorization")
+	values := h[authorization]
 	if len(values) > 1 {
 		return "", invalidRequest("there is more than one Authorization header")
 	}
@@ -75,7 +78,7 @@ func tokenOf(h http.Header) (string, *Refusal) {
 	switch {
 	case !strings.EqualFold(scheme, "Bearer"):
 		return "", invalidRequest("the Authorization header is not of the scheme Bearer")
-	case token == "" || strings.ContainsAny(token, " \t,"):
+	case token == "" || strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 || strings.IndexByte(token, ',') >= 0:
 		return "", invalidRequest("the Authorization header does not hold one token")
 	case len(token) > accesstoken.MaxLength:
 		return "", invalidToken("the token is longer than any of this server's")
@@ -85,7 +88,7 @@ func tokenOf(h http.Header) (string, *Refusal) {
 
 // NoAuthorization reports whether there is no Authorization header, or one without a value, which says no more.
 func NoAuthorization(h http.Header) bool {
-	values := h.Values("Authorization")
+	values := h[authorization]
 	return len(values) == 0 || len(values) == 1 && strings.Trim(values[0], fieldBlanks) == ""
 }
 
