@@ -39,7 +39,7 @@ type event struct {
 func (e *event) write(ctx context.Context, to *slog.Logger, log *logsum.Log) {
 	switch rejection, outage := rule.Classify(e.err); {
 	case e.err == nil:
-		to.LogAttrs(ctx, slog.LevelInfo, message, append([]slog.Attr{slog.String("outcome", "issued")}, e.attrs()...)...)
+		to.LogAttrs(ctx, slog.LevelInfo, message, e.attrs()...)
 	case rejection != nil:
 		log.Some(ctx, slog.LevelInfo, message, labels("refused", rejection.Rule), e.attrs)
 	case outage != nil && ctx.Err() != nil && errors.Is(outage.Cause, context.Canceled) && time.Since(e.start) < maxWait:
@@ -57,15 +57,17 @@ func labels(outcome string, reason *rule.Rule) []slog.Attr {
 	return []slog.Attr{slog.String("outcome", outcome), slog.String("rule", reason.ID)}
 }
 
-// attrs are what differs between events of a kind.
+// attrs are what differs between events of a kind, and all of an event that is no error.
 func (e *event) attrs() []slog.Attr {
-	attrs := make([]slog.Attr, 0, 13)
+	attrs := make([]slog.Attr, 0, 14)
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
 		}
 	}
-	if e.err != nil {
+	if e.err == nil {
+		add("outcome", "issued")
+	} else {
 		add("cause", cut(e.err.Error()))
 	}
 	if rejection, outage := rule.Classify(e.err); rejection != nil && outage == nil {

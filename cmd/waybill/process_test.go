@@ -47,8 +47,18 @@ type server struct {
 	result error // of the process, when it has ended
 }
 
-// A transcript is the standard error of a process.
-type transcript struct{ logtest.Buffer }
+// A transcript is the standard error of a process. Nobody reads it while it is held.
+type transcript struct {
+	logtest.Buffer
+
+	held sync.Mutex
+}
+
+func (l *transcript) Write(b []byte) (int, error) {
+	l.held.Lock()
+	defer l.held.Unlock()
+	return l.Buffer.Write(b)
+}
 
 // line is the last line of the log with a message, or nil.
 func (l *transcript) line(message string) []byte {

@@ -13,6 +13,7 @@ import (
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/listen"
+	"github.com/waybill-token/waybill/internal/logbuffer"
 )
 
 func configFlag() cli.Flag {
@@ -43,7 +44,9 @@ func (c *command) serve() *cli.Command {
 			// Caught from here on until the process is gone: a SIGHUP during the start or the stop must not end it.
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
-			log := slog.New(slog.NewJSONHandler(c.err, nil))
+			lines := logbuffer.New(c.err)
+			defer lines.Close()
+			log := slog.New(lines)
 			load := loader(cmd.String("config"), cmd.String("protect"))
 			cfg, err := load()
 			if err != nil {

@@ -83,6 +83,32 @@ func TestSecondSignal(t *testing.T) {
 	s.stop(t)
 }
 
+// When nobody reads the log, requests are answered all the same, and after a stop all of it is there.
+func TestLogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	dir, who := newProvider(t)
+	s := serve(t, dir)
+	client := clock{party: who.consumer}
+	client.served(t, s)
+	const requests = 300 // whose lines are more than a pipe holds
+	s.log.held.Lock()
+	for range requests {
+		if err := s.send(t, client.request()).Meets(nil); err != nil {
+			s.log.held.Unlock()
+			t.Fatal(err)
+		}
+	}
+	s.log.held.Unlock()
+	s.stop(t)
+	log := s.log.String()
+	if n := strings.Count(log, `"outcome":"issued"`); n != requests+1 {
+		t.Errorf("%d lines of %d", n, requests+1)
+	}
+	if last := strings.LastIndex(log, `"msg":"stopped"`); last < strings.LastIndex(log, `"msg":"token request"`) {
+		t.Errorf("the log ends with\n%s", log[max(0, len(log)-1000):])
+	}
+}
+
 // handOver opens the sockets as a service manager does, and gives what starts a server on them.
 func handOver(t *testing.T, names string) (url string, command func(dir string) *exec.Cmd) {
 	t.Helper()

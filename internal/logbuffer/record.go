@@ -1,0 +1,56 @@
+package logbuffer
+
+import (
+	"log/slog"
+	"strconv"
+	"time"
+)
+
+// appendRecord writes a record as [slog.JSONHandler] does, at a fraction of its cost. It is not ok with values of other
+// kinds than texts, whole numbers, truth values and durations, nor with characters that stand for something else in JSON.
+func appendRecord(b []byte, r slog.Record) (_ []byte, ok bool) {
+	if r.Time.IsZero() || r.Time.Year() < 0 || r.Time.Year() > 9999 {
+		return nil, false
+	}
+	b = append(b, `{"time":"`...)
+	b = r.Time.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","level":"`...)
+	b = append(b, r.Level.String()...)
+	b = append(b, `","msg":`...)
+	if b, ok = appendText(b, r.Message); !ok {
+		return nil, false
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		b = append(b, ',')
+		if b, ok = appendText(b, a.Key); !ok {
+			return false
+		}
+		b = append(b, ':')
+		switch a.Value.Kind() { //nolint:exhaustive // the others go the general way
+		case slog.KindString:
+			b, ok = appendText(b, a.Value.String())
+		case slog.KindInt64:
+			b = strconv.AppendInt(b, a.Value.Int64(), 10)
+		case slog.KindDuration:
+			b = strconv.AppendInt(b, a.Value.Duration().Nanoseconds(), 10)
+		case slog.KindBool:
+			b = strconv.AppendBool(b, a.Value.Bool())
+		default:
+			ok = false
+		}
+		return ok
+	})
+	return append(b, "}\n"...), ok
+}
+
+// appendText writes a text of which each character stands for itself.
+func appendText(b []byte, s string) (_ []byte, ok bool) {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return b, false
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"'), true
+}
