@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/urfave/cli/v3"
@@ -41,6 +42,8 @@ func (c *command) serve() *cli.Command {
 			if cmd.IsSet("protect") && cmd.String("protect") == "" { // as a variable that is not set makes it
 				return usagef("--protect: want a URL such as http://127.0.0.1:3000")
 			}
+			reserve := reserveHeap(c.getenv)
+			defer runtime.KeepAlive(reserve)
 			// Caught from here on until the process is gone: a SIGHUP during the start or the stop must not end it.
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
