@@ -38,12 +38,9 @@ func TestDeadlinesMove(t *testing.T) {
 				limited := &conn{Conn: ours, listener: New(nil, Config{})}
 				began := time.Now()
 				for _, m := range c.moves {
-					deadline := began.Add(m)
-					switch {
-					case m == never:
-						deadline = time.Time{}
-					case m == distant:
-						deadline = time.Unix(1, 0)
+					deadline, ok := map[time.Duration]time.Time{never: {}, distant: time.Unix(1, 0)}[m]
+					if !ok {
+						deadline = began.Add(m)
 					}
 					if err := limited.SetDeadline(deadline); err != nil {
 						t.Fatal(err)

@@ -2,7 +2,6 @@ package logbuffer
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -231,7 +230,7 @@ func FuzzAppendRecord(f *testing.F) {
 		if !ok {
 			return
 		}
-		if err := slog.NewJSONHandler(&want, &slog.HandlerOptions{Level: slog.Level(math.MinInt)}).Handle(context.Background(), r); err != nil || want.String() != string(got) {
+		if err := slog.NewJSONHandler(&want, &slog.HandlerOptions{Level: slog.Level(math.MinInt)}).Handle(t.Context(), r); err != nil || want.String() != string(got) {
 			t.Errorf("%q; slog writes %q, %v", got, want.String(), err)
 		}
 	})
@@ -280,7 +279,7 @@ type secret struct{}
 func (secret) LogValue() slog.Value { return slog.StringValue("hidden") }
 
 func BenchmarkHandle(b *testing.B) {
-	for name, h := range map[string]slog.Handler{"slog": slog.NewJSONHandler(io.Discard, nil), "buffered": New(io.Discard)} {
+	for name, h := range map[string]slog.Handler{"slog": slog.NewJSONHandler(struct{ io.Writer }{io.Discard}, nil), "buffered": New(io.Discard)} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			log := slog.New(h)
