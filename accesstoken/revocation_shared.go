@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,8 @@ func parseSharedLine(text string) (target, effect, error) {
 
 var errSharedLine = errors.New("there is a line in the log that is no revocation; another version may have written it")
 
-// learn puts the lines into the set, and holds each from now on for as long as a token can live.
+// learn puts the lines into the set, and holds each from now on for as long as a token can live or, when there are too
+// many, until the tokens have expired by the clock.
 func (m *MemoryTokenRevocations) learn(lines []string) error {
 	if len(lines) == 0 {
 		return nil
@@ -200,6 +202,9 @@ func (m *MemoryTokenRevocations) learn(lines []string) error {
 		}
 		e.held = now.open + holdFor
 		next.put(t, e)
+	}
+	if next.len() > m.limit { // the log is not full, and forgets by the clock alone
+		maps.DeleteFunc(next.effects, func(_ target, e effect) bool { return e.until <= now.wall })
 	}
 	if next.len() > m.limit {
 		return ErrTokenRevocationsFull

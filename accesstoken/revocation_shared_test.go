@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -111,6 +112,30 @@ func TestSharedRevocation(t *testing.T) {
 	}
 	if err := there.Learn([]string{RevokeAllLine(now).Text}, time.Now()); err != nil || !isRevoked(t, there, &Claims{ID: "C", Issued: now}) || isRevoked(t, there, &Claims{ID: "C", Issued: now.Add(time.Minute)}) {
 		t.Error("what everybody is revoked by hits others, or nobody")
+	}
+}
+
+// A log in which there is room for one more never finds the copy full, whatever that held before.
+func TestCopyOfALogThatForgets(t *testing.T) {
+	s := NewSharedTokenRevocations((&sharedLog{}).add)
+	s.copied.limit = 10
+	lines := func(name string, until time.Duration) (texts []string) {
+		for i := range s.copied.limit {
+			line := sharedLine(target{tokenTarget, name + strconv.Itoa(i)}, effect{through: whenever, until: time.Now().Add(until).Unix()})
+			texts = append(texts, line.Text)
+		}
+		return texts
+	}
+	for _, texts := range [][]string{lines("over", -time.Minute), lines("new", time.Hour)} {
+		if err := s.Learn(texts, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !isRevoked(t, s, &Claims{ID: "new9", Issued: time.Now()}) {
+		t.Error("a new revocation was not learnt")
+	}
+	if err := s.Learn(lines("more", time.Hour), time.Now()); !errors.Is(err, ErrTokenRevocationsFull) || !isRevoked(t, s, &Claims{ID: "new0", Issued: time.Now()}) {
+		t.Errorf("more than there is room for: %v", err)
 	}
 }
 

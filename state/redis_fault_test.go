@@ -452,6 +452,23 @@ func TestRedisRevocations(t *testing.T) {
 	}
 }
 
+// A revocation that cannot be read may be of any token: nobody is let in while it is there, however often it was read.
+func TestRevocationThatCannotBeRead(t *testing.T) {
+	server := redistest.Start(t)
+	vouch(t, server)
+	s := start(t, config(t, server.URL()))
+	usable(t, s)
+	log := s.backend.(*redisStore).buckets[0].log[1]
+	server.Do("ZADD", log, "7", "of another version")
+	server.Do("SET", log+":last", "7")
+	redistest.Until(t, "the copy counts as old", func() bool { return s.Revocations().Age() > 2*accesstoken.MaxTokenRevocationAge })
+	if s.Problem() == nil {
+		t.Error("nobody is told")
+	}
+	server.Do("ZREM", log, "of another version")
+	redistest.Until(t, "the copy is new", func() bool { return s.Revocations().Age() < accesstoken.MaxTokenRevocationAge })
+}
+
 // A server that begins with a store that has forgotten, and no other server to give it back, takes every earlier token as revoked.
 func TestRevocationsThatNobodyKnows(t *testing.T) {
 	server := redistest.Start(t)

@@ -314,8 +314,11 @@ func (s *Store) learn(ctx context.Context, e *epoch) error {
 		return err
 	}
 	if same {
+		if err := s.revoked.Learn(lines, asOf); err != nil {
+			return err // and what was not learnt is read again
+		}
 		s.position = last
-		return s.revoked.Learn(lines, asOf)
+		return nil
 	}
 	back := slices.Clone(s.config.Revoked)
 	switch {
