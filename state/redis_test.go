@@ -1,6 +1,8 @@
 package state
 
 import (
+	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -29,6 +31,15 @@ func TestRedisConforms(t *testing.T) {
 			return []accesstoken.TokenRevocations{s.Revocations(), other.Revocations()}
 		})
 	})
+}
+
+// A program that has this package starts also where SHA-1 is forbidden.
+func TestStrictFIPS140(t *testing.T) {
+	program := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$") //nolint:gosec // this test
+	program.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	if out, err := program.CombinedOutput(); err != nil {
+		t.Errorf("%v: %.300s", err, out)
+	}
 }
 
 func BenchmarkRedisUse(b *testing.B) {
