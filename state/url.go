@@ -48,6 +48,9 @@ func ParseURL(text string) (URL, error) {
 	if err != nil {
 		return URL{}, err
 	}
+	if strings.ContainsAny(u.String(), "@#") { // it was taken for the path, and would be shown
+		return URL{}, errors.New("a slash, ? or # in a password is written %2F, %3F or %23, and an @ behind the hosts %40")
+	}
 	return u, nil
 }
 
