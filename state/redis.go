@@ -166,7 +166,7 @@ if primary and ARGV[1] ~= '' then
   end
   redis.call('SET', KEYS[2], now)
 end
-return {record, now, primary and 'primary' or 'replica', string.match(info, 'redis_version:(%d+)'), string.match(memory, 'maxmemory:(%d+)'), string.match(memory, 'maxmemory_policy:([%w-]+)')}
+return {record, now, primary and 'primary' or 'replica', string.match(info, 'redis_version:(%d+)'), string.match(memory, 'maxmemory:(%d+)'), string.match(memory, 'maxmemory_policy:([%w-]+)'), string.match(info, 'redis_mode:(%a+)') or string.match(info, 'server_mode:(%a+)') or ''}
 `
 
 // inEpoch: KEYS[1] epoch; ARGV[1] its record. The answer is -1 in another one.
@@ -256,7 +256,7 @@ func (r *redisStore) attest(ctx context.Context, begin bool) (epochs []*epoch, n
 	for i, answer := range client.DoMulti(ctx, commands...) {
 		said, err := answer.AsStrSlice()
 		if err == nil {
-			err = checkSettings(said)
+			err = checkSettings(said, len(r.buckets) > 1)
 		}
 		if err == nil {
 			now, err = parseMicroseconds(said[1])
@@ -276,17 +276,21 @@ func (r *redisStore) attest(ctx context.Context, begin bool) (epochs []*epoch, n
 }
 
 // checkSettings refuses a server that may forget what it was told, by the answer of attestScript.
-func checkSettings(said []string) error {
-	if len(said) != 6 {
+func checkSettings(said []string, cluster bool) error {
+	if len(said) != 7 {
 		return errUnexpected
 	}
-	role, version, limit, policy := said[2], said[3], said[4], said[5]
+	role, version, limit, policy, mode := said[2], said[3], said[4], said[5], said[6]
 	major, err := strconv.Atoi(version)
 	switch {
 	case err != nil || major < oldestRedis:
 		return fmt.Errorf("its version is %s; want Redis %d or later, or Valkey", version, oldestRedis)
 	case limit != "0" && policy != "noeviction":
 		return fmt.Errorf("it forgets when its memory is full (maxmemory-policy %s), and an assertion could be used twice; set maxmemory-policy to noeviction", policy)
+	case cluster && mode != "cluster": // servers that keep pairs in one part would not see those that are kept in sixteen
+		return errors.New("it is no cluster; begin the URL with redis or redis-sentinel in place of redis-cluster")
+	case !cluster && mode == "cluster":
+		return errors.New("it is one of a cluster; begin the URL with redis-cluster")
 	case role != "primary":
 		return errors.New("it is a replica; give the address of the primary, or those of sentinels, which know it")
 	}
@@ -312,6 +316,9 @@ func withMend(err error) error {
 	}
 	if ok && strings.HasPrefix(said.Error(), "NOAUTH") {
 		return fmt.Errorf("it wants a password: %w", err)
+	}
+	if ok && strings.HasPrefix(said.Error(), "OOM") {
+		return fmt.Errorf("its memory is full, give it more: %w", err)
 	}
 	return err
 }

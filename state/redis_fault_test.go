@@ -299,6 +299,15 @@ func TestRedisThatIsUnfit(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no cluster", func(t *testing.T) { // beside servers that have it as one Redis, a pair would be good twice
+		s := start(t, config(t, strings.Replace(primary.URL(), "redis://", "redis-cluster://", 1)))
+		if first, err := s.Use(t.Context(), newest()); first || err == nil {
+			t.Errorf("used: %v, %v", first, err)
+		}
+		if err := s.Problem(); err == nil || !strings.Contains(err.Error(), "it is no cluster") {
+			t.Errorf("%v", err)
+		}
+	})
 	vouch(t, primary)
 	s := start(t, config(t, primary.URL()))
 	mustUse(t, s, newest())

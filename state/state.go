@@ -182,7 +182,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 func Check(ctx context.Context, c Config) error {
 	b, err := open(ctx, &c)
 	if err != nil {
-		return fmt.Errorf("state: %w", err)
+		return err
 	}
 	defer b.close()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
