@@ -39,7 +39,7 @@ func (p Problem) String() string {
 		}
 	}
 	if p.Hint != "" {
-		b.WriteString(". " + p.Hint)
+		return strings.TrimSuffix(b.String(), ".") + ". " + p.Hint // what others say may end with one
 	}
 	return b.String()
 }

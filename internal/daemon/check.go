@@ -229,7 +229,7 @@ func guarantee(cfg *config.Config) string {
 	case cfg.State.URL.IsPostgres():
 		return "an assertion is good once at all servers with this state; through a fail-over of PostgreSQL, too, when its standby is synchronous"
 	case cfg.StateWaitReplicas > 0:
-		return fmt.Sprintf("an assertion is good once at all servers with this state; %d replicas have it before it gets a token", cfg.StateWaitReplicas)
+		return fmt.Sprintf("an assertion is good once at all servers with this state. Before it gets a token, so many replicas have it: %d", cfg.StateWaitReplicas)
 	}
 	return "an assertion is good once at all servers with this state, unless a primary of Redis that was cut off goes on answering after a replica has taken its place"
 }
