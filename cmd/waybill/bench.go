@@ -20,6 +20,7 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/bench"
+	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
@@ -62,7 +63,7 @@ func (c *command) bench() *cli.Command {
 			},
 			&cli.BoolFlag{Name: "floor", Usage: "measure the floor by turns, and print the ratios"},
 			&cli.IntFlag{Name: "connections", Usage: "`NUMBER` of connections", Value: 32, Validator: within(1, maxConnections)},
-			&cli.FloatFlag{Name: "rate", Usage: "requests a second, of an open loop: `NUMBER`", Validator: within(0.001, float64(maxRate))},
+			&cli.FloatFlag{Name: "rate", Usage: "open loop: `NUMBER` of requests that are due in a second", Validator: within(0.001, float64(maxRate))},
 			&cli.IntFlag{Name: "requests", Usage: "`NUMBER` of requests in all", Value: 20_000, Validator: within(1, 1_000_000_000)},
 			&cli.DurationFlag{Name: "duration", Usage: "how long to send requests, in place of their number: a `TIME` such as 30s", Validator: within(time.Millisecond, 24*time.Hour)},
 			&cli.IntFlag{Name: "rounds", Usage: "`NUMBER` of windows over which they are spread, at least", Value: 5, Validator: within(1, 1000)},
@@ -174,7 +175,7 @@ func benchConfig(cmd *cli.Command) (bench.Config, bench.Settings, error) {
 func (c *command) benchServer(ctx context.Context, cmd *cli.Command, config *bench.Config, _ string) (*bench.Target, func(), error) {
 	for _, name := range []string{"audience", "client-id", "key"} {
 		if cmd.String(name) == "" {
-			return nil, nil, usagef("--%s is not given, nor --spawn", name)
+			return nil, nil, usagef("--%s is not given; for a server of its own, which needs none, give --spawn", name)
 		}
 	}
 	for _, name := range []string{"server", "token-endpoint"} { // before anything is sent
@@ -229,22 +230,22 @@ func (c *command) loadable(ctx context.Context, cmd *cli.Command, config *bench.
 }
 
 // benchSpawned is a server that is started for the purpose.
-func (c *command) benchSpawned(ctx context.Context, cmd *cli.Command, config *bench.Config, dir string) (*bench.Target, func(), error) {
+func (c *command) benchSpawned(ctx context.Context, cmd *cli.Command, measured *bench.Config, dir string) (*bench.Target, func(), error) {
 	scope, err := ishare.ParseScope(cmd.String("scope"))
 	if err != nil {
 		return nil, nil, usagef("--scope: %w", err)
 	}
 	for _, set := range cmd.StringSlice("set") {
-		if key, _, ok := strings.Cut(set, "="); !ok || key == "" {
-			return nil, nil, usagef("--set %q: want a key of the configuration, an equals sign and a value", set)
+		if key, _, ok := strings.Cut(set, "="); !ok || !config.HasKey(key) {
+			return nil, nil, usagef("--set %q: want a key of the configuration, an equals sign and a value, such as limits.in_work=16", set)
 		}
 	}
 	spawn := bench.SpawnConfig{
 		Dir: dir, Clients: cmd.Int("clients"), Chains: bench.Chains(cmd.String("chains")), Scope: scope, Set: cmd.StringSlice("set"),
-		Progress: func(done, of int) { config.Progress("certifying clients", done, of) },
+		Progress: func(done, of int) { measured.Progress("certifying clients", done, of) },
 	}
 	if spawn.Chains != bench.Warm {
-		spawn.Clients = config.Requests
+		spawn.Clients = measured.Requests
 	}
 	target, child, err := bench.Spawn(ctx, spawn)
 	if err != nil {

@@ -118,6 +118,9 @@ func (d *decoder) reportUnknownVariables() {
 	d.variable = ""
 }
 
+// HasKey reports whether there is a key of this path, such as limits.in_work, that has a value of its own.
+func HasKey(path string) bool { return slices.Contains(keys("", reflect.TypeFor[Config]()), path) }
+
 // keys gives the path of every key that has a value of its own.
 func keys(path string, t reflect.Type) (paths []string) {
 	for f := range t.Fields() {
