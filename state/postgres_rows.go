@@ -85,11 +85,17 @@ func (p *postgres) answer(ctx context.Context, batch []*pairQuestion) {
 	present := batch[len(batch)-1].epoch
 	var keys [][]byte
 	var untils []time.Time
-	asked := map[replay.Key]bool{}
+	asked := map[replay.Key]int{}
 	for _, q := range batch {
-		if q.epoch == present && !asked[q.key] {
-			asked[q.key] = true
+		if q.epoch != present {
+			continue
+		}
+		i, again := asked[q.key]
+		if !again {
+			asked[q.key] = len(keys)
 			keys, untils = append(keys, q.key[:]), append(untils, q.until)
+		} else if q.until.After(untils[i]) { // it may be the one that gets the yes
+			untils[i] = q.until
 		}
 	}
 	added, at, swept, err := p.insert(ctx, present, keys, untils)

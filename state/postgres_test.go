@@ -342,7 +342,8 @@ func testPostgresBatch(t *testing.T, n *tenant) {
 	var answers []chan pairAnswer
 	ask := func(ctx context.Context, epoch, jti string, at time.Time) {
 		answers = append(answers, make(chan pairAnswer, 1))
-		batch = append(batch, &pairQuestion{ctx, epoch, pair(jti).Key(), at, now.Add(time.Minute), answers[len(answers)-1]})
+		until := now.Add(time.Minute + time.Duration(len(batch))*time.Second)
+		batch = append(batch, &pairQuestion{ctx, epoch, pair(jti).Key(), at, until, answers[len(answers)-1]})
 	}
 	ask(left, e.id, "A", now)
 	ask(t.Context(), "8f14e45f-ceea-467f-a0e6-8f14e45fceea", "A", now)
@@ -361,6 +362,11 @@ func testPostgresBatch(t *testing.T, n *tenant) {
 	}
 	if len(answers[0]) > 0 {
 		t.Error("there is an answer for somebody who has left")
+	}
+	key := pair("A").Key()
+	var enough bool
+	if err := p.ask(t.Context(), `SELECT until >= $2 FROM waybill.used WHERE key = $1`, []any{key[:], now.Add(time.Minute + 4*time.Second - time.Millisecond)}, &enough); err != nil || !enough {
+		t.Errorf("the pair is not remembered for as long as any of its questions: %v", err)
 	}
 }
 
