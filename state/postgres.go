@@ -21,6 +21,9 @@ const (
 	// connectTimeout bounds the wait for each host of a URL, so that within a question's time another one is reached.
 	connectTimeout = 700 * time.Millisecond
 
+	// migrateTimeout bounds the making of the tables.
+	migrateTimeout = 10 * time.Second
+
 	// maxConnections is far more than are ever in use, which is one for each writer, one to ask how the store is and one
 	// to forget. One that has failed counts for up to fifteen seconds, until the server has seen its end.
 	maxConnections = 40

@@ -116,8 +116,11 @@ func (p *postgres) look(ctx context.Context) (*epoch, error) {
 	return e, nil
 }
 
-// migrate makes the tables, or brings them up to date. Of several servers that start together, one does.
+// migrate makes the tables, or brings them up to date. Of several servers that start together, one does. It is not cut off
+// with the question that it is a part of: on a slow machine it would begin again each time, and never come to its end.
 func (p *postgres) migrate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), migrateTimeout)
+	defer cancel()
 	err := p.transaction(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, p.schema); err != nil {
 			return err

@@ -414,3 +414,12 @@ func TestPostgresRevocations(t *testing.T) {
 	n.change(t, "TRUNCATE waybill.epoch, waybill.revoked")
 	redistest.Until(t, "the log has it again", func() bool { return n.change(t, "SELECT count(*) FROM waybill.revoked") == "1" })
 }
+
+// However slow the making of the tables, which a question about the store is not worth waiting for, it comes to its end.
+func TestPostgresThatIsSlow(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t)
+	server.SQL(`CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); END';
+		CREATE EVENT TRIGGER wait ON ddl_command_start EXECUTE FUNCTION wait()`)
+	usable(t, start(t, config(t, server.URL())))
+}
