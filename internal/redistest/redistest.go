@@ -184,7 +184,12 @@ func (s *Server) Another(options ...string) *Server {
 // UntilReplica waits until the server has the data of its primary.
 func (s *Server) UntilReplica() {
 	s.tb.Helper()
-	Until(s.tb, "the replica has its data", func() bool {
-		return strings.Contains(s.Do("INFO", "replication"), "master_link_status:up")
-	})
+	Until(s.tb, "the replica has its data", func() bool { return s.Says("master_link_status:up") })
+}
+
+// Says tells whether something stands in INFO about replication, such as "role:master". It does not while the server
+// changes its role, at which it cuts off who asks.
+func (s *Server) Says(what string) bool {
+	answer, err := s.command("INFO", "replication")
+	return err == nil && strings.Contains(answer, what)
 }

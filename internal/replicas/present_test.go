@@ -172,6 +172,8 @@ type load struct {
 	stop     chan struct{}
 	done     sync.WaitGroup
 
+	turn sync.RWMutex // read by those who present new tickets, so that they stop while all others are presented again
+
 	mu      sync.Mutex
 	tickets []*ticket
 	during  tally
@@ -192,8 +194,10 @@ func startLoad(t *testing.T, replicas []*replica, at int) *load {
 					return
 				default:
 				}
+				l.turn.RLock()
 				k := newTicket(ahead)
 				count := presentAtOnce(replicas, k, at)
+				l.turn.RUnlock()
 				l.mu.Lock()
 				l.tickets = append(l.tickets, k)
 				l.during.add(count)
@@ -219,6 +223,8 @@ func (l *load) more(outcome string, n int) {
 // again presents every ticket that has been presented, and is not over, once more to every replica.
 func (l *load) again() {
 	l.t.Helper()
+	l.turn.Lock()
+	defer l.turn.Unlock()
 	l.mu.Lock()
 	tickets := slices.Clone(l.tickets)
 	l.mu.Unlock()

@@ -199,7 +199,7 @@ func TestFailover(t *testing.T) {
 				primary.Kill()
 				killed := time.Now()
 				replica.Resume()
-				await(t, "the replica is promoted", func() bool { return strings.Contains(replica.Do("INFO", "replication"), "role:master") })
+				await(t, "the replica is promoted", func() bool { return replica.Says("role:master") })
 				primary.Restart() // to be a replica, for which is waited
 				for _, r := range replicas {
 					r.newToken()
