@@ -467,7 +467,7 @@ func TestRevocationThatCannotBeRead(t *testing.T) {
 	vouch(t, server)
 	s := start(t, config(t, server.URL()))
 	usable(t, s)
-	log := s.backend.(*redisStore).buckets[0].log[1]
+	log := s.backend.(*redisStore).buckets[0].log[1] //nolint:forcetypeassert // it is
 	server.Do("ZADD", log, "7", "of another version")
 	server.Do("SET", log+":last", "7")
 	redistest.Until(t, "the copy counts as old", func() bool { return s.Revocations().Age() > 2*accesstoken.MaxTokenRevocationAge })
