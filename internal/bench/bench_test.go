@@ -150,8 +150,8 @@ func TestRunForATime(t *testing.T) {
 			count += r.Latency.Count()
 		}
 		after, _ := e.got()
-		// On a busy machine one window may take the time of both.
-		if elapsed < 100*time.Millisecond || rate > 0 && count != 5 && count != 10 || int64(after-before) != count+40 {
+		// On a busy machine a window takes some of the time of the next.
+		if elapsed < 100*time.Millisecond || rate > 0 && (count < 5 || count > 12) || int64(after-before) != count+40 {
 			t.Errorf("rate %v: %d requests of %d in %v, in %d windows", rate, count, after-before, elapsed, len(results[0].Windows))
 		}
 	}
