@@ -20,7 +20,8 @@ const hintReissue = "Its CA must issue another certificate; the holder cannot me
 type chainInput struct {
 	certificates []*x509.Certificate // at least one
 	at           time.Time
-	anchor       int // index of the first issuer that is an anchor, or -1
+	fingerprints []Fingerprint // of the issuers; that of the leaf is not needed
+	anchor       int           // index of the first issuer that is an anchor, or -1
 	signatures   signatures
 	selfIssued   map[int]bool // what isSelfIssued has found out
 }
@@ -173,12 +174,12 @@ func eachIsIssuedByTheNext(c chainInput) *rule.Rejection {
 }
 
 func isSignedByTheNext(c chainInput, i int) *rule.Rejection {
-	cert, issuer := c.certificates[i], c.certificates[i+1]
+	cert := c.certificates[i]
 	if !certcheck.StrongSignature(cert.SignatureAlgorithm) {
 		return rule.ChainOrder.Because("%s is signed with %s; SHA-256 or better is asked for", c.label(i), cert.SignatureAlgorithm).
 			WithHint("Its CA must issue the certificate again, signed with SHA-256 or better.")
 	}
-	if err := c.signatures.verify(cert, issuer, i == 0); err != nil {
+	if err := c.signatures.verify(c, i); err != nil {
 		return rule.ChainOrder.Because("%s is not signed by %s", c.label(i), c.label(i+1)).From(err).
 			WithHint("The names fit and the key does not. Look for another certificate of %q: a CA that has changed its key has several.", shortName(cert.Issuer))
 	}

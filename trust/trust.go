@@ -97,9 +97,8 @@ func (v *Validator) Issuer(der []byte) *x509.Certificate {
 	return nil
 }
 
-// shared is the issuer with this certificate, the same for all chains.
-func (v *Validator) shared(certificate *x509.Certificate) *issuer {
-	i := &issuer{certificate, FingerprintOf(certificate)}
+// shared is the issuer that is the same for all chains.
+func (v *Validator) shared(i *issuer) *issuer {
 	if v.issuers != nil {
 		i, _ = v.issuers.SetIfAbsent(i.fingerprint, i)
 	}
@@ -188,8 +187,10 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 	anchors := v.anchors.Load()
 	// The leaf is no issuer: the trusted list is of CAs, and pinning a leaf is what party records do.
 	c := chainInput{certificates: certificates, at: at, anchor: -1, signatures: v.signatures, selfIssued: map[int]bool{}}
+	c.fingerprints = make([]Fingerprint, len(certificates))
 	for i := len(certificates) - 1; i > 0; i-- {
-		if _, ok := (*anchors)[FingerprintOf(certificates[i])]; ok {
+		c.fingerprints[i] = FingerprintOf(certificates[i])
+		if _, ok := (*anchors)[c.fingerprints[i]]; ok {
 			c.anchor = i // the first one counts
 		}
 	}
@@ -214,7 +215,7 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 		p.notBefore = max(p.notBefore, cert.NotBefore.Unix())
 		p.notAfter = min(p.notAfter, cert.NotAfter.Unix())
 		if i < c.anchor {
-			p.issuers[i] = v.shared(cert)
+			p.issuers[i] = v.shared(&issuer{cert, c.fingerprints[i+1]})
 		}
 	}
 	return &Chain{p, func() *x509.Certificate { return leaf }}, nil
@@ -268,12 +269,13 @@ type signatures struct {
 	check func(certificate, issuer *x509.Certificate) error
 }
 
-// verify reports why the certificate is not signed with the issuer's key.
-func (s signatures) verify(certificate, issuer *x509.Certificate, isLeaf bool) error {
-	if isLeaf || !issuer.IsCA || s.known == nil {
+// verify reports why a certificate of the chain is not signed with the key of the next.
+func (s signatures) verify(c chainInput, i int) error {
+	certificate, issuer := c.certificates[i], c.certificates[i+1]
+	if i == 0 || !issuer.IsCA || s.known == nil {
 		return s.check(certificate, issuer)
 	}
-	key := signature{certificate: FingerprintOf(certificate), issuer: FingerprintOf(issuer)}
+	key := signature{certificate: c.fingerprints[i], issuer: c.fingerprints[i+1]}
 	if _, known := s.known.GetIfPresent(key); known {
 		return nil
 	}
