@@ -57,10 +57,9 @@ func readRecord(data []byte, now time.Time) (record, bool) {
 	return record{time.UnixMilli(int64(obtained)), string(address), input}, true
 }
 
-// statusName is the name of a certificate's status in the folder, as [statusKey] is in memory.
-func statusName(cert, issuer *x509.Certificate) string {
-	certificate, by := trust.FingerprintOf(cert), trust.FingerprintOf(issuer)
-	return "status\x00" + string(certificate[:]) + string(by[:])
+// name is that of the status in the folder.
+func (k statusKey) name() string {
+	return "status\x00" + string(k.certificate[:]) + string(k.issuer[:])
 }
 
 func listName(address string, issuer *x509.Certificate) string {
@@ -91,7 +90,7 @@ func (r *Checker) restoreStatus(ctx context.Context, e *certificateEntry, cert, 
 	if e.current.Load() != nil || e.restored.Load() {
 		return nil
 	}
-	found := r.readStatus(ctx, cert, issuer)
+	found := r.readStatus(ctx, e.key, cert, issuer)
 	if flight.GivenUp(ctx) {
 		return nil
 	}
@@ -105,8 +104,8 @@ func (r *Checker) restoreStatus(ctx context.Context, e *certificateEntry, cert, 
 
 // readStatus reads what is kept about a certificate. A revocation that was final when it was found out stays so,
 // whatever has become of the responder or the list since. Only a list that the certificate names can have told its status.
-func (r *Checker) readStatus(ctx context.Context, cert, issuer *x509.Certificate) *cached[certStatus] {
-	rec, ok := r.readKept(statusName(cert, issuer))
+func (r *Checker) readStatus(ctx context.Context, key statusKey, cert, issuer *x509.Certificate) *cached[certStatus] {
+	rec, ok := r.readKept(key.name())
 	if !ok {
 		return nil
 	}

@@ -296,7 +296,7 @@ func (p *pki) inFolder(dir string, do func(*kept.Folder)) {
 func (p *pki) keptRecord(dir string, chain *trust.Chain) (rec record) {
 	p.t.Helper()
 	p.inFolder(dir, func(folder *kept.Folder) {
-		data, ok := folder.Get(statusName(chain.Certificates()[0], chain.Certificates()[1]))
+		data, ok := folder.Get(statusKey{chain.Fingerprint(0), chain.Fingerprint(1)}.name())
 		if ok {
 			rec, ok = readRecord(data, time.Now())
 		}
@@ -314,7 +314,7 @@ func (p *pki) putRecord(dir string, chain *trust.Chain, rec record) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		folder.Put(statusName(chain.Certificates()[0], chain.Certificates()[1]), data, time.Now().AddDate(1, 0, 0))
+		folder.Put(statusKey{chain.Fingerprint(0), chain.Fingerprint(1)}.name(), data, time.Now().AddDate(1, 0, 0))
 	})
 }
 

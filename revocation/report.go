@@ -67,7 +67,7 @@ func (r *Checker) report(e *certificateEntry, issuer *x509.Certificate, current,
 			r.outages.end(softFailPrefix + *cause)
 			if r.outages.end(*cause) {
 				r.log.Info("the revocation status of a certificate is found out again",
-					slog.String("certificate", e.fingerprint.String()), slog.String("source", found.value.source))
+					slog.String("certificate", e.key.certificate.String()), slog.String("source", found.value.source))
 			}
 		}
 		r.logRevoked(e, current, found.value)
@@ -84,7 +84,7 @@ func (r *Checker) logFailure(e *certificateEntry, issuer *x509.Certificate, curr
 	if !r.outages.begin(cause) {
 		return
 	}
-	attrs := []any{slog.String("certificate", e.fingerprint.String()), slog.Any("error", err)}
+	attrs := []any{slog.String("certificate", e.key.certificate.String()), slog.Any("error", err)}
 	if current != nil {
 		attrs = append(attrs, slog.Time("answer_in_use_until", current.until))
 	}
@@ -97,7 +97,7 @@ func (r *Checker) logFailure(e *certificateEntry, issuer *x509.Certificate, curr
 func (r *Checker) logRevoked(e *certificateEntry, current *cached[certStatus], s certStatus) {
 	if s.revoked != nil && (current == nil || current.value.revoked == nil) {
 		r.log.Warn("a certificate is revoked",
-			slog.String("certificate", e.fingerprint.String()), slog.String("source", s.source),
+			slog.String("certificate", e.key.certificate.String()), slog.String("source", s.source),
 			slog.Time("since", s.revoked.at), slog.String("reason", reasonName(s.revoked.reason)))
 	}
 }

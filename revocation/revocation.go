@@ -307,7 +307,7 @@ func (r *Checker) decideWithout(missing error, entries []*certificateEntry, now 
 			cause := e.cause.Load()
 			if e.live(now) == nil && cause != nil && r.outages.begin(softFailPrefix+*cause) {
 				r.log.Warn("a chain is let through although its revocation status is missing",
-					slog.String("certificate", e.fingerprint.String()), slog.Any("cause", missing))
+					slog.String("certificate", e.key.certificate.String()), slog.Any("cause", missing))
 			}
 		}
 		return nil

@@ -179,9 +179,9 @@ func (v *refreshed[T]) complete(ctx context.Context, found *cached[T], err error
 type certificateEntry struct {
 	refreshed[certStatus]
 
-	fingerprint trust.Fingerprint
-	restored    atomic.Bool            // the folder has been read
-	cause       atomic.Pointer[string] // why there was no answer when last asked for, as the log sums it up
+	key      statusKey
+	restored atomic.Bool            // the folder has been read
+	cause    atomic.Pointer[string] // why there was no answer when last asked for, as the log sums it up
 }
 
 // A statusKey is what the status of a certificate is remembered by. It contains the issuer's fingerprint too:
@@ -195,7 +195,7 @@ func (r *Checker) entries(chain *trust.Chain) []*certificateEntry {
 		key := statusKey{chain.Fingerprint(i), chain.Fingerprint(i + 1)}
 		known, ok := r.certificates.GetIfPresent(key)
 		if !ok {
-			known, _ = r.certificates.SetIfAbsent(key, &certificateEntry{fingerprint: key.certificate})
+			known, _ = r.certificates.SetIfAbsent(key, &certificateEntry{key: key})
 		}
 		list[i] = known
 	}
@@ -311,7 +311,7 @@ func (r *Checker) findStatus(ctx context.Context, e *certificateEntry, cert, iss
 	completed, err := e.complete(ctx, found, err)
 	if err == nil {
 		// A final revocation is kept for as long as the certificate is one.
-		r.keep(statusName(cert, issuer), rec, earlier(found.until, cert.NotAfter))
+		r.keep(e.key.name(), rec, earlier(found.until, cert.NotAfter))
 	}
 	return completed, err
 }
