@@ -37,7 +37,10 @@ func (c *Config) check() []Problem {
 	if keys := string(c.Tokens.Keys); keyfile.IsText(keys) && !accesstoken.IsKeySet(keys) {
 		report("tokens.keys", "is a text that is no JWK Set: want one that begins with {", "Give what waybill keys add has written, or the name of its file.")
 	}
-	c.checkState(report)
+	if c.StateWaitReplicas > 0 && (c.State.Memory() || c.State.URL.IsPostgres()) {
+		report("state_wait_replicas", "only replicas of Redis or Valkey can be waited for",
+			"Remove it. PostgreSQL has synchronous_standby_names for this.")
+	}
 	if c.Tokens.Lifetime%time.Second != 0 { // as expires_in is given (RFC 6749 section 5.1)
 		report("tokens.lifetime", "want whole seconds", "")
 	}
@@ -53,22 +56,6 @@ func (c *Config) check() []Problem {
 		}
 	}
 	return problems
-}
-
-// checkState puts the password into the URL, and finds what does not fit it.
-func (c *Config) checkState(report func(key, message, hint string)) {
-	if password := c.StatePassword.Reveal(); password != "" && !c.State.Memory() {
-		u, err := c.State.URL.WithPassword(password)
-		if err != nil {
-			report("state", "$"+envStatePassword+" is set, but "+err.Error(), "Unset it, or take the password out of the URL.")
-		} else {
-			c.State.URL = u
-		}
-	}
-	if c.StateWaitReplicas > 0 && (c.State.Memory() || c.State.URL.IsPostgres()) {
-		report("state_wait_replicas", "only replicas of Redis or Valkey can be waited for",
-			"Remove it. PostgreSQL has synchronous_standby_names for this.")
-	}
 }
 
 // minSecret is the least number of characters that cannot be guessed.

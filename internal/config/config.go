@@ -34,8 +34,7 @@ type Config struct {
 	Capabilities Capabilities         `yaml:"capabilities"`
 	Limits       Limits               `yaml:"limits"`
 
-	StateWaitReplicas int    `yaml:"state_wait_replicas" default:"0" min:"0" max:"16"` // of Redis, which must have an assertion before it counts as used for the first time
-	StatePassword     Secret `yaml:"-"`                                                // for the URL of State; only ever from the environment
+	StateWaitReplicas int `yaml:"state_wait_replicas" default:"0" min:"0" max:"16"` // of Redis, which must have an assertion before it counts as used for the first time
 
 	places map[string]Position // where each key stands
 }

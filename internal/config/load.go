@@ -84,7 +84,12 @@ func interpret(file string, data []byte, environ []string) (*Config, []Problem) 
 	if len(d.problems) == 0 {
 		d.section("", root, reflect.ValueOf(c).Elem())
 		d.reportUnknownVariables()
-		c.Party.Password, c.Listen.Secret, c.StatePassword = d.secret(envPassword), d.secret(envSecret), d.secret(envStatePassword)
+		c.Party.Password, c.Listen.Secret = d.secret(envPassword), d.secret(envSecret)
+		if password := d.secret(envStatePassword).Reveal(); password != "" && !c.State.Memory() {
+			if err := c.State.setPassword(password); err != nil {
+				d.problems = append(d.problems, c.Problem("state", "$"+envStatePassword+" is set, but "+err.Error(), "Unset it, or take the password out of the URL."))
+			}
+		}
 		c.Tokens.Keys = cmp.Or(c.Tokens.Keys, Path(filepath.Join(string(c.Data), "keys")))
 		d.problems = append(d.problems, c.check()...)
 	}

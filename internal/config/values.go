@@ -167,6 +167,15 @@ type State struct{ URL state.URL }
 // Memory reports whether the state is kept in this process.
 func (s State) Memory() bool { return s.URL == state.URL{} }
 
+// setPassword puts the password into the URL.
+func (s *State) setPassword(password string) (err error) {
+	u, err := s.URL.WithPassword(password)
+	if err == nil {
+		s.URL = u
+	}
+	return err
+}
+
 // String hides a password.
 func (s State) String() string {
 	if s.Memory() {
