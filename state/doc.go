@@ -41,5 +41,6 @@
 // checked by a copy that is older than a second. When a new epoch begins, each server gives back to the log what its copy
 // holds. One that has no copy, because it has just started, and finds a new epoch to which nobody has given anything back, revokes
 // every token that was issued before, as does one whose copy is older than a minute by then: nobody knows which were revoked. Clients ask for new ones. A revocation is lost in one case: the store and
-// the one server that had it are lost together, within the quarter of a second in which no other server has read it.
+// every server that had it are lost together, and a server goes on that had not read it: for a quarter of a second after it was
+// made, or for up to a minute if that server was cut off from the store meanwhile.
 package state
