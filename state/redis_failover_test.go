@@ -17,33 +17,20 @@ func load(t *testing.T, stores []*Store, over func() bool) []replay.Pair {
 	t.Helper()
 	var mu sync.Mutex
 	var accepted []replay.Pair
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	for i := range 8 {
-		group.Go(func() {
-			for pause := time.NewTicker(time.Millisecond); ; <-pause.C {
-				select {
-				case <-stop:
-					pause.Stop()
-					return
-				default:
-				}
-				p := newest()
-				first, err := stores[i%len(stores)].Use(t.Context(), p)
-				if first {
-					mu.Lock()
-					accepted = append(accepted, p)
-					mu.Unlock()
-				}
-				if first && err != nil {
-					t.Errorf("yes with an error: %v", err)
-				}
-			}
-		})
-	}
+	end := everyMillisecond(8, func(i int) {
+		p := newest()
+		first, err := stores[i%len(stores)].Use(t.Context(), p)
+		if first {
+			mu.Lock()
+			accepted = append(accepted, p)
+			mu.Unlock()
+		}
+		if first && err != nil {
+			t.Errorf("yes with an error: %v", err)
+		}
+	})
 	redistest.Until(t, "the load is enough", over)
-	close(stop)
-	group.Wait()
+	end()
 	return accepted
 }
 

@@ -158,35 +158,23 @@ func TestOnceUnderFaults(t *testing.T) {
 	var mu sync.Mutex
 	accepted := map[string]int{}
 	var presented []replay.Pair
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	for range 4 {
-		group.Go(func() {
-			for pause := time.NewTicker(time.Millisecond); ; <-pause.C {
-				select {
-				case <-stop:
-					pause.Stop()
-					return
-				default:
+	end := everyMillisecond(4, func(int) {
+		p := newest()
+		mu.Lock()
+		presented = append(presented, p)
+		mu.Unlock()
+		var copies sync.WaitGroup
+		for i := range 12 {
+			copies.Go(func() {
+				if first, _ := stores[i%3].Use(t.Context(), p); first {
+					mu.Lock()
+					accepted[p.JTI]++
+					mu.Unlock()
 				}
-				p := newest()
-				mu.Lock()
-				presented = append(presented, p)
-				mu.Unlock()
-				var copies sync.WaitGroup
-				for i := range 12 {
-					copies.Go(func() {
-						if first, _ := stores[i%3].Use(t.Context(), p); first {
-							mu.Lock()
-							accepted[p.JTI]++
-							mu.Unlock()
-						}
-					})
-				}
-				copies.Wait()
-			}
-		})
-	}
+			})
+		}
+		copies.Wait()
+	})
 	count := func() int {
 		mu.Lock()
 		defer mu.Unlock()
@@ -209,8 +197,7 @@ func TestOnceUnderFaults(t *testing.T) {
 			redistest.Until(t, "new pairs are accepted", func() bool { return count() > before+100 })
 		}
 	}
-	close(stop)
-	group.Wait()
+	end()
 	for _, p := range presented {
 		for _, s := range stores {
 			if first, _ := s.Use(t.Context(), p); first {

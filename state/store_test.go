@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,31 @@ func config(tb testing.TB, url string) Config {
 		tb.Fatal(err)
 	}
 	return Config{URL: u, Party: party, Leeway: 10 * time.Second}
+}
+
+// everyMillisecond has so many goroutines call f about once a millisecond, each with its number, until end is called,
+// which waits for them.
+func everyMillisecond(goroutines int, f func(i int)) (end func()) {
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for i := range goroutines {
+		group.Go(func() {
+			pause := time.NewTicker(time.Millisecond)
+			defer pause.Stop()
+			for ; ; <-pause.C {
+				select {
+				case <-stop:
+					return
+				default:
+					f(i)
+				}
+			}
+		})
+	}
+	return func() {
+		close(stop)
+		group.Wait()
+	}
 }
 
 // start opens a store, and runs it for as long as the test does.

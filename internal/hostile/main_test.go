@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -17,13 +15,13 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/logtest"
+	"github.com/waybill-token/waybill/internal/shipped"
 )
 
 // Environment of these tests.
 const (
-	formVariable    = "WAYBILL_HOSTILE"      // short or full; absent: they are skipped
-	programVariable = "WAYBILL"              // the program; absent: it is built
-	roleVariable    = "WAYBILL_HOSTILE_ROLE" // set in processes that the tests start
+	formVariable = "WAYBILL_HOSTILE"      // short or full; absent: they are skipped
+	roleVariable = "WAYBILL_HOSTILE_ROLE" // set in processes that the tests start
 )
 
 // TestMain is the tests, or what plays a part in them: clients and attackers are processes of their own, so that
@@ -147,19 +145,8 @@ func form(tb testing.TB) (short bool) {
 	return false
 }
 
-// program is the program as it is shipped: the one that is named, or one that is built here.
-var program = sync.OnceValues(func() (string, error) {
-	if named := os.Getenv(programVariable); named != "" {
-		return named, nil
-	}
-	file := filepath.Join(scratch, "waybill")
-	build := exec.Command("go", "build", "-o", file, "github.com/waybill-token/waybill/cmd/waybill")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, said)
-	}
-	return file, nil
-})
+// program is the program as it is shipped.
+var program = sync.OnceValues(func() (string, error) { return shipped.Program(scratch) })
 
 // onCores has a command run on some of the processors, where that can be said.
 func onCores(cores string, command []string) []string {

@@ -7,9 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/waybill-token/waybill/internal/shipped"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
@@ -25,9 +24,8 @@ import (
 
 // Environment of these tests.
 const (
-	formVariable    = "WAYBILL_REPLICAS"        // full, or absent
-	roundsVariable  = "WAYBILL_REPLICAS_ROUNDS" // of the full form, where 100 take too long
-	programVariable = "WAYBILL"                 // the program; absent: it is built
+	formVariable   = "WAYBILL_REPLICAS"        // full, or absent
+	roundsVariable = "WAYBILL_REPLICAS_ROUNDS" // of the full form, where 100 take too long
 )
 
 const (
@@ -105,19 +103,8 @@ var client = sync.OnceValues(func() (*isharetest.Party, error) {
 	return client, err
 })
 
-// program is the program as it is shipped: the one that is named, or one that is built here.
-var program = sync.OnceValues(func() (string, error) {
-	if named := os.Getenv(programVariable); named != "" {
-		return named, nil
-	}
-	file := filepath.Join(scratch, "waybill")
-	build := exec.Command("go", "build", "-o", file, "github.com/waybill-token/waybill/cmd/waybill")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, said)
-	}
-	return file, nil
-})
+// program is the program as it is shipped.
+var program = sync.OnceValues(func() (string, error) { return shipped.Program(scratch) })
 
 // await asks again and again until it is so.
 func await(t *testing.T, what string, so func() bool) {
