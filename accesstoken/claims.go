@@ -11,11 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/waybill-token/waybill/internal/plainjson"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -78,40 +78,15 @@ func scanClaims(payload string) (set claimSet, ok bool) {
 			return claimSet{}, false
 		}
 		if m.number != nil {
-			*m.number, rest, ok = scanNumber(rest)
+			*m.number, rest, ok = plainjson.Number(rest)
 		} else {
-			*m.text, rest, ok = scanText(rest)
+			*m.text, rest, ok = plainjson.Text(rest)
 		}
 		if !ok {
 			return claimSet{}, false
 		}
 	}
 	return set, rest == "}"
-}
-
-// scanText reads a JSON string in which every character stands for itself.
-func scanText(s string) (value, rest string, ok bool) {
-	for i := 1; i < len(s) && s[0] == '"'; i++ {
-		switch c := s[i]; {
-		case c == '"':
-			return s[1:i], s[i+1:], true
-		case c < ' ', c == '\\', c >= utf8.RuneSelf:
-			return "", "", false
-		}
-	}
-	return "", "", false
-}
-
-// scanNumber reads a JSON number without a sign, of less than 19 digits.
-func scanNumber(s string) (value int64, rest string, ok bool) {
-	digits := 0
-	for ; digits < len(s) && '0' <= s[digits] && s[digits] <= '9'; digits++ {
-		if digits == 18 || digits == 1 && s[0] == '0' {
-			return 0, "", false
-		}
-		value = 10*value + int64(s[digits]-'0')
-	}
-	return value, s[digits:], digits > 0
 }
 
 // Iss is the claim iss: the URL of the issuer if the token states one, and else its party

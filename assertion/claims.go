@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/waybill-token/waybill/internal/plainjson"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
 	"github.com/waybill-token/waybill/rule"
@@ -50,6 +51,9 @@ func text(v jsontext.Value) (string, bool) {
 	if v.Kind() != '"' {
 		return "", false
 	}
+	if plain, _, ok := plainjson.Text(string(v)); ok {
+		return plain, true
+	}
 	b, err := jsontext.AppendUnquote(nil, v)
 	return string(b), err == nil
 }
@@ -68,22 +72,82 @@ type claimsInput struct {
 	leeway   time.Duration
 }
 
+// rawClaims are the claims that the rules know, as they stand in a payload: nil for one that it lacks.
+type rawClaims struct {
+	Iss jsontext.Value `json:"iss"`
+	Sub jsontext.Value `json:"sub"`
+	Aud jsontext.Value `json:"aud"`
+	JTI jsontext.Value `json:"jti"`
+	Iat jsontext.Value `json:"iat"`
+	Exp jsontext.Value `json:"exp"`
+	Nbf jsontext.Value `json:"nbf"`
+}
+
+// scanClaims reads the payload that nearly every client sends, at a fraction of the cost of [jws.UnmarshalObject], and to
+// the same claims: an object without white space that holds claims of the rules and no others, each once, as plain texts
+// and whole numbers. It is not ok with any other.
+func scanClaims(payload []byte) (_ rawClaims, ok bool) {
+	var c rawClaims
+	rest, ok := bytes.CutPrefix(payload, []byte("{"))
+	for ok {
+		var name []byte
+		if name, rest, ok = plainjson.Text(rest); !ok || len(rest) == 0 || rest[0] != ':' {
+			break
+		}
+		claim := c.named(string(name))
+		if claim == nil || *claim != nil {
+			break
+		}
+		if *claim, rest, ok = scanValue(rest[1:]); !ok {
+			break
+		}
+		if string(rest) == "}" {
+			return c, true
+		}
+		rest, ok = bytes.CutPrefix(rest, []byte(","))
+	}
+	return rawClaims{}, false
+}
+
+// named is the place of a claim, if the rules know it.
+func (c *rawClaims) named(name string) *jsontext.Value {
+	switch name {
+	case "iss":
+		return &c.Iss
+	case "sub":
+		return &c.Sub
+	case "aud":
+		return &c.Aud
+	case "jti":
+		return &c.JTI
+	case "iat":
+		return &c.Iat
+	case "exp":
+		return &c.Exp
+	case "nbf":
+		return &c.Nbf
+	}
+	return nil
+}
+
+// scanValue reads a plain text or a whole number, as it stands there.
+func scanValue(s []byte) (value jsontext.Value, rest []byte, ok bool) {
+	if _, rest, ok = plainjson.Text(s); !ok {
+		_, rest, ok = plainjson.Digits(s)
+	}
+	return s[:len(s)-len(rest)], rest, ok
+}
+
 // decodeClaims: rule jwt.payload.
 func (w *walk) decodeClaims(context.Context) error {
 	if w.token == nil {
 		return errSkipped
 	}
-	var c struct {
-		Iss jsontext.Value `json:"iss"`
-		Sub jsontext.Value `json:"sub"`
-		Aud jsontext.Value `json:"aud"`
-		JTI jsontext.Value `json:"jti"`
-		Iat jsontext.Value `json:"iat"`
-		Exp jsontext.Value `json:"exp"`
-		Nbf jsontext.Value `json:"nbf"`
-	}
-	if err := jws.UnmarshalObject(w.token.Payload(), &c); err != nil {
-		return rule.JWTPayload.Because("the payload %v", err).From(err)
+	c, ok := scanClaims(w.token.Payload())
+	if !ok {
+		if err := jws.UnmarshalObject(w.token.Payload(), &c); err != nil {
+			return rule.JWTPayload.Because("the payload %v", err).From(err)
+		}
 	}
 	w.payload = &claimsInput{
 		iss: parseClaim(c.Iss), sub: parseClaim(c.Sub), aud: parseClaim(c.Aud), jti: parseClaim(c.JTI),

@@ -143,27 +143,33 @@ func readBody(r *http.Request) (*buffer, error) {
 	}
 	b := newBuffer(0)
 	for {
-		n, err := io.ReadFull(r.Body, b.bytes[b.used:])
+		n, err := r.Body.Read(b.bytes[b.used:])
 		b.used += n
+		// A larger buffer comes before this one is full when more than it holds was announced: what a server has read
+		// already comes first, and then one read brings the rest.
+		full := b.used == len(b.bytes) || r.ContentLength > int64(len(b.bytes)) && b.used >= len(b.bytes)/2
 		switch {
-		case err == nil && b.size == len(sizes)-1:
-			return b, rule.RequestSize.Reject()
-		case err == nil:
-			larger := newBuffer(b.size + 1)
-			larger.used = copy(larger.bytes, b.bytes)
-			b.release()
-			b = larger
-		case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-			return b, rule.RequestMalformed.Because("the body could not be read to its end").
-				WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
-		case r.ContentLength >= 0 && int64(b.used) != r.ContentLength:
+		case ended(err) && r.ContentLength >= 0 && int64(b.used) != r.ContentLength:
 			return b, rule.RequestMalformed.Because("the body has %d bytes, and its Content-Length is %d", b.used, r.ContentLength).
 				WithHint("Let the HTTP library count: Content-Length is in bytes, and not in characters.")
-		default:
+		case err != nil && !errors.Is(err, io.EOF):
+			return b, rule.RequestMalformed.Because("the body could not be read to its end").
+				WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
+		case b.used > MaxBody:
+			return b, rule.RequestSize.Reject()
+		case err != nil:
 			return b, nil
+		case full:
+			larger := newBuffer(b.size + 1)
+			larger.used = copy(larger.bytes, b.bytes[:b.used])
+			b.release()
+			b = larger
 		}
 	}
 }
+
+// ended reports whether a body ended, and maybe before its end.
+func ended(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // Parse takes a form apart in one pass, and decodes it where it lies. It is stricter than [net/url.ParseQuery] in that a
 // name has a value once, but for resource, and everything is UTF-8. An error is a [*rule.Rejection].

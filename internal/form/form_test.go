@@ -94,6 +94,9 @@ func TestReadRefuses(t *testing.T) {
 			r.Body, r.ContentLength = http.NoBody, -1
 			r.Body = post(strings.Repeat("a", form.MaxBody+1)).Body
 		}), rule.RequestSize},
+		"cut off, of unknown length": {with(func(r *http.Request) {
+			r.Body, r.ContentLength = io.NopCloser(io.MultiReader(r.Body, iotest.ErrReader(io.ErrUnexpectedEOF))), -1
+		}), rule.RequestMalformed},
 		"shorter than told": {with(func(r *http.Request) { r.ContentLength = 100 }), rule.RequestMalformed},
 		"duplicate":         {post("token=a&token=a"), rule.RequestDuplicateParameter},
 		"duplicate, spelt":  {post("token=a&t%6Fken=b"), rule.RequestDuplicateParameter},
@@ -209,10 +212,12 @@ func TestReadSizes(t *testing.T) {
 	for _, size := range []int{form.MaxBody, 2, 4<<10 - 1, 4 << 10, 4<<10 + 1, 10_000, form.MaxBody - 1} {
 		value := strings.Repeat(string(rune('a'+size%26)), max(0, size-len("a=")))
 		for name, split := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "by the byte": iotest.OneByteReader} {
-			r := post("a=" + value)
-			r.Body = io.NopCloser(split(r.Body))
-			if f, err := form.Read(r); err != nil || f.Get("a") != value {
-				t.Errorf("%d bytes, %s: %d of the value: %v", size, name, len(f.Get("a")), err)
+			for _, told := range []int64{int64(size), -1} {
+				r := post("a=" + value)
+				r.Body, r.ContentLength = io.NopCloser(split(r.Body)), told
+				if f, err := form.Read(r); err != nil || f.Get("a") != value {
+					t.Errorf("%d bytes, %s, %d told: %d of the value: %v", size, name, told, len(f.Get("a")), err)
+				}
 			}
 		}
 	}
