@@ -226,7 +226,7 @@ func (p *postgres) append(ctx context.Context, e *epoch, lines []accesstoken.Tok
 			), added AS (
 				INSERT INTO waybill.revoked (number, line, until)
 				SELECT before + number, line, until FROM present, unnest($4::text[], $5::timestamptz[]) WITH ORDINALITY AS added (line, until, number)
-				ON CONFLICT DO NOTHING
+				ON CONFLICT (line) DO NOTHING
 			)
 			SELECT before FROM present`), e.id, int64(len(lines)), time.Now(), texts, untils).
 			QueryRow(func(row pgx.Row) error { return row.Scan(new(int64)) })

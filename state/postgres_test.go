@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -304,9 +305,14 @@ func testPostgresEpoch(t *testing.T, n *tenant) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := attested(t, p)
-			if err := p.append(t.Context(), before, nil); err != nil {
-				t.Fatal(err)
+			add := func(e *epoch, text string) {
+				t.Helper()
+				line := accesstoken.TokenRevocationLine{Text: text, Until: time.Now().Add(time.Hour)}
+				if err := p.append(t.Context(), e, []accesstoken.TokenRevocationLine{line}); err != nil {
+					t.Fatal(err)
+				}
 			}
+			add(before, "before "+name)
 			n.change(t, c.change)
 			now := time.Now()
 			if first, err := p.use(t.Context(), before, pair(name).Key(), now, now.Add(time.Minute)); name != "nothing" && (first || !errors.Is(err, errOtherEpoch)) {
@@ -324,6 +330,10 @@ func testPostgresEpoch(t *testing.T, n *tenant) {
 			}
 			if first, err := p.use(t.Context(), after, pair("then "+name).Key(), now, now.Add(time.Minute)); !first || err != nil {
 				t.Errorf("a pair in the present epoch: %v, %v", first, err)
+			}
+			add(after, "after "+name)
+			if lines, _, _, err := p.read(t.Context(), after, 0); !slices.Contains(lines, "after "+name) || err != nil {
+				t.Errorf("a line of the present epoch is missing in %q, %v", lines, err)
 			}
 		})
 	}
