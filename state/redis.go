@@ -8,11 +8,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -85,7 +87,10 @@ func openRedis(c *Config) (backend, error) {
 	case schemeCluster:
 		count = clusterBuckets
 	case schemeSentinel:
-		s := valkey.SentinelOption{MasterSet: u.primary, TLSConfig: r.options.TLSConfig, ClientName: "waybill", TopologyRefreshInterval: pollTimeout}
+		s := valkey.SentinelOption{
+			MasterSet: u.primary, TLSConfig: r.options.TLSConfig, ClientName: "waybill", TopologyRefreshInterval: pollTimeout,
+			Dialer: r.options.Dialer, // without a timeout, one that does not answer would be waited for without end
+		}
 		if u.sentinelAuth {
 			s.Username, s.Password = u.user, u.password
 		}
@@ -127,7 +132,7 @@ func (r *redisStore) connect() (valkey.Client, error) {
 	}
 	c, err := valkey.NewClient(r.options)
 	if err != nil {
-		return nil, fmt.Errorf("redis: %w", withMend(err))
+		return nil, fmt.Errorf("redis: %w", withMend(r.aboutTLS(err)))
 	}
 	r.client.Store(&c)
 	return c, nil
@@ -308,6 +313,20 @@ func parseRecord(record string) (*epoch, error) {
 	return &epoch{id: record, since: since}, err
 }
 
+// aboutTLS says what to do about an error of a first connection that a port makes which has TLS, when we have none, or
+// the reverse. A Redis with TLS resets a connection that begins without, and one without TLS waits for the end of a line.
+func (r *redisStore) aboutTLS(err error) error {
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	_, network := errors.AsType[*net.OpError](err) // it was the connection itself that took too long
+	switch {
+	case r.options.TLSConfig == nil && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)):
+		return fmt.Errorf("it ends the connection; if its port is one for TLS, begin the URL with rediss in place of redis: %w", err)
+	case r.options.TLSConfig != nil && (noTLS || !network && errors.Is(err, context.DeadlineExceeded)):
+		return fmt.Errorf("it does not answer with TLS; if its port is one without TLS, begin the URL with redis in place of rediss: %w", err)
+	}
+	return err
+}
+
 // withMend says what to do about an error that has one cause.
 func withMend(err error) error {
 	said, ok := valkey.IsValkeyErr(err)
@@ -315,7 +334,10 @@ func withMend(err error) error {
 		return fmt.Errorf("want Redis %d or later, or Valkey: %w", oldestRedis, err)
 	}
 	if ok && strings.HasPrefix(said.Error(), "NOAUTH") {
-		return fmt.Errorf("it wants a password: %w", err)
+		return fmt.Errorf("it wants a password: set WAYBILL_STATE_PASSWORD, and name its user in the URL (redis://USER@host) unless it is default: %w", err)
+	}
+	if ok && strings.HasPrefix(said.Error(), "WRONGPASS") {
+		return fmt.Errorf("WAYBILL_STATE_PASSWORD, or the password in the URL, is not that of the user in the URL (redis://USER@host; without one it is default): %w", err)
 	}
 	if ok && strings.HasPrefix(said.Error(), "OOM") {
 		return fmt.Errorf("its memory is full, give it more: %w", err)

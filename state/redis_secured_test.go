@@ -54,9 +54,18 @@ func TestRedisSecured(t *testing.T) {
 		t.Error(err)
 	}
 
+	plain, secure := server.Addr(), "127.0.0.1:"+port
+	server.Do("ACL", "SETUSER", "default", "off")
 	for url, want := range map[string]string{
-		"rediss://127.0.0.1:" + port: "certificate",
-		fmt.Sprintf("rediss://server:wrong@127.0.0.1:%s?ca=%s", port, certificate): "WRONGPASS",
+		"rediss://" + secure: "certificate",
+		"rediss://server:wrong@" + secure + "?ca=" + certificate: "WAYBILL_STATE_PASSWORD, or the password in the URL, is not that of the user in the URL (redis://USER@host; without one it is default): WRONGPASS",
+		"redis://" + plain:                                          "it wants a password: set WAYBILL_STATE_PASSWORD, and name its user in the URL (redis://USER@host) unless it is default: NOAUTH",
+		"redis://" + secure:                                         "begin the URL with rediss in place of redis",
+		"redis-cluster://" + secure:                                 "begin the URL with rediss in place of redis",
+		"redis-sentinel://" + secure + "/primary":                   "begin the URL with rediss in place of redis",
+		"rediss://" + plain + "?ca=" + certificate:                  "begin the URL with redis in place of rediss",
+		"rediss-cluster://" + plain + "?ca=" + certificate:          "begin the URL with redis in place of rediss",
+		"rediss-sentinel://" + plain + "/primary?ca=" + certificate: "begin the URL with redis in place of rediss",
 	} {
 		err := Check(t.Context(), config(t, url))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), ":wrong") {
