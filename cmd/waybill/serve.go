@@ -30,7 +30,8 @@ func (c *command) serve() *cli.Command {
 			"Sockets with the names public and internal are taken from a service manager (LISTEN_FDS).\n\n" +
 			"After a first start or a crash no tokens are given for as long as policy.leeway (10 seconds), since nobody knows which\n" +
 			"assertions were used before; until then /readyz is 503 and says from when. --first-start skips that for a party that has\n" +
-			"never served, and is refused when the data folder or that of the token keys holds anything.\n\n" +
+			"never served, and is refused when the data folder or that of the token keys holds anything. A key set is made before\n" +
+			"a first start, and so is no reason to refuse it.\n\n" +
 			"--protect puts a program behind access tokens: requests with a good one are passed on to it, with header\n" +
 			"fields that say who calls. Its address must be reachable through this server only.",
 		Flags: []cli.Flag{
