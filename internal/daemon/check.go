@@ -215,9 +215,13 @@ func (c *Preflight) state() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), othersTimeout)
 	defer cancel()
-	err := state.Check(ctx, state.Config{
+	asking := state.Config{
 		URL: c.Config.State.URL, Party: cmp.Or(c.Config.Party.ID, "unknown"), Leeway: c.Config.Policy.Leeway, WaitReplicas: c.Config.StateWaitReplicas,
-	})
+	}
+	if asking.URL.IsPostgres() {
+		asking.WaitReplicas = 0 // another is a problem of the configuration, which tells it
+	}
+	err := state.Check(ctx, asking)
 	c.add("state", err, "A server would start, and give no tokens until this is mended.")
 }
 
