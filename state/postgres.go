@@ -1,13 +1,14 @@
 package state
 
 import (
-	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/waybill-token/waybill/internal/loopback"
 )
 
 const (
@@ -58,6 +61,19 @@ func checkPostgresURL(text string) error {
 	return nil
 }
 
+// canReadPostgres is [URL.CanBeRead] for PostgreSQL. A host that is a path is a socket of this machine.
+func canReadPostgres(text string) bool {
+	config, err := pgxpool.ParseConfig(text)
+	if err != nil {
+		return false
+	}
+	c := config.ConnConfig
+	plain := func(host string, tls *tls.Config) bool {
+		return tls == nil && !strings.HasPrefix(host, "/") && !loopback.Is(host)
+	}
+	return plain(c.Host, c.TLSConfig) || slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool { return plain(f.Host, f.TLSConfig) })
+}
+
 func openPostgres(ctx context.Context, c *Config) (backend, error) {
 	config, err := pgxpool.ParseConfig(c.URL.text)
 	if err != nil {
@@ -86,7 +102,7 @@ func openPostgres(ctx context.Context, c *Config) (backend, error) {
 	p := &postgres{
 		pool:      pool,
 		schema:    strings.ReplaceAll(c.namespace(), ":", "_"),
-		log:       cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		log:       c.Log,
 		end:       end,
 		appending: make(chan struct{}, 1),
 	}
@@ -157,10 +173,23 @@ func postgresError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("PostgreSQL, or the synchronous standby that its commits wait for, does not answer in time: %w", err)
+		return fmt.Errorf("PostgreSQL, or the synchronous standby that its commits wait for, does not answer in time: %w", oneLine{err})
 	}
-	return fmt.Errorf("PostgreSQL: %w", err)
+	return fmt.Errorf("PostgreSQL: %w", oneLine{err})
 }
+
+// oneLine tells an error on one line, as logs and problems have it: pgx gives each host that was tried a line.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	lines := strings.Split(e.error.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	return strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": ")
+}
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // isCode tells by its SQLSTATE what error the server has answered with.
 func isCode(err error, code string) bool {

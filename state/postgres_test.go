@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/accesstoken/accesstokentest"
@@ -43,7 +45,7 @@ func newTenant(tb testing.TB, server *pgtest.Server, url string) *tenant {
 // open gives the back end alone.
 func (n *tenant) open(tb testing.TB) *postgres {
 	tb.Helper()
-	b, err := openPostgres(tb.Context(), &n.config)
+	b, err := open(tb.Context(), &n.config)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -534,6 +536,24 @@ func TestPostgresURL(t *testing.T) {
 		if _, err := ParseURL(bad); err == nil || strings.Contains(err.Error(), "cret") {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+// An error that has a line for each host stands on one, and is the error that it was.
+func TestPostgresErrorOnOneLine(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	address := listener.Addr().String()
+	err = Check(t.Context(), config(t, "postgres://"+address+","+address+"/waybill?sslmode=disable"))
+	if err == nil || strings.ContainsAny(err.Error(), "\n\t") || strings.Count(err.Error(), "dial error") != 2 {
+		t.Errorf("%v", err)
+	}
+	if _, kept := errors.AsType[*pgconn.ConnectError](err); !kept {
+		t.Errorf("%T is not what it was", err)
 	}
 }
 

@@ -130,6 +130,9 @@ func open(ctx context.Context, c *Config) (backend, error) {
 	case c.WaitReplicas < 0 || c.WaitReplicas > 0 && c.URL.IsPostgres():
 		return nil, errors.New("only replicas of Redis can be waited for")
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.URL.IsPostgres() {
 		return openPostgres(ctx, c)
 	}
@@ -163,9 +166,6 @@ type condition struct {
 // is accepted, and as soon as it can be relied upon it is used. The caller must call [Store.Run], which closes the store, be
 // it with a context that is done.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 	b, err := open(ctx, &c)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)

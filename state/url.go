@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/waybill-token/waybill/internal/loopback"
 )
 
 // A URL says where a store is and how it is reached. It is comparable; the zero URL is none.
@@ -68,6 +72,25 @@ func (u URL) WithPassword(password string) (URL, error) {
 	return ParseURL(scheme + "://" + user + url.UserPassword("", password).String() + "@" + hosts + path)
 }
 
+// From is the URL with the file of ca counted from a folder, if it is relative. In a URL of PostgreSQL, whose files are libpq's,
+// nothing changes.
+func (u URL) From(folder string) (URL, error) {
+	if u.IsPostgres() {
+		return u, nil
+	}
+	r, err := u.redis()
+	if err != nil || r.ca == "" || filepath.IsAbs(r.ca) {
+		return u, err
+	}
+	front, query, _ := strings.Cut(u.text, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return URL{}, err
+	}
+	values.Set("ca", filepath.Join(folder, r.ca))
+	return ParseURL(front + "?" + values.Encode())
+}
+
 // String hides the password, and whatever else could hold one.
 func (u URL) String() string {
 	scheme, rest, found := strings.Cut(u.text, "://")
@@ -88,6 +111,22 @@ func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 // IsPostgres reports whether the store is PostgreSQL; it is Redis or Valkey otherwise.
 func (u URL) IsPostgres() bool {
 	return strings.HasPrefix(u.text, "postgres://") || strings.HasPrefix(u.text, "postgresql://")
+}
+
+// CanBeRead reports whether the connection goes to another machine and is, or can become, one without TLS: with the
+// redis of Redis, or an sslmode of PostgreSQL that allows it, as that does which stands for none.
+func (u URL) CanBeRead() bool {
+	if u.IsPostgres() {
+		return canReadPostgres(u.text)
+	}
+	r, err := u.redis()
+	if err != nil || r.tls {
+		return false
+	}
+	return slices.ContainsFunc(r.hosts, func(host string) bool {
+		name, _, err := net.SplitHostPort(host)
+		return err == nil && !loopback.Is(name)
+	})
 }
 
 // cutAuthority splits what follows the scheme. A password may hold anything but a slash, as libpq has it too.

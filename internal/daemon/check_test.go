@@ -238,6 +238,10 @@ func TestRisks(t *testing.T) {
 		{"WAYBILL_LISTEN_INTERNAL=0.0.0.0:0", "listen.internal", "whoever reaches it"},
 		{"WAYBILL_TOKENS_KEYS=" + keys, "tokens.keys", "outside data"},
 		{"WAYBILL_TOKENS_KEYS=data/elsewhere", "", ""},
+		{"WAYBILL_STATE=redis://192.0.2.1", "state", "without TLS"},
+		{"WAYBILL_STATE=postgres://192.0.2.1/waybill?sslmode=disable", "state", "without TLS"},
+		{"WAYBILL_STATE=rediss://192.0.2.1", "", ""},
+		{"WAYBILL_STATE=redis://127.0.0.1", "", ""},
 		{"WAYBILL_LISTEN_PUBLIC=localhost:0", "", ""},
 		{"WAYBILL_LISTEN_INTERNAL=0.0.0.0:0 " + secret, "", ""},
 	} {

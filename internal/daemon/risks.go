@@ -56,6 +56,11 @@ var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 		"Set WAYBILL_LISTEN_INTERNAL_SECRET or listen.internal_callers, or see that nobody else reaches it.",
 	},
 	{
+		"state", func(c *config.Config) bool { return !c.State.Memory() && c.State.URL.CanBeRead() },
+		"without TLS, whoever is on the way to the store reads its password and the hashes of used assertions, and can answer in its place, so that assertions are good twice",
+		"Begin the URL with rediss in place of redis, or give PostgreSQL sslmode=verify-full, or see that nobody else is on the way.",
+	},
+	{
 		"tokens.keys", func(c *config.Config) bool { return c.State.Memory() && !folder(c).HasKeysWithin() },
 		"the keys are outside data, so other servers may share it. They honour each other's access tokens, but each " +
 			"remembers by itself which assertions were used and which access tokens are revoked: an assertion is good once at each of them, " +
