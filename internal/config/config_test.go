@@ -680,6 +680,27 @@ func TestInspect(t *testing.T) {
 }
 
 // The password of a store stands in the environment, and nowhere twice.
+// A relative file in the URL of a state counts from the folder of the configuration, as all files do.
+func TestStateFiles(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"rediss://h?ca=roots/redis.pem":                            "rediss://h?ca=%2Fetc%2Fwaybill%2Froots%2Fredis.pem",
+		"rediss-sentinel://u:p%3Fw@h/name?sentinel_auth=same&ca=a": "rediss-sentinel://u:p%3Fw@h/name?ca=%2Fetc%2Fwaybill%2Fa&sentinel_auth=same",
+		"rediss://h?ca=/roots/redis.pem":                           "rediss://h?ca=/roots/redis.pem",
+		"postgres://h/waybill?sslmode=require":                     "postgres://h/waybill?sslmode=require",
+	} {
+		for file, environ := range map[string][]string{least + "state: '" + given + "'\n": nil, least: {"WAYBILL_STATE=" + given}} {
+			c, err := Parse("/etc/waybill/waybill.yaml", []byte(file), environ)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.State.URL != must(state.ParseURL(want)) {
+				t.Errorf("%s: not %s", given, want)
+			}
+		}
+	}
+}
+
 func TestStatePassword(t *testing.T) {
 	t.Parallel()
 	c := mustParse(t, least+"state: redis://user@h/1\n", "WAYBILL_STATE_PASSWORD=pa55 word")

@@ -233,6 +233,8 @@ func (d *decoder) parser(v reflect.Value) func(string) error {
 			}
 			return Path(text).from(d.base), nil
 		})
+	case *State:
+		return into(p, func(text string) (State, error) { return parseState(text, d.base) })
 	case *Anchor:
 		return into(p, func(text string) (Anchor, error) { return parseAnchor(text, d.base) })
 	}

@@ -190,18 +190,19 @@ func (s State) GoString() string { return s.String() }
 // LogValue hides a password.
 func (s State) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// UnmarshalText reads a state. Its errors do not repeat the text.
-func (s *State) UnmarshalText(text []byte) error {
-	if string(text) == "memory" {
-		*s = State{}
-		return nil
+// parseState reads a state, in whose URL the file of ca counts from base when it is relative. Its errors do not repeat the text.
+func parseState(text, base string) (State, error) {
+	if text == "memory" {
+		return State{}, nil
 	}
-	u, err := state.ParseURL(string(text))
+	u, err := state.ParseURL(text)
+	if err == nil {
+		u, err = u.From(base)
+	}
 	if err != nil {
-		return fmt.Errorf("want memory, or the URL of a store: %w", err)
+		return State{}, fmt.Errorf("want memory, or the URL of a store: %w", err)
 	}
-	s.URL = u
-	return nil
+	return State{u}, nil
 }
 
 // An Anchor is a certificate to trust: the file of one, or the SHA-256 fingerprint
