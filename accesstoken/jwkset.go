@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/waybill-token/waybill/internal/permission"
+	"github.com/waybill-token/waybill/internal/regular"
 )
 
 // maxKeySetSize leaves room for some two hundred keys, of which a set that is kept has four.
@@ -91,7 +92,7 @@ func readKeySet(source string, previous *keySet) (*keySet, error) {
 // readKeySetFile lets the group of the file read it: a Kubernetes Secret belongs to root, and to the group fsGroup,
 // of which the server is.
 func readKeySetFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := regular.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w (%s)", err, mendWithAdd(path))
 	}

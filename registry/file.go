@@ -18,6 +18,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/waybill-token/waybill/internal/regular"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -154,7 +155,7 @@ func (f *File) fail(err error, seen [sha256.Size]byte) error {
 // readFile reads a file of at most limit bytes. It counts what it reads, because
 // not everything that can be opened tells its size.
 func readFile(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("party records: %w", err)
 	}
@@ -178,7 +179,7 @@ type watch struct {
 // due polls the file and reports whether to read it: at the first few polls at which it is as it was at the one before.
 func (w *watch) due(path string) bool {
 	var info os.FileInfo
-	if file, err := os.Open(path); err == nil { // unlike asking by name, this makes NFS ask the server
+	if file, err := regular.Open(path); err == nil { // unlike asking by name, this makes NFS ask the server
 		info, _ = file.Stat()
 		_ = file.Close() // it was not even read
 	}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/regular"
 	"github.com/waybill-token/waybill/replay"
 )
 
@@ -31,6 +31,9 @@ const (
 	// waitTimeout is how long replicas may take to have a write. It ends before callTimeout, so that what
 	// is said is that they did not.
 	waitTimeout = time.Second
+
+	// maxRoots is more than all roots of a system take, in bytes.
+	maxRoots = 4 << 20
 
 	// oldestRedis is the first major version whose scripts learn all that they need by INFO.
 	oldestRedis = 7
@@ -109,7 +112,12 @@ func tlsConfig(ca string) (*tls.Config, error) {
 	if ca == "" {
 		return c, nil
 	}
-	data, err := os.ReadFile(ca)
+	file, err := regular.Open(ca)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	data, err := io.ReadAll(io.LimitReader(file, maxRoots))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/redistest"
+	"github.com/waybill-token/waybill/internal/regular"
 )
 
 // rights are all that a user of Redis needs, as the documentation has them.
@@ -76,6 +78,9 @@ func TestRedisSecured(t *testing.T) {
 		if err := Check(t.Context(), config(t, "rediss://h?ca="+ca)); err == nil || !strings.Contains(err.Error(), ca) {
 			t.Errorf("roots in %s: %v", ca, err)
 		}
+	}
+	if err := Check(t.Context(), config(t, "rediss://h?ca="+os.DevNull)); !errors.Is(err, regular.ErrOther) {
+		t.Errorf("roots in a device: %v", err)
 	}
 }
 
