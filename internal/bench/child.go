@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -24,6 +26,8 @@ const (
 type Child struct {
 	Address netip.AddrPort
 	PID     int
+
+	internal netip.AddrPort // zero: it has no other listener
 
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -57,7 +61,7 @@ func Start(ctx context.Context, args, env []string, log string) (*Child, error) 
 		_ = cmd.Wait() // its log says why
 		close(child.ended)
 	}()
-	if child.Address, err = child.serving(ctx, log); err != nil {
+	if child.Address, child.internal, err = child.serving(ctx, log); err != nil {
 		child.Stop()
 		return nil, err
 	}
@@ -71,34 +75,80 @@ func (c *Child) Stop() {
 }
 
 // serving waits until the log says where the child serves.
-func (c *Child) serving(ctx context.Context, log string) (netip.AddrPort, error) {
+func (c *Child) serving(ctx context.Context, log string) (public, internal netip.AddrPort, err error) {
 	tick, late := time.NewTicker(pollInterval), time.After(startTimeout)
 	defer tick.Stop()
 	for gone := false; ; {
 		text, err := os.ReadFile(log)
 		if err != nil {
-			return netip.AddrPort{}, fmt.Errorf("bench: %w", err)
+			return netip.AddrPort{}, netip.AddrPort{}, fmt.Errorf("bench: %w", err)
 		}
 		for line := range bytes.Lines(text) {
 			var event struct {
-				Msg    string         `json:"msg"`
-				Public netip.AddrPort `json:"public"`
+				Msg      string         `json:"msg"`
+				Public   netip.AddrPort `json:"public"`
+				Internal netip.AddrPort `json:"internal"`
 			}
 			if json.Unmarshal(line, &event) == nil && event.Msg == "serving" {
-				return event.Public, nil
+				return event.Public, event.Internal, nil
 			}
 		}
 		if gone {
-			return netip.AddrPort{}, fmt.Errorf("bench: the server does not start: %s", bytes.TrimSpace(text))
+			return netip.AddrPort{}, netip.AddrPort{}, fmt.Errorf("bench: the server does not start: %s", bytes.TrimSpace(text))
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return netip.AddrPort{}, ctx.Err()
+			return netip.AddrPort{}, netip.AddrPort{}, ctx.Err()
 		case <-late:
-			return netip.AddrPort{}, errors.New("bench: the server takes too long to start")
+			return netip.AddrPort{}, netip.AddrPort{}, errors.New("bench: the server takes too long to start")
 		case <-c.ended:
 			gone = true // once its last words are read
 		}
 	}
 }
+
+// readyTimeout is more than the 13 seconds for which a store that is new vouches for nothing.
+const readyTimeout = 20 * time.Second
+
+// ready waits until /readyz at an address is 200. The error says what it said last, after the time.
+func ready(ctx context.Context, address string, timeout time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	said := "nothing"
+	for {
+		status, body, err := readiness(limited, address)
+		if err == nil && status == http.StatusOK {
+			return nil
+		}
+		if err == nil {
+			said = fmt.Sprintf("%d %s", status, bytes.TrimSpace(body))
+		}
+		select {
+		case <-tick.C:
+		case <-limited.Done():
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return fmt.Errorf("bench: the server is not ready after %v; /readyz says %s", timeout, said)
+		}
+	}
+}
+
+func readiness(ctx context.Context, address string) (status int, body []byte, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer answer.Body.Close() //nolint:errcheck // it was only read
+	body, err = io.ReadAll(io.LimitReader(answer.Body, maxReadiness))
+	return answer.StatusCode, body, err
+}
+
+const maxReadiness = 64 << 10

@@ -52,6 +52,10 @@ func Spawn(ctx context.Context, c SpawnConfig) (*Target, *Child, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := ready(ctx, child.internal.String(), readyTimeout); err != nil { // as a store that it shares may not be
+		child.Stop()
+		return nil, nil, err
+	}
 	t := child.target("waybill serve")
 	t.Audience, t.Scope, t.Client = population.Audience(), c.Scope, population.Client
 	if c.Chains == Warm {
