@@ -145,9 +145,11 @@ func (w *walk) decodeClaims(context.Context) error {
 	}
 	c, ok := scanClaims(w.token.Payload())
 	if !ok {
-		if err := jws.UnmarshalObject(w.token.Payload(), &c); err != nil {
+		var general rawClaims
+		if err := jws.UnmarshalObject(w.token.Payload(), &general); err != nil {
 			return rule.JWTPayload.Because("the payload %v", err).From(err)
 		}
+		c = general
 	}
 	w.payload = &claimsInput{
 		iss: parseClaim(c.Iss), sub: parseClaim(c.Sub), aud: parseClaim(c.Aud), jti: parseClaim(c.JTI),

@@ -27,16 +27,23 @@ func ParseScope(s string) (Scope, error) {
 	if flaw := StrayCharacter(s, allowed); flaw != "" {
 		return nil, fmt.Errorf("%w: it %s", errScope, flaw)
 	}
-	scope := make(Scope, 0, min(strings.Count(s, " ")+1, 4))
-	seen := map[string]struct{}{} // a stranger can send thousands of values
+	const few = 4
+	values := strings.Count(s, " ") + 1
+	scope := make(Scope, 0, min(values, few))
+	var seen map[string]bool
+	if values > few { // a stranger can send thousands
+		seen = map[string]bool{}
+	}
 	for value := range strings.SplitSeq(s, " ") {
-		if value == "" {
+		switch {
+		case value == "":
 			return nil, fmt.Errorf("%w: values are separated by single spaces", errScope)
+		case seen[value], seen == nil && scope.Has(value):
+			continue
+		case seen != nil:
+			seen[value] = true
 		}
-		if _, repeated := seen[value]; !repeated {
-			seen[value] = struct{}{}
-			scope = append(scope, value)
-		}
+		scope = append(scope, value)
 	}
 	return scope, nil
 }

@@ -4,17 +4,24 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/rule"
 )
 
-// tokenBody is the answer of RFC 6749 section 5.1.
-type tokenBody struct {
-	AccessToken string `json:"access_token"`
-	TokenType   string `json:"token_type"`
-	ExpiresIn   int64  `json:"expires_in"` // seconds
-	Scope       string `json:"scope,omitempty"`
+// tokenAnswer is the JSON of RFC 6749 section 5.1. An empty scope is left out.
+func tokenAnswer(token string, life time.Duration, scope string) ([]byte, error) {
+	b := make([]byte, 0, len(token)+len(scope)+128)
+	b, err := jsontext.AppendQuote(append(b, `{"access_token":`...), token)
+	b = append(b, `,"token_type":"Bearer","expires_in":`...)
+	b = strconv.AppendInt(b, int64(life/time.Second), 10)
+	if err == nil && scope != "" {
+		b, err = jsontext.AppendQuote(append(b, `,"scope":`...), scope)
+	}
+	return append(b, '}'), err
 }
 
 // writeError is the one place where errors become HTTP. What is neither a rejection nor an outage is our own fault and

@@ -88,7 +88,7 @@ func New(c Config) (*Handler, error) {
 // ServeHTTP answers one token request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := event{start: time.Now(), remote: r.RemoteAddr}
-	token, err := h.answer(r, &e)
+	answer, err := h.answer(r, &e)
 	if err != nil {
 		e.err = err
 		if rejection, outage := rule.Classify(err); rejection == nil && outage == nil { // ours: the answer has an id for it
@@ -98,7 +98,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		writeError(w, err, e.correlation)
 	} else {
-		respond.JSON(w, http.StatusOK, token)
+		respond.Encoded(w, http.StatusOK, answer)
 	}
 	e.write(r.Context(), h.config.Log, h.log)
 }
@@ -106,8 +106,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
 func (h *Handler) Close() { h.log.Close() }
 
-// answer walks from the first byte to the token.
-func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
+// answer walks from the first byte to the token, and returns the JSON that holds it.
+func (h *Handler) answer(r *http.Request, e *event) ([]byte, error) {
 	if h.config.Screen != nil {
 		if err := h.config.Screen(r); err != nil {
 			return nil, err
@@ -143,10 +143,13 @@ func (h *Handler) answer(r *http.Request, e *event) (*tokenBody, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.granted = &claims
-	answer := &tokenBody{AccessToken: token, TokenType: "Bearer", ExpiresIn: int64(claims.Expires.Sub(claims.Issued) / time.Second)}
-	if granted := claims.Scope.String(); granted != body.View("scope") {
-		answer.Scope = granted
+	scope := claims.Scope.String()
+	if scope == body.View("scope") { // as was asked for: it need not be told
+		scope = ""
 	}
-	return answer, nil
+	answer, err := tokenAnswer(token, claims.Expires.Sub(claims.Issued), scope)
+	if err == nil {
+		e.granted = &claims
+	}
+	return answer, err
 }

@@ -2,8 +2,8 @@ package main
 
 // heapReserve is what a server has of the heap from the beginning and never touches. The runtime collects garbage when
 // the heap has doubled, which beside a few megabytes in use is tens of times a second under load, and with the reserve
-// less than half as often. It takes no memory by itself; the heap grows by as much more before garbage is collected.
-const heapReserve = 8 << 20
+// a few times. It takes no memory by itself; the heap grows by as much more before garbage is collected.
+const heapReserve = 16 << 20
 
 // reserveHeap returns what the caller must keep. It is nothing where the environment says when garbage is collected.
 func reserveHeap(getenv func(string) string) []byte {
