@@ -173,15 +173,15 @@ func postgresError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("PostgreSQL, or the synchronous standby that its commits wait for, does not answer in time: %w", oneLine{err})
+		return fmt.Errorf("PostgreSQL, or the synchronous standby that its commits wait for, does not answer in time: %w", oneLineError{err})
 	}
-	return fmt.Errorf("PostgreSQL: %w", oneLine{err})
+	return fmt.Errorf("PostgreSQL: %w", oneLineError{err})
 }
 
-// oneLine tells an error on one line, as logs and problems have it: pgx gives each host that was tried a line.
-type oneLine struct{ error }
+// oneLineError tells an error on one line, as logs and problems have it: pgx gives each host that was tried a line.
+type oneLineError struct{ error }
 
-func (e oneLine) Error() string {
+func (e oneLineError) Error() string {
 	lines := strings.Split(e.error.Error(), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimSpace(line)
@@ -189,7 +189,7 @@ func (e oneLine) Error() string {
 	return strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": ")
 }
 
-func (e oneLine) Unwrap() error { return e.error }
+func (e oneLineError) Unwrap() error { return e.error }
 
 // isCode tells by its SQLSTATE what error the server has answered with.
 func isCode(err error, code string) bool {

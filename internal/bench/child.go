@@ -142,11 +142,11 @@ func readiness(ctx context.Context, address string) (status int, body []byte, er
 	if err != nil {
 		return 0, nil, err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := (&http.Client{Timeout: time.Second}).Do(request)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(answer.Body, maxReadiness))
 	return answer.StatusCode, body, err
 }

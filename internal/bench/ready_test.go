@@ -16,6 +16,7 @@ func TestReady(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" || asked.Add(1) < 3 {
 			http.Error(w, "the store is away", http.StatusServiceUnavailable)
+			return
 		}
 	}))
 	t.Cleanup(server.Close)

@@ -157,7 +157,7 @@ func readBody(r *http.Request) (*buffer, error) {
 				WithHint("Send the whole body: the connection, or a proxy, cut it off.").From(err)
 		case b.used > MaxBody:
 			return b, rule.RequestSize.Reject()
-		case err != nil:
+		case errors.Is(err, io.EOF):
 			return b, nil
 		case full:
 			larger := newBuffer(b.size + 1)
