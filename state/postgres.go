@@ -69,7 +69,8 @@ func canReadPostgres(text string) bool {
 	}
 	c := config.ConnConfig
 	plain := func(host string, tls *tls.Config) bool {
-		return tls == nil && !strings.HasPrefix(host, "/") && !loopback.Is(host)
+		proven := tls != nil && (!tls.InsecureSkipVerify || tls.VerifyPeerCertificate != nil)
+		return !proven && !strings.HasPrefix(host, "/") && !loopback.Is(host)
 	}
 	return plain(c.Host, c.TLSConfig) || slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool { return plain(f.Host, f.TLSConfig) })
 }

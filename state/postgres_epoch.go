@@ -166,13 +166,11 @@ func (p *postgres) noRight() error {
 
 // renew writes into the epoch what the server is now. The epoch goes on where nothing can have been lost: on its own
 // timeline, and on one that begins where a standby takes over for which every commit has waited. A standby that knows
-// by the epoch that commits wait has all that was written before they did. Where somebody has removed the row, the
-// numbers of lines go on behind those that are taken.
+// by the epoch that commits wait has all that was written before they did.
 func (p *postgres) renew(ctx context.Context) error {
 	return p.ask(ctx, `
-		INSERT INTO waybill.epoch AS old (schema_version, id, since, system, timeline, synchronous, appended)
-		VALUES ($1, gen_random_uuid(), clock_timestamp(), `+systemNow+`, `+timelineNow+`, `+synchronousNow+`,
-			(SELECT coalesce(max(number), 0) FROM waybill.revoked))
+		INSERT INTO waybill.epoch AS old (schema_version, id, since, system, timeline, synchronous)
+		VALUES ($1, gen_random_uuid(), clock_timestamp(), `+systemNow+`, `+timelineNow+`, `+synchronousNow+`)
 		ON CONFLICT (one) DO UPDATE SET (id, since, complete, system, timeline, synchronous) = (
 			SELECT CASE WHEN goes_on THEN old.id ELSE excluded.id END, CASE WHEN goes_on THEN old.since ELSE excluded.since END,
 				old.complete AND goes_on, excluded.system, excluded.timeline, excluded.synchronous

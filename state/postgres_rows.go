@@ -202,7 +202,8 @@ func (p *postgres) read(ctx context.Context, e *epoch, after int64) (lines []str
 }
 
 // append implements [revocationLog]. The lock on the row of the epoch makes the order of the numbers that of the commits.
-// Who waits for it has no connection, so that nobody else waits for one.
+// They go on behind those that are taken, also where somebody has removed the row. Who waits for the lock has no
+// connection, so that nobody else waits for one.
 func (p *postgres) append(ctx context.Context, e *epoch, lines []accesstoken.TokenRevocationLine) error {
 	texts, untils := make([]string, len(lines)), make([]time.Time, len(lines))
 	for i, line := range lines {
@@ -219,7 +220,7 @@ func (p *postgres) append(ctx context.Context, e *epoch, lines []accesstoken.Tok
 		questions := &pgx.Batch{} // on their way together
 		questions.Queue(p.sql(`
 			WITH present AS (
-				UPDATE waybill.epoch SET appended = appended + $2, complete = true
+				UPDATE waybill.epoch SET appended = greatest(appended, (SELECT max(number) FROM waybill.revoked)) + $2, complete = true
 				WHERE id::text = $1 AND `+sameServer+` AND `+fit+` RETURNING appended - $2 AS before
 			), over AS (
 				DELETE FROM waybill.revoked USING present WHERE until < least(statement_timestamp(), $3)

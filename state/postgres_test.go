@@ -304,6 +304,7 @@ func testPostgresEpoch(t *testing.T, n *tenant) {
 		"the same, where commits had waited":   {"UPDATE waybill.epoch SET system = 1, synchronous = true", false},
 		"the row is gone":                      {"TRUNCATE waybill.epoch, waybill.used, waybill.revoked", false},
 		"the row is gone, and nothing besides": {"DELETE FROM waybill.epoch", false},
+		"numbers that are taken":               {"UPDATE waybill.epoch SET appended = 0, system = 1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := attested(t, p)

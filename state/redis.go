@@ -80,6 +80,7 @@ func openRedis(c *Config) (backend, error) {
 		DisableRetry:      true, // to ask again may be to use twice
 		DisableCache:      true,
 	}}
+	r.options.DialCtxFn = r.dial
 	if u.tls {
 		if r.options.TLSConfig, err = tlsConfig(u.ca); err != nil {
 			return nil, err
@@ -117,9 +118,12 @@ func tlsConfig(ca string) (*tls.Config, error) {
 		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // it was only read
-	data, err := io.ReadAll(io.LimitReader(file, maxRoots))
-	if err != nil {
+	data, err := io.ReadAll(io.LimitReader(file, maxRoots+1))
+	switch {
+	case err != nil:
 		return nil, err
+	case len(data) > maxRoots:
+		return nil, fmt.Errorf("%s: it has more than %d bytes", ca, maxRoots)
 	}
 	c.RootCAs = x509.NewCertPool()
 	if !c.RootCAs.AppendCertsFromPEM(data) {
@@ -140,7 +144,7 @@ func (r *redisStore) connect() (valkey.Client, error) {
 	}
 	c, err := valkey.NewClient(r.options)
 	if err != nil {
-		return nil, fmt.Errorf("redis: %w", withMend(r.aboutTLS(err)))
+		return nil, r.failed(r.aboutTLS(err))
 	}
 	r.client.Store(&c)
 	return c, nil
@@ -282,7 +286,7 @@ func (r *redisStore) attest(ctx context.Context, begin bool) (epochs []*epoch, n
 			}
 		}
 		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("redis: %w", withMend(err))
+			return nil, time.Time{}, r.failed(err)
 		}
 	}
 	return epochs, now, nil
@@ -335,6 +339,32 @@ func (r *redisStore) aboutTLS(err error) error {
 	return err
 }
 
+// failed is an error as it may be shown.
+func (r *redisStore) failed(err error) error {
+	return fmt.Errorf("redis: %w", quietError{withMend(err), r.options.Password})
+}
+
+// A quietError is an error without the password: a Redis, or a proxy before it, that does not know the command AUTH
+// quotes what stands behind it.
+type quietError struct {
+	error
+
+	password string
+}
+
+func (e quietError) Error() string {
+	text, _, cut := strings.Cut(e.error.Error(), ", with args beginning with")
+	if cut {
+		text += "; it has no such command, or under another name"
+	}
+	if e.password == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, e.password, "***")
+}
+
+func (e quietError) Unwrap() error { return e.error }
+
 // withMend says what to do about an error that has one cause.
 func withMend(err error) error {
 	said, ok := valkey.IsValkeyErr(err)
@@ -385,13 +415,13 @@ func (r *redisStore) read(ctx context.Context, e *epoch, after int64) (lines []s
 		err = errUnexpected
 	}
 	if err != nil {
-		return nil, 0, false, fmt.Errorf("redis: revocations: %w", err)
+		return nil, 0, false, r.failed(fmt.Errorf("revocations: %w", err))
 	}
 	done, err1 := parts[0].AsInt64()
 	last, err2 := parts[1].AsInt64()
 	lines, err3 := parts[2].AsStrSlice()
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, 0, false, fmt.Errorf("redis: revocations: %w", err)
+		return nil, 0, false, r.failed(fmt.Errorf("revocations: %w", err))
 	}
 	return lines, last, done == 1, nil
 }
@@ -430,12 +460,12 @@ func (r *redisStore) write(ctx context.Context, s *script, keys, args []string) 
 			return err
 		})
 		if err != nil {
-			return 0, fmt.Errorf("redis: %w", err)
+			return 0, r.failed(err)
 		}
 	}
 	code, err := answer.AsInt64()
 	if err != nil {
-		return 0, fmt.Errorf("redis: %w", err)
+		return 0, r.failed(err)
 	}
 	return code, errorOf(code)
 }

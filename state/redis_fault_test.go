@@ -356,10 +356,37 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// A lossyProxy passes connections on. While it is lossy, it takes a question, and drops the answer with the connection.
+// Whatever stands in place of an answer, or behind it, it ends neither the process nor anything else, and is no yes.
+func TestNonsense(t *testing.T) {
+	server := redistest.Start(t)
+	vouch(t, server)
+	proxy := startProxy(t, server.Addr())
+	s := start(t, config(t, "redis://"+proxy.addr))
+	used := newest()
+	mustUse(t, s, used)
+	for _, nonsense := range []string{
+		"*-3\r\n", "$-77\r\n", "%-5\r\n", "~-2\r\n", ">-2\r\n", "$99999999999999\r\n", "*99999999\r\n", "%9999999\r\n", "*9223372036854775807\r\n",
+		strings.Repeat("*1\r\n", 1000), "|1\r\n+a\r\n+b\r\n:1\r\n", "*?\r\n", "$?\r\n;-5\r\n", "#t\r\n*-3\r\n", "#tXX*-3\r\n", "_XX*-3\r\n", ":1\r\n:1\r\n", "+OK\r\n+OK\r\n",
+		">2\r\n+subscribe\r\n+a\r\n", ">2\r\n+invalidate\r\n*-1\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "\r\n", "\n", "\x00",
+	} {
+		proxy.said.Store(&nonsense)
+		if first, err := s.Use(t.Context(), used); first && nonsense[0] != ':' { // which is the word for yes
+			t.Errorf("%.20q is taken for a yes, %v", nonsense, err)
+		}
+		if err := Check(t.Context(), config(t, "redis://"+proxy.addr)); err == nil {
+			t.Errorf("%.20q is no problem", nonsense)
+		}
+		proxy.said.Store(nil)
+		untilAccepted(t, s, used)
+	}
+}
+
+// A lossyProxy passes connections on. While it is lossy, it takes a question, and drops the answer with the connection;
+// while it has something else to say, that is the answer.
 type lossyProxy struct {
 	addr  string
 	lossy atomic.Bool
+	said  atomic.Pointer[string]
 }
 
 func startProxy(t *testing.T, target string) *lossyProxy {
@@ -396,7 +423,11 @@ func (p *lossyProxy) pass(client net.Conn, target string) {
 		if err != nil || p.lossy.Load() {
 			return
 		}
-		if _, err := client.Write(buf[:n]); err != nil {
+		answer := buf[:n]
+		if said := p.said.Load(); said != nil {
+			answer = []byte(*said)
+		}
+		if _, err := client.Write(answer); err != nil {
 			return
 		}
 	}

@@ -74,10 +74,25 @@ func TestRedisSecured(t *testing.T) {
 			t.Errorf("%s: %v, want %q", url, err, want)
 		}
 	}
+	// A server that knows no AUTH quotes the password.
+	without := redistest.Start(t, "--rename-command", "AUTH", "OTHER", "--rename-command", "HELLO", "GREET")
+	for _, url := range []string{"redis://:hunter2secret@", "redis-cluster://:hunter2secret@", "redis://:" + strings.Repeat("hunter2secret", 20) + "@"} {
+		err := Check(t.Context(), config(t, url+without.Addr()))
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "it has no such command") {
+			t.Errorf("a server without AUTH: %v", err)
+		}
+	}
 	for _, ca := range []string{filepath.Join(t.TempDir(), "absent.pem"), key} {
 		if err := Check(t.Context(), config(t, "rediss://h?ca="+ca)); err == nil || !strings.Contains(err.Error(), ca) {
 			t.Errorf("roots in %s: %v", ca, err)
 		}
+	}
+	large := filepath.Join(t.TempDir(), "large.pem")
+	if err := os.WriteFile(large, make([]byte, maxRoots+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(t.Context(), config(t, "rediss://h?ca="+large)); err == nil || !strings.Contains(err.Error(), "it has more than") {
+		t.Errorf("too many roots: %v", err)
 	}
 	if err := Check(t.Context(), config(t, "rediss://h?ca="+os.DevNull)); !errors.Is(err, regular.ErrOther) {
 		t.Errorf("roots in a device: %v", err)

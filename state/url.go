@@ -113,8 +113,9 @@ func (u URL) IsPostgres() bool {
 	return strings.HasPrefix(u.text, "postgres://") || strings.HasPrefix(u.text, "postgresql://")
 }
 
-// CanBeRead reports whether the connection goes to another machine and is, or can become, one without TLS: with the
-// redis of Redis, or an sslmode of PostgreSQL that allows it, as that does which stands for none.
+// CanBeRead reports whether the connection goes to another machine and is, or can become, one without TLS that proves who
+// answers: with the redis of Redis, or an sslmode of PostgreSQL that allows it, as that does which stands for none. Sentinels
+// and clusters of this machine name others.
 func (u URL) CanBeRead() bool {
 	if u.IsPostgres() {
 		return canReadPostgres(u.text)
@@ -123,7 +124,7 @@ func (u URL) CanBeRead() bool {
 	if err != nil || r.tls {
 		return false
 	}
-	return slices.ContainsFunc(r.hosts, func(host string) bool {
+	return r.kind != schemeRedis || slices.ContainsFunc(r.hosts, func(host string) bool {
 		name, _, err := net.SplitHostPort(host)
 		return err == nil && !loopback.Is(name)
 	})

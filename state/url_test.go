@@ -131,14 +131,15 @@ func FuzzParseURL(f *testing.F) {
 	})
 }
 
-// A connection to another machine can be read unless it is certain to have TLS.
+// A connection to another machine can be read unless it is certain to have TLS, with a server that proves who it is.
 func TestURLCanBeRead(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
 		"redis://redis.example": true, "redis-sentinel://localhost,redis.example/primary": true, "redis-cluster://10.0.0.1:6379": true,
 		"redis://localhost": false, "redis://user:word@127.0.0.1:6379/0": false, "redis://[::1]": false, "rediss://redis.example": false, "rediss-cluster://10.0.0.1": false,
 		"postgres://db.example/waybill": true, "postgres://db.example/waybill?sslmode=disable": true, "postgres://localhost,db.example/waybill?sslmode=disable": true,
-		"postgres://db.example/waybill?sslmode=require": false, "postgres://localhost/waybill?sslmode=disable": false, "postgres:///waybill?host=/run/postgresql": false,
+		"postgres://db.example/waybill?sslmode=require": true, "postgres://db.example/waybill?sslmode=verify-full": false,
+		"redis-sentinel://localhost/primary": true, "redis-cluster://127.0.0.1": true, "postgres://localhost/waybill?sslmode=disable": false, "postgres:///waybill?host=/run/postgresql": false,
 	} {
 		u, err := ParseURL(text)
 		if got := u.CanBeRead(); err != nil || got != want {

@@ -160,7 +160,11 @@ func (r *run) window(ctx context.Context, client func(int) (*assertion.Maker, er
 	if err != nil {
 		return nil, err
 	}
-	if result.Latency.Count() == 0 {
+	switch {
+	case result.Latency.Count() > 0:
+	case time.Now().Before(expiry):
+		return nil, errors.New("bench: not one request could be sent in a window: measure for longer, or in fewer rounds")
+	default:
 		return nil, errors.New("bench: signing takes so long that assertions have expired before they are sent")
 	}
 	r.sent += int(result.Latency.Count())

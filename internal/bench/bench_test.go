@@ -137,7 +137,7 @@ func TestRunForATime(t *testing.T) {
 	for _, rate := range []float64{0, 100} {
 		before, _ := e.got()
 		results, err := bench.Run(t.Context(), bench.Config{
-			Targets: []*bench.Target{e.Target}, Connections: 2, Rate: rate, Duration: 100 * time.Millisecond, Rounds: 2,
+			Targets: []*bench.Target{e.Target}, Connections: 2, Rate: rate, Duration: 200 * time.Millisecond, Rounds: 2,
 			Progress: func(string, int, int) {},
 		})
 		if err != nil {
@@ -151,7 +151,7 @@ func TestRunForATime(t *testing.T) {
 		}
 		after, _ := e.got()
 		// On a busy machine a window takes some of the time of the next.
-		if elapsed < 100*time.Millisecond || rate > 0 && (count < 5 || count > 12) || int64(after-before) != count+40 {
+		if elapsed < 200*time.Millisecond || rate > 0 && count > 30 || int64(after-before) != count+40 {
 			t.Errorf("rate %v: %d requests of %d in %v, in %d windows", rate, count, after-before, elapsed, len(results[0].Windows))
 		}
 	}

@@ -57,7 +57,7 @@ var allRisks = []risk{ //nolint:gochecknoglobals // a table that nothing changes
 	},
 	{
 		"state", func(c *config.Config) bool { return !c.State.Memory() && c.State.URL.CanBeRead() },
-		"without TLS, whoever is on the way to the store reads its password and the hashes of used assertions, and can answer in its place, so that assertions are good twice",
+		"without TLS that proves who answers, whoever is on the way to the store can read its password and the hashes of used assertions, and answer in its place, so that assertions are good twice",
 		"Begin the URL with rediss in place of redis, or give PostgreSQL sslmode=verify-full, or see that nobody else is on the way.",
 	},
 	{
