@@ -10,16 +10,25 @@ import (
 // ErrOther says that something is no regular file.
 var ErrOther = errors.New("it is a folder, a pipe or a device, and no regular file")
 
-// Open opens a regular file, or one to which symbolic links lead, to be read. What is something else is not even opened: to
-// open a named pipe waits for somebody who writes to it, and a device can be read without end. Its errors are of the type
-// [*fs.PathError].
+// Open opens a regular file, or one to which symbolic links lead, to be read. Anything else is refused without waiting: a named
+// pipe would be waited for until somebody writes to it, and a device can be read without end. Its errors are of the type
+// [*fs.PathError], with the Op "open".
 func Open(path string) (*os.File, error) {
-	info, err := os.Stat(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|withoutWaiting, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: ErrOther}
+	// What was opened is looked at, and not the path, where something else may be by now.
+	info, err := file.Stat()
+	if cause, ok := errors.AsType[*fs.PathError](err); ok {
+		err = cause.Err
 	}
-	return os.Open(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = ErrOther
+	}
+	if err != nil {
+		_ = file.Close() // nothing was read
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return file, nil
 }

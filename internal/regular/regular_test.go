@@ -5,8 +5,10 @@ package regular_test
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -36,7 +38,44 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if _, err := regular.Open(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) {
+	_, err := regular.Open(filepath.Join(dir, "absent"))
+	if pathError, ok := errors.AsType[*fs.PathError](err); !ok || pathError.Op != "open" || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("an absent file: %v", err)
 	}
+}
+
+// A pipe that takes the place of a file between two looks at it is not waited for either.
+func TestOpenExchanged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, pipe, path := filepath.Join(dir, "file"), filepath.Join(dir, "pipe"), filepath.Join(dir, "path")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), syscall.Mkfifo(pipe, 0o600), os.Symlink("file", path)); err != nil {
+		t.Fatal(err)
+	}
+	var exchanging sync.WaitGroup
+	done := make(chan struct{})
+	exchanging.Go(func() {
+		next := filepath.Join(dir, "next")
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if err := errors.Join(os.Symlink([]string{"pipe", "file"}[i%2], next), os.Rename(next, path)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 20_000 {
+		if opened, err := regular.Open(path); err == nil {
+			opened.Close()
+		} else if !errors.Is(err, regular.ErrOther) {
+			t.Error(err)
+			break
+		}
+	}
+	close(done)
+	exchanging.Wait()
 }
