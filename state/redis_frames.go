@@ -178,7 +178,8 @@ func (f *frames) lineEnds() error {
 func (f *frames) itemEnds() {
 	for len(f.open) > 0 {
 		last := len(f.open) - 1
-		if f.open[last]--; f.open[last] > 0 {
+		f.open[last]--
+		if f.open[last] > 0 {
 			return
 		}
 		f.open = f.open[:last]

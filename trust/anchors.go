@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/waybill-token/waybill/internal/keyforms"
+	"github.com/waybill-token/waybill/internal/regular"
 )
 
 // A Fingerprint is the SHA-256 of a certificate's DER. It is the only thing by
@@ -71,7 +72,7 @@ func LoadAnchors(items []string) (Anchors, error) {
 
 // readFile reads one byte more than is used, at most.
 func readFile(name string) ([]byte, error) {
-	file, err := os.Open(name)
+	file, err := regular.OpenAny(name)
 	if pathError, ok := errors.AsType[*os.PathError](err); ok {
 		return nil, fmt.Errorf("the file cannot be read: %w", pathError.Err) // without the name, which is told already
 	}

@@ -111,8 +111,8 @@ func (c *Child) serving(ctx context.Context, log string) (public, internal netip
 // readyTimeout is more than the 13 seconds for which a store that is new vouches for nothing.
 const readyTimeout = 20 * time.Second
 
-// ready waits until /readyz at an address is 200. The error says what it said last, after the time.
-func ready(ctx context.Context, address string, timeout time.Duration) error {
+// ready waits until /readyz at an address is 200, unless the server has ended. The error says what it said last, after the time.
+func ready(ctx context.Context, address string, ended <-chan struct{}, timeout time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(pollInterval)
@@ -128,6 +128,8 @@ func ready(ctx context.Context, address string, timeout time.Duration) error {
 		}
 		select {
 		case <-tick.C:
+		case <-ended:
+			return errors.New("bench: the server has ended before it was ready")
 		case <-limited.Done():
 			if err := ctx.Err(); err != nil {
 				return err

@@ -21,11 +21,16 @@ func TestReady(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	address := server.Listener.Addr().String()
-	if err := ready(t.Context(), address, time.Minute); err != nil || asked.Load() != 3 {
+	if err := ready(t.Context(), address, nil, time.Minute); err != nil || asked.Load() != 3 {
 		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 	asked.Store(-1 << 30)
-	if err := ready(t.Context(), address, time.Second); err == nil || !strings.Contains(err.Error(), "/readyz says 503 the store is away") {
+	if err := ready(t.Context(), address, nil, time.Second); err == nil || !strings.Contains(err.Error(), "/readyz says 503 the store is away") {
 		t.Errorf("%v", err)
+	}
+	ended := make(chan struct{})
+	close(ended)
+	if err := ready(t.Context(), address, ended, time.Hour); err == nil || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("of a server that has ended: %v", err)
 	}
 }

@@ -52,7 +52,7 @@ func Spawn(ctx context.Context, c SpawnConfig) (*Target, *Child, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := ready(ctx, child.internal.String(), readyTimeout); err != nil { // as a store that it shares may not be
+	if err := ready(ctx, child.internal.String(), child.ended, readyTimeout); err != nil { // as a store that it shares may not be
 		child.Stop()
 		return nil, nil, err
 	}

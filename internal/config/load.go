@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/waybill-token/waybill/internal/regular"
 )
 
 // maxFileSize is the most that a configuration may hold, in bytes.
@@ -38,7 +39,7 @@ func Load(path string, environ []string) (*Config, error) {
 func Inspect(path string, environ []string) (*Config, []Problem, error) {
 	var data []byte
 	if path != "" {
-		file, err := os.Open(path)
+		file, err := regular.OpenAny(path)
 		if err != nil {
 			return nil, nil, fmt.Errorf("configuration: %w", err)
 		}

@@ -222,7 +222,7 @@ func (c *Preflight) state() {
 		asking.WaitReplicas = 0 // another is a problem of the configuration, which tells it
 	}
 	err := state.Check(ctx, asking)
-	c.add("state", err, "A server would start, and give no tokens until this is mended.")
+	c.add("state", err, "No tokens are given until this is mended.")
 }
 
 // guarantee is what a configuration promises about assertions that are presented twice.

@@ -18,6 +18,7 @@ import (
 	"github.com/waybill-token/waybill/internal/keyforms"
 	"github.com/waybill-token/waybill/internal/permission"
 	"github.com/waybill-token/waybill/internal/pkcs11"
+	"github.com/waybill-token/waybill/internal/regular"
 )
 
 // Files names the files of a key and its certificates. Each may be of any form that package
@@ -184,7 +185,7 @@ func open(files Files, value string, certificates bool) *contents {
 
 // read gives the bytes of the file, of which there may be so many.
 func (c *contents) read(limit int64) ([]byte, []Problem) {
-	file, err := os.Open(c.path)
+	file, err := regular.OpenAny(c.path)
 	if err != nil {
 		return nil, []Problem{c.unreadable(err)}
 	}

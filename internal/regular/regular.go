@@ -1,4 +1,4 @@
-// Package regular opens files that a server reads again and again while it runs.
+// Package regular opens files that a server reads again and again while it runs, and waits for none.
 package regular
 
 import (
@@ -14,7 +14,7 @@ var ErrOther = errors.New("it is a folder, a pipe or a device, and no regular fi
 // pipe would be waited for until somebody writes to it, and a device can be read without end. Its errors are of the type
 // [*fs.PathError], with the Op "open".
 func Open(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|withoutWaiting, 0)
+	file, err := OpenAny(path)
 	if err != nil {
 		return nil, err
 	}
@@ -32,3 +32,7 @@ func Open(path string) (*os.File, error) {
 	}
 	return file, nil
 }
+
+// OpenAny opens a file of any kind, such as the pipe that <(…) makes. A named pipe that nobody writes to is not waited for,
+// and empty; where somebody does, reading waits for what is written.
+func OpenAny(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|withoutWaiting, 0) }

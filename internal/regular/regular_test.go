@@ -38,6 +38,11 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	if opened, err := regular.OpenAny(pipe); err != nil {
+		t.Error(err)
+	} else if text, err := io.ReadAll(opened); len(text) > 0 || err != nil {
+		t.Errorf("of a pipe without a writer: %q, %v", text, err)
+	}
 	_, err := regular.Open(filepath.Join(dir, "absent"))
 	if pathError, ok := errors.AsType[*fs.PathError](err); !ok || pathError.Op != "open" || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("an absent file: %v", err)
