@@ -65,9 +65,7 @@ func (c *framedConn) Read(b []byte) (int, error) {
 	switch framing := c.answers.follow(b[:n]); {
 	case framing != nil:
 		return 0, framing
-	case c.answers.messages > c.asked.Load():
-		return 0, errNotAsked
-	case c.answers.pushes > 0 && !c.pushes:
+	case c.answers.messages > c.asked.Load(), c.answers.pushes > 0 && !c.pushes:
 		return 0, errNotAsked
 	}
 	return n, err

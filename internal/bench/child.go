@@ -19,7 +19,9 @@ import (
 const (
 	startTimeout = 2 * time.Minute // with a hundred thousand party records to read
 	stopTimeout  = 10 * time.Second
+	readyTimeout = 20 * time.Second // more than the 13 for which a store that is new vouches for nothing
 	pollInterval = 10 * time.Millisecond
+	maxReadiness = 64 << 10 // bytes
 )
 
 // A Child is a server that this program has started as another process of its own.
@@ -61,7 +63,7 @@ func Start(ctx context.Context, args, env []string, log string) (*Child, error) 
 		_ = cmd.Wait() // its log says why
 		close(child.ended)
 	}()
-	if child.Address, child.internal, err = child.serving(ctx, log); err != nil {
+	if err := child.serving(ctx, log); err != nil {
 		child.Stop()
 		return nil, err
 	}
@@ -74,14 +76,14 @@ func (c *Child) Stop() {
 	<-c.ended
 }
 
-// serving waits until the log says where the child serves.
-func (c *Child) serving(ctx context.Context, log string) (public, internal netip.AddrPort, err error) {
+// serving waits until the log says where the child serves, and notes it.
+func (c *Child) serving(ctx context.Context, log string) error {
 	tick, late := time.NewTicker(pollInterval), time.After(startTimeout)
 	defer tick.Stop()
 	for gone := false; ; {
 		text, err := os.ReadFile(log)
 		if err != nil {
-			return netip.AddrPort{}, netip.AddrPort{}, fmt.Errorf("bench: %w", err)
+			return fmt.Errorf("bench: %w", err)
 		}
 		for line := range bytes.Lines(text) {
 			var event struct {
@@ -90,26 +92,24 @@ func (c *Child) serving(ctx context.Context, log string) (public, internal netip
 				Internal netip.AddrPort `json:"internal"`
 			}
 			if json.Unmarshal(line, &event) == nil && event.Msg == "serving" {
-				return event.Public, event.Internal, nil
+				c.Address, c.internal = event.Public, event.Internal
+				return nil
 			}
 		}
 		if gone {
-			return netip.AddrPort{}, netip.AddrPort{}, fmt.Errorf("bench: the server does not start: %s", bytes.TrimSpace(text))
+			return fmt.Errorf("bench: the server does not start: %s", bytes.TrimSpace(text))
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return netip.AddrPort{}, netip.AddrPort{}, ctx.Err()
+			return ctx.Err()
 		case <-late:
-			return netip.AddrPort{}, netip.AddrPort{}, errors.New("bench: the server takes too long to start")
+			return errors.New("bench: the server takes too long to start")
 		case <-c.ended:
 			gone = true // once its last words are read
 		}
 	}
 }
-
-// readyTimeout is more than the 13 seconds for which a store that is new vouches for nothing.
-const readyTimeout = 20 * time.Second
 
 // ready waits until /readyz at an address is 200, unless the server has ended. The error says what it said last, after the time.
 func ready(ctx context.Context, address string, ended <-chan struct{}, timeout time.Duration) error {
@@ -152,5 +152,3 @@ func readiness(ctx context.Context, address string) (status int, body []byte, er
 	body, err = io.ReadAll(io.LimitReader(answer.Body, maxReadiness))
 	return answer.StatusCode, body, err
 }
-
-const maxReadiness = 64 << 10
