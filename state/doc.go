@@ -18,15 +18,17 @@
 // clock, it has forgotten nothing, and which process or which history of data that is true of. The record is compared, in the
 // store, in one step with each use. Where it does not fit, a new epoch begins. What may have been used before had been
 // issued before, give or take the leeway and the difference of clocks; it is answered with [replay.UndecidedError], and every later pair is
-// judged as usual. A restart or a fail-over costs the leeway and [ClockMargin], thirteen seconds by default, and no
-// assertion is accepted twice. A server that joins others in an epoch that is old enough serves at once.
+// judged as usual. A restart or a fail-over costs the leeway and [ClockMargin], thirteen seconds by default and two and a half
+// more with sentinels, and no assertion is accepted twice. A server that joins others in an epoch that is old enough serves at once.
 //
 // # What cannot be seen
 //
 // A primary of Redis that is cut off from its replica may go on answering some servers while the replica, in its place, answers
-// others: then a pair can be accepted at both. With Config.WaitReplicas a pair counts as used for the first time when so many
-// replicas have it, which a primary that was cut off from all of them never reaches. It narrows this and does not close it: a
-// primary that keeps one of several replicas on its side goes on. Redis has no settings that exclude it; PostgreSQL with a synchronous standby does.
+// others: then a pair can be accepted at both. Servers that ask the same sentinels use what most of those name, and nothing
+// where there is no such primary, so that this does not happen to them. Without sentinels, Config.WaitReplicas narrows it
+// and does not close it: a pair counts as used for the first time when so many replicas have it, which a primary that was
+// cut off from all of them never reaches, but one that keeps one of several replicas on its side does. PostgreSQL with a
+// synchronous standby excludes it.
 //
 // Nor can be seen that somebody removes single keys, or that the memory of a machine is put back as it was, with the processes in it.
 //

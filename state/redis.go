@@ -50,13 +50,21 @@ const (
 // It forgets by its clock, too. One that ran ahead and is right again has forgotten pairs that still count, so a clock that is behind
 // what it was begins a new epoch as well.
 //
-// What this cannot see is a primary that was cut off and goes on answering after another has taken its place: see
-// Config.WaitReplicas.
+// What this cannot see is a primary that was cut off and goes on answering after another has taken its place: see sentinels
+// and Config.WaitReplicas.
 type redisStore struct {
-	options valkey.ClientOption
-	client  atomic.Pointer[valkey.Client] // nil until the first connection
-	wait    int64
-	buckets []redisBucket
+	options   valkey.ClientOption
+	sentinels *sentinels // nil: the addresses of options are those of servers
+	client    atomic.Pointer[redisClient]
+	wait      int64
+	buckets   []redisBucket
+}
+
+// A redisClient connects again by itself to the address at which it was made.
+type redisClient struct {
+	valkey.Client
+
+	address string
 }
 
 // The keys of a bucket have a hash tag in common, so that a cluster has them in one place.
@@ -76,29 +84,22 @@ func openRedis(c *Config) (backend, error) {
 		InitAddress: u.hosts, Username: u.user, Password: u.password, SelectDB: u.database, ClientName: "waybill",
 		Dialer:            net.Dialer{Timeout: pollTimeout, KeepAlive: pollTimeout},
 		ConnWriteTimeout:  callTimeout,
-		ForceSingleClient: u.kind == schemeRedis,
+		ForceSingleClient: u.kind != schemeCluster,
 		DisableRetry:      true, // to ask again may be to use twice
 		DisableCache:      true,
+		DialCtxFn:         dialFramed,
 	}}
-	r.options.DialCtxFn = r.dial
 	if u.tls {
 		if r.options.TLSConfig, err = tlsConfig(u.ca); err != nil {
 			return nil, err
 		}
 	}
+	if u.kind == schemeSentinel {
+		r.sentinels = newSentinels(u, r.options)
+	}
 	count := 1
-	switch u.kind {
-	case schemeCluster:
+	if u.kind == schemeCluster {
 		count = clusterBuckets
-	case schemeSentinel:
-		s := valkey.SentinelOption{
-			MasterSet: u.primary, TLSConfig: r.options.TLSConfig, ClientName: "waybill", TopologyRefreshInterval: pollTimeout,
-			Dialer: r.options.Dialer, // without a timeout, one that does not answer would be waited for without end
-		}
-		if u.sentinelAuth {
-			s.Username, s.Password = u.user, u.password
-		}
-		r.options.Sentinel = s
 	}
 	for i := range count {
 		tag := fmt.Sprintf("{%s:%d}:", c.namespace(), i)
@@ -137,22 +138,47 @@ var (
 	errUnexpected   = errors.New("an answer or a record is not as it should be; another version may have written it")
 )
 
-// connect makes the client, which from then on connects again by itself. The first connection is only made here.
-func (r *redisStore) connect() (valkey.Client, error) {
-	if c := r.client.Load(); c != nil {
-		return *c, nil
+// connect returns the client of the servers, or of the one that the sentinels name now. Only attest calls it.
+func (r *redisStore) connect(ctx context.Context) (*redisClient, error) {
+	options := r.options
+	if r.sentinels != nil {
+		primary, err := r.sentinels.primary(ctx)
+		if err != nil {
+			return nil, err
+		}
+		options.InitAddress = []string{primary}
 	}
-	c, err := valkey.NewClient(r.options)
+	address := options.InitAddress[0]
+	old := r.client.Load()
+	if old != nil && old.address == address {
+		return old, nil
+	}
+	client, err := newRedisClient(options)
 	if err != nil {
-		return nil, r.failed(r.aboutTLS(err))
+		return nil, err
 	}
-	r.client.Store(&c)
-	return c, nil
+	r.client.Store(&redisClient{client, address})
+	if old != nil {
+		go old.Close() // it waits for answers
+	}
+	return r.client.Load(), nil
+}
+
+// newRedisClient makes the first connection of a client.
+func newRedisClient(options valkey.ClientOption) (valkey.Client, error) {
+	client, err := valkey.NewClient(options)
+	if err != nil {
+		return nil, aboutTLS(err, options.TLSConfig != nil)
+	}
+	return client, nil
 }
 
 func (r *redisStore) close() {
 	if c := r.client.Load(); c != nil {
-		(*c).Close()
+		c.Close()
+	}
+	if r.sentinels != nil {
+		r.sentinels.close()
 	}
 }
 
@@ -257,9 +283,9 @@ var (
 
 // attest implements [pairStore].
 func (r *redisStore) attest(ctx context.Context, begin bool) (epochs []*epoch, now time.Time, err error) {
-	client, err := r.connect()
+	client, err := r.connect(ctx)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, time.Time{}, r.failed(err)
 	}
 	commands := make(valkey.Commands, len(r.buckets))
 	tolerance := strconv.FormatInt(ClockTolerance.Microseconds(), 10)
@@ -282,6 +308,9 @@ func (r *redisStore) attest(ctx context.Context, begin bool) (epochs []*epoch, n
 			var e *epoch
 			if e, err = parseRecord(said[0]); err == nil {
 				e.bucket = i
+				if r.sentinels != nil {
+					e.since = e.since.Add(fresh) // until when others may have used the one before
+				}
 				epochs = append(epochs, e)
 			}
 		}
@@ -327,13 +356,13 @@ func parseRecord(record string) (*epoch, error) {
 
 // aboutTLS says what to do about an error of a first connection that a port makes which has TLS, when we have none, or
 // the reverse. A Redis with TLS resets a connection that begins without, and one without TLS waits for the end of a line.
-func (r *redisStore) aboutTLS(err error) error {
+func aboutTLS(err error, secure bool) error {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	_, network := errors.AsType[*net.OpError](err) // it was the connection itself that took too long
 	switch {
-	case r.options.TLSConfig == nil && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)):
+	case !secure && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)):
 		return fmt.Errorf("it ends the connection; if its port is one for TLS, begin the URL with rediss in place of redis: %w", err)
-	case r.options.TLSConfig != nil && (noTLS || !network && errors.Is(err, context.DeadlineExceeded)):
+	case secure && (noTLS || !network && errors.Is(err, context.DeadlineExceeded)):
 		return fmt.Errorf("it does not answer with TLS; if its port is one without TLS, begin the URL with redis in place of rediss: %w", err)
 	}
 	return err
@@ -402,9 +431,9 @@ func (r *redisStore) use(ctx context.Context, e *epoch, k replay.Key, now, until
 
 // read implements [revocationLog].
 func (r *redisStore) read(ctx context.Context, e *epoch, after int64) (lines []string, last int64, complete bool, err error) {
-	client, err := r.connect()
-	if err != nil {
-		return nil, 0, false, err
+	client := r.client.Load()
+	if client == nil {
+		return nil, 0, false, errNotConnected
 	}
 	answer := readLog.lua.Exec(ctx, client, r.buckets[e.bucket].log, []string{e.id, strconv.FormatInt(after, 10)})
 	if code, err := answer.AsInt64(); err == nil {
@@ -439,11 +468,10 @@ func (r *redisStore) append(ctx context.Context, e *epoch, lines []accesstoken.T
 
 // write runs a script that answers with a number, and waits for replicas when it is told to.
 func (r *redisStore) write(ctx context.Context, s *script, keys, args []string) (int64, error) {
-	c := r.client.Load()
-	if c == nil {
+	client := r.client.Load()
+	if client == nil {
 		return 0, errNotConnected
 	}
-	client := *c
 	var answer valkey.ValkeyResult
 	if r.wait == 0 {
 		answer = s.lua.Exec(ctx, client, keys, args)

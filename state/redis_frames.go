@@ -28,15 +28,13 @@ var (
 type framedConn struct {
 	net.Conn
 
-	pushes bool // sentinels send messages that nobody asked for
-
 	answers  frames
 	commands frames
 	asked    atomic.Int64 // how many commands were sent
 }
 
-// dial connects as the client would.
-func (r *redisStore) dial(ctx context.Context, address string, dialer *net.Dialer, secure *tls.Config) (net.Conn, error) {
+// dialFramed connects as the client would.
+func dialFramed(ctx context.Context, address string, dialer *net.Dialer, secure *tls.Config) (net.Conn, error) {
 	var conn net.Conn
 	var err error
 	if secure == nil {
@@ -47,7 +45,7 @@ func (r *redisStore) dial(ctx context.Context, address string, dialer *net.Diale
 	if err != nil {
 		return nil, err
 	}
-	return &framedConn{Conn: conn, pushes: r.options.Sentinel.MasterSet != ""}, nil
+	return &framedConn{Conn: conn}, nil
 }
 
 // Write implements [net.Conn].
@@ -65,7 +63,7 @@ func (c *framedConn) Read(b []byte) (int, error) {
 	switch framing := c.answers.follow(b[:n]); {
 	case framing != nil:
 		return 0, framing
-	case c.answers.messages > c.asked.Load(), c.answers.pushes > 0 && !c.pushes:
+	case c.answers.messages > c.asked.Load(), c.answers.pushes > 0:
 		return 0, errNotAsked
 	}
 	return n, err

@@ -30,6 +30,8 @@ const (
 	pollInterval = 250 * time.Millisecond
 	// pollTimeout is after what time without an answer the store counts as out of reach.
 	pollTimeout = time.Second
+	// fresh is for how long what was found out about the store counts: a question that takes as long as it may, and another.
+	fresh = 2 * (pollInterval + pollTimeout)
 	// callTimeout bounds every other question to the store.
 	callTimeout = 2 * time.Second
 
@@ -80,6 +82,9 @@ var (
 
 	// errOtherTime is the answer of a store whose clock is further off than [ClockTolerance].
 	errOtherTime = fmt.Errorf("this machine's clock and the store's differ by more than %v, or the question took as long", ClockTolerance)
+
+	// errNotFresh is what a server has that was asleep, or too busy to ask.
+	errNotFresh = fmt.Errorf("the store was not asked for more than %v how it is", fresh)
 )
 
 // A pairStore remembers pairs. It has one or more buckets, the parts that can lose their memory on their own.
@@ -157,9 +162,20 @@ var _ replay.Store = (*Store)(nil)
 
 // A condition is what was last found out about the store.
 type condition struct {
+	asked       time.Time
 	epochs      []*epoch
 	problem     error // why no pair can be used
 	revocations error // why revocations can be neither made nor read
+}
+
+// condition is that of the store, which has a problem when it was found out too long ago: another may have taken its place.
+func (s *Store) condition() condition {
+	c := *s.current.Load()
+	if time.Since(c.asked) > fresh {
+		c.problem = cmp.Or(c.problem, errNotFresh)
+		c.revocations = cmp.Or(c.revocations, errNotFresh)
+	}
+	return c
 }
 
 // Open begins a store. One that cannot be reached, or not be relied upon, is no error: [Store.Problem] tells of it, nothing
@@ -228,7 +244,7 @@ func (s *Store) use(ctx context.Context, now time.Time, p replay.Pair) (bool, er
 	if p.IssuedAt.After(now.Add(s.config.Leeway)) {
 		return false, fmt.Errorf("%w: it was issued in the future", replay.ErrPair)
 	}
-	c := s.current.Load()
+	c := s.condition()
 	if c.problem != nil {
 		return false, c.problem
 	}
@@ -263,7 +279,7 @@ func (s *Store) AcceptsIssuedFrom() (from time.Time) {
 // Problem is why the store cannot be used, by what was found out last, in words for those who run the server. It is nil when it
 // can.
 func (s *Store) Problem() error {
-	c := s.current.Load()
+	c := s.condition()
 	return cmp.Or(c.problem, c.revocations)
 }
 
@@ -274,13 +290,13 @@ func (s *Store) Revocations() *accesstoken.SharedTokenRevocations { return s.rev
 func (s *Store) poll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	now := &condition{}
-	if now.epochs, now.problem = attest(ctx, s.backend, true); now.problem != nil {
-		now.revocations = now.problem
+	c := &condition{asked: time.Now()}
+	if c.epochs, c.problem = attest(ctx, s.backend, true); c.problem != nil {
+		c.revocations = c.problem
 	} else {
-		now.revocations = s.learn(ctx, now.epochs[0])
+		c.revocations = s.learn(ctx, c.epochs[0])
 	}
-	s.current.Store(now)
+	s.current.Store(c)
 	if from := s.AcceptsIssuedFrom(); from.After(time.Now()) && !from.Equal(s.warned) {
 		s.warned = from
 		s.config.Log.WarnContext(ctx, "the store of used assertions is new, or was restarted, emptied or replaced; assertions issued before get no token, as they may have been used",
@@ -338,7 +354,7 @@ func (s *Store) learn(ctx context.Context, e *epoch) error {
 
 // append is for revocations that are made here.
 func (s *Store) append(ctx context.Context, lines []accesstoken.TokenRevocationLine) error {
-	c := s.current.Load()
+	c := s.condition()
 	if c.revocations != nil {
 		return c.revocations
 	}

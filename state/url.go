@@ -22,9 +22,9 @@ import (
 //	postgres://[user[:password]@]host[:5432][,host…]/database[?parameter=value…]
 //
 // Valkey has the URLs of Redis. With rediss in place of redis, the connections to servers, and to sentinels, use TLS;
-// ?ca=/path/of/roots.pem names whom they trust in place of the system's roots. The sentinels are asked without a
-// password, unless ?sentinel_auth=same gives them the one of the servers. What stands in a URL for PostgreSQL is
-// libpq's, sslmode and passfile with it.
+// ?ca=/path/of/roots.pem names whom they trust in place of the system's roots. All sentinels are listed, as more than half of
+// them must name the same primary; they are asked without a password, unless ?sentinel_auth=same gives them the one of the
+// servers. What stands in a URL for PostgreSQL is libpq's, sslmode and passfile with it.
 type URL struct{ text string }
 
 // The schemes of Redis and Valkey; each has a sister with TLS.
@@ -179,6 +179,9 @@ func (u URL) redis() (*redisURL, error) {
 		}
 		if h.Port() == "" {
 			h.Host += ":" + port
+		}
+		if slices.Contains(r.hosts, h.Host) { // a sentinel would count twice
+			return nil, errors.New("want each host once")
 		}
 		r.hosts = append(r.hosts, h.Host)
 	}

@@ -54,6 +54,7 @@ func TestURLsThatAreNone(t *testing.T) {
 		"postgres://u:1/secret@h/db":             "%2F",
 		"postgres://u:1#secret@h/db":             "%23",
 		"redis-sentinel://a":                     "name",
+		"redis-sentinel://a,b,a:26379/m":         "once",
 		"redis-sentinel://a/":                    "name",
 		"redis-sentinel://a/m?sentinel_auth":     "parameters",
 		"redis://" + strings.Repeat("h", maxURL): "at most",
