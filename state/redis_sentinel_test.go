@@ -39,8 +39,9 @@ func TestSentinelsThatDisagree(t *testing.T) {
 	}
 	learn(sentinels[1])
 	redistest.Until(t, "the successor is used", func() bool { return s.Problem() == nil })
-	if from := s.AcceptsIssuedFrom(); time.Until(from) < s.Leeway() {
-		t.Errorf("the successor judges what was issued from %v on, and the server before may still have been used", from)
+	e := s.current.Load().epochs[0]
+	if began, err := parseRecord(e.id); err != nil || e.since.Sub(began.since) != fresh {
+		t.Errorf("the successor vouches from %v on, began at %v, %v; the server before may still have been used then", e.since, began.since, err)
 	}
 	sentinels[0].Restart()
 	learn(sentinels[0])
