@@ -14,6 +14,7 @@ import (
 // Sentinels that have not all learnt of a new primary: what most of them name is used, and where there is no such one,
 // nothing is.
 func TestSentinelsThatDisagree(t *testing.T) {
+	t.Parallel()
 	old, successor := redistest.Start(t), redistest.Start(t)
 	vouch(t, old)
 	// Those of the one do not know those of the other, so that none learns anything.
@@ -53,6 +54,7 @@ func TestSentinelsThatDisagree(t *testing.T) {
 
 // What a sentinel says besides a name of a primary is a problem that is told.
 func TestSentinelsOfNoUse(t *testing.T) {
+	t.Parallel()
 	primary := redistest.Start(t)
 	sentinel := redistest.StartSentinel(t, "main", primary)
 	proxy := startProxy(t, sentinel.Addr())
@@ -90,6 +92,7 @@ func TestSentinelsOfNoUse(t *testing.T) {
 
 // A server that was asleep does not go on with what it found out before.
 func TestConditionOfBefore(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	vouch(t, server)
 	s := start(t, config(t, server.URL()))
