@@ -88,18 +88,19 @@ const (
 // tells, as it does of a key that is over 30 days old or has made as many tokens as it should. An operator then adds one.
 type KeyRing struct {
 	source        string
-	opened        *folder // held, so that no other can be mistaken for it; the garbage collector closes it; nil: a JWK Set
+	opened        *folder // held, so that no other can be mistaken for it; nil: a JWK Set
 	log           *slog.Logger
 	set           atomic.Pointer[keySet]
 	problem       atomic.Pointer[error] // nil, or what the last reading found wrong
 	reloads       singleflight.Group
 	rereadLimiter *rate.Limiter
 
-	mu sync.Mutex // held while the folder is read or changed
+	mu     sync.Mutex // held while the folder is read or changed
+	closed bool
 }
 
 // OpenKeys reads the keys of a source: a folder, a file that holds a JWK Set, or the text of one; see [IsKeySet].
-// [KeyRing.Run] must run as long as the ring is used. What goes wrong later is logged; a nil log means silence.
+// [KeyRing.Run] must run as long as the ring is used, and [KeyRing.Close] behind it. What goes wrong later is logged; a nil log means silence.
 //
 // In a folder without keys the first ones are made. It is created for its owner alone if it does not exist; it must be
 // writable, on a file system with hard links. A folder with a problem, such as a file that is not a key, is refused before
@@ -161,6 +162,18 @@ func (k *KeyRing) Run(ctx context.Context) error {
 			k.refresh(now)
 		}
 	}
+}
+
+// Close gives the handle of the folder back, when the ring is not run any more. It keeps the keys that it has, and reads no
+// others.
+func (k *KeyRing) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed || k.opened == nil {
+		return nil
+	}
+	k.closed = true
+	return k.opened.root.Close()
 }
 
 // PublicJWKS returns the JWK Set (RFC 7517 section 5) for
@@ -239,6 +252,9 @@ func (k *KeyRing) refresh(now time.Time) {
 // maintain reads the keys, and changes a folder where that is due. Its errors are about
 // the folder or single files in it, or the JWK Set; the ring is then as good as can be.
 func (k *KeyRing) maintain(now time.Time) error {
+	if k.closed {
+		return nil
+	}
 	if k.opened == nil {
 		set, err := readKeySet(k.source, k.set.Load())
 		if err != nil {

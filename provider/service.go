@@ -193,6 +193,9 @@ func (s *service) close() error {
 	if s.sources != nil {
 		errs = append(errs, s.sources.close())
 	}
+	if s.keys != nil {
+		errs = append(errs, s.keys.Close())
+	}
 	errs = append(errs, s.config.closeKey())
 	for _, closePart := range slices.Backward(s.closers) {
 		closePart()
