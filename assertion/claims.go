@@ -161,7 +161,7 @@ func (w *walk) decodeClaims(context.Context) error {
 		sum := sha256.Sum256([]byte(iss + "\x00" + w.payload.jti.text))
 		w.info.JTIHash = hex.EncodeToString(sum[:8])
 	}
-	if w.trace != nil {
+	if w.trace != nil && w.clientID == "" {
 		w.clientID, _ = ishare.ParsePartyID(iss)
 	}
 	return nil
@@ -219,7 +219,10 @@ func subIsIss(in claimsInput) *rule.Rejection {
 }
 
 func audIsThisServer(in claimsInput) *rule.Rejection {
-	hint := "Set aud to " + string(in.audience[0]) + ", the party identifier of this server, as one string."
+	hint := rule.ClaimAud.Hint
+	if len(in.audience) > 0 {
+		hint = "Set aud to " + string(in.audience[0]) + ", the party identifier of this server, as one string."
+	}
 	if in.aud.raw.Kind() == '[' {
 		return rule.ClaimAud.Because("aud is an array, %s; it must be one string, because an assertion for several servers lets each pass as the client at the others",
 			quoteArray(in.aud.raw)).WithHint("%s", hint+" Some libraries make an array even of one value: give them the text.")
@@ -232,8 +235,17 @@ func audIsThisServer(in claimsInput) *rule.Rejection {
 		return nil
 	case strings.Contains(aud, "://"):
 		hint += " iSHARE names a server by its party identifier, and never by a URL."
+		if len(in.audience) == 0 {
+			return rule.ClaimAud.Because("aud is %s, a URL and not a party identifier", rule.Quote(aud)).WithHint("%s", hint)
+		}
 	}
-	return rule.ClaimAud.Because("aud is %s; this server is %s", rule.Quote(aud), in.audience[0]).WithHint("%s", hint)
+	if len(in.audience) > 0 {
+		return rule.ClaimAud.Because("aud is %s; this server is %s", rule.Quote(aud), in.audience[0]).WithHint("%s", hint)
+	}
+	if _, err := ishare.ParsePartyID(aud); err != nil { // whoever the server is
+		return rule.ClaimAud.Because("aud is %s, which is %v", rule.Quote(aud), err).WithHint("%s", hint)
+	}
+	return nil
 }
 
 func jtiIsPresent(in claimsInput) *rule.Rejection {

@@ -3,7 +3,6 @@ package assertion
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"time"
 
 	"github.com/waybill-token/waybill/ishare"
@@ -19,6 +18,16 @@ const (
 	Pass    Outcome = "pass"
 	Fail    Outcome = "fail"
 	Skipped Outcome = "skipped" // not reached, or nothing to apply it to
+	Unknown Outcome = "unknown" // it takes what the explainer was not given: see Finding.Needs
+)
+
+// What a rule takes besides the assertion.
+const (
+	NeedsAudience   = "audience"
+	NeedsTrust      = "trust"
+	NeedsParties    = "parties"
+	NeedsRevocation = "revocation"
+	NeedsScopes     = "scopes"
 )
 
 // A Finding is the outcome of one rule.
@@ -26,12 +35,13 @@ type Finding struct {
 	Rule      *rule.Rule
 	Outcome   Outcome
 	Rejection *rule.Rejection // set when Outcome is Fail
+	Needs     string          // set when Outcome is Unknown: one of the constants
 }
 
 // A Report tells what became of an assertion, rule by rule. It admits nobody.
 type Report struct {
-	// Accepted says that every rule which could be applied holds. The rules
-	// about the request and about replay cannot be applied to an assertion alone.
+	// Accepted says that every rule holds which can be applied to an assertion, with what the server has. The rules
+	// about the request count when it was given, and that about replay never.
 	Accepted bool
 	// Rejection is by the first rule that failed in the order of the
 	// catalogue, the one that a server would have answered with; or nil.
@@ -48,45 +58,95 @@ type Report struct {
 	Chain *trust.Chain
 }
 
+// A Request is an assertion to explain, with what is known of the request that carries it.
+type Request struct {
+	Assertion string
+	// ClientID is the client_id of the request. The assertion's own iss is taken for it when it is empty, or no party
+	// identifier.
+	ClientID string
+	// Trace has the outcomes of the rules about the request, as tokenendpoint.Explain records them. Optional.
+	Trace *rule.Trace
+	// AnyScope says that it is not known which values of the scope the server knows, besides iSHARE, and that there are some.
+	AnyScope bool
+}
+
 // Explain judges an assertion at a time as [Verifier.Verify] would, without using it up and without stopping at the
 // first rule that fails. The client is taken to be the assertion's own iss.
 //
 // Participants and revocation are asked about only when signature and chain hold.
 func (v *Verifier) Explain(ctx context.Context, compact string, at time.Time) *Report {
-	w := &walk{v: v, compact: compact, at: at, trace: &rule.Trace{}}
+	return v.explain(ctx, Request{Assertion: compact}, at)
+}
+
+func (v *Verifier) explain(ctx context.Context, request Request, at time.Time) *Report {
+	w := &walk{v: v, compact: request.Assertion, at: at, trace: request.Trace}
+	if w.trace == nil {
+		w.trace = &rule.Trace{}
+	}
+	w.clientID, _ = ishare.ParsePartyID(request.ClientID)
 	err := w.run(ctx, authentication)
 	if err == nil {
 		err = w.run(ctx, admission)
 	}
 	r := &Report{Outage: err, Unverified: w.info, Certificates: w.certificates, Party: w.party, Chain: w.signer}
+	unknown := false
 	for _, reason := range rule.All() {
+		f := Finding{Rule: reason, Outcome: Skipped}
 		rejection, applied := w.trace.Outcome(reason)
-		f := Finding{Rule: reason, Outcome: Skipped, Rejection: rejection}
+		needs := v.lacks(reason)
+		if reason == rule.RequestScope && request.AnyScope {
+			needs = NeedsScopes
+		}
 		switch {
 		case rejection != nil:
-			f.Outcome = Fail
+			f.Outcome, f.Rejection = Fail, rejection
 			if r.Rejection == nil {
 				r.Rejection = rejection
 			}
+		case needs != "": // what could be judged without it holds
+			f.Outcome, f.Needs = Unknown, needs
+			unknown = true
 		case applied:
 			f.Outcome = Pass
 		}
 		r.Findings = append(r.Findings, f)
 	}
-	r.Accepted = w.current != nil && r.Rejection == nil && r.Outage == nil
+	r.Accepted = w.current != nil && r.Rejection == nil && r.Outage == nil && !unknown
 	return r
+}
+
+// lacks names what a rule takes and the configuration does not have.
+func (v *Verifier) lacks(reason *rule.Rule) string {
+	c := &v.config
+	switch reason {
+	case rule.ClaimAud:
+		if len(c.Audience) == 0 {
+			return NeedsAudience
+		}
+	case rule.ChainUntrusted:
+		if c.Trust == nil {
+			return NeedsTrust
+		}
+	case rule.PartyUnknown, rule.PartyNotActive, rule.PartyCertificate, rule.PartyPolicy:
+		if c.Parties == nil {
+			return NeedsParties
+		}
+	case rule.CertificateRevoked:
+		if c.Revocation == nil {
+			return NeedsRevocation
+		}
+	}
+	return ""
 }
 
 // An Explainer judges as a [Verifier] of the same configuration does, and admits nobody.
 type Explainer struct{ verifier *Verifier }
 
 // NewExplainer checks the configuration and returns an explainer for it. Replay need not be set: an explainer
-// remembers nothing. The leeway, 0 to [MaxLeeway], is that of the store of a server.
+// remembers nothing. Nor need Audience, Trust, Parties and Revocation: the rules that take one that is not set are
+// [Unknown]. The leeway, 0 to [MaxLeeway], is that of the store of a server.
 func NewExplainer(c Config, leeway time.Duration) (*Explainer, error) {
-	if c.Parties == nil {
-		return nil, errors.New("assertion: Parties must be set")
-	}
-	v, err := newVerifier(c, leeway)
+	v, err := newPartialVerifier(c, leeway)
 	if err != nil {
 		return nil, err
 	}
@@ -96,4 +156,9 @@ func NewExplainer(c Config, leeway time.Duration) (*Explainer, error) {
 // Explain is [Verifier.Explain].
 func (e *Explainer) Explain(ctx context.Context, compact string, at time.Time) *Report {
 	return e.verifier.Explain(ctx, compact, at)
+}
+
+// ExplainRequest is Explain for an assertion of a request of which more is known. It adds to the trace of the request.
+func (e *Explainer) ExplainRequest(ctx context.Context, request Request, at time.Time) *Report {
+	return e.verifier.explain(ctx, request, at)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"maps"
 	"strconv"
 	"strings"
@@ -84,9 +85,9 @@ func TestExplainOutcomes(t *testing.T) {
 	wants := map[*rule.Rule]map[string]string{
 		rule.JWTCompact:          merge(skipped(rule.JWTHeader, rule.CertificateRevoked), fail(rule.JWTCompact)),
 		rule.JWTHeader:           merge(members, chain, signed, party, fail(rule.JWTHeader)),
-		rule.JWTAlg:              merge(chain, signed, party, fail(rule.JWTAlg)),
-		rule.JWTTyp:              merge(chain, signed, party, fail(rule.JWTTyp)),
-		rule.JWTHeaderParameter:  merge(chain, signed, party, fail(rule.JWTHeaderParameter)),
+		rule.JWTAlg:              merge(signed, party, fail(rule.JWTAlg)),
+		rule.JWTTyp:              fail(rule.JWTTyp),
+		rule.JWTHeaderParameter:  fail(rule.JWTHeaderParameter),
 		rule.JWTX5C:              merge(chain, signed, party, fail(rule.JWTX5C)),
 		rule.JWTPayload:          merge(claims, party, fail(rule.JWTPayload)),
 		rule.ClaimIss:            merge(party, fail(rule.ClaimIss, rule.ClaimSub)), // sub is compared with iss
@@ -97,7 +98,7 @@ func TestExplainOutcomes(t *testing.T) {
 		rule.ClaimExp:            fail(rule.ClaimExp),
 		rule.ClaimLifetime:       fail(rule.ClaimLifetime),
 		rule.ClaimNbf:            fail(rule.ClaimNbf),
-		rule.CertificateKey:      merge(skipped(rule.CertificateValidity, rule.ChainUntrusted), signed, party, fail(rule.CertificateKey)),
+		rule.CertificateKey:      merge(skipped(rule.ChainOrder, rule.ChainIssuer), signed, party, fail(rule.CertificateKey)),
 		rule.CertificateValidity: merge(party, fail(rule.CertificateValidity)),
 		rule.CertificateUsage:    merge(party, fail(rule.CertificateUsage)),
 		rule.ChainOrder:          merge(party, fail(rule.ChainOrder)),
@@ -246,9 +247,102 @@ func TestExplainer(t *testing.T) {
 		if r := e.Explain(t.Context(), newDraft().compact(t, w), time.Now()); !r.Accepted {
 			t.Errorf("refused: %v", r.Rejection)
 		}
-		w.config.Trust = nil
+		w.config.Audience = []ishare.PartyID{"https://provider.example"}
 		if e, err := assertion.NewExplainer(w.config, leeway); err == nil || e != nil {
-			t.Error("an explainer without trust was made")
+			t.Error("an explainer for an audience that is none was made")
+		}
+	})
+}
+
+// What was not given is not known, and hides nothing of the rest.
+func TestExplainWithoutKnowledge(t *testing.T) {
+	unknown := func(rules ...*rule.Rule) map[string]string {
+		set := map[string]string{}
+		for _, reason := range rules {
+			set[reason.ID] = "unknown"
+		}
+		return set
+	}
+	var (
+		aud     = unknown(rule.ClaimAud)
+		anchor  = unknown(rule.ChainUntrusted)
+		party   = unknown(rule.PartyUnknown, rule.PartyNotActive, rule.PartyCertificate, rule.PartyPolicy)
+		revoked = unknown(rule.CertificateRevoked)
+	)
+	for name, test := range map[string]struct {
+		take  func(*assertion.Config)
+		draft func(*draft)
+		want  map[string]string
+	}{
+		"nothing":      {func(c *assertion.Config) { *c = assertion.Config{} }, nil, merge(aud, anchor, party, revoked)},
+		"no audience":  {func(c *assertion.Config) { c.Audience = nil }, nil, aud},
+		"no anchors":   {func(c *assertion.Config) { c.Trust = nil }, nil, merge(anchor, skipped(rule.CertificateRevoked, rule.CertificateRevoked))},
+		"no parties":   {func(c *assertion.Config) { c.Parties = nil }, nil, party},
+		"no checker":   {func(c *assertion.Config) { c.Revocation = nil }, nil, revoked},
+		"aud is a URL": {func(c *assertion.Config) { c.Audience = nil }, func(d *draft) { d.payload["aud"] = "https://provider.example" }, fail(rule.ClaimAud)},
+		"aud is a list": {
+			func(c *assertion.Config) { c.Audience = nil }, func(d *draft) { d.payload["aud"] = []string{string(server)} }, fail(rule.ClaimAud),
+		},
+		"the leaf alone": {
+			func(c *assertion.Config) { *c = assertion.Config{} },
+			func(d *draft) {
+				d.editChain = append(d.editChain, func(c []*x509.Certificate) []*x509.Certificate { return c[:1] })
+			},
+			merge(aud, fail(rule.ChainUntrusted), party, revoked),
+		},
+	} {
+		within(t, func(t *testing.T, w *world) {
+			d := newDraft()
+			if test.draft != nil {
+				test.draft(d)
+			}
+			compact, asked := d.compact(t, w), w.asked()
+			test.take(&w.config)
+			e, err := assertion.NewExplainer(w.config, leeway)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := e.Explain(t.Context(), compact, time.Now())
+			if diff := cmp.Diff(test.want, outcomes(t, r)); diff != "" {
+				t.Errorf("%s: rules that did not pass (-want +got):\n%s", name, diff)
+			}
+			if r.Accepted {
+				t.Errorf("%s: accepted by an explainer that does not know", name)
+			}
+			for _, f := range r.Findings {
+				if (f.Outcome == assertion.Unknown) != (f.Needs != "") {
+					t.Errorf("%s: %s is %s and needs %q", name, f.Rule.ID, f.Outcome, f.Needs)
+				}
+			}
+			if r.Chain == nil && w.asked().revocation != asked.revocation {
+				t.Errorf("%s: somebody was asked about a chain that nobody trusts", name)
+			}
+		})
+	}
+}
+
+// The request that carries an assertion says who the client is, and has rules of its own.
+func TestExplainRequest(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		e, err := assertion.NewExplainer(w.config, leeway)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compact := newDraft().compact(t, w)
+		trace := &rule.Trace{}
+		trace.Record(rule.RequestMethod, nil)
+		trace.Record(rule.RequestScope, nil)
+		r := e.ExplainRequest(t.Context(), assertion.Request{Assertion: compact, ClientID: string(server), Trace: trace, AnyScope: true}, time.Now())
+		got := map[*rule.Rule]assertion.Finding{}
+		for _, f := range r.Findings {
+			got[f.Rule] = f
+		}
+		if got[rule.RequestMethod].Outcome != assertion.Pass || got[rule.RequestSize].Outcome != assertion.Skipped ||
+			got[rule.RequestScope].Needs != assertion.NeedsScopes || got[rule.ClaimIss].Outcome != assertion.Fail || r.Accepted {
+			t.Errorf("%+v", r.Findings)
+		}
+		if r := e.ExplainRequest(t.Context(), assertion.Request{Assertion: compact, ClientID: "nobody"}, time.Now()); !r.Accepted {
+			t.Errorf("a client_id that is none is compared with iss: %v", r.Rejection)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package assertion
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,11 +49,11 @@ func (w *walk) checkHeader(context.Context) error {
 	if name, ok := w.rawHeader.Text("alg"); ok {
 		input.algorithm, _ = jws.ParseAlgorithm(name) // the check says why there is none
 	}
-	if err := rule.Evaluate(w.trace, input, headerChecks); err != nil {
-		return err
+	err := rule.Evaluate(w.trace, input, headerChecks)
+	if err == nil || w.trace != nil { // an explanation goes on with what can be used
+		w.algorithm = input.algorithm
 	}
-	w.algorithm = input.algorithm
-	return nil
+	return err
 }
 
 // decodeCertificates: rule jwt.x5c. It comes after the other parameters, because it costs more than all of them.
@@ -60,14 +61,16 @@ func (w *walk) decodeCertificates(context.Context) error {
 	if w.rawHeader == nil {
 		return errSkipped
 	}
-	certificates, err := w.rawHeader.Certificates(w.v.config.Trust.Issuer)
+	var known func(der []byte) *x509.Certificate
+	if w.v.config.Trust != nil {
+		known = w.v.config.Trust.Issuer
+	}
+	certificates, err := w.rawHeader.Certificates(known)
 	if err != nil {
 		return flawed(rule.JWTX5C, "", err)
 	}
-	if w.algorithm != "" { // else the other parameters were refused, and this is an explanation
-		w.certificates = certificates
-		w.info.Thumbprint = ishare.Thumbprint(certificates[0].Raw)
-	}
+	w.certificates = certificates
+	w.info.Thumbprint = ishare.Thumbprint(certificates[0].Raw)
 	return nil
 }
 

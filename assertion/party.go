@@ -44,7 +44,7 @@ type MeteredSource interface {
 // lookUp asks who the party is: the first stage that may leave this machine, and it needs a proof. Nobody pays for
 // an explanation.
 func (w *walk) lookUp(ctx context.Context) error {
-	if w.signer == nil || w.clientID == "" {
+	if !w.proven() || w.clientID == "" || w.v.config.Parties == nil {
 		return errSkipped
 	}
 	var party *ishare.Party
@@ -110,10 +110,10 @@ var partyChecks = []rule.Check[partyInput]{
 // again with a fresh one, if the source has any: the party may have renewed its compliance or its certificate a
 // moment ago. When no fresh one is to be had, nobody knows, and the old rejection is no answer.
 func (w *walk) checkParty(ctx context.Context) error {
-	if w.signer == nil || w.party == nil {
+	if !w.proven() || w.party == nil {
 		return errSkipped
 	}
-	input := partyInput{party: w.party, thumbprint: w.signer.Thumbprint(), config: &w.v.config, at: w.at}
+	input := partyInput{party: w.party, thumbprint: w.info.Thumbprint, config: &w.v.config, at: w.at}
 	rejection := rule.Evaluate(w.trace, input, partyChecks)
 	if rejection != nil && w.trace == nil {
 		var err error

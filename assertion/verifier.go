@@ -107,12 +107,19 @@ func newVerifier(c Config, leeway time.Duration) (*Verifier, error) {
 	switch {
 	case len(c.Audience) == 0:
 		return nil, errors.New("assertion: no audience")
-	case slices.ContainsFunc(c.Audience, isNoPartyID):
-		return nil, errors.New("assertion: an audience is not a party identifier")
 	case c.Trust == nil:
 		return nil, errors.New("assertion: Trust must be set")
 	case c.Revocation == nil:
 		return nil, errors.New("assertion: Revocation must be set")
+	}
+	return newPartialVerifier(c, leeway)
+}
+
+// newPartialVerifier makes a verifier that may lack anything, which only an explanation can do with.
+func newPartialVerifier(c Config, leeway time.Duration) (*Verifier, error) {
+	switch {
+	case slices.ContainsFunc(c.Audience, isNoPartyID):
+		return nil, errors.New("assertion: an audience is not a party identifier")
 	case leeway < 0 || leeway > MaxLeeway:
 		return nil, fmt.Errorf("assertion: leeway %s is not within 0 and %s", leeway, MaxLeeway)
 	}

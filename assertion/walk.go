@@ -74,6 +74,7 @@ type walk struct {
 	claims       *validClaims        // checkClaims
 	chain        *trust.Chain        // validateChain
 	signer       *trust.Chain        // verifySignature: the chain whose leaf has signed
+	signed       bool                // verifySignature: the first certificate has signed, whether it is trusted or not
 	party        *ishare.Party       // lookUp
 	admitted     *ishare.Party       // checkParty: in good standing
 	current      *ishare.Party       // checkRevocation: admitted, by a chain that is not revoked
@@ -168,6 +169,9 @@ func (w *walk) validateChain(context.Context) (err error) {
 	if w.certificates == nil {
 		return errSkipped
 	}
+	if w.v.config.Trust == nil {
+		return trust.Judge(w.certificates, w.at, w.trace)
+	}
 	w.chain, err = w.v.config.Trust.Validate(w.certificates, w.at, w.trace)
 	return err
 }
@@ -183,18 +187,22 @@ func (w *walk) verifySignature(context.Context) error {
 			key = jws.NewKey(public)
 		}
 	}
-	if key == nil {
+	if key == nil || w.algorithm == "" {
 		return errSkipped
 	}
 	if err := w.token.Verify(w.algorithm, key); err != nil {
 		return flawed(rule.JWTSignature, "", err)
 	}
-	w.signer = w.chain
+	w.signer, w.signed = w.chain, true
 	if w.trace == nil {
 		w.v.remember(w)
 	}
 	return nil
 }
+
+// proven reports whether the client has proven who it is: by a chain that is trusted, or, in an explanation that does not
+// know whom the server trusts, by its signature.
+func (w *walk) proven() bool { return w.signer != nil || w.signed && w.v.config.Trust == nil }
 
 // A knownHeader is what a header says once its chain was trusted and a signature of its key was seen. The same header
 // need not be judged twice.
@@ -220,7 +228,7 @@ func (v *Verifier) remember(w *walk) {
 }
 
 func (w *walk) checkRevocation(ctx context.Context) error {
-	if w.signer == nil || w.clientID == "" {
+	if w.signer == nil || w.clientID == "" || w.v.config.Revocation == nil {
 		return errSkipped
 	}
 	if err := w.v.askRevocation(ctx, w.signer); err != nil {

@@ -55,8 +55,8 @@ func withoutList(guess *rule.Rejection) *rule.Outage {
 const listRetry = 5 * time.Second
 
 // Explain judges an assertion as a provider with this configuration would at that
-// time, and admits nobody: see [assertion.Verifier.Explain]. Nothing of Config.Data is read or written.
-func Explain(ctx context.Context, c Config, compact string, at time.Time) (explanation *Explanation, err error) {
+// time, and admits nobody: see [assertion.Explainer.ExplainRequest]. Nothing of Config.Data is read or written.
+func Explain(ctx context.Context, c Config, request assertion.Request, at time.Time) (explanation *Explanation, err error) {
 	s, err := openOutside(c)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func Explain(ctx context.Context, c Config, compact string, at time.Time) (expla
 	if err != nil {
 		return nil, err
 	}
-	explanation = &Explanation{Report: explainer.Explain(ctx, compact, at)}
+	explanation = &Explanation{Report: explainer.ExplainRequest(ctx, request, at)}
 	if s.clients.list != nil {
 		stats := s.clients.list.Stats()
 		explanation.TrustedList = &stats
@@ -80,6 +80,11 @@ func Explain(ctx context.Context, c Config, compact string, at time.Time) (expla
 	if s.clients.list != nil && !s.clients.list.InForce() && isGuess(explanation.Rejection) {
 		explanation.Outage = withoutList(explanation.Rejection)
 		explanation.Rejection = nil
+		for i, f := range explanation.Findings {
+			if isGuess(f.Rejection) {
+				explanation.Findings[i] = assertion.Finding{Rule: f.Rule, Outcome: assertion.Skipped}
+			}
+		}
 	}
 	return explanation, nil
 }

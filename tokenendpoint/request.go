@@ -40,25 +40,37 @@ var parameterChecks = []rule.Check[parametersInput]{
 
 // checkParameters applies the rules about parameters. The assertion is not looked at yet.
 func (h *Handler) checkParameters(r *http.Request, f *form.Form) (parametersInput, error) {
-	in := parametersInput{form: f, query: r.URL.RawQuery, scopes: h.scopes}
-	in.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
-	in.clientID, in.clientIDError = ishare.ParsePartyID(f.Get("client_id"))
-	in.scope, in.scopeError = ishare.ParseScope(f.Get("scope"))
+	in := newParametersInput(r, f, h.scopes)
 	return in, rule.Evaluate(nil, in, parameterChecks)
 }
 
+func newParametersInput(r *http.Request, f *form.Form, scopes map[string]bool) parametersInput {
+	in := parametersInput{form: f, query: r.URL.RawQuery, scopes: scopes}
+	in.authorization = strings.TrimLeft(strings.Join(r.Header.Values("Authorization"), " "), " \t")
+	in.clientID, in.clientIDError = ishare.ParsePartyID(f.Get("client_id"))
+	in.scope, in.scopeError = ishare.ParseScope(f.Get("scope"))
+	return in
+}
+
 func allFiveArePresent(in parametersInput) *rule.Rejection {
+	var missing []string
 	for _, name := range []string{"grant_type", "scope", "client_id", "client_assertion_type", "client_assertion"} {
-		if in.form.View(name) != "" {
-			continue
+		if in.form.View(name) == "" {
+			missing = append(missing, name)
 		}
-		if query, _ := url.ParseQuery(in.query); query.Has(name) {
-			return rule.RequestMissingParameter.Because("the parameter %s is missing in the body; it stands in the URL", name).
-				WithHint("Move all parameters from the URL into the body: URLs end up in the logs of everybody on the way.")
-		}
-		return rule.RequestMissingParameter.Because("the parameter %s is missing or empty", name)
 	}
-	return nil
+	if len(missing) == 0 {
+		return nil
+	}
+	about, stands := "the parameter "+missing[0]+" is", "it stands"
+	if last := len(missing) - 1; last > 0 {
+		about, stands = "the parameters "+strings.Join(missing[:last], ", ")+" and "+missing[last]+" are", "parameters stand"
+	}
+	if query, _ := url.ParseQuery(in.query); slices.ContainsFunc(missing, query.Has) {
+		return rule.RequestMissingParameter.Because("%s missing in the body; %s in the URL", about, stands).
+			WithHint("Move all parameters from the URL into the body: URLs end up in the logs of everybody on the way.")
+	}
+	return rule.RequestMissingParameter.Because("%s missing or empty", about)
 }
 
 func grantIsClientCredentials(in parametersInput) *rule.Rejection {

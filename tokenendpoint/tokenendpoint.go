@@ -75,14 +75,21 @@ func New(c Config) (*Handler, error) {
 	case c.Log == nil:
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{config: c, scopes: map[string]bool{ishare.ScopeISHARE: true}, log: logsum.New(c.Log)}
 	for _, name := range c.Scopes {
 		if scope, err := ishare.ParseScope(name); err != nil || len(scope) != 1 {
 			return nil, errors.New("tokenendpoint: " + name + " is not a scope value")
 		}
-		h.scopes[name] = true
 	}
-	return h, nil
+	return &Handler{config: c, scopes: knownScopes(c.Scopes), log: logsum.New(c.Log)}, nil
+}
+
+// knownScopes are the values that may be asked for: iSHARE, and those named.
+func knownScopes(names []string) map[string]bool {
+	known := map[string]bool{ishare.ScopeISHARE: true}
+	for _, name := range names {
+		known[name] = true
+	}
+	return known
 }
 
 // ServeHTTP answers one token request.

@@ -67,8 +67,8 @@ var chainChecks = []rule.Check[chainInput]{
 	{Rule: rule.ChainUntrusted, Apply: anchorIsReached},
 }
 
-// keyless is how many of chainChecks come before the first that verifies a signature.
-const keyless = 2
+// keylessChecks are those of chainChecks that verify no signature and rest on none.
+var keylessChecks = []rule.Check[chainInput]{chainChecks[0], chainChecks[1], chainChecks[len(chainChecks)-1]}
 
 // keysAreSafe: the leaf has an RSA key within bounds; an issuer may also have an
 // ECDSA key, whose curves all are of bounded cost.
@@ -281,7 +281,11 @@ func anchorIsReached(c chainInput) *rule.Rejection {
 	last := len(c.certificates) - 1
 	cert := c.certificates[last]
 	issuer := shortName(cert.Issuer)
-	if c.isSelfIssued(last) {
+	switch selfIssued := c.isSelfIssued(last); {
+	case last == 0 && !selfIssued:
+		return rule.ChainUntrusted.Because("x5c holds one certificate, that of %s; the one of its issuer %q is missing", c.label(0), issuer).
+			WithHint("Send the complete chain: put the certificate of %q behind x5c[0], and behind that those of the CAs above it.", issuer)
+	case selfIssued:
 		return rule.ChainUntrusted.Because("%s; it ends in the root %s", rule.ChainUntrusted.Sentence, c.label(last)).
 			WithHint("Use a seal of a CA on the trusted list of this server's Participant Registry. If %q should be trusted, its operator adds it to trust.anchors.", issuer)
 	}

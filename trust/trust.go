@@ -194,8 +194,10 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 			c.anchor = i // the first one counts
 		}
 	}
-	// No signature is verified with a key that is not of a safe size, not even to explain.
 	if err := rule.Evaluate(trace, c, keyChecks); err != nil {
+		if trace != nil { // no signature is verified with a key that is not of a safe size, not even to explain
+			_ = rule.Evaluate(trace, c, keylessChecks)
+		}
 		return nil, err
 	}
 	if err := rule.Evaluate(trace, c, chainChecks); err != nil {
@@ -221,22 +223,25 @@ func (v *Validator) Validate(certificates []*x509.Certificate, at time.Time, tra
 	return &Chain{p, func() *x509.Certificate { return leaf }}, nil
 }
 
-// Check judges a chain as a server would whose trust anchor is the last certificate of
-// it, and returns every rejection in the order of the catalogue, and not the first
-// alone: for whoever makes assertions, who wants to know before the server says so.
-func Check(certificates []*x509.Certificate, at time.Time) []*rule.Rejection {
+// Judge records in the trace what a server would say of a chain whose trust anchor is the last certificate of it: for
+// whoever does not know the anchors. It returns the first rejection, and no [Chain], as nobody is trusted.
+func Judge(certificates []*x509.Certificate, at time.Time, trace *rule.Trace) error {
 	if len(certificates) == 0 {
-		return []*rule.Rejection{rule.JWTX5C.Reject()}
+		return rule.JWTX5C.Reject()
 	}
 	v := &Validator{signatures: signatures{check: certcheck.CheckSignature}} // for one use: nothing to remember
 	v.SetAnchors(Anchors{FingerprintOf(certificates[len(certificates)-1]): ""})
-	trace := &rule.Trace{}
 	_, err := v.Validate(certificates, at, trace)
+	return err
+}
+
+// Check judges a chain as [Judge] does, and returns every rejection in the order of the catalogue, and not the first
+// alone: for whoever makes assertions, who wants to know before the server says so.
+func Check(certificates []*x509.Certificate, at time.Time) []*rule.Rejection {
+	trace := &rule.Trace{}
+	err := Judge(certificates, at, trace)
 	if err == nil {
 		return nil
-	}
-	if rejection, _ := trace.Outcome(rule.CertificateKey); rejection != nil { // no key may be used, and these need none
-		_ = rule.Evaluate(trace, chainInput{certificates: certificates, at: at, anchor: -1, selfIssued: map[int]bool{}}, chainChecks[:keyless])
 	}
 	var rejections []*rule.Rejection
 	for _, reason := range rule.All() {

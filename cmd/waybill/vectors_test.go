@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/waybill-token/waybill/internal/explain"
 )
 
 // vectorFolder holds published iSHARE JWTs, where they are at hand.
@@ -46,7 +48,7 @@ func TestExplainPublishedVectors(t *testing.T) {
 				args = append(args, "--trust-anchor", filepath.Join(vectorFolder, anchor))
 			}
 			status, stdout, stderr := runCommand(t, "", append(args, filepath.Join(vectorFolder, v.File))...)
-			var got verdict
+			var got explain.View
 			if err := json.Unmarshal([]byte(stdout), &got); err != nil {
 				t.Fatalf("status %d, stdout %q, stderr %s: %v", status, stdout, stderr, err)
 			}

@@ -16,10 +16,10 @@ import (
 	"github.com/go-json-experiment/json"
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
+	"github.com/waybill-token/waybill/internal/explain"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
-	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
 // Who takes part in these tests.
@@ -45,7 +45,7 @@ var players = sync.OnceValues(func() (*cast, error) {
 		provider: ca.Party(providerID, "Some Provider"),
 		consumer: ca.Party(consumerID, "Some Consumer"),
 		former:   ca.Party(formerID, "Former Consumer", isharetest.Ended),
-		files:    map[string][]byte{"root.pem": ca.RootPEM(), "oversized": bytes.Repeat([]byte("a"), tokenendpoint.MaxBody+1)},
+		files:    map[string][]byte{"root.pem": ca.RootPEM(), "oversized": bytes.Repeat([]byte("a"), explain.MaxInput+1)},
 	}
 	var records []*ishare.Party
 	for name, p := range map[string]*isharetest.Party{"provider": c.provider, "consumer": c.consumer, "former": c.former} {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
@@ -96,7 +97,7 @@ func TestExplainMakesNoGuess(t *testing.T) {
 	t.Parallel()
 	stranger := isharetest.NewCA().Party("did:ishare:EU.NL.NTRNL-10000004", "Stranger")
 	cfg := withRegistry(t, newHome(t), nowhere, "revocation: off, trusted_list: true")
-	e, err := daemon.Explain(t.Context(), cfg, discard, stranger.Assertion(providerID), time.Now())
+	e, err := daemon.Explain(t.Context(), cfg, discard, assertion.Request{Assertion: stranger.Assertion(providerID)}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
@@ -116,7 +117,7 @@ func TestRestartWithoutStatusServices(t *testing.T) {
 	folder := filepath.Join(string(cfg().Data), "kept", "revocation")
 
 	status.Store(&answering)
-	if _, err := daemon.Explain(t.Context(), cfg(), discard, known.Assertion(providerID), time.Now()); err != nil {
+	if _, err := daemon.Explain(t.Context(), cfg(), discard, assertion.Request{Assertion: known.Assertion(providerID)}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/config"
@@ -62,7 +63,7 @@ func (d *Daemon) readSettings(cfg *config.Config) (*settings, error) {
 
 // Explain judges an assertion as a server with this configuration would at that
 // time, and admits nobody: see [provider.Explain].
-func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact string, at time.Time) (_ *provider.Explanation, err error) {
+func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, request assertion.Request, at time.Time) (_ *provider.Explanation, err error) {
 	c := providerConfig(cfg, string(cfg.Listen.Public), log)
 	c.URL = nil // which wants a seal
 	if c.Anchors, err = loadAnchors(cfg); err != nil {
@@ -76,7 +77,7 @@ func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, compact 
 		defer func() { err = errors.Join(err, seal.Close()) }()
 		c.Key, c.Certificates = seal.Signer(), seal.Certificates
 	}
-	return provider.Explain(ctx, c, compact, at)
+	return provider.Explain(ctx, c, request, at)
 }
 
 // providerConfig is what stands in the configuration itself. The address is that of the public listener.
