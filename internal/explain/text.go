@@ -73,6 +73,15 @@ func (p *printer) wrapped(label, indent, text string) {
 	line, room := label, Width-len([]rune(indent))
 	length, begun := visible(label)-len([]rune(indent)), false
 	for word := range strings.FieldsSeq(text) {
+		for rest := []rune(word); len(rest) > room; rest = []rune(word) { // it fits no line
+			if begun {
+				p.WriteString(line + "\n")
+				line, length, begun = indent, 0, false
+			}
+			n := max(1, room-max(0, length))
+			p.WriteString(line + string(rest[:n]) + "\n")
+			line, length, word = indent, 0, string(rest[n:])
+		}
 		n := len([]rune(word))
 		if begun && length+1+n > room {
 			p.WriteString(line + "\n")

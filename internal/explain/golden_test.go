@@ -1,0 +1,142 @@
+package explain
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/provider"
+	"github.com/waybill-token/waybill/rule"
+)
+
+var update = flag.Bool("update", false, "write what is printed into the files that hold it")
+
+// withNothing judges as for somebody who has nothing but the assertion.
+func withNothing(t *testing.T) Options {
+	t.Helper()
+	e, err := assertion.NewExplainer(assertion.Config{}, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{
+		Judge: func(ctx context.Context, r assertion.Request, at time.Time) (*provider.Explanation, error) {
+			return &provider.Explanation{Report: e.ExplainRequest(ctx, r, at)}, nil
+		},
+		Give: map[string]string{
+			assertion.NeedsAudience: "--audience", assertion.NeedsTrust: "--trust-anchor", assertion.NeedsParties: "--parties",
+			assertion.NeedsRevocation: "--config", assertion.NeedsScopes: "--config",
+		},
+	}
+}
+
+// later is some time after the assertions in testdata were made.
+var later = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+
+// What people have in their hands when they are stuck, and what they read then: everything that is wrong, with its mend.
+func TestWhatPeopleHave(t *testing.T) {
+	t.Parallel()
+	inputs, err := filepath.Glob("testdata/*.in")
+	if err != nil || len(inputs) < 12 {
+		t.Fatalf("%d inputs, %v", len(inputs), err)
+	}
+	for _, path := range inputs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := Read(string(text))
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		o := withNothing(t)
+		if at, why := judgedAt(in, time.Time{}, later); strings.Contains(why, "it was made, ") {
+			o.At = at
+		} else {
+			o.At = later
+		}
+		view, err := Explain(t.Context(), in, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		if err := view.WriteText(&got, false); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.SplitSeq(got.String(), "\n") {
+			if n := len([]rune(line)); n > Width {
+				t.Errorf("%s: a line of %d characters: %s", path, n, line)
+			}
+		}
+		for _, r := range view.Rules {
+			if r.Outcome == assertion.Fail && (r.Detail == "" || r.Hint == "") {
+				t.Errorf("%s: %s fails without a word", path, r.ID)
+			}
+		}
+		golden := strings.TrimSuffix(path, ".in") + ".out"
+		if *update {
+			if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil { //nolint:gosec // it is for all to read
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", path, diff)
+		}
+	}
+}
+
+// Text, JSON and HTML show the same, whatever a stranger wrote.
+func TestFormsAgree(t *testing.T) {
+	t.Parallel()
+	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	in, err := Read(part(`{"alg":"\u001b[2J<script>","typ":"‮","<b>":"x"}`) + "." + part(`{"iss":"<img src=x>\u0007","iat":1}`) + "." + part("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := Explain(t.Context(), in, withNothing(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text, coloured, page, ladder bytes.Buffer
+	for _, err := range []error{view.WriteText(&text, false), view.WriteText(&coloured, true), view.WriteHTML(&page), view.WriteLadder(&ladder)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if bytes.ContainsAny(text.Bytes(), "\x1b\x07") || bytes.Contains(text.Bytes(), []byte("\u202e")) {
+		t.Errorf("it steers a terminal: %q", text.String())
+	}
+	plainText := coloured.String()
+	for _, colour := range []string{red, green, yellow, bold, plain} {
+		plainText = strings.ReplaceAll(plainText, colour, "")
+	}
+	if plainText != text.String() {
+		t.Errorf("colours change the text: %s", cmp.Diff(text.String(), plainText))
+	}
+	for _, html := range []string{page.String(), ladder.String()} {
+		if strings.Contains(html, "<script") || strings.Contains(html, "<img") || strings.Contains(html, "<b>") || strings.Contains(html, "http:") {
+			t.Errorf("the page holds what a stranger wrote: %s", html)
+		}
+		for _, r := range view.Rules {
+			if r.Outcome == assertion.Fail && (!strings.Contains(html, r.ID) || !strings.Contains(text.String(), "FAIL    "+r.ID+" ")) {
+				t.Errorf("%s is missing", r.ID)
+			}
+		}
+	}
+	if len(view.Rules) != len(rule.All()) {
+		t.Errorf("%d rules", len(view.Rules))
+	}
+}
