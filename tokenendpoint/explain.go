@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -79,8 +80,9 @@ func parametersOf(r *http.Request, trace *rule.Trace) url.Values {
 		}
 	}
 	values, _ := url.ParseQuery(string(body)) // as much as can be read
-	for name := range values {
-		values[name] = values[name][:1]
+	for name, all := range values {
+		given := slices.DeleteFunc(all, func(value string) bool { return value == "" })
+		values[name] = given[:min(len(given), 1)]
 	}
 	return values
 }

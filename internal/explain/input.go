@@ -102,7 +102,7 @@ func (in *Input) note(format string, args ...any) {
 }
 
 var (
-	requestLine = regexp.MustCompile(`^[A-Z]+ \S+ HTTP/[0-9.]+\r?\n`)
+	requestLine = regexp.MustCompile(`^[A-Za-z]+ \S+ HTTP/[0-9.]+\s*(\n|$)`)
 	headerField = regexp.MustCompile(`(?i)^(authorization|proxy-authorization) *: *`)
 	bearerWord  = regexp.MustCompile(`(?i)^bearer +`)
 	formName    = regexp.MustCompile(`(^|[?&\s])client_assertion=`)
