@@ -183,6 +183,21 @@ func (i *Issuer) Issue(ctx context.Context, c Claims) (token string, issued Clai
 // key not yet known, or the store of revocations did not answer. No error contains any
 // part of the token, and no claims come with an error.
 func (i *Issuer) Check(ctx context.Context, token string) (*Claims, error) {
+	c, err := i.read(ctx, token)
+	if err == nil {
+		err = expired(c, time.Now())
+	}
+	if err == nil {
+		err = i.isRevoked(ctx, c) // last, as the only question that may be asked of others
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// read returns the claims of a token that is ours, whenever it was made.
+func (i *Issuer) read(ctx context.Context, token string) (*Claims, error) {
 	key := i.keys.set.Load().sealerOf(token)
 	if key == nil || len(token) > MaxLength {
 		ref, err := inspect(token)
@@ -206,18 +221,26 @@ func (i *Issuer) Check(ctx context.Context, token string) (*Claims, error) {
 	if c.Issuer != i.party {
 		return nil, invalid("it is of another party")
 	}
-	if !time.Now().Before(c.Expires) {
-		return nil, ErrExpired
+	return c, nil
+}
+
+func expired(c *Claims, at time.Time) error {
+	if at.Before(c.Expires) {
+		return nil
 	}
+	return ErrExpired
+}
+
+func (i *Issuer) isRevoked(ctx context.Context, c *Claims) error {
 	if i.revoked == nil {
-		return c, nil
+		return nil
 	}
-	revoked, err := i.revoked.Revoked(ctx, c) // last, as the only question that may be asked of others
+	revoked, err := i.revoked.Revoked(ctx, c)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("looking for a revocation of an access token: %w", err)
+		return fmt.Errorf("looking for a revocation of an access token: %w", err)
 	case revoked:
-		return nil, ErrRevoked
+		return ErrRevoked
 	}
-	return c, nil
+	return nil
 }

@@ -9,12 +9,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/rule"
+	store "github.com/waybill-token/waybill/state"
 )
 
 // A listed verifier does not refuse a chain by its anchor, or for want of one, while the
@@ -88,6 +90,35 @@ func Explain(ctx context.Context, c Config, request assertion.Request, at time.T
 	}
 	return explanation, nil
 }
+
+// ExplainToken judges an access token at a time as a provider with this configuration would at a secured endpoint, and lets
+// nobody in. Config.Data is only read, also while a provider has it. What was revoked is known where it lies there: with
+// a shared [Config].State it is an error.
+func ExplainToken(ctx context.Context, c Config, token string, at time.Time) (*accesstoken.Explanation, error) {
+	c = c.withDefaults()
+	keys, err := accesstoken.ReadKeys(c.folder().Keys())
+	if err != nil {
+		return nil, err
+	}
+	issuer := accesstoken.Config{Party: c.Party, Lifetime: accesstoken.MaxLifetime, Keys: keys}
+	var unknown error
+	if c.State.URL != (store.URL{}) {
+		unknown = errElsewhere
+	} else if issuer.Revoked, err = accesstoken.ReadTokenRevocations(c.folder().Revocations()); err != nil {
+		issuer.Revoked, unknown = nil, err
+	}
+	i, err := accesstoken.New(issuer)
+	if err != nil {
+		return nil, err
+	}
+	e := i.Explain(ctx, token, at)
+	if e.Claims != nil {
+		e.Revoked = cmp.Or(e.Revoked, unknown)
+	}
+	return &e, nil
+}
+
+var errElsewhere = errors.New("revocations are in the shared state; POST /introspect of a running server tells")
 
 // openOutside opens the sources apart from a provider that may be running: nothing is shared with it or kept.
 func openOutside(c Config) (*sources, error) {

@@ -30,7 +30,7 @@ type event struct {
 	seen        assertion.UnverifiedInfo
 	granted     *accesstoken.Claims
 	err         error
-	correlation string // of an error of our own
+	correlation string // of a request that gets no token
 	summed      bool   // by a line that has the correlation id
 }
 

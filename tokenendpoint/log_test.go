@@ -122,7 +122,7 @@ func TestAnOutageIsOneLine(t *testing.T) {
 			s.send(1, outage(i, "no route to host"))
 			time.Sleep(time.Second)
 		}
-		if lines := s.lines(); len(lines) != 1 || !strings.Contains(lines[0], `"reason":"no route to host","cause":"unavailable.registry: the Participant Registry is out of reach (asking for 0: no route to host)","client_id"`) {
+		if lines := s.lines(); len(lines) != 1 || !strings.Contains(lines[0], `"reason":"no route to host","cause":"unavailable.registry: the Participant Registry is out of reach (asking for 0: no route to host)","correlation":"`) {
 			t.Errorf("while it lasts: %s", lines)
 		}
 		s.send(10, outage(1, "connection refused"))

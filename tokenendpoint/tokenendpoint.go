@@ -12,6 +12,7 @@ package tokenendpoint
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -92,6 +93,10 @@ func knownScopes(names []string) map[string]bool {
 	return known
 }
 
+// requestID is the header of an answer that is no token, by whose value the event is found in the log: see waybill explain
+// --correlation.
+const requestID = "X-Request-Id"
+
 // ServeHTTP answers one token request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := event{start: time.Now(), remote: r.RemoteAddr}
@@ -102,7 +107,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			var full bool
 			e.correlation, full = h.log.Failure(slog.LevelError, message, labels("failed", rule.Internal))
 			e.summed = !full
+		} else {
+			e.correlation = rand.Text()
 		}
+		w.Header().Set(requestID, e.correlation)
 		writeError(w, err, e.correlation)
 	} else {
 		respond.Encoded(w, http.StatusOK, answer)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,9 @@ func (c *command) explain() *cli.Command {
 			&cli.StringFlag{Name: "parties", Usage: "`FILE` of party records"},
 			&cli.StringFlag{Name: "at", Usage: "judge as of this `TIME` (RFC 3339)"},
 			&cli.BoolFlag{Name: "now", Usage: "judge as of this moment"},
+			&cli.BoolFlag{Name: "token", Usage: "the input is an access token, which the server of --config gave"},
+			&cli.StringFlag{Name: "scope", Usage: "with --token: `SCOPE` that the endpoint asks for, such as 'iSHARE orders'"},
+			&cli.StringFlag{Name: "correlation", Usage: "the input is the log of a server, of which the event with this `ID` is shown: X-Request-Id of its answer"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 			&cli.StringFlag{Name: "html", Usage: "write one page to `FILE`, which needs nothing else, in place of text"},
 		},
@@ -55,6 +59,16 @@ func (c *command) runExplain(ctx context.Context, cmd *cli.Command) error {
 	at, err := explainedTime(cmd)
 	if err != nil {
 		return err
+	}
+	switch id := cmd.String("correlation"); {
+	case id != "" && cmd.Bool("token"):
+		return usagef("--token and --correlation exclude each other")
+	case id != "":
+		return c.explainEvent(cmd, id)
+	case cmd.Bool("token"):
+		return c.explainToken(ctx, cmd, cmp.Or(at, time.Now()))
+	case cmd.IsSet("scope"):
+		return usagef("--scope goes with --token")
 	}
 	options, err := c.explainOptions(cmd)
 	if err != nil {
@@ -75,7 +89,73 @@ func (c *command) runExplain(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := c.show(cmd, view); err != nil {
+	return c.show(cmd, view)
+}
+
+// explainEvent shows what the log of a server tells of one request.
+func (c *command) explainEvent(cmd *cli.Command, id string) error {
+	log := c.in
+	if name := cmd.Args().First(); name != "" && name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }() // read only
+		log = f
+	}
+	view, err := explain.FromLog(log, id)
+	if errors.Is(err, explain.ErrNotInLog) {
+		return hintedError{err, "The log has the first few refusals of each kind in ten seconds, and counts the others: try once more. journalctl -u waybill prints it where systemd runs the server."}
+	} else if err != nil {
+		return err
+	}
+	return c.show(cmd, view)
+}
+
+// explainToken judges an access token by the keys and revocations of a server.
+func (c *command) explainToken(ctx context.Context, cmd *cli.Command, at time.Time) error {
+	path := cmd.String("config")
+	if path == "" {
+		return usagef("--token needs --config: only the server that gave the token can read it")
+	}
+	scopes, err := explain.Scopes(cmd.String("scope"))
+	if err != nil {
+		return usagef("--scope: %w", err)
+	}
+	cfg, err := config.Load(path, os.Environ())
+	if err != nil {
+		return err
+	}
+	text, err := c.explainedText(cmd)
+	if err != nil {
+		return err
+	}
+	token, err := explain.ReadToken(text)
+	if err != nil {
+		return usageError{err}
+	}
+	explanation, err := daemon.ExplainToken(ctx, cfg, token, at)
+	if err != nil {
+		return err
+	}
+	view := explain.Token(explanation, scopes, at)
+	if explanation.Claims != nil {
+		for _, route := range cfg.Routes {
+			has := "which the token has"
+			for _, value := range route.Scope {
+				if !explanation.Claims.Scope.Has(value) {
+					has = "which the token lacks"
+				}
+			}
+			view.Notes = append(view.Notes, fmt.Sprintf("the route %s asks for the scope %s, %s", route.Path, route.Scope, has))
+		}
+	}
+	return c.show(cmd, view)
+}
+
+// show writes the view as the flags want it, and ends with the exit status that goes with it.
+func (c *command) show(cmd *cli.Command, view *explain.View) error {
+	if err := c.print(cmd, view); err != nil {
 		return err
 	}
 	if view.Verdict == explain.Rejected || view.Verdict == explain.Undecided {
@@ -84,7 +164,7 @@ func (c *command) runExplain(ctx context.Context, cmd *cli.Command) error {
 	return nil
 }
 
-func (c *command) show(cmd *cli.Command, view *explain.View) error {
+func (c *command) print(cmd *cli.Command, view *explain.View) error {
 	switch path := cmd.String("html"); {
 	case cmd.Bool("json"):
 		return c.printJSON(view)

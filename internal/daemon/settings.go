@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard/proxy"
@@ -78,6 +79,11 @@ func Explain(ctx context.Context, cfg *config.Config, log *slog.Logger, request 
 		c.Key, c.Certificates = seal.Signer(), seal.Certificates
 	}
 	return provider.Explain(ctx, c, request, at)
+}
+
+// ExplainToken judges an access token as a server with this configuration would: see [provider.ExplainToken].
+func ExplainToken(ctx context.Context, cfg *config.Config, token string, at time.Time) (*accesstoken.Explanation, error) {
+	return provider.ExplainToken(ctx, providerConfig(cfg, string(cfg.Listen.Public), nil), token, at)
 }
 
 // providerConfig is what stands in the configuration itself. The address is that of the public listener.

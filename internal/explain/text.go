@@ -214,7 +214,7 @@ func (p *printer) verdict(v *View) {
 	}
 	switch v.Verdict {
 	case Accepted:
-		p.wrapped(p.paint(green, "accepted"), "", ": every rule that applies to an assertion alone holds")
+		p.wrapped(p.paint(green, "accepted"), "", ": every rule that applies to "+v.subject()+" holds")
 	case Unknown:
 		p.wrapped(p.paint(yellow, "not known"), "", fmt.Sprintf(": no rule fails; %d cannot be judged without what they need", unknown))
 	case Undecided:
@@ -227,4 +227,12 @@ func (p *printer) verdict(v *View) {
 			p.wrapped("", "", fmt.Sprintf("%d rules fail; a server names the first", failed))
 		}
 	}
+}
+
+// subject is what the rules of the view are about.
+func (v *View) subject() string {
+	if len(v.Rules) > 0 && strings.HasPrefix(v.Rules[0].ID, "token.") {
+		return "an access token"
+	}
+	return "an assertion alone"
 }

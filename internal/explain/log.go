@@ -1,0 +1,106 @@
+package explain
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/rule"
+)
+
+// maxLine bounds a line of a log, in bytes.
+const maxLine = 1 << 20
+
+// ErrNotInLog says that a log has no event of a request. It has the first few refusals of each kind in ten seconds, and counts
+// the others.
+var ErrNotInLog = errors.New("the log has no event with this id")
+
+// FromLog finds the event of a refused request in a log, JSON or text, by its correlation id, and shows what is known of it:
+// the rules up to the one that refused it.
+func FromLog(log io.Reader, id string) (*View, error) {
+	lines := bufio.NewScanner(log)
+	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
+	for lines.Scan() {
+		if !strings.Contains(lines.Text(), id) {
+			continue
+		}
+		if event := parseEvent(lines.Text()); event["correlation"] == id {
+			return viewOfEvent(event)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("reading the log: %w", err)
+	}
+	return nil, ErrNotInLog
+}
+
+var attribute = regexp.MustCompile(`([^\s="]+)=("(?:[^"\\]|\\.)*"|\S*)`)
+
+// parseEvent reads a line of JSON, whatever stands before it, or one of the form name=value.
+func parseEvent(line string) map[string]string {
+	event := map[string]string{}
+	if begin := strings.IndexByte(line, '{'); begin >= 0 {
+		var members map[string]any
+		if json.Unmarshal([]byte(line[begin:]), &members) == nil {
+			for name, value := range members {
+				event[name] = fmt.Sprint(value)
+			}
+			return event
+		}
+	}
+	for _, found := range attribute.FindAllStringSubmatch(line, -1) {
+		value := found[2]
+		if text, err := strconv.Unquote(value); err == nil {
+			value = text
+		}
+		event[found[1]] = value
+	}
+	return event
+}
+
+// viewOfEvent is what an event tells. A request is judged by one rule after the other, and ends with the first that refuses it.
+func viewOfEvent(event map[string]string) (*View, error) {
+	id := event["rule"]
+	v := &View{Verdict: Rejected, Rule: id, Hint: Printable(event["hint"]), Time: "judged by the server, as its log tells"}
+	if at, err := time.Parse(time.RFC3339Nano, event["time"]); err == nil {
+		v.JudgedAt, v.Time = at.UTC(), "judged by the server at "+stamp(at)
+	}
+	_, sentence, _ := strings.Cut(event["cause"], ": ")
+	v.Sentence = Printable(sentence)
+	refused := slices.IndexFunc(rule.All(), func(r *rule.Rule) bool { return r.ID == id })
+	outage := slices.IndexFunc(rule.Outages(), func(r *rule.Rule) bool { return r.ID == id })
+	if refused < 0 && outage < 0 {
+		return nil, fmt.Errorf("the event names the rule %q, which is not known: another version may have written it", Printable(id))
+	}
+	for i, r := range rule.All() {
+		row := Rule{ID: r.ID, Title: r.Title, Outcome: assertion.Skipped}
+		switch {
+		case i == refused:
+			row.Outcome, row.Detail, row.Hint, row.Spec = assertion.Fail, v.Sentence, v.Hint, r.Spec
+		case i < refused:
+			row.Outcome = assertion.Pass
+		}
+		v.Rules = append(v.Rules, row)
+	}
+	if outage >= 0 {
+		v.Verdict = Undecided
+		if v.Hint == "" {
+			v.Hint = rule.Outages()[outage].Hint
+		}
+	}
+	for _, name := range []string{"client_id", "certificate", "jti_hash", "remote", "duration"} {
+		if event[name] != "" {
+			v.Claims = append(v.Claims, Field{Name: name, Value: cut(event[name])})
+		}
+	}
+	return v, nil
+}
