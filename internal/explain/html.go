@@ -13,8 +13,6 @@ import (
 var pageText string
 
 // page holds the templates "ladder", which draws a [View], and "style", which whoever embeds the ladder has to bring.
-//
-//nolint:gochecknoglobals // a constant
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"failed":  func(rules []Rule) []Rule { return only(rules, assertion.Fail) },
 	"passed":  func(rules []Rule) []Rule { return only(rules, assertion.Pass) },

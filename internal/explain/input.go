@@ -240,23 +240,19 @@ func (in *Input) message(text string, depth int) error {
 	return in.bodyHolds(depth)
 }
 
-// bodyHolds finds the assertion in the body of a request, or says that there is none.
+// bodyHolds finds the assertion in the body of a request, a form or JSON, and in no body in the Authorization header.
 func (in *Input) bodyHolds(depth int) error {
-	values, _ := url.ParseQuery(string(in.Body))
-	if values.Get("client_assertion") == "" && in.Request.URL.Query().Get("client_assertion") == "" {
-		var members map[string]any
-		if json.Unmarshal(in.Body, &members) == nil {
-			if text, ok := members["client_assertion"].(string); ok {
-				in.Assertion = text
-				return nil
-			}
-		}
-		if token := bearerWord.ReplaceAllString(in.Request.Header.Get("Authorization"), ""); strings.Count(token, ".") > 1 && len(in.Body) == 0 {
-			in.Request, in.Body = nil, nil
-			return in.read("Bearer "+token, depth+1)
-		}
+	var members map[string]any
+	if json.Unmarshal(in.Body, &members) == nil {
+		in.Assertion, _ = members["client_assertion"].(string)
+		return nil
 	}
-	in.Assertion = values.Get("client_assertion")
+	authorization := in.Request.Header.Get("Authorization")
+	if len(in.Body) == 0 && bearerWord.MatchString(authorization) && strings.Count(authorization, ".") > 1 {
+		in.Request, in.Body = nil, nil
+		return in.read(authorization, depth+1)
+	}
+	in.Assertion = parameters(string(in.Body)).Get("client_assertion")
 	return nil
 }
 

@@ -2,7 +2,6 @@ package explain
 
 import (
 	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/url"
@@ -77,18 +76,18 @@ func answerOf(compact string) string {
 
 // otherBinary names what is base64 of something that keys and certificates come in.
 func otherBinary(compact string) error {
-	der, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(compact), "="))
-	if err != nil || len(der) < 16 {
+	der := decodePart(compact)
+	if len(der) < 16 {
 		return nil
 	}
-	if cert, err := certparse.Parse(der); err == nil {
+	_, pkcs8 := x509.ParsePKCS8PrivateKey(der)
+	_, pkcs1 := x509.ParsePKCS1PrivateKey(der)
+	cert, neither := certparse.Parse(der)
+	switch {
+	case pkcs8 == nil || pkcs1 == nil:
+		return pem("PRIVATE KEY")
+	case neither == nil:
 		return certificate(cert)
-	}
-	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-		return pem("PRIVATE KEY")
-	}
-	if _, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return pem("PRIVATE KEY")
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package explain
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,9 +65,12 @@ func Token(e *accesstoken.Explanation, scopes []string, at time.Time) *View {
 	if c != nil {
 		v.Party = string(c.Party)
 		v.Claims = []Field{
-			{Name: "id", Value: c.ID}, {Name: "party", Value: string(c.Party)}, {Name: "client", Value: string(c.Client)}, {Name: "scope", Value: c.Scope.String()},
-			{Name: "iat", Value: fmt.Sprint(c.Issued.Unix()), About: stamp(c.Issued)},
-			{Name: "exp", Value: fmt.Sprint(c.Expires.Unix()), About: stamp(c.Expires) + ", " + relative(c.Expires.Sub(at))},
+			{Name: "id", Value: c.ID},
+			{Name: "party", Value: string(c.Party)},
+			{Name: "client", Value: string(c.Client)},
+			{Name: "scope", Value: c.Scope.String()},
+			{Name: "iat", Value: strconv.FormatInt(c.Issued.Unix(), 10), About: stamp(c.Issued)},
+			{Name: "exp", Value: strconv.FormatInt(c.Expires.Unix(), 10), About: stamp(c.Expires) + ", " + relative(c.Expires.Sub(at))},
 			{Name: "cert", Value: "SHA-256 " + c.Thumbprint},
 		}
 	}

@@ -227,6 +227,7 @@ func newView(e *provider.Explanation, o Options) *View {
 			r.Detail, r.Hint, r.Spec = Printable(f.Rejection.Sentence), Printable(f.Rejection.Hint), f.Rule.Spec
 		case assertion.Unknown:
 			r.Detail = "not known: give " + o.Give[f.Needs]
+		case assertion.Pass, assertion.Skipped:
 		}
 		v.Rules = append(v.Rules, r)
 	}
