@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -11,6 +13,7 @@ import (
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/jws"
+	"github.com/waybill-token/waybill/probe"
 )
 
 func (c *command) assertion() *cli.Command {
@@ -18,15 +21,23 @@ func (c *command) assertion() *cli.Command {
 		Name:  "assertion",
 		Usage: "make a client assertion and print it",
 		Description: "The assertion is valid for 30 seconds and can be used once. " +
-			"Pipe it into waybill explain to see what a server would say of it.",
-		Flags: sealFlags(),
+			"Pipe it into waybill explain to see what a server would say of it.\n\n" +
+			"To see what a server makes of a wrong one, break a rule, or set what you like; it is signed afterwards:\n\n" +
+			"   waybill assertion … --break claim.aud\n" +
+			"   waybill assertion … --set exp=4102444800 --set nbf= --set header.kid=1",
+		Flags: append(sealFlags(),
+			&cli.StringFlag{Name: "break", Usage: "break the `RULE` of this id and no other: " + strings.Join(probe.Breakable(), ", ")},
+			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE` of the payload, or header.NAME=VALUE: JSON or a text, and nothing to remove it; may be given several times"}),
 		Action: func(_ context.Context, cmd *cli.Command) error {
+			if id := cmd.String("break"); cmd.IsSet("break") && !slices.Contains(probe.Breakable(), id) {
+				return usagef("--break %q: want one of %s", id, strings.Join(probe.Breakable(), ", "))
+			}
 			s, err := c.signatory(cmd)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = s.seal.Close() }()
-			compact, err := s.maker.Make(s.audience)
+			compact, err := c.makeAssertion(cmd, s)
 			if err != nil {
 				return err
 			}
@@ -34,6 +45,27 @@ func (c *command) assertion() *cli.Command {
 			return err
 		},
 	}
+}
+
+// makeAssertion makes a right assertion, or a wrong one where the flags ask for it.
+func (c *command) makeAssertion(cmd *cli.Command, s *signatory) (string, error) {
+	if !cmd.IsSet("break") && !cmd.IsSet("set") {
+		return s.maker.Make(s.audience)
+	}
+	a := probe.NewAssertion(probe.Seal{ClientID: s.maker.ClientID, Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm}, s.audience)
+	if id := cmd.String("break"); id != "" {
+		how, err := a.Break(id)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(c.err, "broken on purpose, %s: %s\n", id, how)
+	}
+	for _, assignment := range cmd.StringSlice("set") {
+		if err := a.Set(assignment); err != nil {
+			return "", usagef("--set: %w", err)
+		}
+	}
+	return a.Compact()
 }
 
 // passwordVariable holds the password of a PKCS#12 file; with _FILE behind it, the

@@ -1,0 +1,427 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/internal/loopback"
+	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/jws"
+)
+
+// Limits of a run.
+const (
+	DefaultPause = 100 * time.Millisecond
+
+	// atOnceCopies is how many copies of an assertion are sent at once, in the one case about that.
+	atOnceCopies = 20
+
+	requestTimeout = 20 * time.Second
+	maxRequests    = 500
+	maxAttempts    = 4                // of a request while the server wants to be asked later
+	maxWait        = 15 * time.Second // between them
+)
+
+// Config says what to probe, and with what.
+type Config struct {
+	// Server is the server's base URL; the token endpoint is taken to be at /connect/token below it. It need not be
+	// set when TokenEndpoint is, but the cases about metadata and capabilities are skipped then.
+	Server string
+	// TokenEndpoint is the URL of the token endpoint, for a server that has it in another place. Optional.
+	TokenEndpoint string
+	// Audience is the server's party identifier.
+	Audience ishare.PartyID
+	// Seal is that of a participant in good standing, which the server accepts.
+	Seal Seal
+	// Scope is what right requests ask for: iSHARE unless set. Optional.
+	Scope ishare.Scope
+	// TestSeals are of a CA that the server trusts. Optional.
+	TestSeals *TestSeals
+	// Revoked is a seal that is revoked, and Inactive that of a participant who is not active. Optional.
+	Revoked, Inactive *Seal
+	// SecuredURL is asked with GET and access tokens. Optional.
+	SecuredURL string
+	// Only selects cases, as [Select] does. [RightCase] is always among them. Optional.
+	Only []string
+	// Pause is how long to wait before each request: [DefaultPause] unless set; less than nothing is no pause. Optional.
+	Pause time.Duration
+	// Transport carries the requests: that of package client unless set. It must not repeat a POST by itself. Optional.
+	Transport http.RoundTripper
+	// UserAgent is sent along: waybill-probe unless set. Optional.
+	UserAgent string
+	// Progress is told of each case that is done. Optional.
+	Progress func(r Result, done, of int)
+
+	newKey newKey // of tests
+}
+
+// A runner sends the requests of one run.
+type runner struct {
+	ctx      context.Context //nolint:containedctx // it is that of one call of Run, which the runner does not outlive
+	config   Config
+	endpoint *url.URL
+	base     *url.URL // nil: not given
+	secured  *url.URL // nil: not given
+	http     *http.Client
+	forge    *forge
+
+	requests int
+	secrets  []string // tokens, to be kept out of the report
+	right    *answer  // to the first right request
+	wrong    *answer  // to a wrong one, for the cases about errors
+	testSeal *finding // of a right seal of the test CA
+	entry    *answer  // of the secured endpoint, with the right token
+	shown    string   // what was sent last
+	fetched  map[string]*answer
+}
+
+// Run probes a server. The error says that the configuration is of no use, and then nothing was sent. Whatever the
+// server does is in the report; when the context ends, it holds what was done until then.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	selected, unknown := Select(c.Only...)
+	if unknown != "" {
+		return nil, fmt.Errorf("probe: no case is called %q, nor begins so, nor is about a rule of this id", unknown)
+	}
+	if !slices.ContainsFunc(selected, func(c Case) bool { return c.Name == RightCase }) {
+		selected = slices.Concat(Cases()[:1], selected)
+	}
+	r, err := newRunner(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer r.http.CloseIdleConnections()
+	report := &Report{
+		Endpoint: r.endpoint.String(), Server: c.Server, Audience: c.Audience, ClientID: c.Seal.ClientID, Started: time.Now().UTC().Truncate(time.Second),
+	}
+	began := time.Now()
+	for i, c := range selected {
+		result := r.run(c)
+		if ctx.Err() != nil {
+			report.Interrupted = true
+			break
+		}
+		report.Results = append(report.Results, result)
+		if r.config.Progress != nil {
+			r.config.Progress(result, i+1, len(selected))
+		}
+	}
+	report.Requests, report.Seconds = r.requests, seconds(time.Since(began))
+	return report, nil
+}
+
+// seconds is exact to the millisecond, so that it reads and writes the same.
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+func newRunner(ctx context.Context, c Config) (*runner, error) {
+	r := &runner{ctx: ctx, config: c, fetched: map[string]*answer{}}
+	if err := r.addresses(); err != nil {
+		return nil, err
+	}
+	for name, seal := range map[string]*Seal{"Seal": &r.config.Seal, "Revoked": c.Revoked, "Inactive": c.Inactive} {
+		if seal != nil {
+			if err := seal.check(); err != nil {
+				return nil, fmt.Errorf("probe: %s: %w", name, err)
+			}
+		}
+	}
+	if _, err := ishare.ParsePartyID(string(c.Audience)); err != nil {
+		return nil, fmt.Errorf("probe: Audience: %w", err)
+	}
+	r.config.Pause = cmp.Or(c.Pause, DefaultPause)
+	r.config.UserAgent = cmp.Or(c.UserAgent, "waybill-probe")
+	transport := c.Transport
+	if transport == nil {
+		own := client.NewTransport()
+		own.MaxIdleConnsPerHost = atOnceCopies
+		transport = own
+	}
+	r.http = &http.Client{
+		Transport: transport, Timeout: requestTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	r.forge = &forge{endpoint: r.endpoint.String(), newKey: generate}
+	if c.newKey != nil {
+		r.forge.newKey = c.newKey
+	}
+	return r, nil
+}
+
+func (s *Seal) check() error {
+	if _, err := ishare.ParsePartyID(string(s.ClientID)); err != nil {
+		return fmt.Errorf("ClientID: %w", err)
+	}
+	if s.Key == nil || len(s.Certificates) == 0 {
+		return errors.New("it has no key or no certificate")
+	}
+	if _, ok := s.Key.Public().(*rsa.PublicKey); !ok {
+		return fmt.Errorf("its key is of type %T; iSHARE asks for RSA", s.Key.Public())
+	}
+	return nil
+}
+
+func (s *Seal) alg() jws.Algorithm { return cmp.Or(s.Algorithm, jws.RS256) }
+
+// addresses reads those of the configuration. Plain http goes to this machine only: who listens in would have an assertion.
+func (r *runner) addresses() (err error) {
+	c := r.config
+	for _, a := range []struct {
+		name, text string
+		to         **url.URL
+	}{{"Server", c.Server, &r.base}, {"TokenEndpoint", c.TokenEndpoint, &r.endpoint}, {"SecuredURL", c.SecuredURL, &r.secured}} {
+		if a.text == "" {
+			continue
+		}
+		if *a.to, err = parseURL(a.text); err != nil {
+			return fmt.Errorf("probe: %s: %w", a.name, err)
+		}
+	}
+	switch {
+	case r.endpoint != nil:
+	case r.base != nil:
+		r.endpoint = r.base.JoinPath(ishare.TokenPath)
+	default:
+		return errors.New("probe: neither Server nor TokenEndpoint is set")
+	}
+	return nil
+}
+
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("it is no URL such as https://provider.example")
+	case u.User != nil:
+		return nil, errors.New("it holds credentials")
+	case u.Fragment != "":
+		return nil, errors.New("it holds a fragment")
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
+		return nil, errors.New("it is not https, and who listens in has the assertions; plain http is for a loopback address only")
+	}
+	if u.Path == "" { // which joins to a path without a slash before it
+		u.Path = "/"
+	}
+	return u, nil
+}
+
+// run tries a case.
+func (r *runner) run(c Case) Result {
+	began := time.Now()
+	r.shown = ""
+	f := r.missing(c)
+	if f == nil {
+		f = r.try(c)
+	}
+	result := Result{Case: c, Verdict: f.Verdict, Outcome: f.Outcome, Came: f.Reason, Sent: r.shown, Seconds: seconds(time.Since(began))}
+	if f.Outcome == NotJudged && f.Verdict == Skipped {
+		result.Came, result.Reason = "", f.Reason
+	}
+	return result
+}
+
+// missing says why a case cannot be tried.
+func (r *runner) missing(c Case) *finding {
+	given := map[string]bool{
+		"": true, NeedsServer: r.base != nil, NeedsTestCA: r.config.TestSeals != nil, NeedsSecured: r.secured != nil,
+		NeedsRevoked: r.config.Revoked != nil, NeedsInactive: r.config.Inactive != nil,
+	}
+	switch {
+	case !given[c.Needs]:
+		return skip("not given: %s", c.Needs)
+	case r.right != nil && r.right.token == "" && !c.alone:
+		return skip("not even the right request gets a token, so that nothing can be told")
+	case r.requests+atOnceCopies > maxRequests:
+		return skip("%d requests were made, and more are not", r.requests)
+	}
+	return nil
+}
+
+func (r *runner) try(c Case) *finding {
+	if c.steps != nil {
+		return c.steps(c, r)
+	}
+	a, f := r.send(func() *draft {
+		d := r.draft()
+		c.change(d)
+		return d
+	})
+	if f != nil {
+		return f
+	}
+	if c.Name == RightCase {
+		r.right = a
+	}
+	return new(c.judge(c, a))
+}
+
+// draft makes a right request.
+func (r *runner) draft() *draft {
+	return newDraft(r.config.Seal, r.config.Audience, r.config.Scope, r.forge)
+}
+
+// send sends a request, and makes it again when the server wants to be asked later. The finding says that no request could
+// be made, or that there was no end of waiting.
+func (r *runner) send(makeDraft func() *draft) (*answer, *finding) {
+	for attempt := 1; ; attempt++ {
+		d := makeDraft()
+		if d.unable != "" {
+			return nil, skip("%s", d.unable)
+		}
+		r.shown = d.shown()
+		request, f := r.request(d)
+		if f != nil {
+			return nil, f
+		}
+		a := r.exchange(request)
+		switch {
+		case r.ctx.Err() != nil:
+			return nil, skip("interrupted")
+		case !a.busy():
+			return a, nil
+		case attempt < maxAttempts:
+			r.wait(retryAfter(a.header))
+		case a.status == http.StatusTooManyRequests:
+			return nil, skip("the server limits requests: %s", a.told())
+		default:
+			return a, nil
+		}
+	}
+}
+
+// again sends this very draft.
+func again(d *draft) func() *draft { return func() *draft { return d } }
+
+// request is the draft as an HTTP request to the endpoint.
+func (r *runner) request(d *draft) (*http.Request, *finding) {
+	request := d.HTTP("http://endpoint.invalid")
+	if d.signer.err != nil {
+		return nil, skip("the key cannot sign this: %v", d.signer.err)
+	}
+	address := *r.endpoint
+	if query := request.URL.RawQuery; query != "" {
+		address.RawQuery = query
+	}
+	request.URL, request.Host = &address, ""
+	return request, nil
+}
+
+// exchange sends one request after a pause, and reads the answer.
+func (r *runner) exchange(request *http.Request) *answer {
+	r.wait(r.config.Pause)
+	r.requests++
+	a := r.roundTrip(request)
+	r.remember(a)
+	return a
+}
+
+// roundTrip is safe for concurrent use.
+func (r *runner) roundTrip(request *http.Request) *answer {
+	request = request.WithContext(r.ctx)
+	request.Header.Set("User-Agent", r.config.UserAgent)
+	if request.Header.Get("Accept") == "" {
+		request.Header.Set("Accept", "application/json")
+	}
+	response, err := r.http.Do(request)
+	if err != nil {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok { // which quotes the address, and in it perhaps a token
+			err = wrapped.Err
+		}
+		return &answer{err: err}
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read
+	a, err := readAnswer(response)
+	if err != nil {
+		return &answer{err: err}
+	}
+	return a
+}
+
+// remember keeps tokens out of what is told.
+func (r *runner) remember(a *answer) {
+	if len(a.token) > 3 && !slices.Contains(r.secrets, a.token) {
+		r.secrets = append(r.secrets, a.token)
+	}
+	a.secrets = r.secrets
+}
+
+// wait ends with the context.
+func (r *runner) wait(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
+}
+
+// retryAfter is how long a server wants to be left alone, within bounds.
+func retryAfter(h http.Header) time.Duration {
+	s, err := strconv.Atoi(strings.TrimSpace(h.Get("Retry-After")))
+	if err != nil || s < 1 {
+		s = 1
+	}
+	return min(time.Duration(s)*time.Second, maxWait)
+}
+
+// atOnce sends copies of one assertion at once: exactly one of them gets a token.
+func atOnce(c Case, r *runner) *finding {
+	d := r.draft()
+	d.Form.Set("client_assertion", d.Assertion.Compact())
+	r.shown = d.shown()
+	answers := make([]*answer, atOnceCopies)
+	requests := make([]*http.Request, atOnceCopies)
+	for i := range requests {
+		request, f := r.request(d)
+		if f != nil {
+			return f
+		}
+		requests[i] = request
+	}
+	r.wait(r.config.Pause)
+	r.requests += atOnceCopies
+	var group sync.WaitGroup
+	for i, request := range requests {
+		group.Go(func() { answers[i] = r.roundTrip(request) })
+	}
+	group.Wait()
+	tokens, busy, lost := 0, 0, 0
+	var odd *answer
+	for _, a := range answers {
+		r.remember(a)
+		switch {
+		case a.token != "":
+			tokens++
+		case a.busy():
+			busy++
+		case a.err != nil:
+			lost++
+		case a.status >= 500:
+			odd = a
+		}
+	}
+	told := fmt.Sprintf("%d tokens for one assertion that was sent %d times at once", tokens, atOnceCopies)
+	switch {
+	case tokens > 1:
+		return &finding{c.miss(), GaveToken, told}
+	case odd != nil:
+		return &finding{Fail, ServerError, odd.told()}
+	case tokens == 0 && busy+lost > 0:
+		return skip("no copy got a token: %d answers were 429 or 503, %d requests were not answered", busy, lost)
+	case tokens == 0:
+		return &finding{Warn, RefusedRight, told + "; one is right"}
+	}
+	return &finding{Pass, Refused, "one token; the other copies got none"}
+}
