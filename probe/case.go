@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -98,20 +99,27 @@ func Cases() []Case {
 }
 
 // Select returns the cases that are meant: by name, the beginning of names, an official name, the id of a rule, or the
-// word official. The second result is the first of the wishes that means none. Without a wish all are meant.
-func Select(wishes ...string) (selected []Case, unknown string) {
+// word official. Without a wish all are meant. The error is an [UnknownCaseError] when one of the wishes means none.
+func Select(wishes ...string) ([]Case, error) {
 	all := Cases()
 	if len(wishes) == 0 {
-		return all, ""
+		return all, nil
 	}
 	for _, wish := range wishes {
 		if !slices.ContainsFunc(all, func(c Case) bool { return c.matches(wish) }) {
-			return nil, wish
+			return nil, UnknownCaseError(wish)
 		}
 	}
 	return slices.DeleteFunc(all, func(c Case) bool {
 		return !slices.ContainsFunc(wishes, c.matches)
-	}), ""
+	}), nil
+}
+
+// An UnknownCaseError is the text that means no case.
+type UnknownCaseError string
+
+func (e UnknownCaseError) Error() string {
+	return fmt.Sprintf("%q: no case is called so, nor begins so, nor is about a rule of this id", string(e))
 }
 
 // refused completes cases in which a request must be refused because of a rule.

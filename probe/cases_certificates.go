@@ -87,7 +87,7 @@ func certificateCases() []Case {
 		Spec:  "iSHARE 3.0, certificates: what is registered decides; unless it is, little can be told about the other seals of the test CA",
 		steps: func(_ Case, r *runner) *finding { return r.rightTestSeal() },
 	}
-	return append([]Case{right}, slices.Concat(refused(rule.CertificateKey, []Case{
+	made := needing(NeedsTestCA, slices.Concat(refused(rule.CertificateKey, []Case{
 		{Name: "1024-bits", Official: "certificate under 2048 bits", Sends: "The seal's key has 1024 bits.", steps: testSeal("1024-bits")},
 		{Name: "ECDSA", Official: "certificate not RSA", Sends: "The seal's key is on the curve P-256, and alg is ES256.", steps: testSeal("ECDSA")},
 	}), refused(rule.CertificateValidity, []Case{
@@ -107,11 +107,12 @@ func certificateCases() []Case {
 		{Name: "not-a-participant", Official: "unknown client", Sends: "The client has a right seal of the test CA, and is no participant.", steps: testSeal("of-another-party", func(d *draft) {
 			d.As(otherParty(d.seal.ClientID))
 		})},
-	}), needing(NeedsRevoked, refused(rule.CertificateRevoked, []Case{
+	})))
+	return slices.Concat([]Case{right}, made, needing(NeedsRevoked, refused(rule.CertificateRevoked, []Case{
 		{Name: "revoked", Weight: Should, Sends: "The seal is revoked.", Spec: "iSHARE 3.0, certificates: the receiver is responsible for their validation", steps: otherSeal(func(c Config) *Seal { return c.Revoked })},
 	})), needing(NeedsInactive, refused(rule.PartyNotActive, []Case{
 		{Name: "not-active", Official: "client not active", Sends: "The client is a participant that is not active.", steps: otherSeal(func(c Config) *Seal { return c.Inactive })},
-	})))...)
+	})))
 }
 
 func needing(what string, cases []Case) []Case {

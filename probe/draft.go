@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -167,8 +166,36 @@ func (d *draft) unless(err error) bool {
 	return err == nil
 }
 
-// long is a run of characters in which a certificate, a key or a signature may be.
-var long = regexp.MustCompile(`[A-Za-z0-9+/=_-]{90,}`)
+// maxRun is the longest run of characters without a blank that is shown, in bytes: a longer one may be a certificate, a key or
+// a signature.
+const maxRun = 90
+
+// withoutRuns shows what is too long as an ellipsis.
+func withoutRuns(text string) string {
+	var b strings.Builder
+	begin := 0 // of the run
+	flush := func(end int) {
+		if end-begin > maxRun {
+			b.WriteString("…")
+		} else {
+			b.WriteString(text[begin:end])
+		}
+	}
+	for i := range len(text) {
+		if c := text[i]; !isRun(c) {
+			flush(i)
+			b.WriteByte(c)
+			begin = i + 1
+		}
+	}
+	flush(len(text))
+	return b.String()
+}
+
+// isRun says whether a byte is one of base64, or of base64url.
+func isRun(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("+/=_-", c) >= 0
+}
 
 // maxSent is how much is shown of a request, in bytes.
 const maxSent = 1500
@@ -181,7 +208,7 @@ func (d *draft) shown() string {
 	}
 	a := d.Assertion
 	text := fmt.Sprintf("%s; header %s; payload %s", method, cmp.Or(a.HeaderText, a.Header.String()), cmp.Or(a.PayloadText, a.Payload.String()))
-	text = long.ReplaceAllString(text, "…")
+	text = strings.ToValidUTF8(withoutRuns(text), "?")
 	if len(text) > maxSent {
 		text = strings.ToValidUTF8(text[:maxSent], "") + "…"
 	}

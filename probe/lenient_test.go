@@ -43,9 +43,13 @@ type lenient struct {
 	tokens map[string]bool
 }
 
+func newLenient(c *cast, off string) *lenient {
+	return &lenient{cast: c, off: off, uses: map[string][]string{}, tokens: map[string]bool{}}
+}
+
 func startLenient(t *testing.T, c *cast, off string) *lenient {
 	t.Helper()
-	s := &lenient{cast: c, off: off, uses: map[string][]string{}, tokens: map[string]bool{}}
+	s := newLenient(c, off)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.url = server.URL

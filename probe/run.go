@@ -89,9 +89,9 @@ type runner struct {
 // Run probes a server. The error says that the configuration is of no use, and then nothing was sent. Whatever the
 // server does is in the report; when the context ends, it holds what was done until then.
 func Run(ctx context.Context, c Config) (*Report, error) {
-	selected, unknown := Select(c.Only...)
-	if unknown != "" {
-		return nil, fmt.Errorf("probe: no case is called %q, nor begins so, nor is about a rule of this id", unknown)
+	selected, err := Select(c.Only...)
+	if err != nil {
+		return nil, fmt.Errorf("probe: Only: %w", err)
 	}
 	if !slices.ContainsFunc(selected, func(c Case) bool { return c.Name == RightCase }) {
 		selected = slices.Concat(Cases()[:1], selected)

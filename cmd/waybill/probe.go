@@ -93,19 +93,20 @@ func (c *command) runProbe(ctx context.Context, cmd *cli.Command) error {
 }
 
 func selectCases(wishes []string) ([]probe.Case, error) {
-	cases, unknown := probe.Select(wishes...)
-	if cases != nil {
-		return cases, nil
+	cases, err := probe.Select(wishes...)
+	unknown, ok := errors.AsType[probe.UnknownCaseError](err)
+	if !ok {
+		return cases, err
 	}
 	var known []string
 	for _, c := range probe.Cases() {
 		known = append(append(known, c.Name), c.Rules...)
 	}
 	hint := "Run waybill probe --list for all of them."
-	if near := spelling.Nearest(unknown, known); near != "" {
+	if near := spelling.Nearest(string(unknown), known); near != "" {
 		hint = "Did you mean " + near + "?"
 	}
-	return nil, usageError{hintedError{fmt.Errorf("--only %q: no case is called so, nor begins so, nor is about a rule of this id", unknown), hint}}
+	return nil, usageError{hintedError{fmt.Errorf("--only: %w", unknown), hint}}
 }
 
 // listCases prints a line for each case.

@@ -1,0 +1,259 @@
+package probe_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/waybill-token/waybill/probe"
+)
+
+// serve starts a server, and returns its base URL.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func answering(status int, header map[string]string, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for name, value := range header {
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(status)
+		w.Write([]byte(body))
+	})
+}
+
+func result(t *testing.T, report *probe.Report, name string) probe.Result {
+	t.Helper()
+	for _, r := range report.Results {
+		if r.Name == name {
+			return r
+		}
+	}
+	t.Fatalf("there is no result of %s", name)
+	return probe.Result{}
+}
+
+// TestStrangeServers: whatever answers, the report says what.
+func TestStrangeServers(t *testing.T) {
+	jsonType := map[string]string{"Content-Type": "application/json"}
+	followed := new(atomic.Int32)
+	elsewhere := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
+	for name, test := range map[string]struct {
+		handler http.Handler
+		verdict probe.Verdict
+		outcome probe.Outcome
+		said    string
+	}{
+		"refuses everything": {answering(401, jsonType, `{"error":"invalid_client","error_description":"no such client"}`), probe.Fail, probe.RefusedRight, "401 invalid_client: no such client"},
+		"500":                {answering(500, nil, "Traceback (most recent call last)"), probe.Fail, probe.ServerError, "500 Traceback"},
+		"a page":             {answering(200, map[string]string{"Content-Type": "text/html"}, "<html><p>Welcome"), probe.Fail, probe.RefusedRight, "200 Welcome"},
+		"redirect":           {answering(302, map[string]string{"Location": elsewhere}, ""), probe.Fail, probe.RefusedRight, "302 a redirect"},
+		"token in an array":  {answering(200, jsonType, `[{"access_token":"abcdef","token_type":"Bearer"}]`), probe.Pass, probe.Accepted, "200 and a token"},
+		"token in a form":    {answering(200, nil, `token_type=Bearer&access_token=abcdef`), probe.Pass, probe.Accepted, "200 and a token"},
+		"talks of tokens":    {answering(400, jsonType, `{"error":"invalid_request","error_description":"access_token=none"}`), probe.Fail, probe.RefusedRight, "access_token=none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := players().everything(serve(t, test.handler), "")
+			config.Only = []string{probe.RightCase}
+			r := result(t, run(t, config), probe.RightCase)
+			if r.Verdict != test.verdict || r.Outcome != test.outcome || !strings.Contains(r.Came, test.said) {
+				t.Errorf("%s, %s: %s", r.Verdict, r.Outcome, r.Came)
+			}
+		})
+	}
+	if followed.Load() > 0 {
+		t.Error("a redirect was followed")
+	}
+}
+
+// TestNobodyThere: a server that is out of reach is no server that refuses.
+func TestNobodyThere(t *testing.T) {
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	report := run(t, players().everything(gone.URL, gone.URL))
+	if r := result(t, report, probe.RightCase); r.Verdict != probe.Fail || r.Outcome != probe.NoAnswer {
+		t.Errorf("%s, %s: %s", r.Verdict, r.Outcome, r.Came)
+	}
+	if report.Good() || report.Count(probe.Pass) > 0 {
+		t.Errorf("%s", report.Summary())
+	}
+}
+
+// TestRefusalOfTheRight: what would be refused anyway is skipped, what gives no token in the URL is judged, and so is the
+// form of the errors.
+func TestRefusalOfTheRight(t *testing.T) {
+	server := serve(t, answering(401, map[string]string{"Content-Type": "application/json"}, `{"error":"invalid_client"}`))
+	report := run(t, players().everything(server, server+"/secured"))
+	for _, r := range report.Results {
+		skipped := strings.Contains(r.Name, ".") && r.Group() != "request.method" || r.Group() == "secured"
+		if got := r.Verdict == probe.Skipped && strings.HasPrefix(r.Reason, "not even the right request"); skipped && !got {
+			t.Errorf("%s: %s, %s%s", r.Name, r.Verdict, r.Came, r.Reason)
+		}
+	}
+	for name, want := range map[string]probe.Verdict{
+		"answer/error-code": probe.Pass, "answer/error-no-store": probe.Fail, "answer/error-challenge": probe.Warn, "request.method/GET": probe.Warn,
+	} {
+		if r := result(t, report, name); r.Verdict != want {
+			t.Errorf("%s: %s, want %s: %s%s", name, r.Verdict, want, r.Came, r.Reason)
+		}
+	}
+	if report.Requests > 20 {
+		t.Errorf("%d requests to a server that refuses everything", report.Requests)
+	}
+}
+
+// TestServerErrors: a server that gives tokens and fails on what is wrong fails the suite, but is not said to give tokens.
+func TestServerErrors(t *testing.T) {
+	s := startLenient(t, players(), "nothing")
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := &recorder{header: http.Header{}}
+		if s.ServeHTTP(answer, r); answer.status == http.StatusBadRequest {
+			http.Error(w, "java.lang.NullPointerException", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(answer.status)
+		w.Write(answer.body.Bytes())
+	}))
+	config := players().everything(server, "")
+	config.Only = []string{"claim.aud", "jti.replayed"}
+	report := run(t, config)
+	for _, r := range report.Results {
+		if r.Name == probe.RightCase {
+			continue
+		}
+		if want := r.Name != "jti.replayed/not-burned"; (r.Outcome == probe.ServerError) != want {
+			t.Errorf("%s: %s, %s: %s", r.Name, r.Verdict, r.Outcome, r.Came)
+		}
+	}
+}
+
+// TestBusyServer: a server that asks to wait is asked again, with a new assertion.
+func TestBusyServer(t *testing.T) {
+	s := startLenient(t, players(), "nothing")
+	var asked atomic.Int32
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}))
+	config := players().everything(server, "")
+	config.Only = []string{probe.RightCase}
+	if report := run(t, config); !report.Good() || asked.Load() != 2 {
+		t.Errorf("%s, asked %d times", report.Summary(), asked.Load())
+	}
+}
+
+// TestInterrupted: the report holds what was done until then.
+func TestInterrupted(t *testing.T) {
+	s := startLenient(t, players(), "nothing")
+	ctx, cancel := context.WithCancel(t.Context())
+	config := players().everything(s.url, "")
+	var told int
+	config.Progress = func(_ probe.Result, done, of int) {
+		if told++; done != told || of != len(probe.Cases()) {
+			t.Errorf("told of %d of %d", done, of)
+		}
+		if done == 5 {
+			cancel()
+		}
+	}
+	report, err := probe.Run(ctx, config)
+	if err != nil || !report.Interrupted || len(report.Results) != 5 || report.Good() || report.Count(probe.Pass) != 5 {
+		t.Errorf("%v, %d results, %s", err, len(report.Results), report.Summary())
+	}
+	var b strings.Builder
+	if err := errors.Join(report.WriteJUnit(&b), report.WriteText(&b)); err != nil || !strings.Contains(b.String(), `failures="1"`) || !strings.Contains(b.String(), "; interrupted") {
+		t.Errorf("%v: %s", err, b.String())
+	}
+}
+
+// TestUnregisteredTestSeals: where a right seal of the test CA is refused, the refusal of a wrong one shows nothing, and
+// a token for it shows all the same that it should not have been given.
+func TestUnregisteredTestSeals(t *testing.T) {
+	s := startLenient(t, players(), "right/seal-of-the-test-CA")
+	config := players().everything(s.url, "")
+	config.Only = []string{"certificate.validity", "right/seal-of-the-test-CA", "certificate.usage"}
+	for _, r := range run(t, config).Results {
+		named := strings.Contains(r.Came, r.Group()+"/") // the lenient server names the case, and not the rule
+		if r.Needs == probe.NeedsTestCA && (r.Verdict != probe.Skipped || named || !strings.Contains(r.Reason, "400 invalid_client")) {
+			t.Errorf("%s: %s, %s%s", r.Name, r.Verdict, r.Came, r.Reason)
+		}
+	}
+}
+
+// TestConfig: what is of no use is an error before anything is sent.
+func TestConfig(t *testing.T) {
+	right := players().everything("http://127.0.0.1:1", "")
+	for name, change := range map[string]func(*probe.Config){
+		"no server":            func(c *probe.Config) { c.Server = "" },
+		"no URL":               func(c *probe.Config) { c.Server = "provider.example" },
+		"plain http":           func(c *probe.Config) { c.Server = "http://provider.example" },
+		"credentials":          func(c *probe.Config) { c.TokenEndpoint = "https://a:b@provider.example" },
+		"secured plain http":   func(c *probe.Config) { c.SecuredURL = "http://provider.example/orders" },
+		"no audience":          func(c *probe.Config) { c.Audience = "" },
+		"no client":            func(c *probe.Config) { c.Seal.ClientID = "somebody" },
+		"no key":               func(c *probe.Config) { c.Seal.Key = nil },
+		"no certificates":      func(c *probe.Config) { c.Seal.Certificates = nil },
+		"unknown case":         func(c *probe.Config) { c.Only = []string{"claim.aud", "claim.audience"} },
+		"an empty name":        func(c *probe.Config) { c.Only = []string{""} },
+		"a wrong revoked seal": func(c *probe.Config) { c.Revoked = &probe.Seal{} },
+	} {
+		c := right
+		change(&c)
+		if report, err := probe.Run(t.Context(), c); err == nil {
+			t.Errorf("%s: it ran: %s", name, report.Summary())
+		}
+	}
+}
+
+// TestCases holds the table to what is said of it.
+func TestCases(t *testing.T) {
+	cases := probe.Cases()
+	seen := map[string]bool{}
+	alone, official := 0, 0
+	ours := false
+	for _, c := range cases {
+		if seen[c.Name] || strings.ContainsAny(c.Name, " \t|`") || !strings.Contains(c.Name, "/") {
+			t.Errorf("the name %q", c.Name)
+		}
+		seen[c.Name] = true
+		if c.Sends == "" || c.Wants == "" || c.Spec == "" || c.Weight == "" || !strings.HasSuffix(c.Sends, ".") {
+			t.Errorf("%s: %+v", c.Name, c)
+		}
+		if c.Official != "" {
+			official++
+			if ours {
+				t.Errorf("%s is official and comes after ours", c.Name)
+			}
+		} else {
+			ours = true
+		}
+		if c.Needs == "" {
+			alone++
+		}
+		if selected, err := probe.Select(c.Name); err != nil || len(selected) == 0 {
+			t.Errorf("%s cannot be selected", c.Name)
+		}
+	}
+	if cases[0].Name != probe.RightCase || alone < 60 || official < 40 {
+		t.Errorf("%s is the first, %d need nothing but a seal, %d are official", cases[0].Name, alone, official)
+	}
+	if selected, _ := probe.Select("official"); len(selected) != official {
+		t.Errorf("official selects %d, want %d", len(selected), official)
+	}
+	if selected, _ := probe.Select("aud missing"); len(selected) != 1 || selected[0].Name != "claim.aud/missing" {
+		t.Errorf("aud missing selects %d", len(selected))
+	}
+}
