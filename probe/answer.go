@@ -72,7 +72,7 @@ func (a *answer) refusal() bool {
 
 // busy says whether the server wants to be asked again later.
 func (a *answer) busy() bool {
-	return a.err == nil && (a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable)
+	return a.err == nil && (a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "")
 }
 
 // rule is the id that the description begins with, as that of Waybill does, or empty.

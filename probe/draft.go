@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -131,6 +132,8 @@ func (a *Assertion) Set(assignment string) error {
 	switch {
 	case !found || name == "":
 		return fmt.Errorf("probe: %q: want a name, an equals sign and a value, such as aud=did:ishare:EU.NL.NTRNL-10000000 or header.kid=1", assignment)
+	case !utf8.ValidString(assignment):
+		return fmt.Errorf("probe: %q is not UTF-8", assignment)
 	case value == "":
 		object.Delete(name)
 	case jsontext.Value(value).IsValid():

@@ -218,12 +218,16 @@ func forAnother(ca *testca.Identity, own *x509.Certificate, newKey newKey) (*tes
 }
 
 // NewTestSeals has a CA issue seals like the client's own. The CA is its key and its chain, its own certificate first; the
-// server must trust it. The key of the CA signs a dozen certificates, and some keys are made, which takes a second or two.
-func NewTestSeals(key crypto.Signer, chain []*x509.Certificate, own *x509.Certificate) (*TestSeals, error) {
+// server must trust it. What the chain lacks is taken from that of the client, where its certificates have issued it. The key of
+// the CA signs a dozen certificates, and some keys are made, which takes a second or two.
+func NewTestSeals(key crypto.Signer, chain, own []*x509.Certificate) (*TestSeals, error) {
 	return newTestSeals(key, chain, own, generate)
 }
 
-func newTestSeals(key crypto.Signer, chain []*x509.Certificate, own *x509.Certificate, newKey newKey) (*TestSeals, error) {
+func newTestSeals(key crypto.Signer, chain, own []*x509.Certificate, newKey newKey) (*TestSeals, error) {
+	if len(own) == 0 {
+		return nil, errors.New("probe: the client has no certificate")
+	}
 	if len(chain) == 0 || !chain[0].IsCA {
 		return nil, errors.New("probe: the first certificate of the test CA is not that of a CA")
 	}
@@ -231,9 +235,15 @@ func newTestSeals(key crypto.Signer, chain []*x509.Certificate, own *x509.Certif
 	if !ok || !public.Equal(chain[0].PublicKey) {
 		return nil, errors.New("probe: the key of the test CA is not that of its certificate")
 	}
+	chain = slices.Clone(chain)
+	for _, c := range own[1:] {
+		if last := chain[len(chain)-1]; !last.Equal(c) && last.CheckSignatureFrom(c) == nil {
+			chain = append(chain, c)
+		}
+	}
 	s := &TestSeals{map[string]*testca.Identity{}, map[string]error{}}
 	for name, make := range sealers(newKey) {
-		id, err := make(&testca.Identity{Key: key, Chain: chain}, own)
+		id, err := make(&testca.Identity{Key: key, Chain: chain}, own[0])
 		if err != nil {
 			s.failed[name] = err
 			continue

@@ -290,10 +290,8 @@ func (r *runner) send(makeDraft func() *draft) (*answer, *finding) {
 			return a, nil
 		case attempt < maxAttempts:
 			r.wait(retryAfter(a.header))
-		case a.status == http.StatusTooManyRequests:
-			return nil, skip("the server limits requests: %s", a.told())
 		default:
-			return a, nil
+			return nil, skip("the server wanted to be asked later, %d times: %s", maxAttempts, a.told())
 		}
 	}
 }

@@ -54,6 +54,7 @@ func TestStrangeServers(t *testing.T) {
 	}{
 		"refuses everything": {answering(401, jsonType, `{"error":"invalid_client","error_description":"no such client"}`), probe.Fail, probe.RefusedRight, "401 invalid_client: no such client"},
 		"500":                {answering(500, nil, "Traceback (most recent call last)"), probe.Fail, probe.ServerError, "500 Traceback"},
+		"503":                {answering(503, nil, "upstream"), probe.Fail, probe.ServerError, "503 upstream"},
 		"a page":             {answering(200, map[string]string{"Content-Type": "text/html"}, "<html><p>Welcome"), probe.Fail, probe.RefusedRight, "200 Welcome"},
 		"redirect":           {answering(302, map[string]string{"Location": elsewhere}, ""), probe.Fail, probe.RefusedRight, "302 a redirect"},
 		"token in an array":  {answering(200, jsonType, `[{"access_token":"abcdef","token_type":"Bearer"}]`), probe.Pass, probe.Accepted, "200 and a token"},

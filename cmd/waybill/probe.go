@@ -185,7 +185,7 @@ func (c *command) testSeals(cmd *cli.Command, own probe.Seal) (*probe.TestSeals,
 	if err != nil {
 		return nil, err
 	}
-	seals, err := probe.NewTestSeals(caKey, chain, own.Certificates[0])
+	seals, err := probe.NewTestSeals(caKey, chain, own.Certificates)
 	if err != nil || folder == "" {
 		return seals, err
 	}
@@ -223,11 +223,11 @@ func (c *command) showResult(bar *progress, r probe.Result, done, of int) {
 	bad := r.Verdict == probe.Fail || r.Verdict == probe.Warn
 	if bad || bar.terminal == nil {
 		bar.clear()
-		said := r.Came
-		if r.Reason != "" {
+		said := strings.TrimSuffix(string(r.Outcome)+"; "+r.Came, "; ")
+		if r.Verdict == probe.Skipped {
 			said = r.Reason
 		}
-		fmt.Fprintf(c.err, "%-7s %s: %s\n", r.Verdict, r.Name, strings.TrimSuffix(fmt.Sprintf("%s; %s", r.Outcome, said), "; "))
+		fmt.Fprintf(c.err, "%-7s %s: %s\n", r.Verdict, r.Name, said)
 	}
 	if r.Name == probe.RightCase && r.Verdict != probe.Pass {
 		bar.clear()
