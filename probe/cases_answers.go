@@ -286,7 +286,7 @@ func securedCases() []Case {
 	unauthorized, badRequest := []int{http.StatusUnauthorized}, []int{http.StatusBadRequest, http.StatusUnauthorized}
 	const rfc = "RFC 6750 section "
 	return grouped("secured", NeedsSecured, []Case{
-		{Name: "token", Official: "access token: valid", Sends: "The right token.", Wants: "neither 401 nor 403", Spec: rfc + "2.1", steps: func(c Case, r *runner) *finding {
+		{Name: "token", Official: "access token: valid", Sends: "The right token.", Wants: "neither 401 nor 403", Spec: rfc + "2.1", steps: func(_ Case, r *runner) *finding {
 			if f := r.admitted(); f != nil {
 				return &finding{Fail, RefusedRight, f.Reason}
 			}

@@ -23,9 +23,9 @@ func chainCases() []Case {
 			d.Assertion.Header.Set("x5c", isharetest.X5C(arrange(slices.Clone(d.seal.Certificates))...))
 		}
 	}
-	forged := func(make func(*forge, Seal) (*testca.Identity, error)) func(*draft) {
+	forged := func(by func(*forge, Seal) (*testca.Identity, error)) func(*draft) {
 		return func(d *draft) {
-			if id, err := make(d.forge, d.seal); d.unless(err) {
+			if id, err := by(d.forge, d.seal); d.unless(err) {
 				d.present(id)
 			}
 		}

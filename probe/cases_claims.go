@@ -144,7 +144,8 @@ func twice(change func(*draft)) func(Case, *runner) *finding {
 			return skip("the first of the two requests, which is right, got no token: %s", a.told())
 		}
 		before := d.shown()
-		if change(d); d.shown() != before { // a new assertion
+		change(d)
+		if d.shown() != before { // a new assertion
 			d.Form.Set("client_assertion", isharetest.Signed)
 		}
 		if a, f = r.send(again(d)); f != nil {

@@ -17,11 +17,13 @@ func rightCases() []Case {
 	const ignored = "iSHARE 3.0, access token: what is not known is ignored"
 	return accepted([]Case{
 		{Name: "plain", Official: "valid request", Sends: "Nothing is wrong.", Spec: "iSHARE 3.0, access token", change: func(*draft) {}},
-		{Name: "additional-parameters", Official: "additional parameters", Sends: "The form holds two parameters that mean nothing to the server.",
+		{
+			Name: "additional-parameters", Official: "additional parameters", Sends: "The form holds two parameters that mean nothing to the server.",
 			Spec: ignored + "; RFC 6749 section 3.2", change: func(d *draft) {
 				d.Form.Add("resource", "https://example.org/")
 				d.Form.Add("état", "é")
-			}},
+			},
+		},
 		{Name: "parameters-in-another-order", Sends: "The parameters stand in another order.", Spec: "RFC 6749 appendix B", change: func(d *draft) { slices.Reverse(d.Form) }},
 		{Name: "media-type-with-charset", Weight: Should, Sends: "The media type has a charset.", Spec: "RFC 9110 section 8.3.1", change: httpHeader("Content-Type", isharetest.MediaType+"; charset=UTF-8")},
 		{Name: "empty-parameter", Weight: Should, Sends: "An optional parameter is there without a value.", Spec: "RFC 6749 section 3.2: as if it were not there", change: func(d *draft) { d.Form.Add("resource", "") }},

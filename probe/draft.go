@@ -113,7 +113,8 @@ func (a *Assertion) Break(ruleID string) (how string, err error) {
 		if c.Group() != ruleID || !breaks(c) {
 			continue
 		}
-		if c.change(a.draft); a.draft.unable != "" {
+		c.change(a.draft)
+		if a.draft.unable != "" {
 			return "", fmt.Errorf("probe: %s: %s", ruleID, a.draft.unable)
 		}
 		return c.Sends, nil
@@ -154,9 +155,8 @@ type signer struct {
 // Sign never fails: when the key does, the signature is none, and err is set.
 func (s *signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	signature, err := s.Signer.Sign(random, digest, opts)
-	if err != nil {
-		s.err = err
-		return []byte{0}, nil
+	if s.err = cmp.Or(s.err, err); s.err != nil {
+		signature = []byte{0}
 	}
 	return signature, nil
 }

@@ -136,9 +136,9 @@ func sealers(newKey newKey) map[string]sealer {
 			return issue(ca, own, newKey, change)
 		}
 	}
-	key := func(make func() (crypto.Signer, error)) sealer {
+	key := func(made func() (crypto.Signer, error)) sealer {
 		return func(ca *testca.Identity, own *x509.Certificate) (*testca.Identity, error) {
-			key, err := make()
+			key, err := made()
 			if err != nil {
 				return nil, err
 			}
@@ -242,8 +242,8 @@ func newTestSeals(key crypto.Signer, chain, own []*x509.Certificate, newKey newK
 		}
 	}
 	s := &TestSeals{map[string]*testca.Identity{}, map[string]error{}}
-	for name, make := range sealers(newKey) {
-		id, err := make(&testca.Identity{Key: key, Chain: chain}, own[0])
+	for name, seal := range sealers(newKey) {
+		id, err := seal(&testca.Identity{Key: key, Chain: chain}, own[0])
 		if err != nil {
 			s.failed[name] = err
 			continue

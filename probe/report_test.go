@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -59,9 +60,7 @@ func (g gossip) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	answer := &recorder{header: http.Header{}}
 	g.lenient.ServeHTTP(answer, r)
-	for name, values := range answer.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.header)
 	w.WriteHeader(max(answer.status, http.StatusOK))
 	text := answer.body.String()
 	if answer.status >= 400 {
@@ -103,9 +102,7 @@ func TestReportsHoldNoSecret(t *testing.T) {
 		t.Fatalf("%d secrets over the wire, from %v", len(tap.secrets), tap.agents)
 	}
 	formats := map[string]probe.Format{"text": (*probe.Report).WriteText}
-	for name, write := range probe.Formats() {
-		formats[name] = write
-	}
+	maps.Copy(formats, probe.Formats())
 	for name, write := range formats {
 		var b bytes.Buffer
 		if err := write(report, &b); err != nil {

@@ -17,7 +17,6 @@ import (
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
-	"github.com/waybill-token/waybill/jws"
 )
 
 // Limits of a run.
@@ -170,8 +169,6 @@ func (s *Seal) check() error {
 	return nil
 }
 
-func (s *Seal) alg() jws.Algorithm { return cmp.Or(s.Algorithm, jws.RS256) }
-
 // addresses reads those of the configuration. Plain http goes to this machine only: who listens in would have an assertion.
 func (r *runner) addresses() (err error) {
 	c := r.config
@@ -301,15 +298,19 @@ func again(d *draft) func() *draft { return func() *draft { return d } }
 
 // request is the draft as an HTTP request to the endpoint.
 func (r *runner) request(d *draft) (*http.Request, *finding) {
-	request := d.HTTP("http://endpoint.invalid")
+	body := d.Body()
 	if d.signer.err != nil {
 		return nil, skip("the key cannot sign this: %v", d.signer.err)
 	}
 	address := *r.endpoint
-	if query := request.URL.RawQuery; query != "" {
-		address.RawQuery = query
+	if d.InURL {
+		address.RawQuery, body = body, ""
 	}
-	request.URL, request.Host = &address, ""
+	request, err := http.NewRequestWithContext(r.ctx, d.Method, address.String(), strings.NewReader(body))
+	if err != nil {
+		return nil, skip("the request cannot be made: %v", err)
+	}
+	request.Header = d.Header.Clone()
 	return request, nil
 }
 
@@ -324,7 +325,6 @@ func (r *runner) exchange(request *http.Request) *answer {
 
 // roundTrip is safe for concurrent use.
 func (r *runner) roundTrip(request *http.Request) *answer {
-	request = request.WithContext(r.ctx)
 	request.Header.Set("User-Agent", r.config.UserAgent)
 	if request.Header.Get("Accept") == "" {
 		request.Header.Set("Accept", "application/json")
@@ -336,7 +336,7 @@ func (r *runner) roundTrip(request *http.Request) *answer {
 		}
 		return &answer{err: err}
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close()
 	a, err := readAnswer(response)
 	if err != nil {
 		return &answer{err: err}

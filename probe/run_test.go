@@ -116,7 +116,8 @@ func TestServerErrors(t *testing.T) {
 	s := startLenient(t, players(), "nothing")
 	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := &recorder{header: http.Header{}}
-		if s.ServeHTTP(answer, r); answer.status == http.StatusBadRequest {
+		s.ServeHTTP(answer, r)
+		if answer.status == http.StatusBadRequest {
 			http.Error(w, "java.lang.NullPointerException", http.StatusInternalServerError)
 			return
 		}
@@ -163,7 +164,8 @@ func TestInterrupted(t *testing.T) {
 	config := players().everything(s.url, "")
 	var told int
 	config.Progress = func(_ probe.Result, done, of int) {
-		if told++; done != told || of != len(probe.Cases()) {
+		told++
+		if done != told || of != len(probe.Cases()) {
 			t.Errorf("told of %d of %d", done, of)
 		}
 		if done == 5 {

@@ -2,7 +2,6 @@ package probe_test
 
 import (
 	"cmp"
-	"context"
 	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
@@ -99,14 +98,12 @@ func (c *cast) ours(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan error)
-	go func() { stopped <- p.Run(ctx) }()
+	go func() { stopped <- p.Run(t.Context()) }() // which ends before what follows
 	server.Config.Handler = p.Public()
 	server.Start()
 	t.Cleanup(func() {
 		server.Close()
-		cancel()
 		if err := <-stopped; err != nil {
 			t.Error(err)
 		}

@@ -190,7 +190,8 @@ func (c *command) testSeals(cmd *cli.Command, own probe.Seal) (*probe.TestSeals,
 		return seals, err
 	}
 	fmt.Fprintf(c.err, "made the seals of the test CA in %s: register the certificates there for %s, other than of-another-party.pem\n", printable(folder), own.ClientID)
-	return seals, seals.Save(folder)
+	err = seals.Save(folder)
+	return seals, err
 }
 
 // otherSeal reads a seal out of one file. Whose it is, it says itself.
