@@ -20,13 +20,13 @@ func rightCases() []Case {
 		{
 			Name: "additional-parameters", Official: "additional parameters", Sends: "The form holds two parameters that mean nothing to the server.",
 			Spec: ignored + "; RFC 6749 section 3.2", change: func(d *draft) {
-				d.Form.Add("resource", "https://example.org/")
+				d.Form.Add("probe", "https://example.org/")
 				d.Form.Add("état", "é")
 			},
 		},
 		{Name: "parameters-in-another-order", Sends: "The parameters stand in another order.", Spec: "RFC 6749 appendix B", change: func(d *draft) { slices.Reverse(d.Form) }},
 		{Name: "media-type-with-charset", Weight: Should, Sends: "The media type has a charset.", Spec: "RFC 9110 section 8.3.1", change: httpHeader("Content-Type", isharetest.MediaType+"; charset=UTF-8")},
-		{Name: "empty-parameter", Weight: Should, Sends: "An optional parameter is there without a value.", Spec: "RFC 6749 section 3.2: as if it were not there", change: func(d *draft) { d.Form.Add("resource", "") }},
+		{Name: "empty-parameter", Weight: Should, Sends: "An optional parameter is there without a value.", Spec: "RFC 6749 section 3.2: as if it were not there", change: func(d *draft) { d.Form.Add("probe", "") }},
 		{Name: "RS384", Sends: "alg is RS384.", Spec: "iSHARE 3.0, JWT header: RS256, RS384 or RS512; of 2.x RS256 alone", change: header("alg", "RS384")},
 		{Name: "RS512", Sends: "alg is RS512.", Spec: "iSHARE 3.0, JWT header: RS256, RS384 or RS512; of 2.x RS256 alone", change: header("alg", "RS512")},
 		{Name: "typ-in-lower-case", Weight: Ours, Sends: "typ is jwt, which differs in case only.", Spec: "iSHARE's conformance test compares without regard to case; RFC 7519 section 5.1", change: header("typ", "jwt")},

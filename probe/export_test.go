@@ -1,6 +1,12 @@
 package probe
 
-import "github.com/waybill-token/waybill/internal/testca"
+import (
+	"bytes"
+	"io"
+	"net/http"
+
+	"github.com/waybill-token/waybill/internal/testca"
+)
 
 // Cheaply has a run forge with keys that cost little.
 func Cheaply(c Config) Config {
@@ -11,4 +17,19 @@ func Cheaply(c Config) Config {
 // CheapTestSeals is NewTestSeals with such keys, and the certificate of the CA alone.
 func CheapTestSeals(ca, own *testca.Identity) (*TestSeals, error) {
 	return newTestSeals(ca.Key, ca.Chain[:1], own.Chain, testca.PooledKey)
+}
+
+// Told is what would be told of an answer, and the verdicts of a case in which it must be a refusal, and one in which it
+// must be a token.
+func Told(status int, header http.Header, body []byte) (told string, refuse, accept Verdict, err error) {
+	a, err := readAnswer(&http.Response{StatusCode: status, Header: header, Body: io.NopCloser(bytes.NewReader(body))})
+	if err != nil {
+		return "", "", "", err
+	}
+	a.secrets = []string{a.token}
+	if a.token == "" {
+		a.secrets = nil
+	}
+	c := Case{Weight: Must}
+	return a.told() + a.flaw(nil), mustRefuse(c, a).Verdict, mustAccept(c, a).Verdict, nil
 }

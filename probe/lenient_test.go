@@ -225,8 +225,8 @@ func (j *judgement) pairs(body string) map[string]string {
 		names = append(names, name)
 	}
 	j.pedantic("right/parameters-in-another-order", len(names) > 0 && names[0] == "client_assertion")
-	j.pedantic("right/additional-parameters", form["resource"] != "")
-	value, there := form["resource"]
+	j.pedantic("right/additional-parameters", form["probe"] != "")
+	value, there := form["probe"]
 	j.pedantic("right/empty-parameter", there && value == "")
 	return form
 }

@@ -28,6 +28,7 @@ const (
 
 	requestTimeout = 20 * time.Second
 	maxRequests    = 500
+	maxSilence     = 5                // requests in a row that are not answered
 	maxAttempts    = 4                // of a request while the server wants to be asked later
 	maxWait        = 15 * time.Second // between them
 )
@@ -59,6 +60,9 @@ type Config struct {
 	Transport http.RoundTripper
 	// UserAgent is sent along: waybill-probe unless set. Optional.
 	UserAgent string
+	// Name gives the name by which a field of the Config is called in errors, for programs that take it from flags: its
+	// own name unless set. Optional.
+	Name func(field string) string
 	// Progress is told of each case that is done. Optional.
 	Progress func(r Result, done, of int)
 
@@ -76,6 +80,7 @@ type runner struct {
 	forge    *forge
 
 	requests int
+	silent   int      // requests in a row that were not answered
 	secrets  []string // tokens, to be kept out of the report
 	right    *answer  // to the first right request
 	wrong    *answer  // to a wrong one, for the cases about errors
@@ -90,7 +95,7 @@ type runner struct {
 func Run(ctx context.Context, c Config) (*Report, error) {
 	selected, err := Select(c.Only...)
 	if err != nil {
-		return nil, fmt.Errorf("probe: Only: %w", err)
+		return nil, c.wrong("Only", err)
 	}
 	if !slices.ContainsFunc(selected, func(c Case) bool { return c.Name == RightCase }) {
 		selected = slices.Concat(Cases()[:1], selected)
@@ -130,12 +135,12 @@ func newRunner(ctx context.Context, c Config) (*runner, error) {
 	for name, seal := range map[string]*Seal{"Seal": &r.config.Seal, "Revoked": c.Revoked, "Inactive": c.Inactive} {
 		if seal != nil {
 			if err := seal.check(); err != nil {
-				return nil, fmt.Errorf("probe: %s: %w", name, err)
+				return nil, c.wrong(name, err)
 			}
 		}
 	}
 	if _, err := ishare.ParsePartyID(string(c.Audience)); err != nil {
-		return nil, fmt.Errorf("probe: Audience: %w", err)
+		return nil, c.wrong("Audience", err)
 	}
 	r.config.Pause = cmp.Or(c.Pause, DefaultPause)
 	r.config.UserAgent = cmp.Or(c.UserAgent, "waybill-probe")
@@ -154,6 +159,14 @@ func newRunner(ctx context.Context, c Config) (*runner, error) {
 		r.forge.newKey = c.newKey
 	}
 	return r, nil
+}
+
+// wrong is an error about a field.
+func (c *Config) wrong(field string, err error) error {
+	if c.Name != nil {
+		field = c.Name(field)
+	}
+	return fmt.Errorf("probe: %s: %w", field, err)
 }
 
 func (s *Seal) check() error {
@@ -180,7 +193,7 @@ func (r *runner) addresses() (err error) {
 			continue
 		}
 		if *a.to, err = parseURL(a.text); err != nil {
-			return fmt.Errorf("probe: %s: %w", a.name, err)
+			return c.wrong(a.name, err)
 		}
 	}
 	switch {
@@ -237,6 +250,8 @@ func (r *runner) missing(c Case) *finding {
 		return skip("not given: %s", c.Needs)
 	case r.right != nil && r.right.token == "" && !c.alone:
 		return skip("not even the right request gets a token, so that nothing can be told")
+	case r.silent >= maxSilence:
+		return skip("%d requests in a row were not answered", r.silent)
 	case r.requests+atOnceCopies > maxRequests:
 		return skip("%d requests were made, and more are not", r.requests)
 	}
@@ -319,6 +334,9 @@ func (r *runner) exchange(request *http.Request) *answer {
 	r.wait(r.config.Pause)
 	r.requests++
 	a := r.roundTrip(request)
+	if r.silent++; a.err == nil {
+		r.silent = 0
+	}
 	r.remember(a)
 	return a
 }

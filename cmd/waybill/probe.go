@@ -141,6 +141,7 @@ func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config pro
 		Server: described.Server, TokenEndpoint: described.TokenEndpoint, Audience: described.Audience, Scope: described.Scope,
 		Seal:       probe.Seal{ClientID: described.ClientID, Key: described.Key, Certificates: described.Certificates, Algorithm: described.Algorithm},
 		SecuredURL: cmd.String("secured-url"), Only: cmd.StringSlice("only"), Pause: cmd.Duration("pause"),
+		Name:      func(field string) string { return probeFlags[field] },
 		UserAgent: "waybill-probe/" + buildVersion() + " (a test of iSHARE token endpoints)",
 	}
 	if config.Pause == 0 { // which would be the default
@@ -165,6 +166,12 @@ func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config pro
 		closeSeal()
 	}
 	return config, closeSeal, err
+}
+
+// probeFlags are the flags from which the fields of a configuration come.
+var probeFlags = map[string]string{
+	"Only": "--only", "Seal": "--key", "Revoked": "--revoked", "Inactive": "--inactive", "Audience": "--audience",
+	"Server": "--server", "TokenEndpoint": "--token-endpoint", "SecuredURL": "--secured-url",
 }
 
 // testSeals are those of the folder, or the CA issues them now.
