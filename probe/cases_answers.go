@@ -107,6 +107,18 @@ func errorCases() []Case {
 		{Name: "error-no-trace", Sends: sends, Wants: "no stack trace, and no page of a framework", Spec: "OWASP ASVS 16.5.1: nothing of the inside", steps: look(func(a *answer) string {
 			return unlessIs("the answer is a page or holds a stack trace", !a.trace())
 		})},
+		{Name: "error-no-token", Sends: sends, Wants: "no access_token in an error", Spec: rfc, steps: func(c Case, r *runner) *finding {
+			a, f := r.wrongAnswer()
+			switch {
+			case f != nil:
+				return f
+			case a.token != "":
+				return &finding{c.miss(), GaveToken, a.told()}
+			case !a.refusal():
+				return skip("there is no refusal to look at: %s", a.told())
+			}
+			return holds(c, "")
+		}},
 		{Name: "error-challenge", Weight: Should, Sends: sends, Wants: "WWW-Authenticate, if the status is 401", Spec: "RFC 9110 section 15.5.2", steps: look(func(a *answer) string {
 			return unlessIs("WWW-Authenticate is missing", a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") != "")
 		})},
@@ -117,9 +129,9 @@ func errorCases() []Case {
 	return cases
 }
 
-// refusal is the answer to a wrong request, which is sent once. When not even the right request got a token, it is the
+// wrongAnswer is the answer to a wrong request, which is sent once. When not even the right request got a token, it is the
 // answer to that.
-func (r *runner) refusal() (*answer, *finding) {
+func (r *runner) wrongAnswer() (*answer, *finding) {
 	if r.wrong == nil && r.right != nil && r.right.token == "" {
 		r.wrong = r.right
 	}
@@ -136,10 +148,16 @@ func (r *runner) refusal() (*answer, *finding) {
 		}
 		r.wrong = a
 	}
-	if !r.wrong.refusal() {
-		return nil, skip("there is no refusal to look at: %s", r.wrong.told())
-	}
 	return r.wrong, nil
+}
+
+// refusal is the same, if it is one.
+func (r *runner) refusal() (*answer, *finding) {
+	a, f := r.wrongAnswer()
+	if f == nil && !a.refusal() {
+		return nil, skip("there is no refusal to look at: %s", a.told())
+	}
+	return a, f
 }
 
 // serverCases are about the metadata and the capabilities, if they are there.

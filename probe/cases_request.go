@@ -133,18 +133,18 @@ func parameterCases() []Case {
 	}))
 }
 
-// otherParty is an identifier of the same form as the client's, which is nobody's as far as anybody knows.
+// otherParty is an identifier of the same form as the client's, which is nobody's: its number is nothing but nines. A real
+// one could be that of somebody who would then stand in the server's log.
 func otherParty(id ishare.PartyID) ishare.PartyID {
-	digits := 0
-	other := []byte(id)
-	for i := len(other) - 1; i >= 0 && digits < 8; i-- {
-		if c := other[i]; '0' <= c && c <= '9' {
-			other[i] = '0' + (c-'0'+7)%10
-			digits++
-		}
-	}
-	if digits == 0 {
+	end := strings.LastIndexAny(string(id), "0123456789") + 1
+	if end == 0 {
 		return id + "1"
 	}
-	return ishare.PartyID(other)
+	digits := id[:end]
+	begin := len(strings.TrimRight(string(digits), "0123456789"))
+	other := id[:begin] + ishare.PartyID(strings.Repeat("9", end-begin)) + id[end:]
+	if other == id {
+		other = id[:end-1] + "8" + id[end:]
+	}
+	return other
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/ishare"
 )
 
 // Cheaply has a run forge with keys that cost little.
@@ -33,3 +34,6 @@ func Told(status int, header http.Header, body []byte) (told string, refuse, acc
 	c := Case{Weight: Must}
 	return a.told() + a.flaw(nil), mustRefuse(c, a).Verdict, mustAccept(c, a).Verdict, nil
 }
+
+// OtherParty is the identifier of nobody.
+func OtherParty(id ishare.PartyID) ishare.PartyID { return otherParty(id) }

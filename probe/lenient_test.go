@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -13,6 +14,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/big"
 	"net/http"
@@ -113,8 +115,7 @@ func (s *lenient) token(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *lenient) grant(w http.ResponseWriter) {
-	raw := sha256.Sum256(fmt.Append(nil, len(s.uses), time.Now().UnixNano()))
-	payload := base64.RawURLEncoding.EncodeToString(raw[:])
+	payload := rand.Text()
 	token := "eyJ0eXAiOiJhdCtqd3QifQ." + payload + "." + payload // which looks like a JWT
 	s.mu.Lock()
 	s.tokens[token] = true
@@ -166,6 +167,8 @@ func (s *lenient) refuse(w http.ResponseWriter, why string) {
 		mediaType = "text/plain"
 	case "answer/error-says-why":
 		delete(answer, "error_description")
+	case "answer/error-no-token":
+		answer["access_token"] = "oops"
 	case "answer/error-no-trace":
 		answer["trace"] = "at org.example.Token.issue(Token.java:17)"
 	}
@@ -690,7 +693,7 @@ func (s *lenient) secured(w http.ResponseWriter, r *http.Request) {
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	longer := len(token) > 1 && s.tokens[token[:len(token)-1]]
-	cut := slices.ContainsFunc(slices.Collect(mapsKeys(s.tokens)), func(known string) bool {
+	cut := slices.ContainsFunc(slices.Collect(maps.Keys(s.tokens)), func(known string) bool {
 		return strings.HasSuffix(token, ".") && strings.HasPrefix(known, token)
 	})
 	switch {
@@ -709,16 +712,6 @@ func (s *lenient) secured(w http.ResponseWriter, r *http.Request) {
 		refuse("secured/client-assertion", http.StatusUnauthorized)
 	default:
 		refuse("secured/altered", http.StatusUnauthorized)
-	}
-}
-
-func mapsKeys(m map[string]bool) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
 	}
 }
 

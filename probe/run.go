@@ -334,7 +334,8 @@ func (r *runner) exchange(request *http.Request) *answer {
 	r.wait(r.config.Pause)
 	r.requests++
 	a := r.roundTrip(request)
-	if r.silent++; a.err == nil {
+	r.silent++
+	if a.err == nil {
 		r.silent = 0
 	}
 	r.remember(a)

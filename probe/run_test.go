@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/probe"
 )
 
@@ -258,5 +259,20 @@ func TestCases(t *testing.T) {
 	}
 	if selected, _ := probe.Select("aud missing"); len(selected) != 1 || selected[0].Name != "claim.aud/missing" {
 		t.Errorf("aud missing selects %d", len(selected))
+	}
+}
+
+// TestOtherParty: whom the cases pretend to be is nobody, and a party as the client is.
+func TestOtherParty(t *testing.T) {
+	for id, want := range map[ishare.PartyID]ishare.PartyID{
+		"did:ishare:EU.NL.NTRNL-10000001": "did:ishare:EU.NL.NTRNL-99999999",
+		"did:ishare:EU.NL.NTRNL-99999999": "did:ishare:EU.NL.NTRNL-99999998",
+		"EU.EORI.NL000000001":             "EU.EORI.NL999999999",
+		"did:web:provider.example":        "did:web:provider.example1",
+		"did:web:a1.example":              "did:web:a9.example",
+	} {
+		if got := probe.OtherParty(id); got != want {
+			t.Errorf("%s: %s, want %s", id, got, want)
+		}
 	}
 }

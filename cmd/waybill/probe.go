@@ -74,7 +74,7 @@ func (c *command) runProbe(ctx context.Context, cmd *cli.Command) error {
 	bar := newProgress(c.err)
 	defer bar.clear()
 	config.Progress = func(r probe.Result, done, of int) { c.showResult(bar, r, done, of) }
-	fmt.Fprintf(c.err, "probing %s with %d cases, in the name of %s\n", printable(config.TokenEndpoint), len(cases), config.Seal.ClientID)
+	fmt.Fprintf(c.err, "probing %s with the seal of %s: %d cases, about as many requests\n", printable(config.TokenEndpoint), config.Seal.ClientID, len(cases))
 	report, err := probe.Run(ctx, config)
 	if err != nil {
 		return usageError{err}
