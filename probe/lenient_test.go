@@ -618,7 +618,34 @@ func (o *opened) checkSignature() {
 	case *rsa.PublicKey:
 		holds = o.verifyRSA(key, signed)
 	}
-	o.note("jwt.signature", !holds)
+	if !holds {
+		o.note("jwt.signature/"+o.whose(signed), true)
+	}
+}
+
+// whose says what a signature is that does not hold.
+func (o *opened) whose(signed string) string {
+	key, ok := o.key.(*rsa.PublicKey)
+	flipped := slices.Clone(o.signature)
+	flipped[len(flipped)-1] ^= 1
+	right := *o
+	right.alg, right.signature = "RS256", flipped
+	longer := *o
+	longer.alg = "RS512"
+	payload := string(must(base64.RawURLEncoding.DecodeString(o.parts[1])))
+	other := o.parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(payload, `"jti":"0`, `"jti":"`, 1)))
+	switch {
+	case !ok:
+	case bytes.Equal(o.signature, make([]byte, len(o.signature))):
+		return "zero"
+	case right.verifyRSA(key, signed):
+		return "one-bit"
+	case longer.verifyRSA(key, signed):
+		return "SHA-512-for-RS256"
+	case o.verifyRSA(key, other):
+		return "of-another-assertion"
+	}
+	return "another-key"
 }
 
 func (o *opened) verifyRSA(key *rsa.PublicKey, signed string) bool {

@@ -9,13 +9,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/loopback"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -301,7 +301,7 @@ func (r *runner) send(makeDraft func() *draft) (*answer, *finding) {
 		case !a.busy():
 			return a, nil
 		case attempt < maxAttempts:
-			r.wait(retryAfter(a.header))
+			r.wait(max(outbound.RetryAfter(a.header, time.Now(), maxWait), time.Second))
 		default:
 			return nil, skip("the server wanted to be asked later, %d times: %s", maxAttempts, a.told())
 		}
@@ -382,15 +382,6 @@ func (r *runner) wait(d time.Duration) {
 	case <-timer.C:
 	case <-r.ctx.Done():
 	}
-}
-
-// retryAfter is how long a server wants to be left alone, within bounds.
-func retryAfter(h http.Header) time.Duration {
-	s, err := strconv.Atoi(strings.TrimSpace(h.Get("Retry-After")))
-	if err != nil || s < 1 {
-		s = 1
-	}
-	return min(time.Duration(s)*time.Second, maxWait)
 }
 
 // atOnce sends copies of one assertion at once: exactly one of them gets a token.

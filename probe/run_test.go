@@ -84,7 +84,7 @@ func TestNobodyThere(t *testing.T) {
 	if r := result(t, report, probe.RightCase); r.Verdict != probe.Fail || r.Outcome != probe.NoAnswer {
 		t.Errorf("%s, %s: %s", r.Verdict, r.Outcome, r.Came)
 	}
-	if report.Good() || report.Count(probe.Pass) > 0 {
+	if report.Good() || report.Count(probe.Pass) > 0 || report.Requests > 5 {
 		t.Errorf("%s", report.Summary())
 	}
 }
@@ -274,5 +274,33 @@ func TestOtherParty(t *testing.T) {
 		if got := probe.OtherParty(id); got != want {
 			t.Errorf("%s: %s, want %s", id, got, want)
 		}
+	}
+}
+
+// TestOpaqueTokenIsNotTold: a token is known from the answer that gave it, whatever it looks like.
+func TestOpaqueTokenIsNotTold(t *testing.T) {
+	const token = "short-token-1"
+	var asked atomic.Int32
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if asked.Add(1) == 1 {
+			w.Write([]byte(`{"access_token":"` + token + `","token_type":"` + token + `"}`))
+			return
+		}
+		w.Header().Set("Cache-Control", token)
+		w.WriteHeader(http.StatusBadRequest)
+		w.Write([]byte(`{"error":"invalid_client","error_description":"you have ` + token + ` already"}`))
+	}))
+	config := players().everything(server, "")
+	config.Only = []string{"claim.aud", "answer"}
+	report := run(t, config)
+	for name, write := range map[string]probe.Format{"JSON": (*probe.Report).WriteJSON, "text": (*probe.Report).WriteText} {
+		var b strings.Builder
+		if err := write(report, &b); err != nil || strings.Contains(b.String(), token) || !strings.Contains(b.String(), "[removed]") {
+			t.Errorf("%s, %v: %s", name, err, b.String())
+		}
+	}
+	if r := result(t, report, "claim.aud/missing"); r.Came != "400 invalid_client: you have [removed] already" {
+		t.Errorf("it is told as %s", r.Came)
 	}
 }

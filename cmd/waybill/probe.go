@@ -43,7 +43,7 @@ func (c *command) probe() *cli.Command {
 			&cli.StringFlag{Name: "test-ca-key", Usage: "private key `FILE` of a CA that the server trusts, PEM of PKCS #8"},
 			&cli.StringFlag{Name: "test-ca-certificates", Usage: "certificate chain `FILE` of that CA, PEM, its own certificate first"},
 			&cli.StringFlag{Name: "test-seals", Usage: "`FOLDER` in which the seals of that CA are kept, so that they can be registered for the client and used again"},
-			&cli.StringFlag{Name: "revoked", Usage: "`FILE` with a revoked seal of yours, key and certificates: PKCS#12 or PEM"},
+			&cli.StringFlag{Name: "revoked", Usage: "`FILE` with a seal that is revoked, of yours or of another participant in good standing, key and certificates: PKCS#12 or PEM"},
 			&cli.StringFlag{Name: "inactive", Usage: "`FILE` with the seal of a participant that is not active, key and certificates: PKCS#12 or PEM"},
 			&cli.StringSliceFlag{Name: "report", Usage: "`FILE` to write a report to, by its extension: .html, .xml (JUnit), .json or .md; may be given several times"},
 			&cli.StringSliceFlag{Name: "only", Usage: "`CASE` to try: a name or its beginning, the id of a rule, or official; may be given several times"},
@@ -139,8 +139,8 @@ func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config pro
 	closeSeal = func() { _ = s.seal.Close() }
 	config = probe.Config{
 		Server: described.Server, TokenEndpoint: described.TokenEndpoint, Audience: described.Audience, Scope: described.Scope,
-		Seal:       probe.Seal{ClientID: described.ClientID, Key: described.Key, Certificates: described.Certificates, Algorithm: described.Algorithm},
-		SecuredURL: cmd.String("secured-url"), Only: cmd.StringSlice("only"), Pause: cmd.Duration("pause"),
+		Seal:      probe.Seal{ClientID: described.ClientID, Key: described.Key, Certificates: described.Certificates, Algorithm: described.Algorithm},
+		Transport: described.Transport, SecuredURL: cmd.String("secured-url"), Only: cmd.StringSlice("only"), Pause: cmd.Duration("pause"),
 		Name:      func(field string) string { return probeFlags[field] },
 		UserAgent: "waybill-probe/" + buildVersion() + " (a test of iSHARE token endpoints)",
 	}
@@ -154,13 +154,10 @@ func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config pro
 		config.TokenEndpoint = base + ishare.TokenPath
 	}
 	if config.TestSeals, err = c.testSeals(cmd, config.Seal); err == nil {
-		config.Revoked, err = c.otherSeal(cmd, "revoked")
+		config.Revoked, err = c.otherSeal(cmd, "revoked", config.Seal.ClientID)
 	}
 	if err == nil {
-		config.Inactive, err = c.otherSeal(cmd, "inactive")
-	}
-	if config.Revoked != nil {
-		config.Revoked.ClientID = config.Seal.ClientID
+		config.Inactive, err = c.otherSeal(cmd, "inactive", "")
 	}
 	if err != nil {
 		closeSeal()
@@ -201,8 +198,8 @@ func (c *command) testSeals(cmd *cli.Command, own probe.Seal) (*probe.TestSeals,
 	return seals, err
 }
 
-// otherSeal reads a seal out of one file. Whose it is, it says itself.
-func (c *command) otherSeal(cmd *cli.Command, flag string) (*probe.Seal, error) {
+// otherSeal reads a seal out of one file. Whose it is, it says itself, or else it is this client's.
+func (c *command) otherSeal(cmd *cli.Command, flag string, client ishare.PartyID) (*probe.Seal, error) {
 	path := cmd.String(flag)
 	if path == "" {
 		return nil, nil //nolint:nilnil // there is none
@@ -215,15 +212,13 @@ func (c *command) otherSeal(cmd *cli.Command, flag string) (*probe.Seal, error) 
 	if err := problems.Err(); err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
-	seal := &probe.Seal{Key: pair.Signer(), Certificates: pair.Certificates}
-	ids := ishare.CertificateIDs(pair.Certificates[0])
-	if len(ids) == 0 && flag == "inactive" {
+	if ids := ishare.CertificateIDs(pair.Certificates[0]); len(ids) > 0 {
+		client = ids[0]
+	}
+	if client == "" {
 		return nil, fmt.Errorf("--%s: the seal states no party identifier", flag)
 	}
-	if len(ids) > 0 {
-		seal.ClientID = ids[0]
-	}
-	return seal, nil
+	return &probe.Seal{ClientID: client, Key: pair.Signer(), Certificates: pair.Certificates}, nil
 }
 
 // showResult tells of a case that is done: a line each, or on a terminal a bar, and lines for what is not as it should be.
