@@ -165,6 +165,8 @@ func (a *answer) decode(into any) (flaw string) {
 	switch mediaType := a.mediaType(); {
 	case a.tooLarge != nil:
 		return fmt.Sprintf("the answer is longer than %d bytes", a.tooLarge.Limit)
+	case mediaType == "" && len(bytes.TrimSpace(a.body)) == 0:
+		return "the answer is empty, and of no media type"
 	case mediaType == "":
 		return "the answer is of no media type, and should be application/json"
 	case mediaType != mediaTypeJSON:
@@ -246,6 +248,9 @@ func (a *answer) refusal(compact string) *Error {
 
 // unexpected is an answer that no token endpoint gives: most often that of a proxy, or of another server.
 func (a *answer) unexpected(flaw string) *Error {
+	if a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed {
+		return a.fail(flaw, "Check the server's address: who answers there has no token endpoint at it.")
+	}
 	if mediaType := a.mediaType(); a.status >= 500 || mediaType == mediaTypeJSON || strings.HasSuffix(mediaType, "+json") {
 		return a.fail(flaw, "")
 	}
@@ -276,6 +281,7 @@ func (a *answer) fail(description, hint string) *Error {
 		Hint:        strings.TrimSpace(hint),
 		RetryAfter:  wait,
 		ClockOffset: offset,
+		ClockKnown:  ok,
 	}
 }
 

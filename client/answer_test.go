@@ -188,7 +188,7 @@ func TestForeignErrorsAreTold(t *testing.T) {
 		{"RFC 9457", 400, http.Header{"Content-Type": {"application/problem+json"}}, `{"title":"Bad Request","detail":"client_id is unknown"}`, "", "application/problem+json", "client_id is unknown; Bad Request"},
 		{"a gateway", 401, jsonHeader, `{"statusCode":401,"message":"missing subscription key"}`, "", "lacks the member error", "missing subscription key"},
 		{"a proxy", 502, html, "<html><title>502 Bad Gateway</title></html>", "", "text/html", "502 Bad Gateway"},
-		{"nothing", 400, nil, "", "", "no media type", ""},
+		{"nothing", 400, nil, "", "", "the answer is empty, and of no media type", ""},
 		{"no, with 200", 200, jsonHeader, `{"status":false,"message":"client_assertion invalid"}`, "", "holds no token", "client_assertion invalid"},
 		{"half of RFC 6749", 401, jsonHeader, `{"error":"Unauthorized","message":"no such party"}`, "Unauthorized", "no such party", ""},
 		{"all of RFC 6749", 400, jsonHeader, `{"error":"invalid_client","error_description":"no","message":"other"}`, "invalid_client", "no", ""},
@@ -349,7 +349,11 @@ func TestHintsOfForeignAnswers(t *testing.T) {
 		body   string
 		want   string
 	}{
-		"HTML":     {404, kind("text/html"), "Not found", "Check the server's address: a token endpoint answers JSON, whatever it answers."},
+		"HTML":     {400, kind("text/html"), "No", "Check the server's address: a token endpoint answers JSON, whatever it answers."},
+		"a page":   {404, kind("text/html"), "Not found", "Check the server's address: who answers there has no token endpoint at it."},
+		"a proxy":  {404, kind("application/json"), `{"message":"no Route matched"}`, "Check the server's address: who answers there has no token endpoint at it."},
+		"a method": {405, http.Header{}, "", "Check the server's address: who answers there has no token endpoint at it."},
+		"an error": {404, kind("application/json"), `{"error":"invalid_client"}`, ""},
 		"RFC 9457": {400, kind("application/problem+json"), `{"title":"Bad Request"}`, ""},
 		"too many": {429, http.Header{"Content-Type": {"application/json"}, "Retry-After": {"90"}}, `{"message":"slower"}`, "The server asks to wait for 1m30s."},
 	} {
@@ -409,6 +413,9 @@ func TestClockOffset(t *testing.T) {
 					if !ok || !strings.Contains(e.Hint, test.hint) {
 						t.Fatalf("got %+v, want the hint %q", e, test.hint)
 					}
+					if !e.ClockKnown {
+						t.Error("the clock is not known")
+					}
 					if (test.hint == "") != (e.ClockOffset == 0) || (e.ClockOffset-test.ahead).Abs() > 2*time.Second {
 						t.Errorf("offset %s, want %s", e.ClockOffset, test.ahead)
 					}
@@ -428,6 +435,13 @@ func TestClockOffsetOfSlowAnswer(t *testing.T) {
 	header.Set("Date", sent.Add(8*time.Second).UTC().Format(http.TimeFormat))
 	_, err := client.Answer{Status: 400, Header: header, Body: `{"error":"invalid_client"}`, Sent: sent, Took: 9 * time.Second}.Read("")
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.ClockOffset != 0 {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// Without a Date, nothing is known of the server's clock.
+func TestClockUnknown(t *testing.T) {
+	if e, ok := errors.AsType[*client.Error](refused(400, jsonHeader, `{"error":"invalid_client"}`, "")); !ok || e.ClockKnown || e.ClockOffset != 0 {
 		t.Errorf("got %+v", e)
 	}
 }

@@ -84,6 +84,7 @@ type Client struct {
 	pace          *rate.Limiter
 	maxRetryAfter time.Duration
 	hedge         time.Duration // zero: never
+	onPause       func(because error, pause time.Duration)
 
 	requests *flight.Group[string, *cachedToken] // one, by the endpoint
 	cached   atomic.Pointer[cachedToken]
@@ -123,11 +124,15 @@ func New(c Config) (*Client, error) {
 		pace:          rate.NewLimiter(rate.Every(tokenInterval), tokenBurst),
 		maxRetryAfter: cmp.Or(max(c.MaxRetryAfter, 0), defaultMaxRetryAfter),
 		hedge:         max(c.Hedge, 0),
+		onPause:       c.OnPause,
 		requests:      flight.New[string, *cachedToken](1, totalTimeout),
 	}
 	if client.transport == nil {
 		client.own = NewTransport()
 		client.transport = client.own
+	}
+	if client.onPause == nil {
+		client.onPause = func(error, time.Duration) {}
 	}
 	if client.log == nil {
 		client.log = slog.New(slog.DiscardHandler)

@@ -46,6 +46,9 @@ type Config struct {
 	// Hedge is how long a token request may hang until another one is made beside it, and so on: for a client whose
 	// callers must not wait for a server that is well again. It is not done unless set. Optional.
 	Hedge time.Duration
+	// OnPause is told before a token request is repeated after a pause: why, and how long the pause is. It must return at
+	// once. Optional.
+	OnPause func(because error, pause time.Duration)
 	// Log gets a line for each token, each repetition and each failure. Optional.
 	Log *slog.Logger
 }

@@ -32,6 +32,8 @@ type Error struct {
 	// ClockOffset is how far the server's clock is ahead of ours, to the second, or zero when it is within two seconds
 	// or so, or the server does not tell. It is negative when ours is ahead.
 	ClockOffset time.Duration
+	// ClockKnown tells that the answer has a Date, so that a ClockOffset of zero means that the clocks agree.
+	ClockKnown bool
 }
 
 // Error tells status, code, description and what else the server said.

@@ -50,6 +50,7 @@ func (c *Client) request(ctx context.Context) (*cachedToken, error) {
 			return nil, err
 		}
 		c.log.DebugContext(ctx, "token request is repeated", "endpoint", c.endpoint, "attempt", attempt, "wait", wait, "error", err)
+		c.onPause(err, wait)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

@@ -90,6 +90,32 @@ func TestRepetitionIsBounded(t *testing.T) {
 	})
 }
 
+// Whoever waits is told of each pause before it begins, and of why.
+func TestPausesAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newTokenServer(t, unavailable("9"), refusal(rule.UnavailableRegistry))
+		var told []time.Duration
+		var because []int
+		begin := time.Now()
+		settings := config(&inMemory{handler: server})
+		settings.OnPause = func(err error, pause time.Duration) {
+			told = append(told, time.Since(begin), pause)
+			if refused, ok := errors.AsType[*client.Error](err); ok {
+				because = append(because, refused.Status)
+			}
+		}
+		if _, err := newClient(t, settings).Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(told) != 4 || told[0] != 0 || told[1] < 9*time.Second || told[2] != told[1] || told[2]+told[3] != time.Since(begin) {
+			t.Errorf("told %v, after %s", told, time.Since(begin))
+		}
+		if !slices.Equal(because, []int{503, 503}) {
+			t.Errorf("because of %v", because)
+		}
+	})
+}
+
 func TestSilenceIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTokenServer(t, slices.Repeat([]http.HandlerFunc{silence}, 5)...)

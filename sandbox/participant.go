@@ -28,6 +28,7 @@ type Participant struct {
 	KeyFile     string
 	ChainFile   string
 	RenewedFile string // the chain of a newer certificate of the same key
+	ProfileFile string // of a consumer: with which the program gets tokens of the provider as this one (waybill token --profile)
 }
 
 // A fixture is a party as it is in the beginning.
@@ -109,6 +110,9 @@ func (s *Sandbox) openParty(f fixture) (*party, error) {
 			KeyFile: file("key.pem"), ChainFile: file("chain.pem"), RenewedFile: file("renewed-chain.pem"),
 		},
 		role: f.role,
+	}
+	if f.role == serviceConsumer {
+		p.ProfileFile = filepath.Join(s.config.Dir, f.folder+".yaml")
 	}
 	issuer := s.authorities[ownCA]
 	if f.untrusted {

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/profile"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -37,6 +39,29 @@ data: data
 scopes:
   orders: read orders
 `, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, 12*c.Freshness, ownCA)
+}
+
+// writeProfiles writes how each consumer gets tokens of the provider.
+func (s *Sandbox) writeProfiles() error {
+	for _, p := range s.parties {
+		if p.ProfileFile == "" {
+			continue
+		}
+		text, err := profile.Format(p.ProfileFile, "Written at each start of the sandbox: "+p.Name+", for waybill token --profile.", []profile.Value{
+			{Key: "server", Text: s.URL},
+			{Key: "audience", Text: string(s.Provider.ID)},
+			{Key: "client_id", Text: string(p.ID)},
+			{Key: "key", Text: p.KeyFile},
+			{Key: "certificates", Text: p.ChainFile},
+		})
+		if err == nil {
+			err = os.WriteFile(p.ProfileFile, text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reachable is where a client on this machine finds a listener. One that listens

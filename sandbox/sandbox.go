@@ -175,7 +175,7 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 		return err
 	}
 	s.URL = "http://" + reachable(s.daemon.PublicAddr())
-	return nil
+	return s.writeProfiles()
 }
 
 // Freshness is for how long the provider may go by what it was told before a switch was turned.

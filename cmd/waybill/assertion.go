@@ -72,19 +72,6 @@ func (c *command) makeAssertion(cmd *cli.Command, s *signatory) (string, error) 
 // variable names a file that holds it.
 const passwordVariable = "WAYBILL_PARTY_KEY_PASSWORD"
 
-// sealFlags say who signs for whom.
-func sealFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "audience", Usage: "party identifier `ID` of the server", Required: true},
-		&cli.StringFlag{Name: "client-id", Usage: "your own party identifier `ID`", Required: true},
-		&cli.StringFlag{Name: "key", Usage: "private `KEY` of your seal: a file, PEM, PKCS#12 or PKCS#8, encrypted or not, or the pkcs11: URI of a key in hardware", Required: true},
-		&cli.StringFlag{Name: "key-password-file", Usage: "`FILE` that holds the password of the key's file, or the PIN of the hardware; otherwise taken from " +
-			passwordVariable + " or from the file that " + passwordVariable + "_FILE names"},
-		&cli.StringFlag{Name: "certificates", Usage: "certificate chain `FILE` of your seal, PEM, PKCS#7, PKCS#12 or DER; not needed when the key's file holds it"},
-		&cli.StringFlag{Name: "alg", Usage: "signature `ALGORITHM`: RS256, RS384 or RS512", Value: string(jws.RS256)},
-	}
-}
-
 // A signatory is what the flags say.
 type signatory struct {
 	maker    assertion.Maker
@@ -92,40 +79,35 @@ type signatory struct {
 	seal     *keyfile.Pair // to be closed, which ends the session with a key in hardware
 }
 
-// signatory reads the flags and the files they name. Warnings about the files go
-// to the error stream.
+// signatory reads what the flags, the environment and the profile say, and the files they name. Warnings about the
+// files go to the error stream.
 func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
-	audience, err := ishare.ParsePartyID(cmd.String("audience"))
-	if err != nil {
-		return nil, usagef("--audience: %w", err)
-	}
-	clientID, err := ishare.ParsePartyID(cmd.String("client-id"))
-	if err != nil {
-		return nil, usagef("--client-id: %w", err)
-	}
-	alg, err := jws.ParseAlgorithm(cmd.String("alg"))
-	if err != nil {
-		return nil, usagef("--alg: %w", err)
-	}
-	if keyfile.IsText(cmd.String("key")) {
-		return nil, usagef("--key: a private key on the command line can be read by every account of this machine: name its file")
-	}
-	password, err := c.password(cmd)
+	set, err := c.settings(cmd, sealSettings())
 	if err != nil {
 		return nil, err
 	}
-	pair, problems := keyfile.ReadSeal(keyfile.Files{
-		Key:          cmd.String("key"),
-		Certificates: cmd.String("certificates"),
-		Password:     password,
-		PasswordFrom: "the file that --key-password-file names, or in " + passwordVariable,
-	}, time.Now())
-	for _, p := range problems {
-		if p.Warning {
-			fmt.Fprintln(c.err, "warning:", p)
-		}
+	return c.sealOf(set)
+}
+
+// sealOf is the signatory of settings that are read.
+func (c *command) sealOf(set *settings) (*signatory, error) {
+	if err := set.missing("audience", "client-id", "key"); err != nil {
+		return nil, err
 	}
-	if err := problems.Err(); err != nil {
+	audience, err := ishare.ParsePartyID(set.get("audience"))
+	if err != nil {
+		return nil, set.wrong("audience", err)
+	}
+	clientID, err := ishare.ParsePartyID(set.get("client-id"))
+	if err != nil {
+		return nil, set.wrong("client-id", err)
+	}
+	alg, err := jws.ParseAlgorithm(set.get("alg"))
+	if err != nil {
+		return nil, set.wrong("alg", err)
+	}
+	pair, err := c.readSeal(set)
+	if err != nil {
 		return nil, err
 	}
 	return &signatory{
@@ -135,11 +117,34 @@ func (c *command) signatory(cmd *cli.Command) (*signatory, error) {
 	}, nil
 }
 
-// password comes from the flag, or else from where a configuration takes it too. It
+// readSeal reads the key and its certificates. Warnings about their files go to the error stream.
+func (c *command) readSeal(set *settings) (*keyfile.Pair, error) {
+	if key := set.given["key"]; keyfile.IsText(key.text) && key.source == "--key" {
+		return nil, usagef("--key: a private key on the command line can be read by every account of this machine: name its file")
+	}
+	password, err := c.password(set.get("key-password-file"))
+	if err != nil {
+		return nil, err
+	}
+	pair, problems := keyfile.ReadSeal(keyfile.Files{
+		Key:          set.get("key"),
+		Certificates: set.get("certificates"),
+		Password:     password,
+		PasswordFrom: "the file that --key-password-file names, or in " + passwordVariable,
+	}, time.Now())
+	for _, p := range problems {
+		if p.Warning {
+			fmt.Fprintln(c.err, "warning:", p)
+		}
+	}
+	return pair, problems.Err()
+}
+
+// password comes from the file that the settings name, or else from where a configuration takes it too. It
 // is no flag itself: every account of the machine can read a command line.
-func (c *command) password(cmd *cli.Command) (string, error) {
+func (c *command) password(path string) (string, error) {
 	text, named := c.getenv(passwordVariable), c.getenv(passwordVariable+"_FILE")
-	switch path := cmd.String("key-password-file"); {
+	switch {
 	case path != "":
 		return readPassword("--key-password-file", path)
 	case text != "" && named != "":

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,12 +33,7 @@ const (
 )
 
 func (c *command) bench() *cli.Command {
-	flags := tokenFlags()
-	for _, f := range flags { // a server of its own needs none of them
-		if f, ok := f.(*cli.StringFlag); ok {
-			f.Required = false
-		}
-	}
+	flags := append(flagsOf(benchSettings()), sourceFlags()...)
 	return &cli.Command{
 		Name:  "bench",
 		Usage: "measure how many tokens a server gives, and how fast",
@@ -71,6 +67,11 @@ func (c *command) bench() *cli.Command {
 			&cli.StringSliceFlag{Name: "yes-load-this-host", Usage: "load this `HOST`, which is not the machine itself; may be given several times"}),
 		Action: c.runBench,
 	}
+}
+
+// benchSettings are those of a token, which is asked for in another way: with connections of its own.
+func benchSettings() []setting {
+	return slices.DeleteFunc(tokenSettings(), func(s setting) bool { return s.flag == "ca" })
 }
 
 // within wants a value between two others.
@@ -144,7 +145,7 @@ func benchConfig(cmd *cli.Command) (bench.Config, bench.Settings, error) {
 	var err error
 	needless := []string{"set", "clients", "chains"}
 	if settings.Spawned {
-		needless = []string{"server", "token-endpoint", "audience", "client-id", "key", "key-password-file", "certificates", "alg", "yes-load-this-host"}
+		needless = []string{"server", "token-endpoint", "audience", "client-id", "key", "key-password-file", "certificates", "alg", "profile", "yes-load-this-host"}
 	}
 	for _, name := range needless {
 		if cmd.IsSet(name) && settings.Spawned {
@@ -173,19 +174,21 @@ func benchConfig(cmd *cli.Command) (bench.Config, bench.Settings, error) {
 
 // benchServer is a server that runs already.
 func (c *command) benchServer(ctx context.Context, cmd *cli.Command, config *bench.Config, _ string) (*bench.Target, func(), error) {
-	for _, name := range []string{"audience", "client-id", "key"} {
-		if cmd.String(name) == "" {
-			return nil, nil, usagef("--%s is not given; for a server of its own, which needs none, give --spawn", name)
-		}
+	set, err := c.settings(cmd, benchSettings())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := set.missingForToken(); err != nil {
+		return nil, nil, fmt.Errorf("%w; for a server of its own, which needs none of it, give --spawn", err)
 	}
 	for _, name := range []string{"server", "token-endpoint"} { // before anything is sent
-		if cmd.String(name) != "" {
-			if _, _, err := c.loadable(ctx, cmd, config, cmd.String(name)); err != nil {
+		if address := set.get(name); address != "" {
+			if _, _, err := c.loadable(ctx, cmd, config, address); err != nil {
 				return nil, nil, err
 			}
 		}
 	}
-	described, s, err := c.clientConfig(ctx, cmd)
+	described, s, err := c.clientConfig(ctx, set, nil)
 	if err != nil {
 		return nil, nil, err
 	}

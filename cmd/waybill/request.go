@@ -33,19 +33,21 @@ func (c *command) request() *cli.Command {
 			if err != nil {
 				return err
 			}
-			tokens, closeAll, err := c.client(ctx, cmd)
+			tokens, err := c.client(ctx, cmd)
 			if err != nil {
 				return err
 			}
-			defer closeAll()
+			defer tokens.close()
+			if _, err := tokens.get(ctx); err != nil { // which is sent along then
+				return err
+			}
+			done := c.waiting("an answer of " + printable(r.URL.Host))
 			answer, err := tokens.HTTPClient().Do(r)
+			done()
 			if err != nil {
 				return err
 			}
 			defer func() { _ = answer.Body.Close() }()
-			if token, err := tokens.Token(ctx); err == nil { // the one that was sent
-				c.printNotes(token)
-			}
 			fmt.Fprintln(c.err, answer.Proto, answer.Status)
 			if _, err := io.Copy(c.out, answer.Body); err != nil {
 				return err

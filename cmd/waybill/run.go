@@ -5,13 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/urfave/cli/v3"
 
 	"github.com/waybill-token/waybill/client"
+	"github.com/waybill-token/waybill/internal/bench"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -52,15 +57,17 @@ func (e hintedError) Unwrap() error { return e.error }
 // run carries out one command line and returns the exit status.
 func run(ctx context.Context, args []string, getenv func(string) string, s streams) int {
 	c := &command{streams: s, getenv: getenv}
-	root := c.root()
-	err := root.Run(ctx, args)
+	err := untilInterrupted(ctx, args, func() error { return c.root().Run(ctx, args) })
 	switch {
 	case err == nil:
 		return statusDone
 	case errors.Is(err, errNo):
 		return statusNo
 	}
-	fmt.Fprintln(s.err, "error:", err)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
+	c.say("error: %v", err)
 	var hint string
 	var hinted hintedError
 	var answer *client.Error
@@ -75,7 +82,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, s strea
 		hint = answer.Hint
 	}
 	if hint != "" {
-		fmt.Fprintln(s.err, "hint:", hint)
+		c.say("hint: %s", hint)
 	}
 	if errors.As(err, new(usageError)) {
 		return statusUsage
@@ -83,11 +90,42 @@ func run(ctx context.Context, args []string, getenv func(string) string, s strea
 	return statusNo
 }
 
+var errInterrupted = errors.New("interrupted")
+
+// lastMoment is how long a command that was interrupted may take to end by itself.
+const lastMoment = 250 * time.Millisecond
+
+// untilInterrupted carries out a command line. When ctx ends and the command does not notice, as it does not while it reads
+// a terminal or a pipe, the command is left to itself: the process is about to end. Those that serve, and those that have
+// processes of their own to stop, do so in their own time.
+func untilInterrupted(ctx context.Context, args []string, do func() error) error {
+	if len(args) > 1 && slices.Contains([]string{"serve", "sandbox", "bench", bench.FloorCommand}, args[1]) {
+		return do()
+	}
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(lastMoment):
+		return errInterrupted
+	}
+}
+
 // A command is one run of the program.
 type command struct {
 	streams
 
 	getenv func(string) string
+	saying sync.Mutex  // held while a line is written to err
+	paused atomic.Bool // a person knows that something is waited for
+
+	undiscovered error // why a server did not say where its token endpoint is; nil: it did, or was not asked
 }
 
 func (c *command) root() *cli.Command {
@@ -103,7 +141,7 @@ func (c *command) root() *cli.Command {
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {},
 		OnUsageError:    onUsageError,
 		Commands: []*cli.Command{
-			c.serve(), c.check(), c.keys(), c.sandbox(), c.token(), c.request(), c.assertion(), c.explain(), c.probe(), c.bench(), c.benchFloor(),
+			c.serve(), c.check(), c.keys(), c.sandbox(), c.token(), c.request(), c.profile(), c.assertion(), c.explain(), c.probe(), c.bench(), c.benchFloor(),
 			c.version(), c.help(),
 		},
 		Action: func(ctx context.Context, cmd *cli.Command) error { // when the first argument is no command

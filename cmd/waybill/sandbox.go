@@ -78,11 +78,7 @@ func hintListen(err error, address string) error {
 // same folder.
 func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
 	self, state := selfCommand(), s.State()
-	seal := func(p sandbox.Participant) string {
-		return fmt.Sprintf("--audience %s --client-id %s --key %s --certificates %s",
-			s.Provider.ID, p.ID, quote(p.KeyFile), quote(p.ChainFile))
-	}
-	server := " --server " + quote(s.URL) + " "
+	as := func(p sandbox.Participant) string { return " -p " + quote(p.ProfileFile) }
 	change := sandboxCommand(dir)
 	_, err := io.WriteString(c.out, strings.Join([]string{
 		"",
@@ -91,13 +87,14 @@ func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
 		"Try these in a second terminal, in this folder:",
 		"",
 		"# 1. Get a token.",
-		self + " token" + server + seal(s.Consumer),
+		self + " token" + as(s.Consumer),
 		"",
 		"# 2. Call the service with it: it answers who the token says you are.",
-		self + " request GET " + quote(s.URL+"/me") + server + seal(s.Consumer),
+		self + " request GET " + quote(s.URL+"/me") + as(s.Consumer),
 		"",
 		"# 3. See why a consumer whose compliance has ended is refused.",
-		self + " assertion " + seal(s.Former) + " | " + self + " explain --config " + quote(s.ConfigFile),
+		self + " assertion" + as(s.Former) + " |",
+		"  " + self + " explain --config " + quote(s.ConfigFile),
 		"",
 		"# 4. Suspend the consumer, and try 1 again: the provider notices within " + s.Freshness().String() + ".",
 		change + " set " + s.Consumer.Folder + ".standing suspended",

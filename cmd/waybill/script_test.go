@@ -190,7 +190,7 @@ func cmdPasted(ts *testscript.TestScript, neg bool, args []string) {
 func printed(out, number string) (string, error) {
 	_, rest, found := strings.Cut(out, "\n# "+number+". ")
 	_, rest, more := strings.Cut(rest, "\n")
-	command, _, _ := strings.Cut(rest, "\n")
+	command, _, _ := strings.Cut(rest, "\n\n")
 	if !found || !more || command == "" {
 		return "", fmt.Errorf("the sandbox has printed no command %s", number)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -20,55 +21,78 @@ import (
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
-// tokenFlags say where a token comes from.
-func tokenFlags() []cli.Flag {
-	return append([]cli.Flag{
-		&cli.StringFlag{Name: "server", Usage: "base `URL` of the server, which says where its token endpoint is; else it is at " + tokenendpoint.Path + " below it"},
-		&cli.StringFlag{Name: "token-endpoint", Usage: "`URL` of the token endpoint; then the server is not asked where it is"},
-		&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for: values separated by spaces", Value: ishare.ScopeISHARE},
-	}, sealFlags()...)
-}
-
-// client makes what the flags describe. It comes with the function that closes it.
-func (c *command) client(ctx context.Context, cmd *cli.Command) (tokens *client.Client, closeAll func(), err error) {
-	config, s, err := c.clientConfig(ctx, cmd)
+// client makes what the settings describe. It comes with the function that closes it.
+func (c *command) client(ctx context.Context, cmd *cli.Command) (*tokenClient, error) {
+	set, err := c.settings(cmd, tokenSettings())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if tokens, err = client.New(config); err != nil {
-		_ = s.seal.Close()
-		return nil, nil, err
+	transport, err := c.transport(set.get("ca"), cmd.Bool("verbose"))
+	if err != nil {
+		return nil, err
 	}
-	return tokens, func() {
-		tokens.Close()
+	config, s, err := c.clientConfig(ctx, set, transport)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := client.New(config)
+	if err != nil {
 		_ = s.seal.Close()
-	}, nil
+		return nil, err
+	}
+	return &tokenClient{Client: tokens, command: c, config: config, signatory: s, transport: transport}, nil
 }
 
-// clientConfig is what the flags describe, with the token endpoint that the server names unless they say where it is.
+// A tokenClient gets tokens for a person, who is told what is waited for, and why there is none.
+type tokenClient struct {
+	*client.Client
+	*signatory
+
+	command   *command
+	config    client.Config
+	transport *transport
+}
+
+func (t *tokenClient) close() {
+	t.Close()
+	t.transport.base.CloseIdleConnections()
+	_ = t.seal.Close()
+}
+
+// get is a token. In what it is odd, a person is told.
+func (t *tokenClient) get(ctx context.Context) (*oauth2.Token, error) {
+	done := t.command.waiting("a token of " + hostOf(cmp.Or(t.config.TokenEndpoint, t.config.Server)))
+	token, err := t.Token(ctx)
+	done()
+	if err != nil {
+		return nil, t.explained(ctx, err)
+	}
+	t.command.printNotes(token)
+	return token, nil
+}
+
+// clientConfig is what the settings describe, with the token endpoint that the server names unless they say where it is.
 // The seal of the signatory is to be closed.
-func (c *command) clientConfig(ctx context.Context, cmd *cli.Command) (client.Config, *signatory, error) {
-	s, err := c.signatory(cmd)
+func (c *command) clientConfig(ctx context.Context, set *settings, transport http.RoundTripper) (client.Config, *signatory, error) {
+	if err := set.missingForToken(); err != nil {
+		return client.Config{}, nil, err
+	}
+	s, err := c.sealOf(set)
 	if err != nil {
 		return client.Config{}, nil, err
 	}
 	config := client.Config{
-		Server: cmd.String("server"), TokenEndpoint: cmd.String("token-endpoint"), Audience: s.audience, ClientID: s.maker.ClientID,
-		Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm,
+		Server: set.get("server"), TokenEndpoint: set.get("token-endpoint"), Audience: s.audience, ClientID: s.maker.ClientID,
+		Key: s.maker.Key, Certificates: s.maker.Certificates, Algorithm: s.maker.Algorithm, Transport: transport, OnPause: c.sayPause,
 	}
 	if config.TokenEndpoint == "" && strings.HasSuffix(strings.TrimRight(config.Server, "/"), tokenendpoint.Path) {
 		config.TokenEndpoint = config.Server // what it is called matters little
 	}
-	config.Scope, err = ishare.ParseScope(cmd.String("scope"))
-	switch {
-	case err != nil:
-		err = usagef("--scope: %w", err)
-	case config.Server == "" && config.TokenEndpoint == "":
-		err = usagef("neither --server nor --token-endpoint is given")
-	default:
-		if _, err = client.New(config); err != nil { // before the server is asked
-			err = usageError{err}
-		}
+	config.Scope, err = ishare.ParseScope(set.get("scope"))
+	if err != nil {
+		err = set.wrong("scope", err)
+	} else if _, err = client.New(config); err != nil { // before the server is asked
+		err = usageError{err}
 	}
 	if err != nil {
 		_ = s.seal.Close()
@@ -84,7 +108,10 @@ func (c *command) clientConfig(ctx context.Context, cmd *cli.Command) (client.Co
 // not say, or names one to which an assertion must not go. A person is told of the
 // latter, and of an endpoint at another host: whoever answers there gets an assertion.
 func (c *command) discover(ctx context.Context, config client.Config) string {
+	done := c.waiting(hostOf(config.Server) + " to say where its token endpoint is")
 	endpoint, err := client.Discover(ctx, config)
+	done()
+	c.undiscovered = err
 	switch {
 	case errors.Is(err, client.ErrNoEndpoint):
 		return ""
@@ -128,16 +155,21 @@ func (c *command) runToken(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	tokens, closeAll, err := c.client(ctx, cmd)
+	tokens, err := c.client(ctx, cmd)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
-	token, err := tokens.Token(ctx)
+	defer tokens.close()
+	if target == "" {
+		target = tokens.config.Server
+	}
+	if target == "" && cmd.String("output") == "curl" {
+		return usagef("--url is not given, nor a server")
+	}
+	token, err := tokens.get(ctx)
 	if err != nil {
 		return err
 	}
-	c.printNotes(token)
 	line := token.AccessToken
 	switch cmd.String("output") {
 	case "json":
@@ -190,11 +222,11 @@ func curlTarget(cmd *cli.Command) (string, error) {
 	case cmd.String("output") != "curl":
 		return "", nil
 	}
-	target := cmp.Or(cmd.String("url"), cmd.String("server"))
+	target := cmd.String("url")
 	u, err := url.Parse(target)
 	switch {
-	case target == "":
-		return "", usagef("--url is not given, nor --server")
+	case target == "": // that of the server
+		return "", nil
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		return "", usagef("--url is not a URL such as https://provider.example/orders")
 	case u.User != nil:

@@ -36,7 +36,7 @@ type Config struct {
 
 	StateWaitReplicas int `yaml:"state_wait_replicas" default:"0" min:"0" max:"16"` // of Redis, which must have an assertion before it counts as used for the first time
 
-	places map[string]Position // where each key stands
+	places places
 }
 
 // Party is who we are.

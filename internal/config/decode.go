@@ -20,7 +20,7 @@ import (
 // A decoder walks the type of the configuration. It takes the value of each key from the environment, or
 // else the file, or else the default. It goes on after a problem, so that all are found.
 type decoder struct {
-	config   *Config
+	places   places
 	base     string            // folder from which relative paths count
 	file     string            // as it is called in positions
 	env      map[string]string // variables that begin with envPrefix and are not empty
@@ -88,7 +88,7 @@ func (d *decoder) pairs(path string, n *yaml.Node) func(yield func(key, value *y
 // field decodes one key of a section.
 func (d *decoder) field(path string, m member, tag reflect.StructTag, v reflect.Value) {
 	if !isNothing(m.value) {
-		d.config.places[path] = d.position(m.key)
+		d.places[path] = d.position(m.key)
 	}
 	switch {
 	case d.parser(v) != nil || v.Kind() == reflect.Slice || v.Kind() == reflect.Map:
@@ -97,7 +97,7 @@ func (d *decoder) field(path string, m member, tag reflect.StructTag, v reflect.
 		d.section(path, m.value, v)
 	case v.Kind() == reflect.Pointer: // an optional section
 		if set := d.variableBelow(path); set != "" && isNothing(m.value) {
-			d.config.places[path] = Position{File: "$" + set}
+			d.places[path] = Position{File: "$" + set}
 		} else if isNothing(m.value) {
 			return
 		}
@@ -115,17 +115,17 @@ func (d *decoder) withValue(path string, m member, tag reflect.StructTag, v refl
 	if text := d.env[variable]; text != "" {
 		d.variable = variable
 		defer func() { d.variable = "" }()
-		d.config.places[path] = d.position(nil)
+		d.places[path] = d.position(nil)
 		m.value = d.envNode(path, text, v)
 	}
 	required := tag.Get("required") == "true"
 	switch absent := isNothing(m.value); {
 	case absent && required:
 		hint := ""
-		if variable != "" {
+		if variable != "" && d.env != nil {
 			hint = "Add it, or set " + variable + "."
 		}
-		d.problems = append(d.problems, d.config.Problem(path, "is required", hint))
+		d.problems = append(d.problems, Problem{d.places.at(path), path, "is required", hint})
 	case absent:
 		if m.key != nil && v.Kind() == reflect.Map { // it stands there: its last entry may have been taken out
 			v.Set(reflect.MakeMap(v.Type()))
@@ -155,7 +155,7 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value) {
 		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 		for i, item := range n.Content {
 			path := fmt.Sprintf("%s[%d]", path, i)
-			d.config.places[path] = d.position(item)
+			d.places[path] = d.position(item)
 			d.value(path, item, v.Index(i))
 		}
 	case v.Kind() == reflect.Map:
@@ -163,10 +163,10 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value) {
 		for key, value := range d.pairs(path, n) {
 			path := join(path, key.Value)
 			name, content := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-			if _, twice := d.config.places[path]; twice {
+			if _, twice := d.places[path]; twice {
 				d.report(path, key, "given twice", "Remove one.")
 			}
-			d.config.places[path] = d.position(key)
+			d.places[path] = d.position(key)
 			d.text(path, key, key.Value, name)
 			d.value(path, value, content)
 			v.SetMapIndex(name, content)

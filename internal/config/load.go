@@ -39,18 +39,58 @@ func Load(path string, environ []string) (*Config, error) {
 func Inspect(path string, environ []string) (*Config, []Problem, error) {
 	var data []byte
 	if path != "" {
-		file, err := regular.OpenAny(path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("configuration: %w", err)
-		}
-		defer file.Close() //nolint:errcheck // it was only read
-		data, err = io.ReadAll(io.LimitReader(file, maxFileSize+1))
-		if err != nil {
+		var err error
+		if data, err = read(path); err != nil {
 			return nil, nil, fmt.Errorf("configuration: %w", err)
 		}
 	}
 	c, problems := interpret(path, data, environ)
 	return c, problems, nil
+}
+
+// read gives one byte more than is taken, at most.
+func read(path string) ([]byte, error) {
+	file, err := regular.OpenAny(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	return io.ReadAll(io.LimitReader(file, maxFileSize+1))
+}
+
+// LoadInto reads a file that is no configuration of a server and is written by the same rules. Into points to a
+// struct with the tags that are told above, of which each field is a value, a list, a map or a struct as in [Config].
+// Nothing is taken from the environment, and relative paths are relative to the file.
+//
+// The error is an [*Error] with everything that is wrong, unless the file cannot be read.
+func LoadInto(path string, into any) error {
+	data, err := read(path)
+	if err != nil {
+		return err
+	}
+	return ParseInto(path, data, into)
+}
+
+// ParseInto is [LoadInto] for what the file holds.
+func ParseInto(file string, data []byte, into any) error {
+	d := &decoder{places: make(places), file: file, base: filepath.Dir(file)}
+	root := d.document(data)
+	d.places[""] = d.position(root)
+	if len(d.problems) == 0 {
+		d.section("", root, reflect.ValueOf(into).Elem())
+	}
+	if len(d.problems) > 0 {
+		d.sort()
+		return &Error{d.problems}
+	}
+	return nil
+}
+
+// sort puts the problems in the order of the file. Those of the environment have no line, and come first.
+func (d *decoder) sort() {
+	slices.SortStableFunc(d.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.File, b.File))
+	})
 }
 
 // Parse reads a configuration of at most 1 MiB. File is its name in problems, and
@@ -69,8 +109,8 @@ func Parse(file string, data []byte, environ []string) (*Config, error) {
 }
 
 func interpret(file string, data []byte, environ []string) (*Config, []Problem) {
-	c := &Config{places: make(map[string]Position)}
-	d := &decoder{config: c, file: file, base: filepath.Dir(file), env: make(map[string]string)}
+	c := &Config{places: make(places)}
+	d := &decoder{places: c.places, file: file, base: filepath.Dir(file), env: make(map[string]string)}
 	if file == "" {
 		d.file, d.base = "environment", ""
 	}
@@ -94,9 +134,7 @@ func interpret(file string, data []byte, environ []string) (*Config, []Problem) 
 		c.Tokens.Keys = cmp.Or(c.Tokens.Keys, Path(filepath.Join(string(c.Data), "keys")))
 		d.problems = append(d.problems, c.check()...)
 	}
-	slices.SortStableFunc(d.problems, func(a, b Problem) int { // those of the environment have no line, and come first
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.File, b.File))
-	})
+	d.sort()
 	return c, d.problems
 }
 

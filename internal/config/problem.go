@@ -58,14 +58,19 @@ func (e *Error) Error() string {
 
 // At is where a key such as party.key or trust.anchors[0] is configured. For a key
 // that is absent, it is where the section stands that it would be in.
-func (c *Config) At(key string) Position {
+func (c *Config) At(key string) Position { return c.places.at(key) }
+
+// places are where the keys of a file stand.
+type places map[string]Position
+
+func (p places) at(key string) Position {
 	for {
-		if p, ok := c.places[key]; ok {
-			return p
+		if at, ok := p[key]; ok {
+			return at
 		}
 		key = key[:max(strings.LastIndexAny(key, ".["), 0)]
 		if key == "" {
-			return c.places[""]
+			return p[""]
 		}
 	}
 }

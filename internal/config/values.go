@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/ishare"
@@ -292,3 +294,12 @@ const (
 	ExtraHeadersRefuse ExtraHeaders = iota
 	ExtraHeadersAllow               // except those that are never safe
 )
+
+// Scalar writes a text as one value of a configuration, on one line.
+func Scalar(text string) string {
+	plain, err := yaml.Dump(text, yaml.WithLineWidth(-1))
+	if line := strings.TrimSuffix(string(plain), "\n"); err == nil && !strings.Contains(line, "\n") {
+		return line
+	}
+	return strconv.Quote(text)
+}
