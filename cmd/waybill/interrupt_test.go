@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// interrupted starts a command in a folder and sends it the signal once it is at the point that reached waits for. It must end
+// with the status of a no, and say so in one line.
+func interrupted(t *testing.T, dir string, sig os.Signal, reached func(t *testing.T, stdin io.Writer), args ...string) {
+	t.Helper()
+	cmd := exec.Command("waybill", args...)
+	cmd.Dir = dir
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	stdin, err := cmd.StdinPipe() // which stays open
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	t.Cleanup(func() {
+		cmd.Process.Kill() // it may be gone
+		stdin.Close()
+	})
+	reached(t, stdin)
+	if err := cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- cmd.Wait() }()
+	if !await(func() bool { return len(ended) > 0 }) {
+		t.Fatalf("%q does not end at %v", args, sig)
+	}
+	if cmd.ProcessState.ExitCode() != statusNo || !strings.HasSuffix(said.String(), "error: interrupted\n") {
+		t.Errorf("%q: %v, %q", args, cmd.ProcessState, said.String())
+	}
+}
+
+// Every command ends at a signal, whatever it waits for.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals on Windows")
+	}
+	dir, _ := newHome(t)
+	arrived := make(chan struct{}, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(server.Close)
+	asked := func(*testing.T, io.Writer) { <-arrived }
+	// More than a pipe holds, so that it was read when it is written.
+	read := func(t *testing.T, stdin io.Writer) {
+		t.Helper()
+		if _, err := stdin.Write(bytes.Repeat([]byte("a"), 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seal := []string{"--audience", providerID, "--client-id", consumerID, "--key", "consumer-key.pem", "--certificates", "consumer.pem"}
+	interrupted(t, dir, os.Interrupt, asked, append([]string{"token", "--server", server.URL}, seal...)...)
+	interrupted(t, dir, syscall.SIGTERM, asked, append([]string{"token", "--token-endpoint", server.URL + "/token"}, seal...)...)
+	interrupted(t, dir, os.Interrupt, asked, append([]string{"request", "GET", server.URL, "--token-endpoint", server.URL + "/token"}, seal...)...)
+	interrupted(t, dir, os.Interrupt, read, append([]string{"request", "POST", server.URL, "--data", "@-", "--token-endpoint", server.URL + "/token"}, seal...)...)
+}
