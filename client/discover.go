@@ -3,6 +3,8 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -102,28 +104,9 @@ func fetch(ctx context.Context, transport http.RoundTripper, address string) (*a
 
 // capabilities takes the answer apart down to the description of the services.
 func (a *answer) capabilities(issuer ishare.PartyID) (info any, err error) {
-	if a.status != http.StatusOK {
-		return nil, fmt.Errorf("the server answered %d", a.status)
-	}
-	// Names of 3.0 and of 2.x; the published example of 3.0 mixes them.
-	var body struct {
-		Token3 string `json:"capabilitiesToken"`
-		Token2 string `json:"capabilities_token"`
-	}
-	if flaw := a.decode(&body); flaw != "" {
-		return nil, errors.New(flaw)
-	}
-	token, err := jws.Split(cmp.Or(body.Token3, body.Token2))
+	_, claims, err := a.capabilitiesToken()
 	if err != nil {
-		return nil, fmt.Errorf("capabilitiesToken: %w", err)
-	}
-	var claims struct {
-		Iss   ishare.PartyID `json:"iss"`
-		Info3 any            `json:"capabilitiesInfo"`
-		Info2 any            `json:"capabilities_info"`
-	}
-	if json.Unmarshal(token.Payload(), &claims) != nil {
-		return nil, errors.New("the payload of capabilitiesToken is not one JSON object in UTF-8 with each name once")
+		return nil, err
 	}
 	if claims.Iss != issuer {
 		return nil, fmt.Errorf("the capabilities are those of %q, not of %s", clean(string(claims.Iss), "", 80), issuer)
@@ -133,6 +116,108 @@ func (a *answer) capabilities(issuer ishare.PartyID) (info any, err error) {
 	}
 	return claims.Info2, nil
 }
+
+// capabilitiesClaims have the names of 3.0 and of 2.x; the published example of 3.0 mixes them.
+type capabilitiesClaims struct {
+	Iss   ishare.PartyID `json:"iss"`
+	Info3 any            `json:"capabilitiesInfo"`
+	Info2 any            `json:"capabilities_info"`
+}
+
+// capabilitiesToken reads the token of the answer, whose signature is not verified.
+func (a *answer) capabilitiesToken() (*jws.Token, *capabilitiesClaims, error) {
+	if a.status != http.StatusOK {
+		return nil, nil, fmt.Errorf("the server answered %d", a.status)
+	}
+	var body struct { // as above
+		Token3 string `json:"capabilitiesToken"`
+		Token2 string `json:"capabilities_token"`
+	}
+	if flaw := a.decode(&body); flaw != "" {
+		return nil, nil, errors.New(flaw)
+	}
+	token, err := jws.Split(cmp.Or(body.Token3, body.Token2))
+	if err != nil {
+		return nil, nil, fmt.Errorf("capabilitiesToken: %w", err)
+	}
+	claims := new(capabilitiesClaims)
+	if json.Unmarshal(token.Payload(), claims) != nil {
+		return nil, nil, errors.New("the payload of capabilitiesToken is not one JSON object in UTF-8 with each name once")
+	}
+	return token, claims, nil
+}
+
+// An Identity is who a server says that it is.
+type Identity struct {
+	// ID is the issuer of its capabilities.
+	ID ishare.PartyID
+	// Certificates are those of the seal that has signed them, leaf first. Whether they are to be trusted, and whether the
+	// seal is that of ID, is not judged.
+	Certificates []*x509.Certificate
+}
+
+// Identify asks the /capabilities of the server at a base URL who it is, and verifies that the key of the certificates has
+// signed the answer. A nil transport is one of [NewTransport]. One attempt is made, of at most ten seconds; at most 1 MiB is
+// read.
+//
+// It is for a person who sets something up and knows whom to expect. Never make an identity the audience of assertions
+// unseen: whoever runs a server could name another participant, and use the assertion there.
+func Identify(ctx context.Context, server string, transport http.RoundTripper) (*Identity, error) {
+	base, err := (&Config{Server: server}).base()
+	if err != nil {
+		return nil, err
+	}
+	if transport == nil {
+		own := NewTransport()
+		defer own.CloseIdleConnections()
+		transport = own
+	}
+	address := base.JoinPath("capabilities").String()
+	a, err := fetch(ctx, transport, address)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := a.identity()
+	if err != nil {
+		return nil, fmt.Errorf("client: %s: %w", address, err)
+	}
+	return identity, nil
+}
+
+func (a *answer) identity() (*Identity, error) {
+	token, claims, err := a.capabilitiesToken()
+	if err != nil {
+		return nil, err
+	}
+	id, err := ishare.ParsePartyID(string(claims.Iss))
+	if err != nil {
+		return nil, fmt.Errorf("the issuer of the capabilities: %w", err)
+	}
+	header, err := token.Header()
+	if err != nil {
+		return nil, fmt.Errorf("the header of the capabilities: %w", err)
+	}
+	name, _ := header.Text("alg")
+	alg, err := jws.ParseAlgorithm(name)
+	if err != nil {
+		return nil, fmt.Errorf("the capabilities: %w", err)
+	}
+	certificates, err := header.Certificates(nil)
+	if err != nil {
+		return nil, fmt.Errorf("the certificates of the capabilities: %w", err)
+	}
+	key, ok := certificates[0].PublicKey.(*rsa.PublicKey)
+	if !ok || key.N.BitLen() > maxSealKey {
+		return nil, fmt.Errorf("the capabilities are not signed with an RSA key of up to %d bits", maxSealKey)
+	}
+	if err := token.Verify(alg, jws.NewKey(key)); err != nil {
+		return nil, fmt.Errorf("the capabilities: %w", err)
+	}
+	return &Identity{ID: id, Certificates: certificates}, nil
+}
+
+// maxSealKey is the longest key by which a signature is verified; longer ones cost much.
+const maxSealKey = 8192
 
 // namedEndpoints are the token endpoints that capabilities name. A server can name some ten thousand in
 // what is read of its answer.

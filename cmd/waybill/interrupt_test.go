@@ -72,5 +72,6 @@ func TestInterrupted(t *testing.T) {
 	interrupted(t, dir, os.Interrupt, asked, append([]string{"token", "--server", server.URL}, seal...)...)
 	interrupted(t, dir, syscall.SIGTERM, asked, append([]string{"token", "--token-endpoint", server.URL + "/token"}, seal...)...)
 	interrupted(t, dir, os.Interrupt, asked, append([]string{"request", "GET", server.URL, "--token-endpoint", server.URL + "/token"}, seal...)...)
+	interrupted(t, dir, os.Interrupt, asked, "init", "--registry", server.URL, "--out", "new.yaml", "--key", "consumer-key.pem", "--certificates", "consumer.pem")
 	interrupted(t, dir, os.Interrupt, read, append([]string{"request", "POST", server.URL, "--data", "@-", "--token-endpoint", server.URL + "/token"}, seal...)...)
 }

@@ -115,7 +115,7 @@ func (t *tokenClient) possible(refused *client.Error) []string {
 		fmt.Sprintf("- %s, %s: the server's registry does not know %s, or not as active", rule.PartyUnknown.ID, rule.PartyNotActive.ID, t.maker.ClientID),
 		certificate,
 		fmt.Sprintf("- %s: the server does not trust %q (SHA-256 %s), in which your chain of %d certificates ends", rule.ChainUntrusted.ID,
-			top.Subject, trust.FingerprintOf(top), len(chain)),
+			subjectName(top), trust.FingerprintOf(top), len(chain)),
 		fmt.Sprintf("- %s: a certificate of the chain is revoked", rule.CertificateRevoked.ID),
 		audience,
 	}

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/testca"
 )
 
 // longEnough is a time limit for what must happen at all, however busy the machine.
@@ -29,6 +31,8 @@ const longEnough = time.Minute
 //	waitfor FILE REGEXP  wait until the file matches
 //	serving FILE         wait until this log of waybill serve says where; set URL and INTERNAL
 //	pasted N STATUS      run the command that the sandbox has printed into the file out under this number
+//	take VARIABLE FILE REGEXP  set a variable to the first submatch of the file, which is waited for
+//	p12 KEY CHAIN FILE   write a key and its chain as PKCS#12 with the password
 //	api [ENDPOINT]       start an API of somebody else's, whose capabilities name this token endpoint; set API
 func TestScript(t *testing.T) {
 	t.Parallel()
@@ -48,6 +52,8 @@ func scripts(dir string) testscript.Params {
 			"waitfor": cmdWaitFor,
 			"serving": cmdServing,
 			"pasted":  cmdPasted,
+			"take":    cmdTake,
+			"p12":     cmdP12,
 			"api":     cmdAPI,
 		},
 	}
@@ -184,6 +190,24 @@ func cmdPasted(ts *testscript.TestScript, neg bool, args []string) {
 	command, err := printed(ts.ReadFile("out"), args[0])
 	ts.Check(err)
 	check(ts, args[1], ts.Exec("sh", "-c", command))
+}
+
+func cmdTake(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: take VARIABLE FILE REGEXP")
+	}
+	ts.Setenv(args[0], waitFor(ts, args[1], args[2])[1])
+}
+
+func cmdP12(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: p12 KEY CHAIN FILE")
+	}
+	seal, err := testca.LoadIdentity(ts.MkAbs(args[0]), ts.MkAbs(args[1]))
+	ts.Check(err)
+	file, err := pkcs12.Modern.Encode(seal.Key, seal.Chain[0], seal.Chain[1:], password)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), file, 0o600))
 }
 
 // printed is the command below the heading with the number.

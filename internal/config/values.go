@@ -303,3 +303,18 @@ func Scalar(text string) string {
 	}
 	return strconv.Quote(text)
 }
+
+// PathFrom names a file from the folder of a configuration: relative if it lies in it, and absolutely otherwise.
+func PathFrom(dir, file string) (string, error) {
+	file, err := filepath.Abs(file)
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	if err != nil {
+		return "", err
+	}
+	if relative, err := filepath.Rel(dir, file); err == nil && filepath.IsLocal(relative) {
+		return relative, nil
+	}
+	return file, nil
+}

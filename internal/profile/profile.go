@@ -226,26 +226,11 @@ func Format(path, comment string, values []Value) ([]byte, error) {
 	for _, v := range values {
 		if IsFile(v.Key) && !keyfile.IsURI(v.Text) && !keyfile.IsText(v.Text) {
 			var err error
-			if v.Text, err = from(filepath.Dir(path), v.Text); err != nil {
+			if v.Text, err = config.PathFrom(filepath.Dir(path), v.Text); err != nil {
 				return nil, err
 			}
 		}
 		fmt.Fprintf(&b, "%s: %s\n", v.Key, config.Scalar(v.Text))
 	}
 	return []byte(b.String()), nil
-}
-
-// from names a file from a folder.
-func from(dir, file string) (string, error) {
-	file, err := filepath.Abs(file)
-	if err == nil {
-		dir, err = filepath.Abs(dir)
-	}
-	if err != nil {
-		return "", err
-	}
-	if relative, err := filepath.Rel(dir, file); err == nil && filepath.IsLocal(relative) {
-		return relative, nil
-	}
-	return file, nil
 }
