@@ -52,7 +52,7 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"server: https://a.example\nkeys: a.pem\n": "mine.yaml:2:1: keys: unknown key. Did you mean key?",
+		"\nkeys: a.pem\n":                      "mine.yaml:2:1: keys: unknown key. Did you mean key?",
 		"audiense: x\n":                        "mine.yaml:1:1: audiense: unknown key. Did you mean audience?",
 		"colour: blue\n":                       "mine.yaml:1:1: colour: unknown key",
 		"server: http://provider.example\n":    "want https; plain http is for loopback addresses only",
@@ -63,8 +63,8 @@ func TestParseRefuses(t *testing.T) {
 		"password: geheim\n":                   "a profile holds no password",
 		"scope: orders\nscope: other\n":        "given twice",
 		"key: '-----BEGIN PRIVATE KEY-----'\n": "a private key stands in the configuration",
-		"server: https://a.example\n---\nserver: https://b.example\n": "want one YAML document",
-		"[1]\n": "want keys with values, got a list",
+		"alg: RS256\n---\nalg: RS384\n":        "want one YAML document",
+		"[1]\n":                                "want keys with values, got a list",
 	} {
 		_, err := profile.Parse("mine.yaml", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "geheim") {
