@@ -17,6 +17,7 @@ import (
 
 	"github.com/waybill-token/waybill/client"
 	"github.com/waybill-token/waybill/internal/bench"
+	"github.com/waybill-token/waybill/internal/spelling"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -141,13 +142,12 @@ func (c *command) root() *cli.Command {
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {},
 		OnUsageError:    onUsageError,
 		Commands: []*cli.Command{
-			c.init(), c.serve(), c.check(), c.keys(), c.sandbox(), c.token(), c.request(), c.profile(), c.assertion(), c.explain(), c.probe(), c.bench(), c.benchFloor(),
-			c.version(), c.help(),
+			c.init(), c.serve(), c.check(), c.keys(), c.sandbox(), c.token(), c.request(), c.profile(), c.assertion(), c.explain(), c.probe(), c.bench(), c.benchFloor(), c.completion(), c.man(), c.version(), c.help(),
 		},
 		Action: func(ctx context.Context, cmd *cli.Command) error { // when the first argument is no command
 			switch {
 			case cmd.Args().Present():
-				return noSuchCommand(cmd.Args().First())
+				return noSuchCommand(cmd, cmd.Args().First())
 			case cmd.Bool("version"):
 				return cmd.Command("version").Action(ctx, cmd)
 			}
@@ -161,20 +161,69 @@ func (c *command) root() *cli.Command {
 		if sub.ArgsUsage == "" {
 			sub.ArgsUsage = " "
 			sub.ArgValidator = func(_ context.Context, cmd *cli.Command) error {
-				if cmd.Args().Present() {
-					return usagef("%s takes no argument %q", cmd.Name, cmd.Args().First())
+				if !cmd.Args().Present() {
+					return nil
 				}
-				return nil
+				return hintedUsage(fmt.Errorf("%s takes no argument %q", cmd.Name, cmd.Args().First()), nearestCommand(cmd, cmd.Args().First()))
 			}
 		}
 	}
+	addExamples(root, "", examples())
 	return root
 }
 
-func onUsageError(_ context.Context, _ *cli.Command, err error, _ bool) error { return usageError{err} }
+// undefinedFlag begins what the library says of a flag that there is not.
+const undefinedFlag = "flag provided but not defined: -"
 
-func noSuchCommand(name string) error {
-	return usageError{hintedError{fmt.Errorf("there is no command %q", name), "Run waybill --help for the list."}}
+func onUsageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+	name, undefined := strings.CutPrefix(err.Error(), undefinedFlag)
+	if !undefined {
+		return usageError{err}
+	}
+	var known []string
+	for _, above := range cmd.Lineage() {
+		for _, f := range above.Flags {
+			known = append(known, f.Names()...)
+		}
+	}
+	const short = 2 // letters: each such word is near to many
+	known = slices.DeleteFunc(known, func(name string) bool { return len(name) <= short })
+	name, hint := strings.TrimLeft(name, "-"), ""
+	if nearest := spelling.Nearest(name, known); nearest != "" && len(name) > short {
+		hint = fmt.Sprintf("Did you mean --%s?", nearest)
+	}
+	return hintedUsage(err, hint)
+}
+
+// hintedUsage is a usage error; the hint may be empty.
+func hintedUsage(err error, hint string) error {
+	if hint == "" {
+		return usageError{err}
+	}
+	return usageError{hintedError{err, hint}}
+}
+
+// nearestCommand asks whether a command below another one was meant; it is empty when none is near.
+func nearestCommand(above *cli.Command, name string) string {
+	var known []string
+	for _, sub := range above.Commands {
+		if !sub.Hidden {
+			known = append(known, sub.Name)
+		}
+	}
+	if nearest := spelling.Nearest(name, known); nearest != "" {
+		return fmt.Sprintf("Did you mean %s?", nearest)
+	}
+	return ""
+}
+
+func noSuchCommand(above *cli.Command, name string) error {
+	words := strings.Fields(name)
+	hint := "Run waybill --help for the list."
+	if len(words) > 0 {
+		hint = strings.TrimSpace(nearestCommand(above, words[len(words)-1]) + " " + hint)
+	}
+	return usageError{hintedError{fmt.Errorf("there is no command %q", name), hint}}
 }
 
 func (c *command) help() *cli.Command {
@@ -187,7 +236,7 @@ func (c *command) help() *cli.Command {
 			for i, name := range cmd.Args().Slice() {
 				above, about = about, about.Command(name)
 				if about == nil {
-					return noSuchCommand(strings.Join(cmd.Args().Slice()[:i+1], " "))
+					return noSuchCommand(above, strings.Join(cmd.Args().Slice()[:i+1], " "))
 				}
 			}
 			if about == cmd.Root() {

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v3"
+)
+
+// examples are command lines for the help of each command, by its path.
+func examples() map[string][]string {
+	return map[string][]string{
+		"init": {
+			"waybill init --key my.p12 --key-password-file password --registry https://registry.example",
+			"waybill init --key key.pem --certificates chain.pem --registry https://registry.example --non-interactive",
+		},
+		"serve": {
+			"waybill serve --config waybill.yaml",
+			"waybill serve --config waybill.yaml --protect http://127.0.0.1:3000",
+		},
+		"check":       {"waybill check --config waybill.yaml"},
+		"keys":        {"waybill keys list --config waybill.yaml"},
+		"keys list":   {"waybill keys list --config waybill.yaml"},
+		"keys add":    {"waybill keys add --keys waybill-keys.json", "waybill keys add --config waybill.yaml --use sig --after 2h"},
+		"keys retire": {"waybill keys retire --config waybill.yaml 3kT5gYQ1"},
+		"sandbox":     {"waybill sandbox", "waybill sandbox --dir other --listen 127.0.0.1:9080 --framework 2"},
+		"sandbox show": {
+			"waybill sandbox show",
+		},
+		"sandbox set":   {"waybill sandbox set consumer.standing suspended"},
+		"sandbox reset": {"waybill sandbox reset"},
+		"token": {
+			"waybill token --profile provider",
+			"waybill token --profile provider --scope 'iSHARE orders' --output json",
+			"waybill token --server https://provider.example --audience did:ishare:EU.NL.NTRNL-10000000 --client-id did:ishare:EU.NL.NTRNL-10000001 --key my.p12 --key-password-file password",
+		},
+		"request": {
+			"waybill request GET https://provider.example/orders",
+			"waybill request POST https://provider.example/orders --profile provider --data @order.json --header 'Accept: text/csv'",
+		},
+		"profile": {"waybill profile list"},
+		"profile add": {
+			"waybill profile add default --server https://provider.example --audience did:ishare:EU.NL.NTRNL-10000000 --client-id did:ishare:EU.NL.NTRNL-10000001 --key my.p12 --key-password-file password",
+			"waybill profile add ./waybill-client.yaml --server https://provider.example --audience did:ishare:EU.NL.NTRNL-10000000",
+		},
+		"profile list": {"waybill profile list"},
+		"profile show": {"waybill profile show default"},
+		"assertion":    {"waybill assertion --profile provider"},
+		"explain":      {"waybill explain --config waybill.yaml assertion.jwt"},
+		"bench": {
+			"waybill bench --spawn --floor",
+			"waybill bench --server http://127.0.0.1:8080 --audience did:ishare:EU.NL.NTRNL-10000000 --client-id did:ishare:EU.NL.NTRNL-10000001 --key key.pem --certificates chain.pem",
+		},
+		"completion":      {"waybill completion bash > ~/.local/share/bash-completion/completions/waybill"},
+		"completion bash": {"source <(waybill completion bash)"},
+		"completion zsh":  {"waybill completion zsh > ~/.zfunc/_waybill"},
+		"completion fish": {"waybill completion fish > ~/.config/fish/completions/waybill.fish"},
+		"man":             {"waybill man > waybill.1", "waybill man | man -l -"},
+		"version":         {"waybill version"},
+		"help":            {"waybill help token"},
+	}
+}
+
+// addExamples puts the examples of a command and of those below it behind their descriptions.
+func addExamples(cmd *cli.Command, path string, all map[string][]string) {
+	if lines := all[path]; len(lines) > 0 {
+		cmd.Description = strings.TrimLeft(cmd.Description+"\n\nExamples:\n\n   "+strings.Join(lines, "\n   "), "\n")
+	}
+	for _, sub := range cmd.Commands {
+		addExamples(sub, strings.TrimSpace(path+" "+sub.Name), all)
+	}
+}
