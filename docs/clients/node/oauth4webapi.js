@@ -40,11 +40,17 @@ const authentication = oauth.PrivateKeyJwt(key, {
   },
 })
 
+// Not every iSHARE server describes itself (RFC 8414). Then its token endpoint is where iSHARE puts it.
+async function describe(options) {
+  const answer = await oauth.discoveryRequest(server, { ...options, algorithm: 'oauth2' })
+  if (answer.status === 200) return oauth.processDiscoveryResponse(server, answer)
+  return { issuer: server.href, token_endpoint: server.href.replace(/\/?$/, '/connect/token') }
+}
+
 async function main(argument) {
   // Plain http is for a sandbox on this machine.
   const options = { [oauth.allowInsecureRequests]: server.hostname === '127.0.0.1' }
-  const discovered = await oauth.discoveryRequest(server, { ...options, algorithm: 'oauth2' })
-  const as = await oauth.processDiscoveryResponse(server, discovered)
+  const as = await describe(options)
   if (argument === '--assertion') {
     const form = new URLSearchParams()
     await authentication(as, client, form, new Headers())

@@ -40,10 +40,23 @@ const authentication = openid.PrivateKeyJwt(key, {
   },
 })
 
-async function main(argument) {
+// Not every iSHARE server describes itself (RFC 8414). Then its token endpoint is where iSHARE puts it.
+async function describe() {
   // Plain http is for a sandbox on this machine.
   const execute = server.hostname === '127.0.0.1' ? [openid.allowInsecureRequests] : []
-  const config = await openid.discovery(server, clientID, undefined, authentication, { algorithm: 'oauth2', execute })
+  try {
+    return await openid.discovery(server, clientID, undefined, authentication, { algorithm: 'oauth2', execute })
+  } catch (error) {
+    if (!(error.cause instanceof Response)) throw error // nobody answers, for instance
+  }
+  const metadata = { issuer: server.href, token_endpoint: server.href.replace(/\/?$/, '/connect/token') }
+  const config = new openid.Configuration(metadata, clientID, undefined, authentication)
+  for (const change of execute) change(config)
+  return config
+}
+
+async function main(argument) {
+  const config = await describe()
   if (argument === '--assertion') {
     const form = new URLSearchParams()
     await authentication(config.serverMetadata(), config.clientMetadata(), form, new Headers())
