@@ -67,11 +67,26 @@ func Explain(ctx context.Context, c Config, request assertion.Request, at time.T
 	if s.clients.list != nil {
 		_ = s.clients.list.Update(ctx) // which logs it; without the list, only our own anchors count
 	}
+	return s.explain(ctx, request, at)
+}
+
+// Explain judges an assertion as the token endpoint would at that time, by what the provider knows and asks for it now, and
+// admits nobody: see [assertion.Explainer.ExplainRequest]. Run must be running.
+func (p *Provider) Explain(ctx context.Context, request assertion.Request, at time.Time) (*Explanation, error) {
+	s := p.current.Load()
+	for !s.inFlight.TryRLock() { // retired since it was the current one
+		s = p.current.Load()
+	}
+	defer s.inFlight.RUnlock()
+	return s.sources.explain(ctx, request, at)
+}
+
+func (s *sources) explain(ctx context.Context, request assertion.Request, at time.Time) (*Explanation, error) {
 	explainer, err := assertion.NewExplainer(s.verifierConfig(), s.config.Leeway)
 	if err != nil {
 		return nil, err
 	}
-	explanation = &Explanation{Report: explainer.ExplainRequest(ctx, request, at)}
+	explanation := &Explanation{Report: explainer.ExplainRequest(ctx, request, at)}
 	if s.clients.list != nil {
 		stats := s.clients.list.Stats()
 		explanation.TrustedList = &stats

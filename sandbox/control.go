@@ -56,7 +56,7 @@ type switchRequest struct {
 //	PUT  /switches/{name}   {"value": "…"} turns one switch
 //	POST /reset             {} puts every switch back
 //
-// Each answers with the state, or with an error.
+// Each answers with the state, or with an error. Everything else is the console's, if there is one.
 //
 // Whoever can connect may use it, so it listens on loopback only. A page of another site in a browser on this machine
 // can connect as well: it must neither change anything, which is why requests from other origins and bodies that a form
@@ -70,7 +70,16 @@ func (s *Sandbox) controlHandler(address net.Addr) http.Handler {
 		s.Reset()
 		s.respondState(w)
 	})
-	return ownHost(address, http.NewCrossOriginProtection().Handler(jsonOnly(mux)))
+	handler := jsonOnly(mux)
+	if s.Console != nil {
+		root := http.NewServeMux()
+		for _, path := range []string{"/state", "/switches/", "/reset"} {
+			root.Handle(path, handler)
+		}
+		root.Handle("/", s.Console)
+		handler = root
+	}
+	return ownHost(address, http.NewCrossOriginProtection().Handler(handler))
 }
 
 func (s *Sandbox) respondState(w http.ResponseWriter) {

@@ -36,7 +36,7 @@ type fixture struct {
 	number      int // in its identifiers
 	folder      string
 	name        string
-	role        string
+	role        string // empty: none
 	standing    string // active unless set
 	certificate string // registered unless set
 	untrusted   bool   // its seal is of the other CA
@@ -63,6 +63,7 @@ var fixtures = []fixture{
 	{number: 6, folder: "revoked-consumer", name: "Revoked Consumer", role: serviceConsumer, certificate: revoked},
 	{number: 7, folder: "replaced-consumer", name: "Replaced Consumer", role: serviceConsumer, certificate: replaced},
 	{number: 8, folder: "untrusted-consumer", name: "Untrusted Consumer", role: serviceConsumer, untrusted: true},
+	{number: 10, folder: "roleless-consumer", name: "Roleless Consumer"},
 }
 
 // A party is a participant with what its registrar and its CA say of it.
@@ -190,7 +191,9 @@ func (p *party) record(registrar ishare.PartyID) *ishare.Party {
 		compliance.Status, compliance.Start, compliance.End = active, today.AddDate(-1, 0, 0), today.AddDate(0, -1, 0)
 	}
 	add(compliance)
-	add(ishare.Claim{Type: ishare.ClaimFrameworkRole, FrameworkID: ishare.FrameworkISHARE, RoleID: p.role, LoA: "high"})
+	if p.role != "" {
+		add(ishare.Claim{Type: ishare.ClaimFrameworkRole, FrameworkID: ishare.FrameworkISHARE, RoleID: p.role, LoA: "high"})
+	}
 	cert := leaf
 	switch p.certificate.Value {
 	case unregistered:

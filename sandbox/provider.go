@@ -38,7 +38,8 @@ trust:
 data: data
 scopes:
   orders: read orders
-`, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, 12*c.Freshness, ownCA)
+policy: {roles: [%[9]q]}
+`, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, 12*c.Freshness, ownCA, serviceConsumer)
 }
 
 // writeProfiles writes how each consumer gets tokens of the provider.

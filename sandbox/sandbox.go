@@ -32,6 +32,7 @@ import (
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/provider"
 )
 
 // Framework is the version of the iSHARE framework that the registry speaks.
@@ -72,6 +73,11 @@ type Sandbox struct {
 	Everybody  []Participant // these and all others
 	URL        string        // of the provider
 	ConfigFile string        // of the provider
+	CAFolder   string        // keys and certificates of the CA of everybody but the untrusted
+
+	// Console is served at the address of the switches, at whatever the control API has no answer for, to pages of that
+	// address only. Set it before Run. Optional.
+	Console http.Handler
 
 	config      Config
 	lock        *flock.Flock
@@ -84,6 +90,8 @@ type Sandbox struct {
 
 	mu       sync.Mutex // guards how the switches stand
 	switches []*switchControl
+
+	decisions decisions
 }
 
 // Open makes the data space in its folder, or finds it there, and takes the
@@ -158,6 +166,7 @@ func (s *Sandbox) party(folder string) *party {
 
 func (s *Sandbox) openProvider(ctx context.Context) error {
 	s.ConfigFile = filepath.Join(s.config.Dir, providerFolder, "waybill.yaml")
+	s.CAFolder = filepath.Join(s.config.Dir, ownCA)
 	text := providerConfig(s.config, s.Provider, Address{ID: s.registry.ID, URL: s.registry.URL})
 	if err := os.WriteFile(s.ConfigFile, text, 0o600); err != nil {
 		return err
@@ -170,6 +179,7 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 		Log:       s.config.Log,
 		Secured:   map[string]http.Handler{"GET /me": http.HandlerFunc(me)},
 		NoHistory: s.party(providerFolder).isNew,
+		Observe:   s.decisions.observe,
 	})
 	if err != nil {
 		return err
@@ -180,6 +190,11 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 
 // Freshness is for how long the provider may go by what it was told before a switch was turned.
 func (s *Sandbox) Freshness() time.Duration { return s.config.Freshness }
+
+// Explain judges an assertion as the provider would at that time, by what it knows, and admits nobody. Run must be running.
+func (s *Sandbox) Explain(ctx context.Context, compact string, at time.Time) (*provider.Explanation, error) {
+	return s.daemon.Explain(ctx, compact, at)
+}
 
 // Run answers requests until ctx is done, gives back what Open took, and returns nil. It must be called once.
 func (s *Sandbox) Run(ctx context.Context) error {

@@ -116,6 +116,7 @@ func (s *Sandbox) Set(name, value string) error {
 		}
 		control.Value = value
 		control.apply(value)
+		s.decisions.tell()
 		return nil
 	}
 	return fmt.Errorf("%w; there are %s", ErrNoSwitch, strings.Join(names, ", "))
@@ -131,6 +132,7 @@ func (s *Sandbox) Reset() {
 	for _, control := range s.switches {
 		control.apply(control.Value)
 	}
+	s.decisions.tell()
 }
 
 // State tells how everything stands.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/waybill-token/waybill/internal/console"
 	"github.com/waybill-token/waybill/internal/permission"
 	"github.com/waybill-token/waybill/sandbox"
 )
@@ -52,6 +53,9 @@ func (c *command) sandbox() *cli.Command {
 			if err != nil {
 				return hintListen(err, cmd.String("listen"))
 			}
+			if s.Console, err = console.New(console.Config{Sandbox: s, Command: selfCommand()}); err != nil {
+				return err
+			}
 			if err := c.printNext(s, cmd.String("dir")); err != nil {
 				return err
 			}
@@ -84,6 +88,7 @@ func (c *command) printNext(s *sandbox.Sandbox, dir string) error {
 		"",
 		fmt.Sprintf("The sandbox is ready: provider %s at %s, registry %s at %s. Ctrl-C stops it.",
 			s.Provider.ID, s.URL, state.Registry.ID, state.Registry.URL),
+		"Open " + state.Control + "/ in a browser to see who is there and what is decided, and to try assertions.",
 		"Try these in a second terminal, in this folder:",
 		"",
 		"# 1. Get a token.",

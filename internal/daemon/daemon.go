@@ -38,6 +38,8 @@ type Options struct {
 	NoHistory bool
 	// Sockets are taken instead of the addresses of the configuration: see [SocketPublic].
 	Sockets map[string]net.Listener
+	// Observe wraps what the public listener serves, for who looks on. Optional.
+	Observe func(public http.Handler) http.Handler
 }
 
 // The names of sockets that a service manager hands over.
@@ -157,6 +159,11 @@ func (d *Daemon) PublicAddr() net.Addr { return d.public.Addr() }
 // InternalAddr is the address on which health, forward-auth, introspection and revocation are served.
 func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 
+// Explain is [provider.Provider.Explain].
+func (d *Daemon) Explain(ctx context.Context, compact string, at time.Time) (*provider.Explanation, error) {
+	return d.provider.Explain(ctx, compact, at)
+}
+
 // Connections is how many connections the public listener takes at once.
 func (d *Daemon) Connections() int { return d.public.Limit() }
 
@@ -168,7 +175,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// What requests need lasts until they are answered.
 	needed, end := context.WithCancel(context.WithoutCancel(ctx))
 	listeners := []*listen.Listener{d.public, d.internal}
-	servers := []*http.Server{d.server(d.provider.Public(), d.public), d.server(d.internalHandler(), d.internal)}
+	public := d.provider.Public()
+	if d.options.Observe != nil {
+		public = d.options.Observe(public)
+	}
+	servers := []*http.Server{d.server(public, d.public), d.server(d.internalHandler(), d.internal)}
 	setProtocols(servers[0], d.current.Load().config.Listen.HTTP2)
 	setProtocols(servers[1], false)
 	for i, server := range servers {
