@@ -19,8 +19,8 @@ import (
 	"github.com/waybill-token/waybill/isharetest"
 )
 
-// loopback is where everything listens that is not the provider.
-const loopback = "127.0.0.1"
+// ownHostName is where everything listens that is not the provider.
+const ownHostName = "127.0.0.1"
 
 // addresses are those of a data space, as the folder keeps them.
 type addresses struct {
@@ -84,7 +84,7 @@ func listen(ctx context.Context, kept, preferred string, named bool) (net.Listen
 	case named && kept != "":
 		return nil, fmt.Errorf("the certificates name %s for their status; stop what listens there, or remove the folder: %w", kept, err)
 	}
-	return lc.Listen(ctx, "tcp", net.JoinHostPort(loopback, "0"))
+	return lc.Listen(ctx, "tcp", net.JoinHostPort(ownHostName, "0"))
 }
 
 func (l *listeners) close() error {
@@ -105,9 +105,9 @@ func after(address string, ports int) string {
 	_, port, _ := net.SplitHostPort(address)
 	number, err := strconv.Atoi(port)
 	if err != nil || number == 0 || number+ports > 65535 {
-		return net.JoinHostPort(loopback, "0")
+		return net.JoinHostPort(ownHostName, "0")
 	}
-	return net.JoinHostPort(loopback, strconv.Itoa(number+ports))
+	return net.JoinHostPort(ownHostName, strconv.Itoa(number+ports))
 }
 
 func baseURL(l net.Listener) string { return "http://" + l.Addr().String() }

@@ -1,6 +1,8 @@
 package sandbox_test
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -70,7 +72,7 @@ func TestDecisionsAreBounded(t *testing.T) {
 	s.Reset()
 	<-changed
 	for range sandbox.MaxDecisions + 5 {
-		response, err := plain().Post(s.URL+"/connect/token", "application/x-www-form-urlencoded", strings.NewReader("client_id="+strings.Repeat("x", 70<<10)))
+		response, err := plain().Post(s.URL+"/connect/token", "application/x-www-form-urlencoded", strings.NewReader("client_id="+strings.Repeat("x", 64<<10-len("client_id=")+1)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,5 +84,57 @@ func TestDecisionsAreBounded(t *testing.T) {
 	made := s.Decisions(0)
 	if len(made) != sandbox.MaxDecisions || made[0].Number != 6 || len(made[0].ClientID()) > 64<<10 {
 		t.Errorf("%d decisions from %d on", len(made), made[0].Number)
+	}
+}
+
+// Whoever asks for the start page of the provider in a browser on this machine is led to the console, and nobody else is.
+func TestStartPageLeadsToTheConsole(t *testing.T) {
+	t.Parallel()
+	with := func(c http.Handler) *space {
+		config := sandbox.ConfigForTest(t.TempDir())
+		s, err := sandbox.Open(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Console = c
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+		return &space{Sandbox: s}
+	}
+	console := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "the console") })
+	s, bare := with(console), with(nil)
+	if status, body := getAny(t, s.URL); status != http.StatusOK || string(body) != "the console" {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _ := getAny(t, bare.URL); status != http.StatusNotFound {
+		t.Errorf("without a console: %d", status)
+	}
+	for name, header := range map[string]http.Header{"another host": {"Host": {"provider.example"}}, "another path": nil, "a POST": nil} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = header.Get("Host")
+		switch name {
+		case "another path":
+			r.URL.Path = "/state"
+		case "a POST":
+			r.Method = http.MethodPost
+		}
+		response, err := plain().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %d", name, response.StatusCode)
+		}
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"net/url"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/internal/profile"
 	"github.com/waybill-token/waybill/ishare"
 )
@@ -72,7 +74,19 @@ func reachable(addr net.Addr) string {
 	if ip := net.ParseIP(host); err != nil || !ip.IsUnspecified() {
 		return addr.String()
 	}
-	return net.JoinHostPort(loopback, port)
+	return net.JoinHostPort(ownHostName, port)
+}
+
+// lead sends who asks for the start page of the provider to the console.
+func (s *Sandbox) lead(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := url.URL{Host: r.Host}
+		if s.Console != nil && r.URL.Path == "/" && r.Method == http.MethodGet && loopback.Is(host.Hostname()) {
+			http.Redirect(w, r, baseURL(s.listeners.control)+"/", http.StatusFound)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // me answers who the token says the caller is.

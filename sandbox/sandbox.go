@@ -76,7 +76,7 @@ type Sandbox struct {
 	CAFolder   string        // keys and certificates of the CA of everybody but the untrusted
 
 	// Console is served at the address of the switches, at whatever the control API has no answer for, to pages of that
-	// address only. Set it before Run. Optional.
+	// address only; a browser on this machine that asks for / of the provider is led there. Set it before Run. Optional.
 	Console http.Handler
 
 	config      Config
@@ -179,7 +179,7 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 		Log:       s.config.Log,
 		Secured:   map[string]http.Handler{"GET /me": http.HandlerFunc(me)},
 		NoHistory: s.party(providerFolder).isNew,
-		Observe:   s.decisions.observe,
+		Observe:   func(public http.Handler) http.Handler { return s.lead(s.decisions.observe(public)) },
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 	"github.com/waybill-token/waybill/internal/permission"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/internal/workbench"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/sandbox"
 )
 
@@ -47,13 +48,22 @@ type Config struct {
 type console struct {
 	Config
 
-	bench   *workbench.Workbench
-	pages   map[string]*template.Template // by name
-	streams chan struct{}                 // holds one for each page that sees decisions as they happen
+	bench    *workbench.Workbench
+	registry ishare.PartyID
+	pages    map[string]*template.Template // by name
+	streams  chan struct{}                 // holds one for each page that sees decisions as they happen
 }
 
 // New makes the pages of a sandbox that is open. The error says that its seals cannot be read.
 func New(c Config) (http.Handler, error) {
+	p, err := newConsole(c)
+	if err != nil {
+		return nil, err
+	}
+	return secure(p.routes()), nil
+}
+
+func newConsole(c Config) (*console, error) {
 	if c.Sandbox == nil {
 		return nil, errors.New("console: Sandbox must be set")
 	}
@@ -62,13 +72,16 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	p := &console{Config: c, bench: bench, pages: map[string]*template.Template{}, streams: make(chan struct{}, maxStreams)}
+	p := &console{
+		Config: c, bench: bench, registry: c.Sandbox.State().Registry.ID,
+		pages: map[string]*template.Template{}, streams: make(chan struct{}, maxStreams),
+	}
 	for _, page := range []string{"space", "decision", "workbench", "explain", "problem"} {
 		if p.pages[page], err = parse(page); err != nil {
 			return nil, fmt.Errorf("console: %w", err)
 		}
 	}
-	return secure(p.routes()), nil
+	return p, nil
 }
 
 // parse reads the template of a page with those that pages share.

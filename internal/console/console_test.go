@@ -525,6 +525,12 @@ func TestEvents(t *testing.T) {
 	if first != "3" {
 		t.Errorf("behind 2 comes %s", first)
 	}
+	w.stream(t, 57, func(name, _, _ string) bool { // which is of another start
+		if name != "restart" {
+			t.Errorf("a page of another start gets %s", name)
+		}
+		return true
+	})
 }
 
 // Whatever a stranger writes is shown, and is nothing but text.

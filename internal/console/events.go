@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -19,7 +20,8 @@ const (
 )
 
 // serveEvents tells decisions and the state as they change, as server-sent events: "space" holds the part of the page that
-// shows who is there, and "decision" a line, with its number as the id.
+// shows who is there, and "decision" a line, with its number as the id. "restart" says that the sandbox counts anew, because
+// it was started again: the page is of the past.
 func (c *console) serveEvents(w http.ResponseWriter, r *http.Request) {
 	select {
 	case c.streams <- struct{}{}:
@@ -29,13 +31,11 @@ func (c *console) serveEvents(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many pages look on", http.StatusServiceUnavailable)
 		return
 	}
-	next := uint64(0)
-	for _, last := range []string{r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after")} {
-		if n, err := strconv.ParseUint(last, 10, 64); err == nil && next == 0 {
-			next = n + 1
-		}
+	last, err := strconv.ParseUint(cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after")), 10, 64)
+	s := stream{console: c, w: w, control: http.NewResponseController(w)}
+	if err == nil {
+		s.next, s.restarted = last+1, last > 0 && len(c.Sandbox.Decisions(last)) == 0
 	}
-	s := stream{console: c, w: w, control: http.NewResponseController(w), next: next}
 	if err := s.control.SetReadDeadline(time.Time{}); err != nil { // that of a request would end the stream
 		http.Error(w, "this connection cannot be kept", http.StatusNotImplemented)
 		return
@@ -52,6 +52,8 @@ type stream struct {
 	control *http.ResponseController
 	next    uint64 // the number of the next decision
 	space   []byte // as the page shows it
+
+	restarted bool // the last decision that the page shows is not one of this start
 }
 
 // run sends until the page is gone, or takes nothing.
@@ -82,6 +84,10 @@ func (s *stream) run(ctx context.Context) {
 // news are the events since the last ones; a comment when there are none.
 func (s *stream) news() []byte {
 	var b bytes.Buffer
+	if s.restarted {
+		event(&b, "restart", "0", nil)
+		return b.Bytes()
+	}
 	page := s.console.pages["space"]
 	for _, d := range s.console.Sandbox.Decisions(s.next) {
 		var line bytes.Buffer
@@ -108,6 +114,9 @@ func event(b *bytes.Buffer, name, id string, data []byte) {
 	fmt.Fprintf(b, "event: %s\n", name)
 	if id != "" {
 		fmt.Fprintf(b, "id: %s\n", id)
+	}
+	if len(data) == 0 {
+		data = []byte(" ")
 	}
 	for line := range bytes.Lines(data) {
 		fmt.Fprintf(b, "data: %s\n", bytes.TrimSuffix(line, []byte("\n")))

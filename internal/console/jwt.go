@@ -232,6 +232,7 @@ func subtitle(cert *x509.Certificate) string {
 	}
 	switch {
 	case len(ids) > 0:
+		slices.Reverse(ids) // did:ishare:… is behind EU.EORI.…
 		return cut(ids[0], maxLine)
 	case cert.IsCA:
 		return "a certificate authority"

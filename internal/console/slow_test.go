@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"html/template"
 	"io"
 	"net"
 	"net/http"
@@ -48,13 +47,12 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	page, err := parse("space")
+	c, err := newConsole(Config{Sandbox: s})
 	if err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		c := &console{Config: Config{Sandbox: s}, streams: make(chan struct{}, maxStreams)}
-		c.pages = map[string]*template.Template{"space": page}
+		c.streams = make(chan struct{}, maxStreams) // of this bubble
 		client, conn := net.Pipe() // in which nothing is written before it is read
 		l := &single{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
 		l.conns <- conn

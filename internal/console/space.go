@@ -35,6 +35,7 @@ type serviceView struct {
 	Fine    bool
 	Switch  sandbox.Switch
 	Quick   action
+	Fixed   bool // there is nothing to set
 }
 
 // A partyView is a participant with its switches.
@@ -81,6 +82,7 @@ func (c *console) spaceNow() spaceView {
 	v := spaceView{
 		Framework: state.Framework, Freshness: c.Sandbox.Freshness(), Most: sandbox.MaxDecisions, Next: 1, Address: c.Sandbox.URL,
 		Services: []serviceView{
+			{Name: c.bench.Authority(), Fine: true, Switch: sandbox.Switch{Name: "ca", Value: "granted"}, Fixed: true},
 			service("Participant Registry", state.Registry.URL, state.Asked.Tokens+state.Asked.Parties+state.Asked.TrustedLists+state.Asked.Capabilities, switches["registry"]),
 			service("OCSP responder", "", state.Asked.OCSP, switches["ocsp"]),
 			service("Revocation lists", "", state.Asked.CRL, switches["crl"]),
@@ -109,7 +111,7 @@ func (c *console) spaceNow() spaceView {
 }
 
 func (c *console) isConsumer(p sandbox.Participant) bool {
-	return p.ID != c.Sandbox.Provider.ID && p.ID != c.Sandbox.State().Registry.ID
+	return p.ID != c.Sandbox.Provider.ID && p.ID != c.registry
 }
 
 // service is a server that can be stopped.
@@ -124,7 +126,7 @@ func service(name, address string, asked uint64, s sandbox.Switch) serviceView {
 
 // authority is the CA of the consumer that nobody trusts.
 func authority(s sandbox.Switch) serviceView {
-	v := serviceView{Name: "The other CA on the trusted list", Fine: s.Value == "granted", Switch: s}
+	v := serviceView{Name: "Another CA, of the untrusted consumer", Fine: s.Value == "granted", Switch: s}
 	v.Quick = action{ID: "quick-" + s.Name, Label: "Grant", Switch: s.Name, Value: "granted", Said: "The other CA is granted"}
 	if v.Fine {
 		v.Quick.Label, v.Quick.Value, v.Quick.Said = "Withdraw", "withdrawn", "The other CA is withdrawn"

@@ -114,6 +114,11 @@ func New(s *sandbox.Sandbox) (*Workbench, error) {
 	return w, nil
 }
 
+// Authority is the name of the CA that issued the seals of everybody but the untrusted.
+func (w *Workbench) Authority() string {
+	return w.ca.Authority(testca.Root).Certificate().Subject.CommonName
+}
+
 // party finds a participant by its folder.
 func (w *Workbench) party(folder string) (sandbox.Participant, bool) {
 	i := slices.IndexFunc(w.parties, func(p sandbox.Participant) bool { return p.Folder == folder })

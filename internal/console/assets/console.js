@@ -34,6 +34,7 @@ function follow(log) {
   const none = document.getElementById("none");
   const pause = document.getElementById("pause");
   const waiting = [];
+  let latest = "";
   let paused = false;
   const add = (html) => {
     const line = parse(`<ol>${html}</ol>`).querySelector("li");
@@ -49,9 +50,14 @@ function follow(log) {
   };
   const source = new EventSource(`/events?after=${Number(log.dataset.next) - 1}`);
   source.addEventListener("space", (event) => {
+    latest = event.data;
     if (!paused) {
-      showSpace(event.data);
+      showSpace(latest);
     }
+  });
+  source.addEventListener("restart", () => location.reload());
+  source.addEventListener("error", () => {
+    say(source.readyState === EventSource.CLOSED ? "Not live: too many pages look on. Close some, and load this one again." : "The sandbox does not answer. Trying again.");
   });
   source.addEventListener("decision", (event) => {
     if (!paused) {
@@ -67,7 +73,10 @@ function follow(log) {
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
-    waiting.splice(0).forEach(add);
+    if (!paused) {
+      waiting.splice(0).forEach(add);
+      showSpace(latest);
+    }
   });
 }
 
