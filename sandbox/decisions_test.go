@@ -43,7 +43,8 @@ func TestDecisions(t *testing.T) {
 		status int
 		rule   *rule.Rule
 	}{
-		{string(s.Consumer.ID), http.StatusOK, nil}, {string(s.Former.ID), http.StatusBadRequest, rule.PartyNotActive},
+		{string(s.Consumer.ID), http.StatusOK, nil},
+		{string(s.Former.ID), http.StatusBadRequest, rule.PartyNotActive},
 		{"", http.StatusBadRequest, rule.RequestMissingParameter},
 	} {
 		d := &made[i]

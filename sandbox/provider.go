@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"net/url"
+	"os"
 
 	"github.com/go-json-experiment/json"
 

@@ -180,10 +180,11 @@ func (c *console) useWorkbench(w http.ResponseWriter, r *http.Request) {
 
 // commands do the same from a shell, and what would be right.
 func (c *console) commands(d workbench.Draft, made *workbench.Made) []commandView {
-	curl := "curl --silent --show-error " + quote(c.Sandbox.URL+"/connect/token")
+	words := []string{"curl --silent --show-error " + quote(c.Sandbox.URL+"/connect/token")}
 	for _, p := range made.Form {
-		curl += " \\\n  --data-urlencode " + quote(p.Name+"="+p.Value)
+		words = append(words, "--data-urlencode "+quote(p.Name+"="+p.Value))
 	}
+	curl := strings.Join(words, " \\\n  ")
 	explain := "printf %s " + quote(made.Assertion) + " |\n  " + c.Command + " explain --config " + quote(c.Sandbox.ConfigFile) +
 		" --at " + made.Time.UTC().Format(time.RFC3339)
 	commands := []commandView{

@@ -127,7 +127,7 @@ func (c *console) serveAsset(w http.ResponseWriter, r *http.Request) {
 		kind = "text/javascript"
 	}
 	w.Header().Set("Content-Type", kind+"; charset=utf-8")
-	_, _ = w.Write(content) // whoever asked may be gone
+	_, _ = w.Write(content) //nolint:gosec // it is embedded; whoever asked may be gone
 }
 
 // policy lets a page load what is here and nothing else, and run no script that stands in it.
@@ -184,7 +184,7 @@ func (c *console) problem(w http.ResponseWriter, status int, why string) {
 func (c *console) form(w http.ResponseWriter, r *http.Request) bool {
 	parse := r.ParseForm
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && mediaType == "multipart/form-data" {
-		parse = func() error { return r.ParseMultipartForm(MaxBody) } // there is no more in a file, so that none is written to disk
+		parse = func() error { return r.ParseMultipartForm(MaxBody) } //nolint:gosec // secure bounds it, so that no file is written to disk
 	}
 	err := parse()
 	tooLarge, _ := errors.AsType[*http.MaxBytesError](err)

@@ -49,23 +49,12 @@ func (w *world) ask(t *testing.T, folder string) sandbox.Decision {
 	return made[len(made)-1]
 }
 
-func (w *world) somebody(t *testing.T, folder string) sandbox.Participant {
-	t.Helper()
-	for _, p := range w.Everybody {
-		if p.Folder == folder {
-			return p
-		}
-	}
-	t.Fatalf("nobody lives in %s", folder)
-	return sandbox.Participant{}
-}
-
 // Every answer says what belongs to it, and no page holds a script or a style of its own.
 func TestEveryAnswerIsLockedDown(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.ask(t, "consumer")
-	send := formOf(t, parse(t, w.get(t, "/workbench").body), "build")
+	send := formOf(t, parse(t, w.get(t, "/workbench").body))
 	send.Set("do", "send")
 	pages := map[string]answer{
 		"the space": w.get(t, "/"), "a decision": w.get(t, "/decisions/1"), "the workbench": w.get(t, "/workbench"), "explain": w.get(t, "/explain"),
@@ -204,7 +193,7 @@ func TestBounds(t *testing.T) {
 	if a := w.paste(t, "text", long); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a form with a file: %d", a.status)
 	}
-	form := formOf(t, parse(t, w.get(t, "/workbench").body), "build")
+	form := formOf(t, parse(t, w.get(t, "/workbench").body))
 	for range 50 {
 		form.Add("claim-name", "x")
 		form.Add("claim-value", "1")
@@ -258,7 +247,7 @@ func TestPresets(t *testing.T) {
 	w.knowsTheList(t)
 	covered := map[string]bool{}
 	for _, p := range bench.Presets() {
-		form := formOf(t, parse(t, w.get(t, "/workbench?party=consumer&preset="+p.Name).body), "build")
+		form := formOf(t, parse(t, w.get(t, "/workbench?party=consumer&preset="+p.Name).body))
 		for _, do := range []string{"send", "make"} {
 			form.Set("do", do)
 			a := w.post(t, "/workbench", form)
@@ -304,7 +293,7 @@ func (w *world) knowsTheList(t *testing.T) {
 func TestNaiveClient(t *testing.T) {
 	t.Parallel()
 	w := share(t)
-	form := formOf(t, parse(t, w.get(t, "/workbench?preset=naive").body), "build")
+	form := formOf(t, parse(t, w.get(t, "/workbench?preset=naive").body))
 	form.Set("do", "send")
 	got := failing(parse(t, w.post(t, "/workbench", form).body))
 	for _, r := range []*rule.Rule{rule.JWTHeaderParameter, rule.JWTX5C, rule.ClaimAud, rule.ClaimLifetime} {
@@ -318,7 +307,7 @@ func TestNaiveClient(t *testing.T) {
 func TestFieldsAreWhatIsSent(t *testing.T) {
 	t.Parallel()
 	w := share(t)
-	form := formOf(t, parse(t, w.get(t, "/workbench").body), "build")
+	form := formOf(t, parse(t, w.get(t, "/workbench").body))
 	form["claim-name"][len(form["claim-name"])-1] = "näme <b>"
 	form["claim-value"][len(form["claim-value"])-1] = `{"deep": [1, "<script>alert(1)</script>"]}`
 	form.Set("do", "make")
@@ -330,7 +319,7 @@ func TestFieldsAreWhatIsSent(t *testing.T) {
 	if n := len(all(page, "script", "")); n != 1 {
 		t.Errorf("%d scripts", n)
 	}
-	again := formOf(t, page, "build")
+	again := formOf(t, page)
 	if !slices.Contains(again["claim-name"], "näme <b>") {
 		t.Errorf("the form has lost the field: %q", again["claim-name"])
 	}
@@ -354,7 +343,7 @@ func TestWrongDrafts(t *testing.T) {
 		"nothing":    func(v url.Values) { clear(v) },
 		"other form": func(v url.Values) { v.Del("party") },
 	} {
-		form := formOf(t, parse(t, w.get(t, "/workbench").body), "build")
+		form := formOf(t, parse(t, w.get(t, "/workbench").body))
 		change(form)
 		if a := w.post(t, "/workbench", form); a.status != http.StatusBadRequest || !strings.Contains(a.body, "<h1>That did not work</h1>") {
 			t.Errorf("%s: %d", name, a.status)
@@ -587,11 +576,11 @@ func TestStreamsAreBounded(t *testing.T) {
 	var streams []*http.Response
 	for {
 		response := open()
+		defer response.Body.Close()
 		if response.StatusCode != http.StatusOK {
 			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
 				t.Errorf("status %d", response.StatusCode)
 			}
-			response.Body.Close()
 			break
 		}
 		streams = append(streams, response)
@@ -650,14 +639,14 @@ func TestExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	make := func(preset string) string {
-		made, err := bench.Make(bench.Preset(preset, "consumer"))
+	made := func(preset string) string {
+		m, err := bench.Make(bench.Preset(preset, "consumer"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return made.Assertion
+		return m.Assertion
 	}
-	right := make("right")
+	right := made("right")
 	for _, c := range []struct {
 		name, field, text, verdict string
 		rule                       *rule.Rule
@@ -665,8 +654,8 @@ func TestExplain(t *testing.T) {
 		{"right", "text", right, "accepted", nil},
 		{"with an end of line", "text", right + "\n", "accepted", nil},
 		{"a file", "file", right, "accepted", nil},
-		{"wrong", "text", make("aud-array"), "refused", rule.ClaimAud},
-		{"a wrong file", "file", make("alg-none"), "refused", rule.JWTAlg},
+		{"wrong", "text", made("aud-array"), "refused", rule.ClaimAud},
+		{"a wrong file", "file", made("alg-none"), "refused", rule.JWTAlg},
 		{"no JWT", "text", "hello <b>", "refused", rule.JWTCompact},
 		{"nothing", "text", "  ", "undecided", nil},
 	} {
@@ -680,7 +669,7 @@ func TestExplain(t *testing.T) {
 	if n := len(w.Decisions(0)); n > 0 {
 		t.Errorf("%d decisions", n)
 	}
-	for _, part := range strings.Split(right, ".") {
+	for part := range strings.SplitSeq(right, ".") {
 		if strings.Contains(w.log.String(), part) {
 			t.Error("the log holds a part of what was pasted")
 		}

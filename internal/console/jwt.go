@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -201,9 +202,8 @@ func draw(certificates []*x509.Certificate, chain *trust.Chain, now time.Time) *
 		anchor = trusted[len(trusted)-1]
 	}
 	d := &drawing{Width: boxWidth + 20, Height: len(certificates)*(boxHeight+boxGap) - boxGap + 20}
-	for i := len(certificates) - 1; i >= 0; i-- {
+	for i, cert := range slices.Backward(certificates) {
 		y := 10 + (len(certificates)-1-i)*(boxHeight+boxGap)
-		cert := certificates[i]
 		b := box{Y: y, Index: i, Title: cut(cert.Subject.CommonName, maxLine), Subtitle: subtitle(cert), Details: details(cert)}
 		b.Anchor = anchor != nil && cert.Equal(anchor)
 		switch {
@@ -219,7 +219,7 @@ func draw(certificates []*x509.Certificate, chain *trust.Chain, now time.Time) *
 			below := certificates[i-1]
 			signed := cert.CheckSignature(below.SignatureAlgorithm, below.RawTBSCertificate, below.Signature) == nil
 			top := y + boxHeight
-			d.Links = append(d.Links, link{Y: top, End: top + boxGap, Middle: top + boxGap/2, Holds: signed && string(below.RawIssuer) == string(cert.RawSubject)})
+			d.Links = append(d.Links, link{Y: top, End: top + boxGap, Middle: top + boxGap/2, Holds: signed && bytes.Equal(below.RawIssuer, cert.RawSubject)})
 		}
 	}
 	return d
@@ -241,7 +241,7 @@ func subtitle(cert *x509.Certificate) string {
 }
 
 func details(cert *x509.Certificate) string {
-	key := fmt.Sprint(cert.PublicKeyAlgorithm)
+	key := cert.PublicKeyAlgorithm.String()
 	switch public := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		key = fmt.Sprintf("RSA, %d bits", public.N.BitLen())

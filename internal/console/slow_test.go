@@ -53,7 +53,7 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		c.streams = make(chan struct{}, maxStreams) // of this bubble
-		client, conn := net.Pipe() // in which nothing is written before it is read
+		client, conn := net.Pipe()                  // in which nothing is written before it is read
 		l := &single{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
 		l.conns <- conn
 		server := &http.Server{Handler: http.HandlerFunc(c.serveEvents), ReadTimeout: time.Second, WriteTimeout: time.Second}

@@ -207,7 +207,7 @@ func (c *console) set(w http.ResponseWriter, r *http.Request) {
 		c.problem(w, http.StatusBadRequest, "That cannot be set: "+err.Error()+".")
 		return
 	}
-	http.Redirect(w, r, "/#"+anchorOf(name), http.StatusSeeOther)
+	http.Redirect(w, r, "/#"+anchorOf(name), http.StatusSeeOther) //nolint:gosec // there is such a switch
 }
 
 // anchorOf is where the page shows a switch that there is.

@@ -149,9 +149,13 @@ func (w *world) do(t *testing.T, method, path string, form url.Values, header ma
 	return answer{response.StatusCode, response.Header, string(b)}
 }
 
-func (w *world) get(t *testing.T, path string) answer { return w.do(t, http.MethodGet, path, nil, nil) }
+func (w *world) get(t *testing.T, path string) answer {
+	t.Helper()
+	return w.do(t, http.MethodGet, path, nil, nil)
+}
 
 func (w *world) post(t *testing.T, path string, form url.Values) answer {
+	t.Helper()
 	return w.do(t, http.MethodPost, path, form, nil)
 }
 
@@ -195,12 +199,12 @@ func textOf(n *html.Node) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// formOf is what the form with this id would send.
-func formOf(t *testing.T, page *html.Node, id string) url.Values {
+// formOf is what the form of the workbench would send.
+func formOf(t *testing.T, page *html.Node) url.Values {
 	t.Helper()
 	values := url.Values{}
 	for _, form := range all(page, "form", "") {
-		if attribute(form, "id") != id {
+		if attribute(form, "id") != "build" {
 			continue
 		}
 		for _, input := range all(form, "input", "") {
@@ -218,7 +222,7 @@ func formOf(t *testing.T, page *html.Node, id string) url.Values {
 		}
 		return values
 	}
-	t.Fatalf("there is no form %s", id)
+	t.Fatal("there is no draft")
 	return nil
 }
 

@@ -139,8 +139,12 @@ func (w *Workbench) Draft(folder string) Draft {
 		Party: p.Folder, ClientID: string(p.ID), Scope: ishare.ScopeISHARE,
 		Header: Fields{{"alg", `"RS256"`}, {"typ", `"JWT"`}, {"x5c", "{chain}"}},
 		Claims: Fields{
-			{"iss", id}, {"sub", id}, {"aud", textOf(string(w.provider.ID))},
-			{"jti", `"{uuid}"`}, {"iat", "{now}"}, {"exp", "{now+30}"},
+			{"iss", id},
+			{"sub", id},
+			{"aud", textOf(string(w.provider.ID))},
+			{"jti", `"{uuid}"`},
+			{"iat", "{now}"},
+			{"exp", "{now+30}"},
 		},
 		Chain: Chains()[0].Name, Signer: Signers()[0].Name, Change: Changes()[0].Name,
 	}
@@ -194,8 +198,11 @@ func (w *Workbench) Make(d Draft) (*Made, error) {
 	a := isharetest.Assertion{Header: header, Payload: claims, Key: id.Key, Sign: sign, Rewrite: change}
 	made.Assertion = a.Compact()
 	made.Form = isharetest.Form{
-		{Name: "grant_type", Value: isharetest.GrantType}, {Name: "scope", Value: d.Scope}, {Name: "client_id", Value: d.ClientID},
-		{Name: "client_assertion_type", Value: isharetest.AssertionType}, {Name: "client_assertion", Value: made.Assertion},
+		{Name: "grant_type", Value: isharetest.GrantType},
+		{Name: "scope", Value: d.Scope},
+		{Name: "client_id", Value: d.ClientID},
+		{Name: "client_assertion_type", Value: isharetest.AssertionType},
+		{Name: "client_assertion", Value: made.Assertion},
 	}
 	return made, nil
 }
