@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -34,7 +35,16 @@ func (s *single) Close() error {
 
 func (s *single) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A page that reads nothing is cut off, and its place becomes free.
+// Whatever data holds, it is data: a carriage return would begin a field.
+func TestEventIsData(t *testing.T) {
+	var b bytes.Buffer
+	event(&b, "decision", "7", []byte("one\revent: space\ntwo\r\n\n"))
+	if got, want := b.String(), "event: decision\nid: 7\ndata: one event: space\ndata: two \ndata: \n\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A page that reads stays for as long as it likes. One that reads nothing is cut off, and its place becomes free.
 func TestSlowReaderIsCutOff(t *testing.T) {
 	s, err := sandbox.Open(t.Context(), sandbox.Config{Dir: t.TempDir()})
 	if err != nil {
@@ -61,11 +71,21 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 		if _, err := io.WriteString(client, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
+		reading := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, client)
+			reading <- err
+		}()
+		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(c.streams) != 1 {
 			t.Fatalf("%d streams", len(c.streams))
 		}
-		time.Sleep(eventPatience + time.Second)
+		if err := client.SetReadDeadline(time.Now()); err != nil { // and reads no more
+			t.Fatal(err)
+		}
+		<-reading
+		time.Sleep(eventIdle + eventPatience + time.Second)
 		synctest.Wait()
 		if len(c.streams) != 0 {
 			t.Error("the stream goes on")
