@@ -3,6 +3,7 @@ package probe_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/xml"
 	"html"
 	"io"
@@ -101,6 +102,7 @@ func TestReportsHoldNoSecret(t *testing.T) {
 	if len(tap.secrets) < 100 || len(tap.agents) != 1 || !tap.agents["probe-test/1"] {
 		t.Fatalf("%d secrets over the wire, from %v", len(tap.secrets), tap.agents)
 	}
+	certificate := base64.StdEncoding.EncodeToString(players().consumer.Certificate().Raw)
 	formats := map[string]probe.Format{"text": (*probe.Report).WriteText}
 	maps.Copy(formats, probe.Formats())
 	for name, write := range formats {
@@ -113,6 +115,9 @@ func TestReportsHoldNoSecret(t *testing.T) {
 				t.Errorf("%s holds %.20s…", name, secret)
 				break
 			}
+		}
+		if strings.Contains(b.String(), certificate[:100]) {
+			t.Errorf("%s holds a certificate", name)
 		}
 		if strings.Contains(b.String(), "\x1b") {
 			t.Errorf("%s holds a control character", name)
