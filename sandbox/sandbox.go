@@ -28,6 +28,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
@@ -192,8 +193,8 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 func (s *Sandbox) Freshness() time.Duration { return s.config.Freshness }
 
 // Explain judges an assertion as the provider would at that time, by what it knows, and admits nobody. Run must be running.
-func (s *Sandbox) Explain(ctx context.Context, compact string, at time.Time) (*provider.Explanation, error) {
-	return s.daemon.Explain(ctx, compact, at)
+func (s *Sandbox) Explain(ctx context.Context, request assertion.Request, at time.Time) (*provider.Explanation, error) {
+	return s.daemon.Explain(ctx, request, at)
 }
 
 // Run answers requests until ctx is done, gives back what Open took, and returns nil. It must be called once.

@@ -22,12 +22,6 @@ import (
 )
 
 func (c *command) probe() *cli.Command {
-	flags := tokenFlags()
-	for _, f := range flags { // --list needs none of them
-		if f, ok := f.(*cli.StringFlag); ok {
-			f.Required = false
-		}
-	}
 	return &cli.Command{
 		Name:  "probe",
 		Usage: "test the token endpoint of any iSHARE server",
@@ -38,7 +32,7 @@ func (c *command) probe() *cli.Command {
 			"   waybill probe --list\n\n" +
 			"More is tested with more: a CA that the server trusts, for seals that are wrong; an endpoint that asks for a token.\n\n" +
 			"   waybill probe … --secured-url URL --test-ca-key FILE --test-ca-certificates FILE --report probe.html --report probe.xml",
-		Flags: append(flags,
+		Flags: append(tokenFlags(),
 			&cli.StringFlag{Name: "secured-url", Usage: "`URL` that asks for an access token; it is called with GET only"},
 			&cli.StringFlag{Name: "test-ca-key", Usage: "private key `FILE` of a CA that the server trusts, PEM of PKCS #8"},
 			&cli.StringFlag{Name: "test-ca-certificates", Usage: "certificate chain `FILE` of that CA, PEM, its own certificate first"},
@@ -127,12 +121,15 @@ func (c *command) listCases(cases []probe.Case) error {
 
 // probeConfig is what the flags describe. It comes with the function that closes the seal.
 func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config probe.Config, closeSeal func(), err error) {
-	for _, name := range []string{"audience", "client-id", "key"} {
-		if cmd.String(name) == "" {
-			return config, nil, usagef("--%s is not given", name)
-		}
+	set, err := c.settings(cmd, tokenSettings())
+	if err != nil {
+		return config, nil, err
 	}
-	described, s, err := c.clientConfig(ctx, cmd)
+	transport, err := c.transport(set.get("ca"), cmd.Bool("verbose"))
+	if err != nil {
+		return config, nil, err
+	}
+	described, s, err := c.clientConfig(ctx, set, transport)
 	if err != nil {
 		return config, nil, err
 	}
@@ -153,11 +150,12 @@ func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config pro
 	case config.TokenEndpoint == "":
 		config.TokenEndpoint = base + ishare.TokenPath
 	}
+	password := set.get("key-password-file")
 	if config.TestSeals, err = c.testSeals(cmd, config.Seal); err == nil {
-		config.Revoked, err = c.otherSeal(cmd, "revoked", config.Seal.ClientID)
+		config.Revoked, err = c.otherSeal(cmd, "revoked", config.Seal.ClientID, password)
 	}
 	if err == nil {
-		config.Inactive, err = c.otherSeal(cmd, "inactive", "")
+		config.Inactive, err = c.otherSeal(cmd, "inactive", "", password)
 	}
 	if err != nil {
 		closeSeal()
@@ -199,12 +197,12 @@ func (c *command) testSeals(cmd *cli.Command, own probe.Seal) (*probe.TestSeals,
 }
 
 // otherSeal reads a seal out of one file. Whose it is, it says itself, or else it is this client's.
-func (c *command) otherSeal(cmd *cli.Command, flag string, client ishare.PartyID) (*probe.Seal, error) {
+func (c *command) otherSeal(cmd *cli.Command, flag string, client ishare.PartyID, passwordFile string) (*probe.Seal, error) {
 	path := cmd.String(flag)
 	if path == "" {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	password, err := c.password(cmd)
+	password, err := c.password(passwordFile)
 	if err != nil {
 		return nil, err
 	}

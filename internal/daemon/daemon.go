@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
@@ -160,8 +161,8 @@ func (d *Daemon) PublicAddr() net.Addr { return d.public.Addr() }
 func (d *Daemon) InternalAddr() net.Addr { return d.internal.Addr() }
 
 // Explain is [provider.Provider.Explain].
-func (d *Daemon) Explain(ctx context.Context, compact string, at time.Time) (*provider.Explanation, error) {
-	return d.provider.Explain(ctx, compact, at)
+func (d *Daemon) Explain(ctx context.Context, request assertion.Request, at time.Time) (*provider.Explanation, error) {
+	return d.provider.Explain(ctx, request, at)
 }
 
 // Connections is how many connections the public listener takes at once.
