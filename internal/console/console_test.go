@@ -3,6 +3,7 @@ package console_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"mime/multipart"
 	"net/http"
@@ -562,8 +563,10 @@ func TestStrangersText(t *testing.T) {
 func TestStreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	open := func() *http.Response {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.State().Control+"/events", nil)
+	looking, stop := context.WithCancel(t.Context())
+	defer stop()
+	open := func(ctx context.Context) (status int, retry string) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.State().Control+"/events", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -571,31 +574,22 @@ func TestStreamsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return response
+		t.Cleanup(func() { response.Body.Close() })
+		return response.StatusCode, response.Header.Get("Retry-After")
 	}
-	var streams []*http.Response
-	for {
-		response := open()
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
-				t.Errorf("status %d", response.StatusCode)
-			}
+	for n := 0; ; n++ {
+		status, retry := open(looking)
+		if status == http.StatusServiceUnavailable && retry != "" {
 			break
 		}
-		streams = append(streams, response)
-		if len(streams) > 100 {
-			t.Fatal("there is no end of them")
+		if status != http.StatusOK || n > 100 {
+			t.Fatalf("status %d of stream %d", status, n)
 		}
 	}
-	for _, s := range streams {
-		s.Body.Close()
-	}
+	stop()
 	began := time.Now()
 	for {
-		response := open()
-		response.Body.Close()
-		if response.StatusCode == http.StatusOK {
+		if status, _ := open(t.Context()); status == http.StatusOK {
 			return
 		}
 		if time.Since(began) > patience {

@@ -36,10 +36,6 @@ func (c *console) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		s.next, s.restarted = last+1, last > 0 && len(c.Sandbox.Decisions(last)) == 0
 	}
-	if err := s.control.SetReadDeadline(time.Time{}); err != nil { // that of a request would end the stream
-		http.Error(w, "this connection cannot be kept", http.StatusNotImplemented)
-		return
-	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.WriteHeader(http.StatusOK)
 	s.run(r.Context())
