@@ -31,7 +31,7 @@ type ladder struct {
 // A step is some rules of which the same is to be said in a line, or one that fails.
 type step struct {
 	Outcome  string
-	Rules    []*rule.Rule // one, unless it is not reached or not known
+	Rules    []*rule.Rule // one, if it fails
 	Sentence string       // of a rule that fails
 	Hint     string       // how to mend it
 	Sent     string       // what was sent of what it is about
@@ -129,17 +129,14 @@ func judged(f assertion.Finding, r *rule.Rule, sent map[string]string) step {
 	return s
 }
 
-// add folds rules that were not reached into one step.
+// add folds rules of which the same is to be said into one step, so that those which fail are seen.
 func (l *ladder) add(s step) {
-	if n := len(l.Steps); n > 0 && (s.Outcome == notReached || s.Outcome == notKnown) && l.Steps[n-1].Outcome == s.Outcome {
+	if n := len(l.Steps); n > 0 && !s.Failed() && l.Steps[n-1].Outcome == s.Outcome {
 		l.Steps[n-1].Rules = append(l.Steps[n-1].Rules, s.Rules...)
 		return
 	}
 	l.Steps = append(l.Steps, s)
 }
-
-// Folded reports whether a step stands for rules of which there is nothing to say.
-func (s step) Folded() bool { return s.Outcome == notReached || s.Outcome == notKnown }
 
 // Failed reports whether a step is about a rule that fails.
 func (s step) Failed() bool { return s.Outcome == fails || s.Outcome == failsToo }
