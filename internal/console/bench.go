@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/workbench"
 	"github.com/waybill-token/waybill/sandbox"
 )
@@ -167,7 +168,7 @@ func (c *console) useWorkbench(w http.ResponseWriter, r *http.Request) {
 		}
 		result.Ladder, result.JWT = c.explainDecided(r.Context(), made.Assertion, decided{result.Answer.Rule, result.Answer.Sentence}, made.Time)
 	} else {
-		report, err := c.judge(r.Context(), made.Assertion, made.Time)
+		report, err := c.judge(r.Context(), assertion.Request{Assertion: made.Assertion}, made.Time)
 		if err != nil {
 			c.problem(w, http.StatusInternalServerError, "That cannot be judged: "+err.Error()+".")
 			return

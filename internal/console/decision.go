@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/sandbox"
 )
 
@@ -37,7 +38,7 @@ func (c *console) explainDecided(ctx context.Context, compact string, d decided,
 	if compact == "" {
 		return decidedLadder(d, nil, nil), nil
 	}
-	report, err := c.judge(ctx, compact, at)
+	report, err := c.judge(ctx, assertion.Request{Assertion: compact}, at)
 	if err != nil {
 		report = nil // and what was decided is known all the same
 	}

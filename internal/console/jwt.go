@@ -119,15 +119,6 @@ func timeOf(name string, value jsontext.Value, now time.Time) string {
 	return asWords(time.Unix(int64(seconds), 0), now)
 }
 
-// issued is when an assertion says that it was made.
-func issued(compact string) (time.Time, bool) {
-	seconds, err := strconv.ParseFloat(string(members(compact, 1)["iat"]), 64)
-	if err != nil || seconds < 0 || seconds > 1e10 {
-		return time.Time{}, false
-	}
-	return time.UnixMicro(int64(seconds * 1e6)), true
-}
-
 // sentParts are the members that rules are about, by the rule's id.
 func sentParts(compact string) map[string]string {
 	header, claims := members(compact, 0), members(compact, 1)

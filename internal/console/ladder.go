@@ -44,8 +44,8 @@ type decided struct {
 }
 
 // judge says of an assertion what the provider would at a time. It is the one place where pages have assertions judged.
-func (c *console) judge(ctx context.Context, compact string, at time.Time) (*provider.Explanation, error) {
-	return c.Sandbox.Explain(ctx, assertion.Request{Assertion: compact}, at)
+func (c *console) judge(ctx context.Context, request assertion.Request, at time.Time) (*provider.Explanation, error) {
+	return c.Sandbox.Explain(ctx, request, at)
 }
 
 // decidedLadder is that of a request that was decided. The server stops at the first rule that fails, so those before it held;

@@ -1,10 +1,13 @@
 package console
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/explain"
 )
 
 // An explainView is what was pasted, and what is to be said about it.
@@ -44,26 +47,30 @@ func (c *console) useExplain(w http.ResponseWriter, r *http.Request) {
 	c.show(w, http.StatusOK, "explain", view{Title: "Explain", Path: "/explain", Page: v})
 }
 
-// explain says of what was pasted what the provider would. Nothing of it is kept.
+// explain says of what was pasted what the provider would, as the command does. Nothing of it is kept.
 func (c *console) explain(r *http.Request, text string, now bool) (explainView, error) {
 	v := explainView{Text: text, Now: now}
-	compact := strings.TrimSpace(text)
-	if compact == "" {
+	in, err := explain.Read(text)
+	if other, ok := errors.AsType[*explain.OtherError](err); ok {
+		v.Other = explain.Printable(other.What) + ". " + other.Do
+		return v, nil
+	} else if err != nil {
 		v.Other = "There is nothing to explain: paste something first."
 		return v, nil
 	}
-	at := time.Now()
-	if made, ok := issued(compact); ok && !now {
-		at = made
-		v.At = "Judged at the moment at which it says that it was made, " + asWords(made, time.Now()) + "."
-	} else {
-		v.At = "Judged at this moment."
+	o := explain.Options{Judge: c.judge}
+	if now {
+		o.At = time.Now()
 	}
-	report, err := c.judge(r.Context(), compact, at)
+	report, at, why, err := explain.Find(r.Context(), in, o)
 	if err != nil {
 		return v, err
 	}
-	l, parts := judgedLadder(report, sentParts(compact)), newJWTView(compact, report, at)
+	v.At = strings.ToUpper(why[:1]) + why[1:] + "."
+	for _, note := range in.Notes {
+		v.Notes = append(v.Notes, explain.Printable(note))
+	}
+	l, parts := judgedLadder(report, sentParts(in.Mended)), newJWTView(in.Mended, report, at)
 	v.Ladder, v.JWT = &l, &parts
 	return v, nil
 }

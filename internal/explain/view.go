@@ -101,19 +101,9 @@ const (
 
 // Explain judges what was found in a text.
 func Explain(ctx context.Context, in *Input, o Options) (*View, error) {
-	at, why := judgedAt(in, o.At, time.Now())
-	first, err := judge(ctx, in, in.Assertion, o, at)
+	e, at, why, err := Find(ctx, in, o)
 	if err != nil {
 		return nil, err
-	}
-	e := first
-	if in.Mended != in.Assertion && first.Rejection != nil && first.Rejection.Rule == rule.JWTCompact {
-		if e, err = judge(ctx, in, in.Mended, o, at); err != nil {
-			return nil, err
-		}
-		if e.Rejection == nil || e.Rejection.Rule != rule.JWTCompact { // so that the rest can be judged
-			takeOver(e, first.Rejection)
-		}
 	}
 	v := newView(e, o)
 	v.JudgedAt, v.Time = at.UTC().Truncate(time.Millisecond), why
@@ -126,6 +116,22 @@ func Explain(ctx context.Context, in *Input, o Options) (*View, error) {
 		v.Header, v.Claims = fields(parts[0], at), fields(parts[1], at)
 	}
 	return v, nil
+}
+
+// Find judges what was found in a text, and says as of when, and why then. It is for whoever shows it otherwise than a
+// [View] does.
+func Find(ctx context.Context, in *Input, o Options) (e *provider.Explanation, at time.Time, why string, err error) {
+	at, why = judgedAt(in, o.At, time.Now())
+	e, err = judge(ctx, in, in.Assertion, o, at)
+	if err != nil || in.Mended == in.Assertion || e.Rejection == nil || e.Rejection.Rule != rule.JWTCompact {
+		return e, at, why, err
+	}
+	flaw := e.Rejection
+	e, err = judge(ctx, in, in.Mended, o, at)
+	if err == nil && (e.Rejection == nil || e.Rejection.Rule != rule.JWTCompact) { // so that the rest can be judged
+		takeOver(e, flaw)
+	}
+	return e, at, why, err
 }
 
 // judge judges one of the two forms of the assertion.
