@@ -20,8 +20,9 @@ func ExampleRun() {
 		Seal: probe.Seal{ClientID: consumer.ID(), Key: consumer.Key, Certificates: consumer.Certificates},
 		Only: []string{"claim.aud"},
 	})
-	if err != nil {
-		log.Fatal(err)
+	if err != nil { // the configuration is of no use
+		fmt.Println(err)
+		return
 	}
 	for _, row := range report.Table() {
 		fmt.Println(row.Worst, row.Group, row.Outcomes)
