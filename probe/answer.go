@@ -190,7 +190,7 @@ func skip(format string, args ...any) *finding {
 func unanswered(a *answer) *finding {
 	switch {
 	case a.err != nil:
-		return &finding{Fail, NoAnswer, a.told()}
+		return &finding{Fail, NoAnswer, a.clean(a.err.Error())}
 	case a.status >= 500:
 		return &finding{Fail, ServerError, a.told()}
 	}
