@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/waybill-token/waybill/internal/logtest"
 )
 
 // interrupted starts a command in a folder and sends it the signal once it is at the point that reached waits for. It must end
@@ -74,4 +76,29 @@ func TestInterrupted(t *testing.T) {
 	interrupted(t, dir, os.Interrupt, asked, append([]string{"request", "GET", server.URL, "--token-endpoint", server.URL + "/token"}, seal...)...)
 	interrupted(t, dir, os.Interrupt, asked, "init", "--registry", server.URL, "--out", "new.yaml", "--key", "consumer-key.pem", "--certificates", "consumer.pem")
 	interrupted(t, dir, os.Interrupt, read, append([]string{"request", "POST", server.URL, "--data", "@-", "--token-endpoint", server.URL + "/token"}, seal...)...)
+}
+
+// Who waits for a slow server is told what for. This one answers once that was said.
+func TestWaitingIsTold(t *testing.T) {
+	t.Parallel()
+	dir, _ := newHome(t)
+	var said logtest.Buffer
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		what := "waiting for an answer of " + r.Host + "\n"
+		if r.URL.Path == "/token" {
+			what = "waiting for a token of " + r.Host + "\n"
+		}
+		if !await(func() bool { return strings.Contains(said.String(), what) }) {
+			t.Errorf("not said: %q", what)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"access_token":"x","token_type":"Bearer","expires_in":60}`)
+	}))
+	t.Cleanup(server.Close)
+	cmd := exec.Command("waybill", "request", "GET", server.URL, "--token-endpoint", server.URL+"/token",
+		"--audience", providerID, "--client-id", consumerID, "--key", "consumer-key.pem", "--certificates", "consumer.pem")
+	cmd.Dir, cmd.Stderr = dir, &said
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v, %s", err, said.String())
+	}
 }
