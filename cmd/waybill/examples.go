@@ -44,8 +44,16 @@ func examples() map[string][]string {
 		},
 		"profile list": {"waybill profile list"},
 		"profile show": {"waybill profile show default"},
-		"assertion":    {"waybill assertion --profile provider"},
-		"explain":      {"waybill explain --config waybill.yaml assertion.jwt"},
+		"assertion":    {"waybill assertion --profile provider", "waybill assertion --profile provider --break claim.aud"},
+		"explain": {
+			"waybill explain assertion.jwt",
+			"waybill explain --config waybill.yaml assertion.jwt",
+			"waybill explain --token --config waybill.yaml token.txt",
+		},
+		"probe": {
+			"waybill probe --list",
+			"waybill probe --profile provider --report probe.html --report probe.xml",
+		},
 		"bench": {
 			"waybill bench --spawn --floor",
 			"waybill bench --server http://127.0.0.1:8080 --audience did:ishare:EU.NL.NTRNL-10000000 --client-id did:ishare:EU.NL.NTRNL-10000001 --key key.pem --certificates chain.pem",
