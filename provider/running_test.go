@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/rule"
@@ -19,7 +20,7 @@ func TestRunningProviderExplains(t *testing.T) {
 	request := players().consumer.Request(isharetest.ProviderID)
 	compact := request.Assertion.Compact()
 	judged := func() *rule.Rejection {
-		e := provider.Must(s.Explain(t.Context(), compact, time.Now()))(t)
+		e := provider.Must(s.Explain(t.Context(), assertion.Request{Assertion: compact}, time.Now()))(t)
 		if e.Accepted != (e.Rejection == nil) {
 			t.Errorf("accepted %t, %v", e.Accepted, e.Rejection)
 		}
