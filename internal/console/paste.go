@@ -50,13 +50,16 @@ func (c *console) useExplain(w http.ResponseWriter, r *http.Request) {
 // explain says of what was pasted what the provider would, as the command does. Nothing of it is kept.
 func (c *console) explain(r *http.Request, text string, now bool) (explainView, error) {
 	v := explainView{Text: text, Now: now}
+	if strings.TrimSpace(text) == "" {
+		v.Other = "There is nothing to explain: paste something first."
+		return v, nil
+	}
 	in, err := explain.Read(text)
 	if other, ok := errors.AsType[*explain.OtherError](err); ok {
 		v.Other = explain.Printable(other.What) + ". " + other.Do
 		return v, nil
 	} else if err != nil {
-		v.Other = "There is nothing to explain: paste something first."
-		return v, nil
+		return v, err
 	}
 	o := explain.Options{Judge: c.judge}
 	if now {
