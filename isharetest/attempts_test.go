@@ -197,7 +197,10 @@ func inevitable(a isharetest.Attempt) []*rule.Rule {
 	case rule.ChainOrder:
 		return []*rule.Rule{rule.ChainIssuer, rule.ChainUntrusted}
 	}
-	if a.Name == "root first" {
+	switch a.Name {
+	case "jwk of the attacker": // whose key has signed
+		return []*rule.Rule{rule.JWTSignature}
+	case "root first":
 		return []*rule.Rule{rule.ChainOrder, rule.ChainIssuer, rule.JWTSignature, rule.ChainUntrusted}
 	}
 	return nil

@@ -82,7 +82,7 @@ func TestWhatPeopleHave(t *testing.T) {
 				t.Errorf("%s: %s fails without a word", path, r.ID)
 			}
 		}
-		golden := strings.TrimSuffix(path, ".in") + ".out"
+		golden := strings.TrimSuffix(path, ".in") + ".txt"
 		if *update {
 			if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
 				t.Fatal(err)
