@@ -43,6 +43,7 @@ func interrupted(t *testing.T, dir string, sig os.Signal, reached func(t *testin
 	if !await(func() bool { return len(ended) > 0 }) {
 		t.Fatalf("%q does not end at %v", args, sig)
 	}
+	<-ended
 	if cmd.ProcessState.ExitCode() != statusNo || !strings.HasSuffix(said.String(), "error: interrupted\n") {
 		t.Errorf("%q: %v, %q", args, cmd.ProcessState, said.String())
 	}
