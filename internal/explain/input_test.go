@@ -41,6 +41,7 @@ func littleEndian(s string) string {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	body := form().Encode()
+	folded := jwt()[:20] + "\r\n  " + jwt()[20:40] + "\n" + jwt()[40:]
 	padded := strings.Replace(jwt(), ".", "==.", 1)
 	for name, test := range map[string]struct {
 		text, want string // empty: that of jwt
@@ -54,7 +55,8 @@ func TestRead(t *testing.T) {
 		"between quotes":           {text: `"` + jwt() + `"`},
 		"between quotes and comma": {text: `  '` + jwt() + `',`},
 		"between curved quotes":    {text: "“" + jwt() + "”"},
-		"on several lines":         {text: jwt()[:20] + "\r\n  " + jwt()[20:40] + "\n" + jwt()[40:], note: "white space"},
+		"on several lines":         {text: folded, want: folded},
+		"with an empty line":       {text: jwt() + "\n\n", want: jwt() + "\n", note: "line feed"},
 		"padded":                   {text: padded, want: padded},
 		"Bearer":                   {text: "Bearer " + jwt(), note: "Authorization"},
 		"Authorization":            {text: "Authorization: Bearer " + jwt(), note: "Authorization"},

@@ -30,9 +30,10 @@ type printer struct {
 }
 
 // WriteText writes the view for people: what the assertion holds, what became of each rule, and the verdict, which is where
-// the eye is when all has scrolled by.
+// the eye is when all has scrolled by. The first line is the verdict too, for whoever takes no more.
 func (v *View) WriteText(w io.Writer, colour bool) error {
 	p := &printer{colour: colour}
+	p.WriteString(v.headline() + "\n\n")
 	p.fields("header", v.Header)
 	p.fields("claims", v.Claims)
 	p.chain(v.Certificates)
@@ -45,7 +46,7 @@ func (v *View) WriteText(w io.Writer, colour bool) error {
 	for _, status := range v.Revocation {
 		p.row("status", status)
 	}
-	if p.Len() > 0 {
+	if len(v.Header)+len(v.Claims)+len(v.Certificates) > 0 {
 		p.WriteByte('\n')
 	}
 	p.ladder(v.Rules)
@@ -235,4 +236,17 @@ func (v *View) subject() string {
 		return "an access token"
 	}
 	return "an assertion alone"
+}
+
+// headline is the verdict in one line.
+func (v *View) headline() string {
+	switch v.Verdict {
+	case Accepted:
+		return "accepted: every rule that applies to " + v.subject() + " holds"
+	case Unknown:
+		return "not known: no rule fails, and some cannot be judged without what they need"
+	case Undecided:
+		return "cannot be decided, " + v.Rule + ": " + v.Sentence
+	}
+	return "rejected by " + v.Rule + ": " + v.Sentence
 }
