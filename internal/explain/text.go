@@ -215,14 +215,14 @@ func (p *printer) verdict(v *View) {
 	}
 	switch v.Verdict {
 	case Accepted:
-		p.wrapped(p.paint(green, "accepted"), "", ": every rule that applies to "+v.subject()+" holds")
+		p.wrapped("verdict: "+p.paint(green, "accepted"), "", ": every rule that applies to "+v.subject()+" holds")
 	case Unknown:
-		p.wrapped(p.paint(yellow, "not known"), "", fmt.Sprintf(": no rule fails; %d cannot be judged without what they need", unknown))
+		p.wrapped("verdict: "+p.paint(yellow, "not known"), "", fmt.Sprintf(": no rule fails; %d cannot be judged without what they need", unknown))
 	case Undecided:
-		p.wrapped(p.paint(yellow, "cannot be decided"), "", fmt.Sprintf(", %s: %s", v.Rule, v.Sentence))
+		p.wrapped("verdict: "+p.paint(yellow, "cannot be decided"), "", fmt.Sprintf(", %s: %s", v.Rule, v.Sentence))
 		p.wrapped("hint: ", "      ", v.Hint)
 	default:
-		p.wrapped(p.paint(red, "rejected")+" ", "", fmt.Sprintf("by %s: %s", v.Rule, v.Sentence))
+		p.wrapped("verdict: "+p.paint(red, "rejected")+" ", "", fmt.Sprintf("by %s: %s", v.Rule, v.Sentence))
 		p.wrapped("hint: ", "      ", v.Hint)
 		if failed > 1 {
 			p.wrapped("", "", fmt.Sprintf("%d rules fail; a server names the first", failed))
