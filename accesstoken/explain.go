@@ -4,13 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"github.com/waybill-token/waybill/internal/durable"
 )
 
 // An Explanation tells what became of an access token, for a person. It admits nobody.
@@ -57,15 +53,10 @@ func readOnce(source string) (*keySet, error) {
 // ReadTokenRevocations reads once what a store keeps in a folder, also while a server has it: for whoever checks tokens. The error
 // says why it is not known what was revoked. In contrast to [OpenTokenRevocations] nothing is changed there.
 func ReadTokenRevocations(dir string) (TokenRevocationChecker, error) {
-	data, err := durable.IfThere(os.ReadFile(filepath.Join(dir, revocationsFile)))
+	found, recoveryErr, err := lookAtJournal(dir, false)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := durable.IfThere(os.ReadFile(filepath.Join(dir, revocationsEnd)))
-	if err != nil {
-		return nil, err
-	}
-	found, _, recoveryErr := recoverJournal(data, ends, false)
 	if recoveryErr != nil {
 		return nil, fmt.Errorf("the journal of revocations: %w", recoveryErr)
 	}

@@ -85,13 +85,19 @@ func (j *journal) read(noHistory bool) (set *revocationSet, recoveryErr, err err
 // CheckTokenRevocations returns as recoveryErr why [OpenTokenRevocations] would not know which tokens had been
 // revoked; it is nil when it would. It changes nothing. While a store has the folder, what it says may be wrong.
 func CheckTokenRevocations(c TokenRevocationConfig) (recoveryErr, err error) {
-	data, err1 := durable.IfThere(os.ReadFile(filepath.Join(c.Dir, revocationsFile)))
-	ends, err2 := durable.IfThere(os.ReadFile(filepath.Join(c.Dir, revocationsEnd)))
+	_, recoveryErr, err = lookAtJournal(c.Dir, c.NoHistory)
+	return recoveryErr, err
+}
+
+// lookAtJournal finds out what a journal holds, also one that a store has, and changes nothing: see recoverJournal.
+func lookAtJournal(dir string, noHistory bool) (set *revocationSet, recoveryErr, err error) {
+	data, err1 := durable.IfThere(os.ReadFile(filepath.Join(dir, revocationsFile)))
+	ends, err2 := durable.IfThere(os.ReadFile(filepath.Join(dir, revocationsEnd)))
 	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("revocations: %w", err)
+		return nil, nil, fmt.Errorf("revocations: %w", err)
 	}
-	_, _, recoveryErr = recoverJournal(data, ends, c.NoHistory)
-	return recoveryErr, nil
+	set, _, recoveryErr = recoverJournal(data, ends, noHistory)
+	return set, recoveryErr, nil
 }
 
 // add puts one revocation at the end and waits for the disk. A nil journal keeps nothing.
