@@ -236,11 +236,7 @@ func (a *answer) refusal(compact string) *Error {
 	if stated, ok := text(body.Description); ok {
 		description = clean(stated, compact, maxSaid)
 	}
-	id := ruleID(description)
-	hint := ""
-	if known := knownRule(id); known != nil {
-		hint = known.Hint
-	}
+	id, hint := namedRule(description)
 	e := a.fail(description, hint)
 	e.Code, e.RuleID = shortCode, id
 	return e

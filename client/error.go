@@ -2,7 +2,6 @@ package client
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -51,30 +50,24 @@ func (e *Error) Error() string {
 	return s
 }
 
-// ruleID takes the rule from "<rule id>: <sentence>". Words of another server before a colon are not taken for a rule.
-func ruleID(description string) string {
+// namedRule takes the rule from "<rule id>: <sentence>", and its hint where it is known here. Words of another server before a
+// colon are not taken for a rule.
+func namedRule(description string) (id, hint string) {
 	id, _, ok := strings.Cut(description, ": ")
 	if !ok {
-		return ""
+		return "", ""
 	}
-	group, name, dotted := strings.Cut(id, ".")
-	if knownRule(id) != nil || dotted && isRuleWord(group) && isRuleWord(name) {
-		return id
+	if known, _ := rule.Described(description); known != nil {
+		return id, known.Hint
 	}
-	return ""
+	if group, name, _ := strings.Cut(id, "."); isRuleWord(group) && isRuleWord(name) {
+		return id, ""
+	}
+	return "", ""
 }
 
 func isRuleWord(s string) bool {
 	return s != "" && len(s) <= 40 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-0123456789") == ""
-}
-
-func knownRule(id string) *rule.Rule {
-	for _, r := range slices.Concat(rule.All(), rule.Outages()) {
-		if r.ID == id {
-			return r
-		}
-	}
-	return nil
 }
 
 // clean makes a server's text fit for a terminal and a log: of limited length,

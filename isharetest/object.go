@@ -30,6 +30,15 @@ func (o Object) Get(name string) any {
 	return nil
 }
 
+// text is the value of a member that is a string, however it was given; empty: it is none.
+func (o Object) text(name string) string {
+	var s string
+	if json.Unmarshal([]byte(jsonOf(o.Get(name))), &s) != nil {
+		return ""
+	}
+	return s
+}
+
 // Set replaces the value of the first member with this name, or adds the member behind the others.
 func (o *Object) Set(name string, value any) {
 	i := slices.IndexFunc(*o, func(m Member) bool { return m.Name == name })

@@ -196,8 +196,7 @@ func (a *Assertion) Compact() string {
 }
 
 func (a *Assertion) signWithKey(signed string) []byte {
-	alg, _ := a.Header.Get("alg").(string)
-	digest, hash := digestFor(alg, signed)
+	digest, hash := digestFor(a.Header.text("alg"), signed)
 	return must(a.Key.Sign(rand.Reader, digest, hash))
 }
 
@@ -269,12 +268,11 @@ func (r *Request) Send(base string) (*Answer, error) {
 // RuleID is the id of the rule that the answer's error_description begins with, or
 // "" when it begins with none: servers other than Waybill name none.
 func (a *Answer) RuleID() string {
-	id, _, _ := strings.Cut(a.Description, ":")
-	known := func(r *rule.Rule) bool { return r.ID == id }
-	if slices.ContainsFunc(rule.All(), known) || slices.ContainsFunc(rule.Outages(), known) {
-		return id
+	named, _ := rule.Described(a.Description)
+	if named == nil {
+		return ""
 	}
-	return ""
+	return named.ID
 }
 
 // Meets returns nil when the answer is the one that a request asks for: a token when rule is nil, and otherwise the

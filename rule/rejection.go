@@ -3,6 +3,7 @@ package rule
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,18 @@ func (r *Rejection) Unwrap() error { return r.Cause }
 // colon and the sentence, in the alphabet of RFC 6749 section 5.2.
 func (r *Rejection) Description() string {
 	return describe(r.Rule, r.Sentence)
+}
+
+// Described finds what an error_description says: the rule or the outage by its id, and the sentence behind the colon. The
+// rule is nil when none is named that is known here.
+func Described(description string) (*Rule, string) {
+	id, sentence, _ := strings.Cut(description, ":")
+	for _, r := range slices.Concat(All(), Outages()) {
+		if r.ID == id {
+			return r, strings.TrimPrefix(sentence, " ")
+		}
+	}
+	return nil, ""
 }
 
 // An Outage says that the server could not decide, through no fault of the caller: something it depends on is out of

@@ -226,3 +226,19 @@ func FuzzDescription(f *testing.F) {
 func notDescriptionRune(r rune) bool {
 	return r < 0x20 || r > 0x7e || r == '"' || r == '\\'
 }
+
+func TestDescribed(t *testing.T) {
+	for _, r := range append(rule.All(), rule.Outages()...) {
+		if got, sentence := rule.Described(r.ID + ": a sentence: of two"); got != r || sentence != "a sentence: of two" {
+			t.Errorf("%s: %v, %q", r.ID, got, sentence)
+		}
+		if got, sentence := rule.Described(r.ID); got != r || sentence != "" {
+			t.Errorf("%s alone: %v, %q", r.ID, got, sentence)
+		}
+	}
+	for _, text := range []string{"", ":", "claim", "claim.aud2: x", "Client authentication failed: claim.aud: x"} {
+		if got, sentence := rule.Described(text); got != nil || sentence != "" {
+			t.Errorf("%q: %v, %q", text, got, sentence)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,21 +29,41 @@ type Decision struct {
 	request request
 }
 
-// A request is the part of a token request that is remembered. It may hold an assertion that is still good.
+// A request is the part of a token request that is remembered: what rules are about. It may hold an assertion that is still
+// good.
 type request struct {
-	mediaType string
-	body      []byte // at most tokenendpoint.MaxBody of it
+	method string
+	query  string
+	header http.Header
+	body   []byte // at most a byte more than tokenendpoint.MaxBody of it
+}
+
+// judgedFields are the header fields that rules are about.
+var judgedFields = []string{"Content-Type", "Content-Encoding", "Authorization"}
+
+func newRequest(r *http.Request) request {
+	made := request{method: r.Method, query: r.URL.RawQuery, header: http.Header{}}
+	for _, name := range judgedFields {
+		if values := r.Header.Values(name); len(values) > 0 {
+			made.header[name] = slices.Clone(values)
+		}
+	}
+	return made
+}
+
+// Request is the request as far as it is remembered, and its body. Whoever reads it may be able to use what is in it.
+func (d *Decision) Request() (*http.Request, []byte) {
+	r := &http.Request{
+		Method: d.request.method, URL: &url.URL{Path: tokenendpoint.Path, RawQuery: d.request.query}, Header: d.request.header.Clone(),
+		ContentLength: int64(len(d.request.body)), Body: http.NoBody,
+	}
+	return r, d.request.body
 }
 
 // ClientID is the client_id of the request, whatever it holds; empty: none that can be found.
-func (d *Decision) ClientID() string { return d.parameter("client_id") }
-
-// Assertion is the client assertion of the request; empty: none that can be found. Whoever reads it may be able to use it.
-func (d *Decision) Assertion() string { return d.parameter("client_assertion") }
-
-func (d *Decision) parameter(name string) string {
+func (d *Decision) ClientID() string {
 	values, _ := url.ParseQuery(string(d.request.body)) // as much as can be read
-	return values.Get(name)
+	return values.Get("client_id")
 }
 
 // Decisions are those that are remembered from a number on, the oldest first.
@@ -114,8 +133,8 @@ func (d *decisions) observe(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		made := Decision{Time: time.Now(), request: request{mediaType: r.Header.Get("Content-Type")}}
-		sent := &copied{ReadCloser: r.Body, most: tokenendpoint.MaxBody}
+		made := Decision{Time: time.Now(), request: newRequest(r)}
+		sent := &copied{ReadCloser: r.Body, most: tokenendpoint.MaxBody + 1}
 		r.Body = sent
 		answer := &observed{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(answer, r)
@@ -179,11 +198,8 @@ func reasonIn(answer *observed) (*rule.Rule, string) {
 	if err := json.Unmarshal(answer.refusal, &refusal); err != nil {
 		return rule.Internal, rule.Internal.Sentence
 	}
-	id, sentence, _ := strings.Cut(refusal.Description, ": ")
-	for _, reason := range slices.Concat(rule.All(), rule.Outages()) {
-		if reason.ID == id {
-			return reason, sentence
-		}
+	if reason, sentence := rule.Described(refusal.Description); reason != nil {
+		return reason, sentence
 	}
 	return rule.Internal, refusal.Description
 }

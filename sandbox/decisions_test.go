@@ -52,8 +52,8 @@ func TestDecisions(t *testing.T) {
 			t.Errorf("%d: %+v by %s", i+1, d.Rule, d.ClientID())
 		}
 	}
-	if made[0].Assertion() != ticket.Get("client_assertion") {
-		t.Error("the assertion is another one")
+	if r, body := made[0].Request(); r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || string(body) != ticket.Encode() {
+		t.Errorf("the request is another one: %s %v", r.Method, r.Header)
 	}
 	for from, want := range map[uint64][]uint64{1: {1, 2, 3}, 2: {2, 3}, 3: {3}, 4: nil} {
 		if got := numbers(s.Decisions(from)); !slices.Equal(got, want) {

@@ -15,6 +15,9 @@ import (
 	"github.com/waybill-token/waybill/ishare"
 )
 
+// scopeOrders is what the provider knows besides iSHARE.
+const scopeOrders = "orders"
+
 // providerConfig keeps the internal listener on this machine, wherever the public one is. Its max_stale lets a person see that
 // known parties are served on while the registry is away, and that this ends.
 func providerConfig(c Config, provider Participant, registry Address) []byte {
@@ -39,9 +42,9 @@ trust:
   revocation_allow_private: true # everything is on this machine
 data: data
 scopes:
-  orders: read orders
+  %[10]s: read orders
 policy: {roles: [%[9]q]}
-`, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, 12*c.Freshness, ownCA, serviceConsumer)
+`, provider.ID, provider.AlsoKnownAs[0], c.Listen, registry.ID, registry.URL, c.Freshness, 12*c.Freshness, ownCA, serviceConsumer, scopeOrders)
 }
 
 // writeProfiles writes how each consumer gets tokens of the provider.

@@ -32,6 +32,7 @@ import (
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/provider"
 )
@@ -191,6 +192,9 @@ func (s *Sandbox) openProvider(ctx context.Context) error {
 
 // Freshness is for how long the provider may go by what it was told before a switch was turned.
 func (s *Sandbox) Freshness() time.Duration { return s.config.Freshness }
+
+// Scopes are the values of a scope that the provider knows.
+func (s *Sandbox) Scopes() []string { return []string{ishare.ScopeISHARE, scopeOrders} }
 
 // Explain judges an assertion as the provider would at that time, by what it knows, and admits nobody. Run must be running.
 func (s *Sandbox) Explain(ctx context.Context, request assertion.Request, at time.Time) (*provider.Explanation, error) {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -261,11 +260,8 @@ func ruleID(body []byte) string {
 	if json.Unmarshal(body, &answer) != nil {
 		return noRule
 	}
-	id, _, _ := strings.Cut(answer.Description, ": ")
-	for _, r := range slices.Concat(rule.All(), rule.Outages()) {
-		if r.ID == id {
-			return id
-		}
+	if named, _ := rule.Described(answer.Description); named != nil {
+		return named.ID
 	}
 	return noRule
 }

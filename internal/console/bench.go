@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/explain"
 	"github.com/waybill-token/waybill/internal/workbench"
 	"github.com/waybill-token/waybill/sandbox"
 )
@@ -28,7 +28,9 @@ type benchView struct {
 	Chains   []workbench.Choice
 	Signers  []workbench.Choice
 	Changes  []workbench.Choice
+	Ways     []workbench.Choice
 	Marks    []workbench.Mark
+	Form     []fieldView
 	Header   []fieldView
 	Claims   []fieldView
 	Endpoint string
@@ -50,10 +52,8 @@ type fieldView struct {
 
 // A benchResult is what became of a draft.
 type benchResult struct {
-	Made     *workbench.Made
 	Answer   *workbench.Answer // nil: it was not sent
-	Ladder   ladder
-	JWT      *jwtView
+	View     *explain.View
 	Commands []commandView
 }
 
@@ -79,8 +79,8 @@ func orDefault(s, otherwise string) string {
 
 func (c *console) showDraft(w http.ResponseWriter, d workbench.Draft, preset string, result *benchResult) {
 	v := benchView{
-		Draft: d, Preset: preset, Groups: c.groups(), Chains: workbench.Chains(), Signers: workbench.Signers(), Changes: workbench.Changes(),
-		Marks: workbench.Marks(), Header: fieldViews("header", d.Header), Claims: fieldViews("claim", d.Claims),
+		Draft: d, Preset: preset, Groups: c.groups(), Chains: workbench.Chains(), Signers: workbench.Signers(), Changes: workbench.Changes(), Ways: workbench.Ways(),
+		Marks: workbench.Marks(), Form: fieldViews("form", d.Form), Header: fieldViews("header", d.Header), Claims: fieldViews("claim", d.Claims),
 		Endpoint: c.Sandbox.URL, Result: result,
 	}
 	for _, p := range c.Sandbox.Everybody {
@@ -134,15 +134,15 @@ func draftOf(form url.Values) (d workbench.Draft, problem string) {
 		}
 		return all
 	}
-	for _, kind := range []string{"header", "claim"} {
+	for _, kind := range []string{"form", "header", "claim"} {
 		if n := len(form[kind+"-name"]); n != len(form[kind+"-value"]) || n > maxFields+spare {
 			return d, "A draft has at most " + strconv.Itoa(maxFields) + " fields of a kind, each with a name and a value."
 		}
 	}
 	return workbench.Draft{
-		Party: form.Get("party"), ClientID: form.Get("client_id"), Scope: form.Get("scope"),
+		Party: form.Get("party"), Form: fields(form["form-name"], form["form-value"]),
 		Header: fields(form["header-name"], form["header-value"]), Claims: fields(form["claim-name"], form["claim-value"]),
-		Chain: form.Get("chain"), Signer: form.Get("signer"), Change: form.Get("change"), Twice: form.Get("twice") != "",
+		Chain: form.Get("chain"), Signer: form.Get("signer"), Change: form.Get("change"), Way: form.Get("way"), Twice: form.Get("twice") != "",
 	}, ""
 }
 
@@ -160,21 +160,21 @@ func (c *console) useWorkbench(w http.ResponseWriter, r *http.Request) {
 		c.problem(w, http.StatusBadRequest, "That cannot be made: "+err.Error()+".")
 		return
 	}
-	result := &benchResult{Made: made, Commands: c.commands(d, made)}
+	result := &benchResult{Commands: c.commands(d, made)}
+	var body []byte
+	if !made.Request.InURL {
+		body = []byte(made.Request.Body())
+	}
+	in := explain.OfRequest(made.Request.HTTP(c.Sandbox.URL), body)
 	if r.PostForm.Get("do") == "send" {
 		if result.Answer, err = made.Send(c.Sandbox.URL, d.Twice); err != nil {
 			c.problem(w, http.StatusBadGateway, "The provider did not answer: "+err.Error()+".")
 			return
 		}
-		result.Ladder, result.JWT = c.explainDecided(r.Context(), made.Assertion, decided{result.Answer.Rule, result.Answer.Sentence}, made.Time)
-	} else {
-		report, err := c.judge(r.Context(), assertion.Request{Assertion: made.Assertion}, made.Time)
-		if err != nil {
-			c.problem(w, http.StatusInternalServerError, "That cannot be judged: "+err.Error()+".")
-			return
-		}
-		parts := newJWTView(made.Assertion, report, made.Time)
-		result.Ladder, result.JWT = judgedLadder(report, sentParts(made.Assertion)), &parts
+		result.View = c.decided(r.Context(), in, made.Time, result.Answer.Rule, result.Answer.Sentence)
+	} else if result.View, err = c.judge(r.Context(), in, made.Time); err != nil {
+		c.problem(w, http.StatusInternalServerError, "That cannot be judged: "+err.Error()+".")
+		return
 	}
 	c.showDraft(w, d, r.PostForm.Get("preset"), result)
 }
@@ -182,8 +182,15 @@ func (c *console) useWorkbench(w http.ResponseWriter, r *http.Request) {
 // commands do the same from a shell, and what would be right.
 func (c *console) commands(d workbench.Draft, made *workbench.Made) []commandView {
 	words := []string{"curl --silent --show-error " + quote(c.Sandbox.URL+"/connect/token")}
-	for _, p := range made.Form {
-		words = append(words, "--data-urlencode "+quote(p.Name+"="+p.Value))
+	if made.Request.InURL {
+		words[0] += " --get"
+	}
+	if made.Request.Rewrite != nil {
+		words = append(words, "--header "+quote("Content-Type: "+made.Request.Header.Get("Content-Type")), "--data-raw "+quote(made.Request.Body()))
+	} else {
+		for _, p := range made.Request.Form {
+			words = append(words, "--data-urlencode "+quote(p.Name+"="+p.Value))
+		}
 	}
 	curl := strings.Join(words, " \\\n  ")
 	explain := "printf %s " + quote(made.Assertion) + " |\n  " + c.Command + " explain --config " + quote(c.Sandbox.ConfigFile) +

@@ -300,7 +300,7 @@ func (b *browser) testSpace(t *testing.T) {
 	b.look(t, "space")
 	b.tabTo(t, ".decisions li.refused a")
 	b.press(t, kb.Enter)
-	b.until(t, "document.querySelector('.ladder .fails code')?.textContent === "+quoted(rule.PartyNotActive.ID))
+	b.until(t, "document.querySelector('.ladder .first code')?.textContent === "+quoted(rule.PartyNotActive.ID))
 	b.look(t, "decision")
 }
 
@@ -323,7 +323,7 @@ func (b *browser) testWorkbench(t *testing.T) {
 	}
 	b.tabTo(t, "#send")
 	b.press(t, kb.Enter)
-	b.until(t, "document.querySelector('.ladder .fails code')?.textContent === "+quoted(rule.ClaimAud.ID))
+	b.until(t, "document.querySelector('.ladder .first code')?.textContent === "+quoted(rule.ClaimAud.ID))
 	if got := eval[string](t, b, "document.activeElement.id"); got != "result" {
 		t.Errorf("the focus is on %s", got)
 	}
@@ -353,7 +353,7 @@ func (b *browser) testExplain(t *testing.T) {
 	}
 	b.tabTo(t, "#explain")
 	b.press(t, kb.Enter)
-	b.until(t, "document.querySelector('.ladder .fails code')?.textContent === "+quoted(rule.ClaimLifetime.ID))
+	b.until(t, "document.querySelector('.ladder .first code')?.textContent === "+quoted(rule.ClaimLifetime.ID))
 	b.look(t, "explain")
 	eval[chromedp.Void](t, b, `{
 		const dropped = new DataTransfer();

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waybill-token/waybill/internal/explain"
 	"github.com/waybill-token/waybill/internal/permission"
 	"github.com/waybill-token/waybill/internal/respond"
 	"github.com/waybill-token/waybill/internal/workbench"
@@ -92,7 +93,7 @@ func parse(page string) (*template.Template, error) {
 		"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"lower": strings.ToLower,
 	}
-	return template.New(page).Funcs(functions).ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/"+page+".html")
+	return template.New(page).Funcs(functions).ParseFS(files, "templates/layout.html", "templates/"+page+".html")
 }
 
 func (c *console) routes() http.Handler {
@@ -118,6 +119,9 @@ func (c *console) routes() http.Handler {
 func (c *console) serveAsset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	content, err := files.ReadFile("assets/" + name)
+	if name == "explain.css" {
+		content, err = []byte(explain.Style), nil
+	}
 	if err != nil {
 		c.problem(w, http.StatusNotFound, "There is no such file.")
 		return

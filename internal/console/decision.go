@@ -1,12 +1,10 @@
 package console
 
 import (
-	"context"
 	"net/http"
 	"strconv"
-	"time"
 
-	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/explain"
 	"github.com/waybill-token/waybill/sandbox"
 )
 
@@ -16,8 +14,7 @@ type decisionPage struct {
 
 	ClientID string
 	Status   int
-	Ladder   ladder
-	JWT      *jwtView // nil: there was no assertion in the request
+	View     *explain.View
 }
 
 func (c *console) showDecision(w http.ResponseWriter, r *http.Request) {
@@ -28,20 +25,7 @@ func (c *console) showDecision(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := &found[0]
-	v := decisionPage{decisionView: c.line(d), ClientID: cut(d.ClientID(), maxSent), Status: d.Status}
-	v.Ladder, v.JWT = c.explainDecided(r.Context(), d.Assertion(), decided{d.Rule, d.Sentence}, d.Time)
+	v := decisionPage{decisionView: c.line(d), ClientID: cut(d.ClientID(), maxWho), Status: d.Status}
+	v.View = c.decided(r.Context(), explain.OfRequest(d.Request()), d.Time, d.Rule, d.Sentence)
 	c.show(w, http.StatusOK, "decision", view{Title: "Decision " + strconv.FormatUint(number, 10), Path: "/", Page: v})
-}
-
-// explainDecided makes the ladder of a request that was answered at a time, and takes its assertion apart.
-func (c *console) explainDecided(ctx context.Context, compact string, d decided, at time.Time) (ladder, *jwtView) {
-	if compact == "" {
-		return decidedLadder(d, nil, nil), nil
-	}
-	report, err := c.judge(ctx, assertion.Request{Assertion: compact}, at)
-	if err != nil {
-		report = nil // and what was decided is known all the same
-	}
-	parts := newJWTView(compact, report, at)
-	return decidedLadder(d, report, sentParts(compact)), &parts
 }

@@ -12,13 +12,10 @@ import (
 
 // An explainView is what was pasted, and what is to be said about it.
 type explainView struct {
-	Text   string
-	Now    bool // judged at this moment, not when it says that it was made
-	At     string
-	Notes  []string
-	Ladder *ladder // nil: there is nothing to say yet
-	JWT    *jwtView
-	Other  string // what it is in place of an assertion
+	Text  string
+	Now   bool          // judged at this moment, not when it says that it was made
+	View  *explain.View // nil: there is nothing to say yet
+	Other string        // what it is in place of an assertion
 }
 
 func (c *console) showExplain(w http.ResponseWriter, _ *http.Request) {
@@ -61,19 +58,10 @@ func (c *console) explain(r *http.Request, text string, now bool) (explainView, 
 	} else if err != nil {
 		return v, err
 	}
-	o := explain.Options{Judge: c.judge}
+	var at time.Time
 	if now {
-		o.At = time.Now()
+		at = time.Now()
 	}
-	report, at, why, err := explain.Find(r.Context(), in, o)
-	if err != nil {
-		return v, err
-	}
-	v.At = strings.ToUpper(why[:1]) + why[1:] + "."
-	for _, note := range in.Notes {
-		v.Notes = append(v.Notes, explain.Printable(note))
-	}
-	l, parts := judgedLadder(report, sentParts(in.Mended)), newJWTView(in.Mended, report, at)
-	v.Ladder, v.JWT = &l, &parts
-	return v, nil
+	v.View, err = c.judge(r.Context(), in, at)
+	return v, err
 }

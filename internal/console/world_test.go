@@ -229,12 +229,10 @@ func formOf(t *testing.T, page *html.Node) url.Values {
 	return nil
 }
 
-// failing are the rules that the ladder of a page calls failing, the one that decided first.
+// failing are the rules that the ladder of a page calls failing.
 func failing(page *html.Node) (rules []string) {
-	for _, class := range []string{"fails", "fails-too"} {
-		for _, step := range all(page, "li", class) {
-			rules = append(rules, textOf(all(step, "code", "")[0]))
-		}
+	for _, step := range all(page, "li", "fail") {
+		rules = append(rules, textOf(all(step, "code", "")[0]))
 	}
 	return rules
 }

@@ -61,10 +61,7 @@ func (in *Input) curl(text string, depth int) error {
 	if c.user != "" {
 		in.Request.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(c.user)))
 	}
-	if in.Assertion = parameters(query).Get("client_assertion"); in.Assertion != "" {
-		return nil
-	}
-	return in.bodyHolds(depth)
+	return in.requestHolds(depth)
 }
 
 func parameters(query string) url.Values {

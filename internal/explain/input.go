@@ -4,6 +4,7 @@ package explain
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -105,7 +106,7 @@ var (
 	requestLine = regexp.MustCompile(`^[A-Za-z]+ \S+ HTTP/[0-9.]+\s*(\n|$)`)
 	headerField = regexp.MustCompile(`(?i)^(authorization|proxy-authorization) *: *`)
 	bearerWord  = regexp.MustCompile(`(?i)^bearer +`)
-	formName    = regexp.MustCompile(`(^|[?&\s])client_assertion=`)
+	formName    = regexp.MustCompile(`(^|[?&\s'"])(client_assertion|client_assertion_type|grant_type)=`)
 	pemBlock    = regexp.MustCompile(`-----BEGIN ([A-Z0-9 ]+)-----`)
 )
 
@@ -166,13 +167,20 @@ func (in *Input) assertion(text string) error {
 	return nil
 }
 
-// mended is an assertion in base64url where it is in standard base64, padded, or holds white space.
+// noSignature stands where there is none. It is one of nobody, and no verdict about it is shown.
+const noSignature = "AA"
+
+// mended is an assertion in base64url where it is in standard base64, padded, or holds white space, and with the signature
+// that it lacks.
 func mended(compact string) string {
 	parts := strings.Split(strings.Join(strings.Fields(compact), ""), ".")
 	for i, part := range parts {
 		if decoded := decodePart(part); decoded != nil {
 			parts[i] = base64.RawURLEncoding.EncodeToString(decoded)
 		}
+	}
+	if unsigned := len(parts) == 2 || len(parts) == 3 && parts[2] == ""; unsigned && object(parts[0]) != nil {
+		parts = append(parts[:2], noSignature)
 	}
 	return strings.Join(parts, ".")
 }
@@ -182,12 +190,13 @@ func (in *Input) form(text string, depth int) error {
 	if address, err := url.Parse(text); err == nil && address.Host != "" {
 		in.note("the input is a URL; parameters in a URL count for nothing, and end up in logs")
 		in.request(http.MethodPost, "application/x-www-form-urlencoded", nil, address.RawQuery)
-		return in.read(address.Query().Get("client_assertion"), depth+1)
+		in.Assertion = address.Query().Get("client_assertion")
+		return nil
 	}
 	text = strings.Trim(quoted(text), `'"`)
 	values, err := url.ParseQuery(strings.Join(strings.Fields(text), ""))
 	value := values.Get("client_assertion")
-	if value == "" || len(values) == 1 && err == nil {
+	if named := strings.Contains(text, "client_assertion="); named && (value == "" || len(values) == 1 && err == nil) {
 		_, value, _ = strings.Cut(text, "client_assertion=")
 		if unescaped, err := url.QueryUnescape(value); err == nil && !strings.Contains(value, "+") {
 			value = unescaped
@@ -226,22 +235,34 @@ func (in *Input) message(text string, depth int) error {
 		name, value, _ := strings.Cut(field, ":")
 		in.Request.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
-	return in.bodyHolds(depth)
+	return in.requestHolds(depth)
 }
 
-// bodyHolds finds the assertion in the body of a request, a form or JSON, and in no body in the Authorization header.
-func (in *Input) bodyHolds(depth int) error {
+// OfRequest is the input that a request is, with its body.
+func OfRequest(r *http.Request, body []byte) *Input {
+	in := &Input{Request: r, Body: body, Assertion: assertionIn(r, body)}
+	in.Mended = mended(in.Assertion)
+	return in
+}
+
+// assertionIn finds the assertion in a request: in its body, a form or JSON, or in its URL.
+func assertionIn(r *http.Request, body []byte) string {
 	var members map[string]any
-	if json.Unmarshal(in.Body, &members) == nil {
-		in.Assertion, _ = members["client_assertion"].(string)
-		return nil
+	if json.Unmarshal(body, &members) == nil {
+		assertion, _ := members["client_assertion"].(string)
+		return assertion
 	}
+	return cmp.Or(parameters(string(body)).Get("client_assertion"), parameters(r.URL.RawQuery).Get("client_assertion"))
+}
+
+// requestHolds finds the assertion in the request, and without a body in the Authorization header.
+func (in *Input) requestHolds(depth int) error {
 	authorization := in.Request.Header.Get("Authorization")
 	if len(in.Body) == 0 && bearerWord.MatchString(authorization) && strings.Count(authorization, ".") > 1 {
 		in.Request, in.Body = nil, nil
 		return in.read(authorization, depth+1)
 	}
-	in.Assertion = parameters(string(in.Body)).Get("client_assertion")
+	in.Assertion = assertionIn(in.Request, in.Body)
 	return nil
 }
 

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -70,33 +68,14 @@ func parseEvent(line string) map[string]string {
 // viewOfEvent is what an event tells. A request is judged by one rule after the other, and ends with the first that refuses it.
 func viewOfEvent(event map[string]string) (*View, error) {
 	id := event["rule"]
-	v := &View{Verdict: Rejected, Rule: id, Hint: Printable(event["hint"]), Time: "judged by the server, as its log tells"}
-	if at, err := time.Parse(time.RFC3339Nano, event["time"]); err == nil {
-		v.JudgedAt, v.Time = at.UTC(), "judged by the server at "+stamp(at)
-	}
-	_, sentence, _ := strings.Cut(event["cause"], ": ")
-	v.Sentence = Printable(sentence)
-	refused := slices.IndexFunc(rule.All(), func(r *rule.Rule) bool { return r.ID == id })
-	outage := slices.IndexFunc(rule.Outages(), func(r *rule.Rule) bool { return r.ID == id })
-	if refused < 0 && outage < 0 {
+	reason, _ := rule.Described(id)
+	if reason == nil {
 		return nil, fmt.Errorf("the event names the rule %q, which is not known: another version may have written it", Printable(id))
 	}
-	for i, r := range rule.All() {
-		row := Rule{ID: r.ID, Title: r.Title, Outcome: assertion.Skipped}
-		switch {
-		case i == refused:
-			row.Outcome, row.Detail, row.Hint, row.Spec = assertion.Fail, v.Sentence, v.Hint, r.Spec
-		case i < refused:
-			row.Outcome = assertion.Pass
-		}
-		v.Rules = append(v.Rules, row)
-	}
-	if outage >= 0 {
-		v.Verdict = Undecided
-		if v.Hint == "" {
-			v.Hint = rule.Outages()[outage].Hint
-		}
-	}
+	at, _ := time.Parse(time.RFC3339Nano, event["time"]) // a line of a log may have lost it
+	_, sentence, _ := strings.Cut(event["cause"], ": ")
+	v := Unjudged()
+	v.Decided(at, reason, sentence, event["hint"])
 	for _, name := range []string{"client_id", "certificate", "jti_hash", "remote", "duration"} {
 		if event[name] != "" {
 			v.Claims = append(v.Claims, Field{Name: name, Value: cut(event[name])})

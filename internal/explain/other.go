@@ -118,13 +118,10 @@ func otherObject(object map[string]any) error {
 	case text("access_token") != "":
 		return &OtherError{"this is the answer of a token endpoint, with an access token in it: the assertion was accepted", doCheckToken}
 	case code != "":
-		id, _, _ := strings.Cut(description, ":")
-		for _, known := range append(rule.All(), rule.Outages()...) {
-			if known.ID == id {
-				return &OtherError{
-					fmt.Sprintf("this is the answer of a server that refused, by the rule %s: %s", id, strings.TrimSpace(strings.TrimPrefix(description, id+":"))),
-					known.Hint + " To see all that is wrong: " + strings.ToLower(doGiveAssertion[:1]) + doGiveAssertion[1:],
-				}
+		if named, sentence := rule.Described(description); named != nil {
+			return &OtherError{
+				fmt.Sprintf("this is the answer of a server that refused, by the rule %s: %s", named.ID, sentence),
+				named.Hint + " To see all that is wrong: " + strings.ToLower(doGiveAssertion[:1]) + doGiveAssertion[1:],
 			}
 		}
 		return &OtherError{fmt.Sprintf("this is the answer of a server that refused (%s), and it does not say by which rule", code), doGiveAssertion}

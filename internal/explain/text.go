@@ -142,6 +142,9 @@ func (p *printer) chain(certificates []Certificate) {
 		if c.Anchor {
 			subject += " <- the trust anchor"
 		}
+		if i+1 < len(certificates) && certificates[i+1].NotIssuer {
+			subject += " <- not issued by the one above"
+		}
 		p.wrapped(indent, blank, subject)
 		for _, id := range c.PartyIDs {
 			p.wrapped(blank, blank, "names "+Printable(string(id)))
@@ -230,10 +233,16 @@ func (p *printer) verdict(v *View) {
 	}
 }
 
+// ofToken reports whether an access token was judged.
+func (v *View) ofToken() bool { return len(v.Rules) > 0 && strings.HasPrefix(v.Rules[0].ID, "token.") }
+
 // subject is what the rules of the view are about.
 func (v *View) subject() string {
-	if len(v.Rules) > 0 && strings.HasPrefix(v.Rules[0].ID, "token.") {
+	switch {
+	case v.ofToken():
 		return "an access token"
+	case len(v.Rules) > 0 && v.Rules[0].Outcome != assertion.Skipped:
+		return "this request"
 	}
 	return "an assertion alone"
 }

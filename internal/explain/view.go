@@ -59,6 +59,7 @@ type View struct {
 	Certificates []Certificate `json:"certificates,omitempty"`
 	TrustedList  string        `json:"trustedList,omitempty"`
 	Revocation   []string      `json:"revocation,omitempty"`
+	Parts        []Part        `json:"-"` // as it was sent, for a page
 }
 
 // A Rule is what became of one rule.
@@ -69,6 +70,7 @@ type Rule struct {
 	Hint    string            `json:"hint,omitempty"`
 	Title   string            `json:"title"`
 	Spec    string            `json:"spec,omitempty"` // of a rule that failed
+	Sent    string            `json:"sent,omitempty"` // what it is about, as it was sent
 }
 
 // A Field is a parameter of the header or a claim.
@@ -89,6 +91,10 @@ type Certificate struct {
 	PartyIDs   []ishare.PartyID `json:"partyIds,omitempty"`
 	Anchor     bool             `json:"anchor,omitempty"`
 	SelfIssued bool             `json:"selfIssued,omitempty"`
+	Authority  bool             `json:"authority,omitempty"` // it says that it is a CA
+	Name       string           `json:"-"`                   // the common name, for a drawing
+	// NotIssuer says that it has not issued the one before it in x5c.
+	NotIssuer bool `json:"notIssuer,omitempty"`
 }
 
 // The verdicts of a [View].
@@ -101,7 +107,8 @@ const (
 
 // Explain judges what was found in a text.
 func Explain(ctx context.Context, in *Input, o Options) (*View, error) {
-	e, at, why, err := Find(ctx, in, o)
+	at, why := judgedAt(in, o.At, time.Now())
+	e, err := judgeBoth(ctx, in, o, at)
 	if err != nil {
 		return nil, err
 	}
@@ -111,27 +118,26 @@ func Explain(ctx context.Context, in *Input, o Options) (*View, error) {
 	if len(v.Notes) > 0 {
 		v.Note = v.Notes[0]
 	}
-	parts := strings.Split(in.Mended, ".")
-	if len(parts) == 3 {
+	v.Parts = partsOf(in)
+	if parts := strings.Split(in.Mended, "."); len(parts) == len(partNames) {
 		v.Header, v.Claims = fields(parts[0], at), fields(parts[1], at)
+		v.saySent(parts[0], parts[1])
 	}
 	return v, nil
 }
 
-// Find judges what was found in a text, and says as of when, and why then. It is for whoever shows it otherwise than a
-// [View] does.
-func Find(ctx context.Context, in *Input, o Options) (e *provider.Explanation, at time.Time, why string, err error) {
-	at, why = judgedAt(in, o.At, time.Now())
-	e, err = judge(ctx, in, in.Assertion, o, at)
+// judgeBoth judges the assertion as it was sent, and when its encoding is what is wrong with it the rest of it besides.
+func judgeBoth(ctx context.Context, in *Input, o Options, at time.Time) (*provider.Explanation, error) {
+	e, err := judge(ctx, in, in.Assertion, o, at)
 	if err != nil || in.Mended == in.Assertion || e.Rejection == nil || e.Rejection.Rule != rule.JWTCompact {
-		return e, at, why, err
+		return e, err
 	}
 	flaw := e.Rejection
 	e, err = judge(ctx, in, in.Mended, o, at)
 	if err == nil && (e.Rejection == nil || e.Rejection.Rule != rule.JWTCompact) { // so that the rest can be judged
 		takeOver(e, flaw)
 	}
-	return e, at, why, err
+	return e, err
 }
 
 // judge judges one of the two forms of the assertion.
@@ -245,6 +251,8 @@ func newView(e *provider.Explanation, o Options) *View {
 			Subject: Printable(Subject(cert)), Issuer: Printable(cert.Issuer.String()), Key: keyOf(cert), Thumbprint: ishare.Thumbprint(cert.Raw),
 			NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(), PartyIDs: ishare.CertificateIDs(cert),
 			Anchor: e.Chain != nil && i == e.Chain.Len()-1, SelfIssued: bytes.Equal(cert.RawIssuer, cert.RawSubject),
+			Name: Printable(cmp.Or(cert.Subject.CommonName, Subject(cert))), Authority: cert.IsCA,
+			NotIssuer: i > 0 && !issued(cert, e.Certificates[i-1]),
 		})
 	}
 	if list := e.TrustedList; list != nil {
@@ -271,6 +279,11 @@ func statusOf(f revocation.Status) string {
 		return about + f.Source + " " + f.Address + ": revoked " + f.Revoked
 	}
 	return about + f.Source + " " + f.Address + ": not revoked, says the answer until " + f.NextUpdate.UTC().Format(time.RFC3339)
+}
+
+// issued reports whether one certificate was issued by another, by names and signature.
+func issued(by, cert *x509.Certificate) bool {
+	return bytes.Equal(cert.RawIssuer, by.RawSubject) && by.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
 }
 
 func keyOf(cert *x509.Certificate) string {

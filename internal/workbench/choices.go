@@ -10,11 +10,14 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/isharetest"
+	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
 // Names of chains.
@@ -99,6 +102,50 @@ func Changes() []Choice {
 		{changeBit, "a bit of the signature is flipped"},
 		{changeClaims, "a claim is added to the payload"},
 	}
+}
+
+// Names of ways.
+const (
+	wayForm   = "form"
+	wayJSON   = "json"
+	wayGet    = "get"
+	wayBroken = "broken"
+	wayLarge  = "large"
+)
+
+// Ways are those in which the form can be sent, the right one first.
+func Ways() []Choice {
+	return []Choice{
+		{wayForm, "as a form, by POST"},
+		{wayJSON, "as JSON"},
+		{wayGet, "by GET, in the URL"},
+		{wayBroken, "with a percent sign that stands for nothing"},
+		{wayLarge, "with 64 KiB more"},
+	}
+}
+
+// takeWay has the request sent in a way.
+func takeWay(name string, r *isharetest.Request) error {
+	switch name {
+	case wayForm:
+	case wayJSON:
+		members := isharetest.Object{}
+		for _, p := range r.Form {
+			members.Add(p.Name, strings.ToValidUTF8(p.Value, "\ufffd"))
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Rewrite = func(string) string { return members.String() }
+	case wayGet:
+		r.Method, r.InURL = http.MethodGet, true
+		r.Header.Del("Content-Type")
+	case wayBroken:
+		r.Rewrite = func(form string) string { return form + "&discount=50%" }
+	case wayLarge:
+		r.Rewrite = func(form string) string { return form + "&padding=" + strings.Repeat("0", tokenendpoint.MaxBody) }
+	default:
+		return fmt.Errorf("%w: way %.40q", ErrNoChoice, name)
+	}
+	return nil
 }
 
 // another is the participant that stands for any other than the draft's.

@@ -3,6 +3,7 @@ package workbench
 import (
 	"slices"
 
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -63,6 +64,18 @@ func withoutClaim(name string) func(*Draft)  { return func(d *Draft) { d.Claims.
 func signedBy(name string) func(*Draft) { return func(d *Draft) { d.Signer = name } }
 func changed(name string) func(*Draft)  { return func(d *Draft) { d.Change = name } }
 
+func parameter(name, value string) func(*Draft) {
+	return func(d *Draft) { d.Form.Set(name, value) }
+}
+
+func oneMore(name, value string) func(*Draft) {
+	return func(d *Draft) { d.Form = append(d.Form, Field{name, value}) }
+}
+
+func withoutParameter(name string) func(*Draft) {
+	return func(d *Draft) { d.Form.Delete(name) }
+}
+
 // times sets iat and exp.
 func times(iat, exp string) func(*Draft) {
 	return func(d *Draft) {
@@ -72,9 +85,24 @@ func times(iat, exp string) func(*Draft) {
 }
 
 func requestPresets() []Preset {
+	sent := func(reason *rule.Rule, way, about string) Preset {
+		return Preset{Name: "sent-" + way, Rule: reason, About: about, edit: func(d *Draft) { d.Way = way }}
+	}
 	return []Preset{
-		{Name: "scope", Rule: rule.RequestScope, About: "The scope is written in small letters", edit: func(d *Draft) { d.Scope = "ishare" }},
-		{Name: "client-id", Rule: rule.RequestClientID, About: "client_id is a URL", edit: func(d *Draft) { d.ClientID = "https://consumer.example/" }},
+		sent(rule.RequestMethod, wayGet, "The parameters are in the URL of a GET"),
+		sent(rule.RequestMediaType, wayJSON, "The parameters are sent as JSON"),
+		sent(rule.RequestSize, wayLarge, "The body is larger than 64 KiB"),
+		sent(rule.RequestMalformed, wayBroken, "A percent sign in the form stands for nothing"),
+		{Name: "scope-twice", Rule: rule.RequestDuplicateParameter, About: "scope is sent twice", edit: oneMore("scope", ishare.ScopeISHARE)},
+		{Name: "scope-missing", Rule: rule.RequestMissingParameter, About: "scope is missing", edit: withoutParameter("scope")},
+		{Name: "assertion-missing", Rule: rule.RequestMissingParameter, About: "client_assertion is missing", edit: withoutParameter("client_assertion")},
+		{Name: "grant-type", Rule: rule.RequestGrantType, About: "grant_type is authorization_code", edit: parameter("grant_type", "authorization_code")},
+		{Name: "scope", Rule: rule.RequestScope, About: "The scope is written in small letters", edit: parameter("scope", "ishare")},
+		{Name: "client-id", Rule: rule.RequestClientID, About: "client_id is a URL", edit: parameter("client_id", "https://consumer.example/")},
+		{Name: "assertion-type", Rule: rule.RequestAssertionType, About: "client_assertion_type is that of SAML", edit: parameter(
+			"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer",
+		)},
+		{Name: "secret", Rule: rule.RequestClientAuthentication, About: "A client_secret is sent as well", edit: oneMore("client_secret", "secret")},
 	}
 }
 

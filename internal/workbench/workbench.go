@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,11 +28,11 @@ import (
 	"github.com/waybill-token/waybill/sandbox"
 )
 
-// A Field is a member of the header or the claims. Its value is written as JSON, right or wrong, and may hold marks: see
-// [Marks].
+// A Field is a member of the header or the claims, whose value is written as JSON, right or wrong, or a parameter of the form,
+// whose value is written as it is. Both may hold marks: see [Marks].
 type Field struct{ Name, Value string }
 
-// Fields are the members of an object in their order. A name may occur twice.
+// Fields are the members of an object, or the parameters of a form, in their order. A name may occur twice.
 type Fields []Field
 
 // Set replaces the value of the first field with this name, or adds a field behind the others.
@@ -51,15 +52,15 @@ func (f *Fields) Delete(name string) {
 
 // A Draft is a token request before it is made.
 type Draft struct {
-	Party    string // folder of the participant
-	ClientID string
-	Scope    string
-	Header   Fields
-	Claims   Fields
-	Chain    string // name of one of [Chains]
-	Signer   string // name of one of [Signers]
-	Change   string // name of one of [Changes], made after signing
-	Twice    bool   // the same request is sent before
+	Party  string // folder of the participant
+	Form   Fields
+	Header Fields
+	Claims Fields
+	Chain  string // name of one of [Chains]
+	Signer string // name of one of [Signers]
+	Change string // name of one of [Changes], made after signing
+	Way    string // name of one of [Ways], in which the form is sent
+	Twice  bool   // the same request is sent before
 }
 
 // A Choice is one of several things that a draft can have.
@@ -77,6 +78,7 @@ func Marks() []Mark {
 		{"{chain}", "the certificates chosen below, as an array for x5c"},
 		{"{x5c 0}", "one of them, by its number from 0, without quotes"},
 		{"{pem 0}", "the same as a PEM text, without quotes"},
+		{isharetest.Signed, "the assertion, alone in a parameter of the form"},
 	}
 }
 
@@ -136,7 +138,14 @@ func (w *Workbench) Draft(folder string) Draft {
 	}
 	id := textOf(string(p.ID))
 	return Draft{
-		Party: p.Folder, ClientID: string(p.ID), Scope: ishare.ScopeISHARE,
+		Party: p.Folder,
+		Form: Fields{
+			{"grant_type", isharetest.GrantType},
+			{"scope", ishare.ScopeISHARE},
+			{"client_id", string(p.ID)},
+			{"client_assertion_type", isharetest.AssertionType},
+			{"client_assertion", isharetest.Signed},
+		},
 		Header: Fields{{"alg", `"RS256"`}, {"typ", `"JWT"`}, {"x5c", "{chain}"}},
 		Claims: Fields{
 			{"iss", id},
@@ -146,7 +155,7 @@ func (w *Workbench) Draft(folder string) Draft {
 			{"iat", "{now}"},
 			{"exp", "{now+30}"},
 		},
-		Chain: Chains()[0].Name, Signer: Signers()[0].Name, Change: Changes()[0].Name,
+		Chain: Chains()[0].Name, Signer: Signers()[0].Name, Change: Changes()[0].Name, Way: Ways()[0].Name,
 	}
 }
 
@@ -164,7 +173,7 @@ type Made struct {
 	Assertion string
 	Header    string // as it was signed
 	Claims    string // likewise
-	Form      isharetest.Form
+	Request   isharetest.Request
 	Time      time.Time
 }
 
@@ -191,29 +200,32 @@ func (w *Workbench) Make(d Draft) (*Made, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &Made{Time: time.Now()}
+	made := &Made{Time: time.Now(), Request: isharetest.Request{
+		Method: http.MethodPost, Path: isharetest.TokenPath, Header: http.Header{"Content-Type": {isharetest.MediaType}},
+	}}
 	replace := newReplacer(made.Time, id.Chain)
 	header, claims := objectOf(d.Header, replace), objectOf(d.Claims, replace)
 	made.Header, made.Claims = header.String(), claims.String()
 	a := isharetest.Assertion{Header: header, Payload: claims, Key: id.Key, Sign: sign, Rewrite: change}
 	made.Assertion = a.Compact()
-	made.Form = isharetest.Form{
-		{Name: "grant_type", Value: isharetest.GrantType},
-		{Name: "scope", Value: d.Scope},
-		{Name: "client_id", Value: d.ClientID},
-		{Name: "client_assertion_type", Value: isharetest.AssertionType},
-		{Name: "client_assertion", Value: made.Assertion},
+	for _, f := range d.Form.given() {
+		value := replace(f.Value)
+		if value == isharetest.Signed {
+			value = made.Assertion
+		}
+		made.Request.Form.Add(f.Name, value)
 	}
-	return made, nil
+	return made, takeWay(d.Way, &made.Request)
 }
 
-// objectOf leaves out fields without a name and without a value, which nobody has filled in.
+// given are the fields that somebody has filled in.
+func (f *Fields) given() Fields {
+	return slices.DeleteFunc(slices.Clone(*f), func(field Field) bool { return field == Field{} })
+}
+
 func objectOf(fields Fields, replace func(string) string) isharetest.Object {
 	var o isharetest.Object
-	for _, f := range fields {
-		if f.Name == "" && f.Value == "" {
-			continue
-		}
+	for _, f := range fields.given() {
 		o.Add(strings.ToValidUTF8(f.Name, "\ufffd"), isharetest.Raw(replace(f.Value)))
 	}
 	return o

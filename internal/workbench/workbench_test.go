@@ -153,6 +153,7 @@ func TestWrongDraft(t *testing.T) {
 		workbench.ErrNoParty: {func(d *workbench.Draft) { d.Party = "nobody" }},
 		workbench.ErrNoChoice: {
 			func(d *workbench.Draft) { d.Chain = "" }, func(d *workbench.Draft) { d.Signer = "" }, func(d *workbench.Draft) { d.Change = "" },
+			func(d *workbench.Draft) { d.Way = "" },
 		},
 	} {
 		for _, edit := range change {
@@ -197,7 +198,7 @@ func FuzzMake(f *testing.F) {
 		d := w.Draft("consumer")
 		d.Header.Set(name, value)
 		d.Claims.Set(name, claim)
-		d.ClientID, d.Scope = name, value
+		d.Form.Set(name, value)
 		made, err := w.Make(d)
 		if err != nil {
 			t.Fatal(err)
