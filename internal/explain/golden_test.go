@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waybill-token/waybill/assertion"
@@ -95,6 +97,37 @@ func TestWhatPeopleHave(t *testing.T) {
 		}
 		if diff := cmp.Diff(string(want), got.String()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", path, diff)
+		}
+	}
+}
+
+// What is shown can be handed on: whoever reads it can use no assertion that is in it.
+func TestNoSignatureIsShown(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/good.in")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := Read(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := Explain(t.Context(), in, withNothing(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(in.Assertion, ".")
+	var page, shown bytes.Buffer
+	object, err := json.Marshal(view)
+	if err := errors.Join(err, view.WriteHTML(&page), view.WriteText(&shown, false)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(page.String(), parts[0]) {
+		t.Error("the page lacks the header as it was sent")
+	}
+	for _, said := range []string{page.String(), shown.String(), string(object)} {
+		if strings.Contains(said, parts[2][:40]) {
+			t.Errorf("the signature is in %.200s", said)
 		}
 	}
 }

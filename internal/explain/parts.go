@@ -15,7 +15,7 @@ import (
 // A Part is what stands between the dots of an assertion, or before or behind them.
 type Part struct {
 	Name    string // header, payload or signature; part and a number where there are not three
-	Encoded string
+	Encoded string // empty for a signature, so that what is shown is no assertion that somebody could use
 	Decoded string // JSON with its members under each other, or text; empty: it is none
 	Note    string
 }
@@ -48,7 +48,7 @@ func partsOf(in *Input) []Part {
 		case decoded == nil:
 			p.Note = "not base64url"
 		case p.Name == "signature":
-			p.Note = fmt.Sprintf("%d bytes", len(decoded))
+			p.Encoded, p.Note = "", fmt.Sprintf("%d bytes", len(decoded))
 		default:
 			p.Decoded = pretty(decoded)
 		}
