@@ -33,6 +33,7 @@ const guardDocs = "../../docs/guard"
 // The addresses in those configurations.
 const (
 	shownWaybill = "127.0.0.1:9090"
+	shownPublic  = "127.0.0.1:8080"
 	shownAPI     = "127.0.0.1:3000"
 )
 
@@ -171,6 +172,7 @@ func (f front) open(t *testing.T, s *server, asked string, changes ...change) *g
 	main := f.files[0]
 	dir := f.install(t, append([]change{
 		{main, shownWaybill, asked},
+		{main, shownPublic, s.PublicAddr().String()},
 		{main, shownAPI, g.api.addr},
 		{main, f.listens, f.ours + port},
 	}, changes...)...)
