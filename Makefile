@@ -3,7 +3,7 @@
 # The packages that decide. The others are slower, as they start servers and whole data spaces.
 decide = ./ishare ./rule ./jws ./trust ./revocation ./replay ./accesstoken ./assertion ./tokenendpoint ./guard/... ./client ./capabilities
 
-.PHONY: build quick test lint docs all
+.PHONY: build quick test lint docs pictures all
 build:
 	go build -o waybill ./cmd/waybill
 quick:
@@ -15,5 +15,9 @@ lint:
 	golangci-lint run ./...
 docs: # the pages that are made of the code
 	go test ./rule -run TestRulesDocument -update
+pictures: # of the pages; look at them before you commit them
+	go test ./assertion -run TestWalkIsDrawn -update
+	go test ./cmd/waybill -run TestExplainIsPictured -update
+	go test ./internal/console -run TestInChromium -update
 all:
 	.ci/run

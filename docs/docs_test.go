@@ -2,7 +2,11 @@
 package docs_test
 
 import (
+	"encoding/xml"
+	"errors"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,6 +61,87 @@ func TestLinks(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
 				t.Errorf("%s: %v", page, err)
 			}
+		}
+	}
+}
+
+// A picture is shown as Markdown or as HTML: with what is said to whoever does not see it, and its file.
+var (
+	shownPicture = regexp.MustCompile(`!\[([^\]]*)\]\(([^)\s]+)\)|<img alt="([^"]*)" src="([^"]+)"`)
+	otherPicture = regexp.MustCompile(`<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">`)
+)
+
+// TestPictures: each picture of a page is there, says in words what it shows, and is small. Each file of a picture is on a page.
+func TestPictures(t *testing.T) {
+	shown := map[string]bool{}
+	for _, page := range files(t, ".md") {
+		text, dir := read(t, page), filepath.Dir(page)
+		for _, match := range shownPicture.FindAllStringSubmatch(text, -1) {
+			words, file := match[1]+match[3], filepath.Join(dir, match[2]+match[4])
+			if strings.Contains(match[2]+match[4], ":") { // somewhere else
+				continue
+			}
+			shown[file] = true
+			if len(strings.Fields(words)) < 8 {
+				t.Errorf("%s: of %s it says no more than %q", page, file, words)
+			}
+		}
+		for _, match := range otherPicture.FindAllStringSubmatch(text, -1) {
+			shown[filepath.Join(dir, match[1])] = true
+		}
+	}
+	for _, file := range slices.Concat(files(t, ".svg"), files(t, ".png")) {
+		if !shown[file] {
+			t.Errorf("no page shows %s", file)
+		}
+		if size := len(read(t, file)); size > 150<<10 {
+			t.Errorf("%s has %d bytes", file, size)
+		}
+	}
+	for file := range shown {
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+		light, isPNG := strings.CutSuffix(file, ".png")
+		if isPNG && !strings.HasSuffix(light, "-dark") && !shown[light+"-dark.png"] {
+			t.Errorf("no page shows %s in the dark", file)
+		}
+	}
+}
+
+// TestDrawings: a drawing of ours is good in light and dark, says what it shows, and needs nothing else. That of the profile is the
+// profiler's.
+func TestDrawings(t *testing.T) {
+	for _, file := range files(t, ".svg") {
+		if filepath.Base(file) == "profile.svg" {
+			continue
+		}
+		text := read(t, file)
+		if !strings.Contains(text, "@media (prefers-color-scheme: dark)") {
+			t.Errorf("%s has no colours for the dark", file)
+		}
+		said := map[string]bool{}
+		for d := xml.NewDecoder(strings.NewReader(text)); ; {
+			token, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			element, ok := token.(xml.StartElement)
+			if !ok {
+				continue
+			}
+			said[element.Name.Local] = true
+			for _, a := range element.Attr {
+				if a.Name.Local == "href" || strings.HasPrefix(a.Name.Local, "on") || strings.Contains(a.Value, "url(") && !strings.Contains(a.Value, "url(#") {
+					t.Errorf("%s: %s has %s=%q", file, element.Name.Local, a.Name.Local, a.Value)
+				}
+			}
+		}
+		if !said["title"] || !said["desc"] || !said["text"] || said["script"] || said["image"] || said["foreignObject"] {
+			t.Errorf("%s has the elements %v", file, slices.Sorted(maps.Keys(said)))
 		}
 	}
 }

@@ -2,7 +2,6 @@ package console_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -218,23 +217,6 @@ func (b *browser) look(t *testing.T, name string) {
 	}
 }
 
-// picture keeps one of what is to be seen without scrolling, for docs/console.md.
-func (b *browser) picture(t *testing.T, name string) {
-	t.Helper()
-	light := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}}}
-	if err := errors.Join(call(b.ctx, emulation.SetEmulatedMedia, light), chromedp.Do(b.ctx, chromedp.EmulateViewport(1280, 1240))); err != nil {
-		t.Fatal(err)
-	}
-	eval[chromedp.Void](t, b, "scrollTo(0, 0)")
-	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
-	if err == nil {
-		err = os.WriteFile(filepath.Join(t.ArtifactDir(), name), picture, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // findings are those of axe-core that are serious or worse, and where.
 const findings = `axe.run(document, {resultTypes: ["violations"]}).then((r) => r.violations
   .filter((v) => v.impact === "serious" || v.impact === "critical")
@@ -328,7 +310,7 @@ func (b *browser) testWorkbench(t *testing.T) {
 		t.Errorf("the focus is on %s", got)
 	}
 	b.look(t, "result")
-	b.picture(t, "console.png")
+	b.picture(t, "console")
 	if err := call(b.ctx, page.BringToFront, cdp.Empty{}); err != nil {
 		t.Fatal(err)
 	}

@@ -485,7 +485,10 @@ func TestHAProxyOverHTTP2(t *testing.T) {
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	token := all[0].token(t, s, "iSHARE")
-	for path, want := range map[string]int{"/things": 200, "/orders": 403, "/%6frders": 403, "//orders": 400, "/things/%2e%2e/orders": 400} {
+	for path, want := range map[string]int{
+		"/things": 200, "/orders": 403, "/%6frders": 403, "//orders": 400, "/things/%2e%2e/orders": 400,
+		"/connect/token": 405, "/connect/token/../orders": 400,
+	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+g.addr+path, nil)
 		if err != nil {
 			t.Fatal(err)
