@@ -25,7 +25,8 @@ const pictureWidth, pictureHeight = 1200, 900
 // picture takes one of the page in light and one in dark. They must look like docs/NAME.png and docs/NAME-dark.png.
 func (b *browser) picture(t *testing.T, name string) {
 	t.Helper()
-	for scheme, file := range map[string]string{"light": name + ".png", "dark": name + "-dark.png"} {
+	for _, scheme := range []string{"dark", "light"} {
+		file := name + map[string]string{"dark": "-dark.png", "light": ".png"}[scheme]
 		media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
 		if err := errors.Join(call(b.ctx, emulation.SetEmulatedMedia, media), chromedp.Do(b.ctx, chromedp.EmulateViewport(pictureWidth, pictureHeight))); err != nil {
 			t.Fatal(err)
