@@ -158,7 +158,7 @@ func pieces(row []cell, y float64) (list []piece) {
 			continue
 		}
 		to := from
-		for !(blank(to) && blank(to+1)) && to < len(row) && row[to].colour == row[from].colour {
+		for to < len(row) && row[to].colour == row[from].colour && (!blank(to) || !blank(to+1)) {
 			to++
 		}
 		var text strings.Builder

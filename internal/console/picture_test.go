@@ -70,7 +70,7 @@ func small(t *testing.T, shown image.Image) []byte {
 	}
 	index := map[color.RGBA]uint8{}
 	for c := range seen {
-		index[c] = uint8(palette.Index(c)) //nolint:gosec // of no more than 256
+		index[c] = uint8(palette.Index(c))
 	}
 	few := image.NewPaletted(shown.Bounds(), palette)
 	for y := range shown.Bounds().Dy() {
