@@ -139,14 +139,14 @@ func eval[T any](t *testing.T, b *browser, expression string) T {
 	return value
 }
 
-// until waits for a condition in the page, over whatever page comes.
+// until waits for a condition in the page, over whatever page comes, when it is there with its style and its script.
 func (b *browser) until(t *testing.T, condition string) {
 	t.Helper()
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()
 	began := time.Now()
 	for ; ; <-pace.C {
-		met, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("Boolean("+condition+")"))
+		met, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && Boolean("+condition+")"))
 		if err == nil && met {
 			return
 		}
