@@ -10,10 +10,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/waybill-token/waybill/internal/config"
 )
 
 const root = ".."
@@ -146,23 +152,121 @@ func TestDrawings(t *testing.T) {
 	}
 }
 
-var program = regexp.MustCompile("(?s)\n```go\n(package main\n.*?\n)```\n")
+// fragments is a program around pieces of Go: each sees what a page takes for granted.
+const fragments = `package main
 
-// TestPrograms: a Go program that a page shows whole compiles.
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/guard"
+)
+
+var (
+	_ = time.Hour
+	_ = accesstoken.New
+	_ = guard.Require
+)
+
+func main() {}
+`
+
+// TestPrograms: the Go that pages show compiles, programs as they are and pieces in a program.
 func TestPrograms(t *testing.T) {
-	shown := program.FindAllStringSubmatch(read(t, filepath.Join(root, "README.md")), -1)
-	if len(shown) == 0 {
-		t.Fatal("README.md shows no program")
+	pieces := fragments
+	var programs []block
+	for _, b := range blocks(t) {
+		switch {
+		case b.language != "go":
+		case strings.HasPrefix(b.text, "package "):
+			programs = append(programs, b)
+		default:
+			pieces += "\nfunc _(ctx context.Context, log *slog.Logger, mux *http.ServeMux, tokens *accesstoken.Issuer, orders http.Handler, err error) {\n\t{\n" +
+				b.text + "\n\t_, _ = tokens, err\n\t}\n}\n"
+		}
 	}
-	for _, match := range shown {
+	if len(programs) == 0 || pieces == fragments {
+		t.Fatal("the pages show no program, or no piece of one")
+	}
+	for _, b := range append(programs, block{page: "pieces", text: pieces}) {
 		file := filepath.Join(t.TempDir(), "main.go")
-		if err := os.WriteFile(file, []byte(match[1]), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		vet := exec.CommandContext(t.Context(), "go", "vet", file)
 		vet.Dir = root
 		if said, err := vet.CombinedOutput(); err != nil {
-			t.Errorf("%v:\n%s", err, said)
+			t.Errorf("%s: %v:\n%s", b.page, err, said)
+		}
+	}
+}
+
+// minimal is the least that a configuration must say.
+const minimal = `party: {id: "did:ishare:EU.NL.NTRNL-10000000", key: key.pem, certificates: chain.pem}
+participants: {file: parties.yaml}
+trust: {anchors: [root.pem]}
+`
+
+// TestConfigurations: what pages show of a configuration is one, and all YAML and JSON can be read. Parts of a configuration are
+// put into one that says the rest.
+func TestConfigurations(t *testing.T) {
+	var whole, parts int
+	for _, b := range blocks(t) {
+		var members map[string]any
+		switch {
+		case b.language == "json":
+			if err := json.Unmarshal([]byte(b.text), new(any)); err != nil {
+				t.Errorf("%s\n%v", b, err)
+			}
+			continue
+		case b.language != "yaml" || yaml.Unmarshal([]byte(b.text), &members) != nil: // or a list
+			if b.language == "yaml" && yaml.Unmarshal([]byte(b.text), new(any)) != nil {
+				t.Errorf("%s\ncannot be read", b)
+			}
+			continue
+		}
+		ours := false
+		for f := range reflect.TypeFor[config.Config]().Fields() {
+			ours = ours || f.IsExported() && members[f.Tag.Get("yaml")] != nil
+		}
+		if !ours || strings.HasPrefix(b.page, "docs/guard/") { // which shows those of other programs
+			continue
+		}
+		text := b.text
+		for line := range strings.Lines(minimal) {
+			if name, _, _ := strings.Cut(line, ":"); members[name] == nil {
+				text += "\n" + line
+			}
+		}
+		if text == b.text {
+			whole++
+		} else {
+			parts++
+		}
+		if _, err := config.Parse("waybill.yaml", []byte(text), nil); err != nil {
+			t.Errorf("%s\n%v", b, err)
+		}
+	}
+	if whole == 0 || parts == 0 {
+		t.Errorf("the pages show %d configurations, and %d parts of one", whole, parts)
+	}
+}
+
+// TestLanguages: each kind of block is one that something looks at, or that is for the eye.
+func TestLanguages(t *testing.T) {
+	known := map[string]string{
+		"sh": "TestSnippets", "console": "internal/daemon, in docs/guard only", "go": "TestPrograms", "yaml": "TestConfigurations", "json": "TestConfigurations",
+		"js": ".ci/clients", "python": ".ci/clients", "java": ".ci/clients", "csharp": ".ci/clients holds it to its file",
+		"nginx": "internal/daemon", "haproxy": "internal/daemon", "lua": "internal/daemon",
+		"": "a picture", "text": "what is printed, or a file of docs/guard", "http": "what is answered",
+		"ini": "settings of systemd, and of PostgreSQL as pgtest makes them", "sql": "for an administrator of PostgreSQL; internal/pgtest",
+	}
+	for _, b := range blocks(t) {
+		if known[b.language] == "" {
+			t.Errorf("%s\nnobody looks at %q", b, b.language)
 		}
 	}
 }

@@ -104,11 +104,17 @@ Pragma: no-cache
 {"error":"%s","error_description":"%s"}
 §§§
 
-§waybill explain§ takes an assertion and prints every rule with pass, fail or not reached, and the way to
-mend the first that fails.
+§waybill explain§ takes an assertion and prints every rule with its outcome, and a mend for each that fails.
+§waybill assertion --break RULE§ makes an assertion that breaks one.
 
 An assertion that breaks several rules is refused by the first in the order of this page: cheap checks before dear
 ones, local before remote, and nothing is remembered before everything else holds.
+
+## The examples
+
+Each shows what is sent, or found in a record, beside what is right, and all else in the request is right. They are about the consumer
+§did:ishare:EU.NL.NTRNL-10000001§ and the provider §did:ishare:EU.NL.NTRNL-10000000§, on 23 November 2026 at 18:00 UTC, which is
+1795456800. A test sends each to a provider: what is sent is refused by that rule, and what is right gets a token.
 `
 
 const faultsIntro = `## When the server cannot decide
@@ -166,10 +172,21 @@ func group(t *testing.T) [][]*rule.Rule {
 
 func writeRule(page *bytes.Buffer, reason *rule.Rule) {
 	fmt.Fprintf(page, "\n### `%s`\n\n%s.\n\n", reason.ID, prose(reason.Title))
+	example, outage := typicals()[reason], unavailabilities()[reason]
+	if example.refused != "" {
+		fmt.Fprintf(page, "- **Refused when:** %s\n", example.refused)
+	}
 	fmt.Fprintf(page, "- **Source:** %s\n", prose(reason.Spec))
+	fmt.Fprintf(page, "- **Typical cause:** %s\n", example.cause+outage.cause)
 	fmt.Fprintf(page, "- **Answer:** %d %s, `%s`%s\n", reason.Status, http.StatusText(reason.Status), reason.Code, headers(reason))
 	fmt.Fprintf(page, "- **Sentence:** %s\n", prose(reason.Sentence))
 	fmt.Fprintf(page, "- **To mend it:** %s\n", prose(reason.Hint))
+	if outage.operator != "" {
+		fmt.Fprintf(page, "- **For the operator:** %s\n", outage.operator)
+	}
+	if example.sent != "" {
+		fmt.Fprintf(page, "\n```text\nsent:  %s\nright: %s\n```\n", example.sent, example.right)
+	}
 }
 
 // headers tells of the header fields that an answer carries besides those of every

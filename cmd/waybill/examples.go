@@ -68,6 +68,39 @@ func examples() map[string][]string {
 	}
 }
 
+// refusals say of each command, by its path, when it ends with status 1. Commands that only have others below them are not among
+// them: by themselves they are a wrong command line.
+func refusals() map[string]string {
+	const noSandbox = "no sandbox runs in the folder"
+	return map[string]string{
+		"init":            "the seal or the registry cannot be read or believed, you have said no, a file is there already, or the check in the end finds a problem",
+		"serve":           "the configuration has a problem, something that is needed at the start cannot be had, or the server did not stop in order",
+		"check":           "there is a problem",
+		"keys list":       "the keys cannot be read",
+		"keys add":        "the keys cannot be read or written",
+		"keys retire":     "there is no such key, there may be tokens of it, or the keys cannot be read or written",
+		"sandbox":         "the folder cannot be used, or an address cannot be had",
+		"sandbox show":    noSandbox,
+		"sandbox set":     noSandbox,
+		"sandbox reset":   noSandbox,
+		"token":           "there is no token: the seal cannot be used, nobody answers, or the server refuses",
+		"request":         "there is no token, nobody answers, or the status of the answer is 400 or above",
+		"profile add":     "the seal cannot be used, or there is a profile of this name",
+		"profile list":    "the profiles cannot be read",
+		"profile show":    "there is no such profile, or it cannot be read",
+		"assertion":       "the seal cannot be used",
+		"explain":         "a rule fails, nothing can be decided, or the input holds nothing that can be explained",
+		"probe":           "something that the specification demands does not hold, or the run was interrupted",
+		"bench":           "a request was answered with another status than 200, or not at all",
+		"completion bash": "it cannot be written",
+		"completion zsh":  "it cannot be written",
+		"completion fish": "it cannot be written",
+		"man":             "it cannot be written",
+		"version":         "it cannot be written",
+		"help":            "it cannot be written",
+	}
+}
+
 // addExamples puts the examples of a command and of those below it behind their descriptions.
 func addExamples(cmd *cli.Command, path string, all map[string][]string) {
 	if lines := all[path]; len(lines) > 0 {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,6 +22,48 @@ const readsHardware = true
 // PIN the token's.
 func TestHardware(t *testing.T) {
 	t.Parallel()
+	module := requireSoftHSM(t)
+	params := scripts("testdata/hsm")
+	params.Setup = func(env *testscript.Env) error {
+		env.Setenv("MODULE", module)
+		env.Setenv("PIN", "73519-right")
+		return errors.Join(setUp(env), fillToken(env))
+	}
+	testscript.Run(t, params)
+}
+
+// TestHardwarePage pastes what docs/hsm.md says to try, beside a sandbox.
+func TestHardwarePage(t *testing.T) {
+	t.Parallel()
+	module := requireSoftHSM(t)
+	page, err := os.ReadFile("../../docs/hsm.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "\n```sh\nmkdir ")
+	text, _, found := strings.Cut(text, "\n```\n")
+	if !found {
+		t.Fatal("docs/hsm.md has nothing to try")
+	}
+	dir := t.TempDir()
+	startSandbox(t, filepath.Join(dir, "waybill-sandbox"))
+	program, err := exec.LookPath("waybill")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(program, filepath.Join(dir, "waybill")); err != nil {
+		t.Fatal(err)
+	}
+	shell := exec.Command("sh", "-eu", "-c", "mkdir "+strings.ReplaceAll(text, "/usr/lib/softhsm/libsofthsm2.so", module))
+	shell.Dir = dir
+	if said, err := shell.CombinedOutput(); err != nil || !strings.Contains(string(said), "\naccepted") {
+		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// requireSoftHSM is the library of SoftHSM.
+func requireSoftHSM(t *testing.T) string {
+	t.Helper()
 	module, err := softHSM()
 	switch {
 	case err == nil:
@@ -29,13 +72,7 @@ func TestHardware(t *testing.T) {
 	default:
 		t.Skipf("SoftHSM is not there (%v); WAYBILL_TEST_SERVICES=require would make this a failure", err)
 	}
-	params := scripts("testdata/hsm")
-	params.Setup = func(env *testscript.Env) error {
-		env.Setenv("MODULE", module)
-		env.Setenv("PIN", "73519-right")
-		return errors.Join(setUp(env), fillToken(env))
-	}
-	testscript.Run(t, params)
+	return module
 }
 
 // softHSM is where the library is on Debian and Fedora.

@@ -9,6 +9,14 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
+// What holds for every command, on the manual page and in docs/commands.md.
+const (
+	aboutStreams     = "Results go to standard output, all else to standard error."
+	aboutStatus      = "The exit status is 0 when it is done, 1 when the answer is no, and 2 when the command line is wrong."
+	aboutEnvironment = "Flags whose text names a variable take their value from it when they are not given; a profile comes after both. " +
+		"Every key of a configuration has a variable, too: party.id is WAYBILL_PARTY_ID."
+)
+
 // man prints the manual page, which is made of what --help says.
 func (c *command) man() *cli.Command {
 	return &cli.Command{
@@ -28,8 +36,7 @@ func manual(all []node) string {
 	fmt.Fprintf(&b, ".\\\" Written by waybill man.\n.nr HY 0\n.TH WAYBILL 1 \"\" %s \"User Commands\"\n", roffWord("waybill "+buildVersion()))
 	fmt.Fprintf(&b, ".SH NAME\nwaybill \\- %s\n", roff(all[0].command.Usage))
 	b.WriteString(".SH SYNOPSIS\n.B waybill\n.I command\n[options] [arguments]\n")
-	b.WriteString(".SH DESCRIPTION\n" + roff("Results go to standard output, all else to standard error. The exit status is 0 when it is done, 1 when the answer is no, "+
-		"and 2 when the command line is wrong.") + "\n")
+	b.WriteString(".SH DESCRIPTION\n" + roff(aboutStreams) + "\n")
 	b.WriteString(".SH OPTIONS\n")
 	writeFlags(&b, all[0].flags)
 	b.WriteString(".SH COMMANDS\n")
@@ -38,8 +45,13 @@ func manual(all []node) string {
 		writeDescription(&b, n.command.Description)
 		writeFlags(&b, n.flags)
 	}
-	b.WriteString(".SH ENVIRONMENT\n" + roff("Flags whose text names a variable take their value from it when they are not given; a profile comes after both. "+
-		"Every key of a configuration has a variable, too: party.id is WAYBILL_PARTY_ID.") + "\n")
+	b.WriteString(".SH EXIT STATUS\n" + roff(aboutStatus) + " A command ends with 1 when\n")
+	for _, n := range all {
+		if when := refusals()[n.name()]; when != "" {
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roffWord("waybill "+n.name()), roff(when))
+		}
+	}
+	b.WriteString(".SH ENVIRONMENT\n" + roff(aboutEnvironment) + "\n")
 	b.WriteString(".SH FILES\n.TP\n.I ~/.config/waybill/profiles/NAME.yaml\n" + roff("a profile; see waybill profile") + "\n")
 	b.WriteString(".TP\n.I ./waybill\\-client.yaml\n" + roff("the profile of a folder, which is used when none is named") + "\n")
 	return b.String()
