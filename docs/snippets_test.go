@@ -40,7 +40,7 @@ func (b block) is(name string) bool {
 	return b.page == name
 }
 
-var fence = regexp.MustCompile("(?ms)^( *)```([a-z]*)\n(.*?)^ *```$")
+var fence = regexp.MustCompile("(?ms)^( *)```([a-z]*)\n(.*?)\n *```$")
 
 // blocks are those of the README and of all pages in docs.
 func blocks(t *testing.T) []block {
@@ -56,8 +56,7 @@ func blocks(t *testing.T) []block {
 		}
 		text := read(t, path)
 		for _, match := range fence.FindAllStringSubmatch(text, -1) {
-			lines := strings.ReplaceAll("\n"+match[3], "\n"+match[1], "\n")
-			all = append(all, block{page, match[2], strings.TrimSuffix(lines[1:], "\n")})
+			all = append(all, block{page, match[2], strings.ReplaceAll("\n"+match[3], "\n"+match[1], "\n")[1:]})
 		}
 		if n := len(regexp.MustCompile("(?m)^ *```").FindAllString(text, -1)); n != 2*len(fence.FindAllString(text, -1)) {
 			t.Errorf("%s: %d fences, which are no blocks", page, n)
