@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"go.yaml.in/yaml/v4"
@@ -55,17 +56,43 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-var link = regexp.MustCompile(`\]\(([^)#\s|]+)(#[^)\s]*)?\)`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#\s|]*)(#[^)\s]*)?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+)
+
+// anchors are those that renderers make of the headings of a page.
+func anchors(page string) []string {
+	var all []string
+	for _, match := range heading.FindAllStringSubmatch(page, -1) {
+		all = append(all, "#"+strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return r
+			}
+			return -1
+		}, strings.ToLower(match[1])))
+	}
+	return all
+}
 
 // TestLinks: what a page points to is there.
 func TestLinks(t *testing.T) {
 	for _, page := range files(t, ".md") {
 		for _, match := range link.FindAllStringSubmatch(read(t, page), -1) {
-			if strings.Contains(match[1], ":") { // somewhere else
+			if strings.Contains(match[1], ":") || match[1]+match[2] == "" { // somewhere else, or no link
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
+			there := page
+			if match[1] != "" {
+				there = filepath.Join(filepath.Dir(page), match[1])
+			}
+			if _, err := os.Stat(there); err != nil {
 				t.Errorf("%s: %v", page, err)
+			} else if match[2] != "" && strings.HasSuffix(there, ".md") && !slices.Contains(anchors(read(t, there)), match[2]) {
+				t.Errorf("%s: %s has no heading %s", page, there, match[2])
 			}
 		}
 	}

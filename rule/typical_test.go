@@ -193,7 +193,7 @@ func typicals() map[*rule.Rule]typical {
 			right:   "x5c: seal, issuing CA, sub CA, root", put: inChain,
 		},
 		rule.ChainOrder: {
-			refused: "A certificate names another issuer than the next one, is not signed with its key, or (below the trusted CA) is signed with SHA-1 or worse.",
+			refused: "A certificate names another issuer than the next one; or, below the trusted CA, it is not signed with the next one's key, or with SHA-1 or worse.",
 			cause:   "A CA between is left out, or the CAs stand in the order in which they were downloaded.",
 			sent:    "x5c: seal, issuing CA, root",
 			right:   "x5c: seal, issuing CA, sub CA, root", put: inChain,
