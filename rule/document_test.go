@@ -112,9 +112,10 @@ ones, local before remote, and nothing is remembered before everything else hold
 
 ## The examples
 
-Each shows what is sent, or found in a record, beside what is right, and all else in the request is right. They are about the consumer
+Each shows what is sent, or found in a record, the §error_description§ of the answer, where … stands for what differs each time, and what is right. All
+else in the request is right. They are about the consumer
 §did:ishare:EU.NL.NTRNL-10000001§ and the provider §did:ishare:EU.NL.NTRNL-10000000§, on 23 November 2026 at 18:00 UTC, which is
-1795456800. A test sends each to a provider: what is sent is refused by that rule, and what is right gets a token.
+1795456800. A test sends each to a provider: what is sent is answered so, and what is right gets a token.
 `
 
 const faultsIntro = `## When the server cannot decide
@@ -185,7 +186,7 @@ func writeRule(page *bytes.Buffer, reason *rule.Rule) {
 		fmt.Fprintf(page, "- **For the operator:** %s\n", outage.operator)
 	}
 	if example.sent != "" {
-		fmt.Fprintf(page, "\n```text\nsent:  %s\nright: %s\n```\n", example.sent, example.right)
+		fmt.Fprintf(page, "\n```text\nsent:   %s\nanswer: %s\nright:  %s\n```\n", example.sent, example.answer, example.right)
 	}
 }
 
