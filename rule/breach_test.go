@@ -36,7 +36,8 @@ var moment = time.Unix(1795456800, 0)
 // says is right, which must get a token.
 func TestTypicalBreaches(t *testing.T) {
 	t.Parallel()
-	all := typicals()
+	all, status := typicals(), isharetest.NewStatusServices()
+	t.Cleanup(status.Close)
 	for _, reason := range rule.All() {
 		example, ok := all[reason]
 		if !ok || example.refused == "" || example.cause == "" || example.answer == "" || example.sent == "" || example.right == "" {
@@ -53,7 +54,7 @@ func TestTypicalBreaches(t *testing.T) {
 		for part, want := range map[string]*rule.Rule{example.sent: reason, example.right: nil} {
 			t.Run(reason.ID, func(t *testing.T) {
 				t.Parallel()
-				answer := newTrial(t, example.put, part).send(t)
+				answer := newTrial(t, status, example.put, part).send(t)
 				if err := answer.Meets(want); err != nil {
 					t.Errorf("%s: %v", part, err)
 				}
@@ -108,7 +109,7 @@ func (e typical) says(answer *isharetest.Answer) bool {
 
 // A trial is a right request to a provider that also asks about revocation, until an example is put into it.
 type trial struct {
-	status   *isharetest.StatusServices
+	status   *isharetest.StatusServices // of all trials; the seals of each are its own
 	consumer *isharetest.Party
 	parties  *isharetest.List
 	request  *isharetest.Request
@@ -119,10 +120,9 @@ type trial struct {
 // put puts the part that an example shows into a trial.
 type put func(t *testing.T, w *trial, part string)
 
-func newTrial(t *testing.T, put put, part string) *trial {
+func newTrial(t *testing.T, status *isharetest.StatusServices, put put, part string) *trial {
 	t.Helper()
-	w := &trial{status: isharetest.NewStatusServices()}
-	t.Cleanup(w.status.Close)
+	w := &trial{status: status}
 	w.consumer = w.status.CA.Party(exampleConsumer, "Some Consumer")
 	w.parties = isharetest.NewList(w.consumer)
 	w.request = w.consumer.Request(exampleProvider)
