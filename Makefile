@@ -15,6 +15,7 @@ lint:
 	golangci-lint run ./...
 docs: # the pages that are made of the code
 	go test ./rule -run TestRulesDocument -update
+	go test ./cmd/waybill -run TestReference -update
 pictures: # of the pages; look at them before you commit them
 	go test ./assertion -run TestWalkIsDrawn -update
 	go test ./cmd/waybill -run TestExplainIsPictured -update

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"math"
 	"os"
 	"regexp"
@@ -20,8 +19,6 @@ import (
 	"github.com/waybill-token/waybill/internal/explain"
 	"github.com/waybill-token/waybill/provider"
 )
-
-var update = flag.Bool("update", false, "write docs/explain.svg instead of comparing it")
 
 const explainPicture = "../../docs/explain.svg"
 

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write docs/commands.md instead of comparing it")
+var update = flag.Bool("update", false, "write what is made of the code in docs instead of comparing it")
 
 const reference = "../../docs/commands.md"
 
