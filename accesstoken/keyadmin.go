@@ -145,6 +145,11 @@ var ErrKeyInUse = errors.New("the key is in use")
 // wraps [ErrKeyInUse] as long as there can be such tokens, unless the operator wants that by force, for a key that was
 // stolen. The last key of a use always stays: add another one first.
 func RetireKey(source, id string, force bool) ([]KeyInfo, error) {
+	if !isKeyText(source) {
+		if _, err := os.Stat(source); err != nil { // or it would be made
+			return nil, err
+		}
+	}
 	return changeKeys(source, func(set *keySet) (keyChange, error) {
 		now := time.Now()
 		list := set.list(now)
