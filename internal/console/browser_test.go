@@ -284,6 +284,15 @@ func (b *browser) testSpace(t *testing.T) {
 	b.press(t, kb.Enter)
 	b.until(t, "document.querySelector('.ladder .first code')?.textContent === "+quoted(rule.PartyNotActive.ID))
 	b.look(t, "decision")
+
+	b.Reset()
+	pace := time.NewTicker(100 * time.Millisecond)
+	defer pace.Stop()
+	for began := time.Now(); b.ask(t, "consumer").Rule != nil; <-pace.C { // which the next pages take for well-behaved
+		if time.Since(began) > patience {
+			t.Fatal("the provider does not notice that all is well again")
+		}
+	}
 }
 
 func (b *browser) testWorkbench(t *testing.T) {

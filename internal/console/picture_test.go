@@ -94,7 +94,7 @@ func at(shown image.Image, x, y int) color.RGBA {
 // and identifiers differ, and versions of browsers and fonts draw letters otherwise.
 const (
 	square     = 20
-	differing  = .15
+	differing  = .2
 	difference = 16 // of 255
 )
 

@@ -22,6 +22,7 @@ var pageText string
 // page holds the template "view", which shows a [View], and the page around it for who has no other.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"style":   func() template.CSS { return template.CSS(Style) }, //nolint:gosec // it is ours
+	"capital": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] },
 	"steps":   stepsOf,
 	"drawing": (*View).drawing,
 	"subject": (*View).subject,
