@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -68,6 +70,18 @@ func (a *answer) text(name string) string {
 // refusal says whether the server definitely gave no token.
 func (a *answer) refusal() bool {
 	return a.err == nil && a.token == "" && a.status >= 400 && a.status < 500 && !a.busy()
+}
+
+// maxLife is the longest life of an access token that is told from a longer one.
+const maxLife = 366 * 24 * time.Hour
+
+// life is how long the access token lives, a text that is a number included; zero when the answer does not say.
+func (a *answer) life() time.Duration {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(a.object["expires_in"]), `"`), 64)
+	if err != nil || !(seconds > 0) { // nor is NaN
+		return 0
+	}
+	return time.Duration(min(seconds, maxLife.Seconds()) * float64(time.Second))
 }
 
 // busy says whether the server wants to be asked again later.
@@ -191,6 +205,8 @@ func unanswered(a *answer) *finding {
 	switch {
 	case a.err != nil:
 		return &finding{Fail, NoAnswer, a.clean(a.err.Error())}
+	case a.busy():
+		return a.putOff()
 	case a.status >= 500:
 		return &finding{Fail, ServerError, a.told()}
 	}
@@ -217,6 +233,8 @@ func mustRefuse(c Case, a *answer) finding {
 // mustRefuseMethod wants a status that says so; what the body says is of no matter.
 func mustRefuseMethod(c Case, a *answer) finding {
 	switch {
+	case a.status == http.StatusNotImplemented && a.token == "": // RFC 9110 section 15.6.2
+		return finding{Warn, OddRefusal, a.told() + "; 405 is the status for it"}
 	case a.token != "" || a.err != nil || a.status >= 500:
 		return mustRefuse(c, a)
 	case a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotFound:

@@ -79,7 +79,7 @@ func (c Case) miss() Verdict {
 const RightCase = "right/plain"
 
 // Cases is the table: the official cases first, then ours, each in the order in which a server applies its rules.
-// [RightCase] is the first.
+// [RightCase] is the first, and the last is an official one that waits.
 func Cases() []Case {
 	all := slices.Concat(
 		rightCases(), requestCases(), parameterCases(), compactCases(), headerCases(), headerParameterCases(), x5cCases(), payloadCases(),
@@ -95,7 +95,7 @@ func Cases() []Case {
 		}
 		return 1
 	})
-	return all
+	return append(all, expiryCase())
 }
 
 // Select returns the cases that are meant: by name, the beginning of names, an official name, the id of a rule, or the

@@ -47,7 +47,7 @@ func claimCases() []Case {
 	}), refused(rule.ClaimAud, []Case{
 		{Name: "missing", Official: "aud missing", Sends: "aud is missing.", change: withoutClaim("aud")},
 		{Name: "another-party", Official: "aud not the server", Sends: "aud is another party: the assertion was meant for another server.", change: another("aud")},
-		{Name: "array-of-one", Sends: "aud is an array that holds the server's identifier only.", change: aud(func(right ishare.PartyID, _ *draft) any { return []ishare.PartyID{right} })},
+		{Name: "array-of-one", Weight: Should, Sends: "aud is an array that holds the server's identifier only.", Spec: "iSHARE 3.0, client assertion: one text; RFC 7519 section 4.1.3 knows both", change: aud(func(right ishare.PartyID, _ *draft) any { return []ishare.PartyID{right} })},
 		{Name: "array-of-two", Sends: "aud is an array of the server and another party, who could use the assertion here.", change: aud(func(right ishare.PartyID, d *draft) any {
 			return []ishare.PartyID{right, otherParty(d.seal.ClientID)}
 		})},
@@ -57,8 +57,11 @@ func claimCases() []Case {
 	}))
 }
 
-// beyondLeeway is further off than a server may let a clock be.
-const beyondLeeway = 2 * time.Minute
+// By how much clocks may differ: RFC 7519 allows "usually no more than a few minutes".
+const (
+	beyondLeeway = 10 * time.Minute // is more than that
+	muchLeeway   = 2 * time.Minute  // is far more than an assertion's life
+)
 
 // timeCases break the rules about how often and how long the assertion may be used.
 func timeCases() []Case {
@@ -72,12 +75,18 @@ func timeCases() []Case {
 			}
 		}
 	}
+	shifted := func(by time.Duration) func(*draft) {
+		return func(d *draft) { d.times(ago(by), ago(by-30*time.Second)) }
+	}
 	milliseconds := func(d *draft) { d.times(time.Now().UnixMilli(), time.Now().UnixMilli()+30_000) }
-	const number = "RFC 7519 section 2: a NumericDate is a JSON number of seconds"
+	const (
+		number = "RFC 7519 section 2: a NumericDate is a JSON number of seconds"
+		leeway = "RFC 7519 section 4.1.4: usually no more than a few minutes of leeway, and an assertion lives for half a minute"
+	)
 	return slices.Concat(refused(rule.ClaimJTI, []Case{
 		{Name: "missing", Official: "jti missing", Sends: "jti is missing.", change: withoutClaim("jti")},
 		{Name: "empty", Sends: "jti is empty.", change: claim("jti", "")},
-		{Name: "number", Sends: "jti is a number.", Spec: "RFC 7519 section 4.1.7: a string", change: func(d *draft) {
+		{Name: "number", Weight: Should, Sends: "jti is a number.", Spec: "RFC 7519 section 4.1.7: a string", change: func(d *draft) {
 			d.Assertion.Payload.Set("jti", time.Now().UnixNano()/1000)
 		}},
 		{Name: "too-long", Weight: Ours, Sends: "jti has 4096 bytes.", change: func(d *draft) {
@@ -85,21 +94,23 @@ func timeCases() []Case {
 		}},
 	}), refused(rule.ClaimIat, []Case{
 		{Name: "missing", Official: "iat missing", Sends: "iat is missing.", change: withoutClaim("iat")},
-		{Name: "in-the-future", Official: "iat in the future", Sends: "iat is two minutes ahead, and exp 30 seconds later.", change: func(d *draft) { d.times(ago(-beyondLeeway), ago(-beyondLeeway-30*time.Second)) }},
-		{Name: "text", Sends: "iat is the right number as a text.", Spec: number, change: asText("iat")},
+		{Name: "in-the-future", Official: "iat in the future", Sends: "iat is ten minutes ahead, and exp 30 seconds later.", change: shifted(-beyondLeeway)},
+		{Name: "two-minutes-ahead", Weight: Should, Sends: "iat is two minutes ahead, and exp 30 seconds later.", Spec: leeway, change: shifted(-muchLeeway)},
+		{Name: "text", Weight: Should, Sends: "iat is the right number as a text.", Spec: number, change: asText("iat")},
 		{Name: "milliseconds", Sends: "iat and exp are in milliseconds.", Spec: number, change: milliseconds},
 	}), refused(rule.ClaimExp, []Case{
 		{Name: "missing", Official: "exp missing", Sends: "exp is missing.", change: withoutClaim("exp")},
-		{Name: "in-the-past", Sends: "The assertion expired two minutes ago.", change: func(d *draft) { d.times(ago(beyondLeeway+30*time.Second), ago(beyondLeeway)) }},
-		{Name: "last-year", Sends: "The assertion expired a year ago.", change: func(d *draft) { d.times(ago(365*24*time.Hour), ago(365*24*time.Hour-30*time.Second)) }},
-		{Name: "text", Sends: "exp is the right number as a text.", Spec: number, change: asText("exp")},
+		{Name: "in-the-past", Sends: "The assertion expired ten minutes ago.", change: shifted(beyondLeeway + 30*time.Second)},
+		{Name: "two-minutes-ago", Weight: Should, Sends: "The assertion expired two minutes ago.", Spec: leeway, change: shifted(muchLeeway + 30*time.Second)},
+		{Name: "text", Weight: Should, Sends: "exp is the right number as a text.", Spec: number, change: asText("exp")},
 	}), refused(rule.ClaimLifetime, []Case{
 		{Name: "an-hour", Official: "exp not iat+30", Sends: "exp is iat and an hour.", change: lasting(time.Hour)},
 		{Name: "31-seconds", Sends: "exp is iat and 31 seconds.", change: lasting(31 * time.Second)},
 		{Name: "29-seconds", Sends: "exp is iat and 29 seconds.", change: lasting(29 * time.Second)},
 		{Name: "old-iat", Sends: "iat is a day ago, and exp is now and 30 seconds.", change: func(d *draft) { d.times(ago(24*time.Hour), ago(-30*time.Second)) }},
 	}), refused(rule.ClaimNbf, []Case{
-		{Name: "in-the-future", Sends: "nbf is two minutes ahead.", change: func(d *draft) { d.Assertion.Payload.Set("nbf", ago(-beyondLeeway)) }},
+		{Name: "in-the-future", Sends: "nbf is ten minutes ahead.", change: func(d *draft) { d.Assertion.Payload.Set("nbf", ago(-beyondLeeway)) }},
+		{Name: "two-minutes-ahead", Weight: Should, Sends: "nbf is two minutes ahead.", Spec: leeway, change: func(d *draft) { d.Assertion.Payload.Set("nbf", ago(-muchLeeway)) }},
 		{Name: "text", Weight: Should, Sends: "nbf is a number as a text.", Spec: number, change: func(d *draft) {
 			d.Assertion.Payload.Set("nbf", strconv.FormatInt(ago(0), 10))
 		}},
@@ -108,13 +119,14 @@ func timeCases() []Case {
 
 // replayCases break the rule jti.replayed.
 func replayCases() []Case {
+	const another = "iSHARE 3.0, JWT: each has a jti of its own, and none is accepted twice; these are two"
 	return refused(rule.JTIReplayed, []Case{
 		{Name: "same-assertion", Sends: "The same assertion is sent twice, one after the other.", Wants: "a token, then a refusal", steps: twice(func(*draft) {})},
 		{Name: "at-once", Sends: "The same assertion is sent twenty times at once.", Wants: "exactly one token", steps: atOnce},
-		{Name: "same-jti", Sends: "A new assertion has the jti of one that got a token, and another iat.", Wants: "a token, then a refusal", steps: twice(func(d *draft) {
+		{Name: "same-jti", Weight: Should, Spec: another, Sends: "A new assertion has the jti of one that got a token, and another iat.", Wants: "a token, then a refusal", steps: twice(func(d *draft) {
 			d.times(ago(2*time.Second), ago(-28*time.Second))
 		})},
-		{Name: "another-algorithm", Sends: "A new assertion has the jti of one that got a token, and is signed with another algorithm.", Wants: "a token, then a refusal", steps: twice(func(d *draft) {
+		{Name: "another-algorithm", Weight: Should, Spec: another, Sends: "A new assertion has the jti of one that got a token, and is signed with another algorithm.", Wants: "a token, then a refusal", steps: twice(func(d *draft) {
 			alg := "RS512"
 			if d.algorithm() == "RS512" {
 				alg = "RS256"

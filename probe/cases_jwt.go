@@ -54,8 +54,8 @@ func compactCases() []Case {
 		{Name: "standard-base64", Weight: Should, Sends: "The signature is in standard base64, padded.", Spec: spelling, change: part(2, func(p string) string {
 			return pad(strings.NewReplacer("-", "+", "_", "/").Replace(p))
 		})},
-		{Name: "four-parts", Sends: "An empty fourth part follows.", change: whole(func(compact string) string { return compact + "." })},
-		{Name: "JSON-serialisation", Sends: "The assertion is in the flattened JSON serialisation.", Spec: "RFC 7519 section 3: a JWT is in the compact serialisation; RFC 7515 section 7.2.2", change: whole(func(compact string) string {
+		{Name: "four-parts", Weight: Should, Sends: "An empty fourth part follows.", change: whole(func(compact string) string { return compact + "." })},
+		{Name: "JSON-serialisation", Weight: Should, Sends: "The assertion is in the flattened JSON serialisation.", Spec: "RFC 7519 section 3: a JWT is in the compact serialisation; RFC 7515 section 7.2.2", change: whole(func(compact string) string {
 			parts := strings.Split(compact, ".")
 			return isharetest.Object{{Name: "protected", Value: parts[0]}, {Name: "payload", Value: parts[1]}, {Name: "signature", Value: parts[2]}}.String()
 		})},
@@ -153,9 +153,9 @@ func headerParameterCases() []Case {
 				d.Assertion.Header.Set("jwk", jwk(key))
 			}
 		}},
-		{Name: "jku", Sends: "jku says where to fetch a key, at a host that does not exist.", Spec: only + "RFC 7515 section 4.1.2", change: header("jku", "https://keys.invalid/jwks.json")},
-		{Name: "x5u", Sends: "x5u says where to fetch a certificate, at a host that does not exist.", Spec: only + "RFC 7515 section 4.1.5", change: header("x5u", "https://keys.invalid/chain.pem")},
-		{Name: "b64", Sends: "b64 says that the payload is not encoded.", Spec: only + "RFC 7797 section 6", change: header("b64", false)},
+		{Name: "jku", Weight: Should, Sends: "jku says where to fetch a key, at a host that does not exist.", Spec: only + "RFC 7515 section 4.1.2; a server that leaves it alone is not deceived", change: header("jku", "https://keys.invalid/jwks.json")},
+		{Name: "x5u", Weight: Should, Sends: "x5u says where to fetch a certificate, at a host that does not exist.", Spec: only + "RFC 7515 section 4.1.5; a server that leaves it alone is not deceived", change: header("x5u", "https://keys.invalid/chain.pem")},
+		{Name: "b64", Weight: Should, Sends: "b64 says that the payload is not encoded, and crit does not say that this must be understood.", Spec: only + "RFC 7797 section 6: crit must name it", change: header("b64", false)},
 		{Name: "kid", Weight: Should, Sends: "kid names the key, as many libraries do.", Spec: only + "RFC067 of the change board would let it pass", change: header("kid", "1")},
 		{Name: "unknown", Weight: Should, Sends: "A parameter has a name that nobody knows.", Spec: only + "RFC067 of the change board would let it pass", change: header("probe", "1")},
 	})

@@ -14,7 +14,10 @@ import (
 
 // rightCases are requests that must get a token, however unusual they look.
 func rightCases() []Case {
-	const ignored = "iSHARE 3.0, access token: what is not known is ignored"
+	const (
+		ignored    = "iSHARE 3.0, access token: what is not known is ignored"
+		algorithms = "iSHARE 3.0, developer portal: RS256, RS384 or RS512; its framework page, and all of 2.x: RS256"
+	)
 	return accepted([]Case{
 		{Name: "plain", Official: "valid request", Sends: "Nothing is wrong.", Spec: "iSHARE 3.0, access token", change: func(*draft) {}},
 		{
@@ -27,8 +30,8 @@ func rightCases() []Case {
 		{Name: "parameters-in-another-order", Sends: "The parameters stand in another order.", Spec: "RFC 6749 appendix B", change: func(d *draft) { slices.Reverse(d.Form) }},
 		{Name: "media-type-with-charset", Weight: Should, Sends: "The media type has a charset.", Spec: "RFC 9110 section 8.3.1", change: httpHeader("Content-Type", isharetest.MediaType+"; charset=UTF-8")},
 		{Name: "empty-parameter", Weight: Should, Sends: "An optional parameter is there without a value.", Spec: "RFC 6749 section 3.2: as if it were not there", change: func(d *draft) { d.Form.Add("probe", "") }},
-		{Name: "RS384", Sends: "alg is RS384.", Spec: "iSHARE 3.0, JWT header: RS256, RS384 or RS512; of 2.x RS256 alone", change: header("alg", "RS384")},
-		{Name: "RS512", Sends: "alg is RS512.", Spec: "iSHARE 3.0, JWT header: RS256, RS384 or RS512; of 2.x RS256 alone", change: header("alg", "RS512")},
+		{Name: "RS384", Weight: Should, Sends: "alg is RS384.", Spec: algorithms, change: header("alg", "RS384")},
+		{Name: "RS512", Weight: Should, Sends: "alg is RS512.", Spec: algorithms, change: header("alg", "RS512")},
 		{Name: "typ-in-lower-case", Weight: Ours, Sends: "typ is jwt, which differs in case only.", Spec: "iSHARE's conformance test compares without regard to case; RFC 7519 section 5.1", change: header("typ", "jwt")},
 		{Name: "header-in-another-order", Sends: "The members of the header stand in another order.", Spec: "RFC 8259 section 4: an object is unordered", change: func(d *draft) { slices.Reverse(d.Assertion.Header) }},
 		{Name: "payload-with-white-space", Sends: "The payload has white space between its members.", Spec: "RFC 8259 section 2", change: func(d *draft) {
@@ -74,7 +77,7 @@ func requestCases() []Case {
 			d.Method, d.InURL = http.MethodGet, true
 			d.Header.Del("Content-Type")
 		}},
-		{Name: "PUT", Sends: "The method is PUT.", Wants: "405 or 404", judge: mustRefuseMethod, alone: true, change: method(http.MethodPut)},
+		{Name: "PUT", Weight: Should, Sends: "The method is PUT.", Wants: "405 or 404", judge: mustRefuseMethod, alone: true, change: method(http.MethodPut)},
 	}), refused(rule.RequestMediaType, []Case{
 		{Name: "JSON", Official: "body of another media type", Sends: "The parameters are sent as a JSON object.", statuses: elsewhere, change: asJSON},
 		{Name: "JSON-by-name", Weight: Should, Sends: "A right form is called application/json.", statuses: elsewhere, change: httpHeader("Content-Type", "application/json")},
@@ -107,7 +110,7 @@ func countCases() []Case {
 	)
 	missing = append(missing, Case{
 		Name: "all-in-the-URL", Sends: "The parameters are in the URL, not in the body.",
-		Spec: "RFC 6749 section 2.3.1: not in the request URI", change: func(d *draft) { d.InURL = true },
+		Spec: "RFC 6749 section 2.3.1: not in the request URI", statuses: []int{http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge}, change: func(d *draft) { d.InURL = true },
 	})
 	return slices.Concat(refused(rule.RequestDuplicateParameter, twice), refused(rule.RequestMissingParameter, missing))
 }
@@ -120,7 +123,7 @@ func parameterCases() []Case {
 		{Name: "capitals", Weight: Should, Sends: "grant_type is right but for capitals.", change: parameter("grant_type", "CLIENT_CREDENTIALS")},
 	}), refused(rule.RequestScope, []Case{
 		{Name: "openid", Official: "scope wrong", Sends: "scope lacks iSHARE.", change: parameter("scope", "openid")},
-		{Name: "lower-case", Sends: "scope is ishare in small letters.", change: parameter("scope", "ishare")},
+		{Name: "lower-case", Weight: Should, Sends: "scope is ishare in small letters.", Spec: "iSHARE 3.0, access token: compared with regard to case; clients of DSGO send it so", change: parameter("scope", "ishare")},
 		{Name: "comma", Weight: Should, Sends: "The values of scope are separated by a comma.", change: parameter("scope", "iSHARE,openid")},
 	}), refused(rule.RequestClientID, []Case{
 		{Name: "no-identifier", Sends: "client_id, iss and sub are a name.", change: goBy("some-consumer")},

@@ -2,6 +2,8 @@ package probe
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/x509"
 	"io"
 	"net/http"
 
@@ -15,10 +17,13 @@ func Cheaply(c Config) Config {
 	return c
 }
 
-// CheapTestSeals is NewTestSeals with such keys, and the certificate of the CA alone.
-func CheapTestSeals(ca, own *testca.Identity) (*TestSeals, error) {
-	return newTestSeals(ca.Key, ca.Chain[:1], own.Chain, testca.PooledKey)
+// CheapTestSeals is NewTestSeals with such keys.
+func CheapTestSeals(key crypto.Signer, certificates, own []*x509.Certificate) (*TestSeals, error) {
+	return newTestSeals(key, certificates, own, testca.PooledKey)
 }
+
+// Chain is that of the right seal.
+func (s *TestSeals) Chain() []*x509.Certificate { return s.made["right"].Chain }
 
 // Told is what would be told of an answer, and the verdicts of a case in which it must be a refusal, and one in which it
 // must be a token.

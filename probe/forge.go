@@ -217,29 +217,20 @@ func forAnother(ca *testca.Identity, own *x509.Certificate, newKey newKey) (*tes
 	return issue(ca, own, newKey, func(c *x509.Certificate) { c.RawSubject, c.Subject = nil, pkix.Name{ExtraNames: names} })
 }
 
-// NewTestSeals has a CA issue seals like the client's own. The CA is its key and its chain, its own certificate first; the
-// server must trust it. What the chain lacks is taken from that of the client, where its certificates have issued it. The key of
+// NewTestSeals has a CA issue seals like the client's own. The CA is its key and its certificates, in any order; the
+// server must trust it. What their chain lacks is taken from that of the client, where its certificates have issued it. The key of
 // the CA signs a dozen certificates, and some keys are made, which takes a second or two.
-func NewTestSeals(key crypto.Signer, chain, own []*x509.Certificate) (*TestSeals, error) {
-	return newTestSeals(key, chain, own, generate)
+func NewTestSeals(key crypto.Signer, certificates, own []*x509.Certificate) (*TestSeals, error) {
+	return newTestSeals(key, certificates, own, generate)
 }
 
-func newTestSeals(key crypto.Signer, chain, own []*x509.Certificate, newKey newKey) (*TestSeals, error) {
+func newTestSeals(key crypto.Signer, certificates, own []*x509.Certificate, newKey newKey) (*TestSeals, error) {
 	if len(own) == 0 {
 		return nil, errors.New("probe: the client has no certificate")
 	}
-	if len(chain) == 0 || !chain[0].IsCA {
-		return nil, errors.New("probe: the first certificate of the test CA is not that of a CA")
-	}
-	public, ok := key.Public().(interface{ Equal(x crypto.PublicKey) bool })
-	if !ok || !public.Equal(chain[0].PublicKey) {
-		return nil, errors.New("probe: the key of the test CA is not that of its certificate")
-	}
-	chain = slices.Clone(chain)
-	for _, c := range own[1:] {
-		if last := chain[len(chain)-1]; !last.Equal(c) && last.CheckSignatureFrom(c) == nil {
-			chain = append(chain, c)
-		}
+	chain, err := authorityOf(key, certificates, own[1:])
+	if err != nil {
+		return nil, err
 	}
 	s := &TestSeals{map[string]*testca.Identity{}, map[string]error{}}
 	for name, seal := range sealers(newKey) {
@@ -251,6 +242,29 @@ func newTestSeals(key crypto.Signer, chain, own []*x509.Certificate, newKey newK
 		s.made[name] = id
 	}
 	return s, nil
+}
+
+// authorityOf is the chain of the CA whose key that is, as far as there are certificates.
+func authorityOf(key crypto.Signer, certificates, more []*x509.Certificate) ([]*x509.Certificate, error) {
+	public, ok := key.Public().(interface{ Equal(x crypto.PublicKey) bool })
+	first := slices.IndexFunc(certificates, func(c *x509.Certificate) bool { return ok && public.Equal(c.PublicKey) })
+	switch {
+	case first < 0:
+		return nil, errors.New("probe: no certificate of the test CA is for its key")
+	case !certificates[first].IsCA:
+		return nil, errors.New("probe: the certificate of the test CA is not that of a CA")
+	}
+	chain := certificates[first : first+1 : first+1]
+	for range len(certificates) + len(more) {
+		last := chain[len(chain)-1]
+		for _, c := range slices.Concat(certificates, more) {
+			if !slices.ContainsFunc(chain, c.Equal) && last.CheckSignatureFrom(c) == nil {
+				chain = append(chain, c)
+				break
+			}
+		}
+	}
+	return chain, nil
 }
 
 func (s *TestSeals) identity(name string) (*testca.Identity, error) {
@@ -300,13 +314,4 @@ func LoadTestSeals(dir string) (*TestSeals, error) {
 		}
 	}
 	return s, nil
-}
-
-// LoadCA reads a test CA, to be given to [NewTestSeals]: PKCS #8 in PEM, and certificates in PEM, those of the CA first.
-func LoadCA(keyFile, chainFile string) (crypto.Signer, []*x509.Certificate, error) {
-	id, err := testca.LoadIdentity(keyFile, chainFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("probe: %w", err)
-	}
-	return id.Key, id.Chain, nil
 }

@@ -503,7 +503,7 @@ func (o *opened) checkWho() {
 }
 
 func (o *opened) checkTimes() {
-	const leeway = 60
+	const leeway, much = 60, 300
 	now := float64(time.Now().Unix())
 	at := func(name string) (float64, bool) {
 		value, number := o.claims[name].(float64)
@@ -519,14 +519,16 @@ func (o *opened) checkTimes() {
 		o.note("claim.iat/milliseconds", true)
 		return
 	}
-	o.note("claim.iat/in-the-future", iat > now+leeway)
-	o.note("claim.nbf/in-the-future", nbf > now+leeway)
+	for name, at := range map[string]float64{"iat": iat, "nbf": nbf} {
+		o.note("claim."+name+"/in-the-future", at > now+much)
+		o.note("claim."+name+"/two-minutes-ahead", at > now+leeway && at <= now+much)
+	}
 	o.pedantic("right/fractions-of-seconds", iat != math.Trunc(iat))
 	if !expThere {
 		return
 	}
-	o.note("claim.exp/last-year", exp < now-1e6)
-	o.note("claim.exp/in-the-past", exp < now-leeway && exp >= now-1e6)
+	o.note("claim.exp/in-the-past", exp < now-much)
+	o.note("claim.exp/two-minutes-ago", exp < now-leeway && exp >= now-much)
 	if !iatThere {
 		return
 	}
@@ -706,7 +708,7 @@ func (s *lenient) secured(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	switch {
 	case s.off == "secured/token":
-		w.WriteHeader(http.StatusForbidden)
+		w.WriteHeader(http.StatusUnauthorized)
 		return
 	case r.URL.Query().Get("access_token") != "":
 		refuse("secured/in-the-URL", http.StatusUnauthorized)

@@ -26,11 +26,14 @@ var alsoCaught = map[string][]string{
 	},
 }
 
+// waits is the one case that is skipped where there is no time for it; see TestExpiry.
+const waits = "secured/expired"
+
 // judged lists the cases that did not pass.
 func judged(report *probe.Report) []string {
 	var names []string
 	for _, r := range report.Results {
-		if r.Verdict != probe.Pass {
+		if r.Verdict != probe.Pass && r.Name != waits {
 			names = append(names, r.Name)
 		}
 	}
@@ -43,7 +46,7 @@ func TestLenientServer(t *testing.T) {
 	s := startLenient(t, players(), "nothing")
 	report := run(t, players().everything(s.url, s.url+"/secured"))
 	for _, r := range report.Results {
-		if r.Verdict != probe.Pass {
+		if r.Verdict != probe.Pass && r.Name != waits {
 			t.Errorf("%s: %s, %s: %s%s", r.Name, r.Verdict, r.Outcome, r.Came, r.Reason)
 		}
 	}
@@ -79,7 +82,7 @@ func TestMutantsOfGroups(t *testing.T) {
 // TestMutants: a server that does not mind one thing is caught by the case for it, and by none of its neighbours.
 func TestMutants(t *testing.T) {
 	for _, c := range probe.Cases() {
-		if c.Name == probe.RightCase {
+		if c.Name == probe.RightCase || c.Name == waits {
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) {

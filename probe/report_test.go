@@ -86,7 +86,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 // mixed is a report with every verdict, and what went over the wire for it: of a server that is broken in one way, is asked
 // without a test CA, and says in its errors what it was sent.
 var mixed = sync.OnceValues(func() (*probe.Report, *wiretap) {
-	s := newLenient(players(), "claim.aud/array-of-one")
+	s := newLenient(players(), "claim.aud/array-of-two")
 	server := httptest.NewServer(gossip{s})
 	defer server.Close()
 	s.url = server.URL
@@ -122,7 +122,7 @@ func TestReportsHoldNoSecret(t *testing.T) {
 		if strings.Contains(b.String(), "\x1b") {
 			t.Errorf("%s holds a control character", name)
 		}
-		if !strings.Contains(b.String(), "claim.aud/array-of-one") || !strings.Contains(b.String(), string(probe.GaveToken)) {
+		if !strings.Contains(b.String(), "claim.aud/array-of-two") || !strings.Contains(b.String(), string(probe.GaveToken)) {
 			t.Errorf("%s does not tell what is wrong", name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,7 +31,9 @@ const (
 	maxRequests    = 500
 	maxSilence     = 5                // requests in a row that are not answered
 	maxAttempts    = 4                // of a request while the server wants to be asked later
-	maxWait        = 15 * time.Second // between them
+	maxDeferral    = time.Minute      // for which it may ask each time
+	maxDeferred    = 3                // requests in a row to which it says nothing else
+	maxWaited      = 30 * time.Minute // for such a server, in a whole run
 )
 
 // Config says what to probe, and with what.
@@ -56,6 +59,9 @@ type Config struct {
 	Only []string
 	// Pause is how long to wait before each request: [DefaultPause] unless set; less than nothing is no pause. Optional.
 	Pause time.Duration
+	// Wait is how long the run may wait in the end, until an access token has expired; what becomes of that is not tried
+	// unless it is long enough. Optional.
+	Wait time.Duration
 	// Transport carries the requests: that of package client unless set. It must not repeat a POST by itself. Optional.
 	Transport http.RoundTripper
 	// UserAgent is sent along: waybill-probe unless set. Optional.
@@ -65,6 +71,8 @@ type Config struct {
 	Name func(field string) string
 	// Progress is told of each case that is done. Optional.
 	Progress func(r Result, done, of int)
+	// Waiting is told of pauses that the server or a case asks for: why, and how long. Optional.
+	Waiting func(because string, pause time.Duration)
 
 	newKey newKey // of tests
 }
@@ -80,13 +88,18 @@ type runner struct {
 	forge    *forge
 
 	requests int
-	silent   int      // requests in a row that were not answered
-	secrets  []string // tokens, to be kept out of the report
-	right    *answer  // to the first right request
-	wrong    *answer  // to a wrong one, for the cases about errors
-	testSeal *finding // of a right seal of the test CA
-	entry    *answer  // of the secured endpoint, with the right token
-	shown    string   // what was sent last
+	silent   int           // requests in a row that were not answered
+	deferred int           // requests in a row that the server put off, and never answered
+	waited   time.Duration // for a server that wanted to be asked later
+	secrets  []string      // tokens, to be kept out of the report
+	right    *answer       // to the first right request; nil: there is none yet
+	granted  time.Time     // when its token had come
+	token    string        // that one, or a later one
+	renewed  time.Time     // when that had come
+	wrong    *answer       // to a wrong one, for the cases about errors
+	testSeal *finding      // of a right seal of the test CA
+	entry    *answer       // of the secured endpoint, with the right token
+	shown    string        // what was sent last
 	fetched  map[string]*answer
 }
 
@@ -248,10 +261,14 @@ func (r *runner) missing(c Case) *finding {
 	switch {
 	case !given[c.Needs]:
 		return skip("not given: %s", c.Needs)
-	case r.right != nil && r.right.token == "" && !c.alone:
+	case c.Name != RightCase && !c.alone && (r.right == nil || r.right.token == ""):
 		return skip("not even the right request gets a token, so that nothing can be told")
 	case r.silent >= maxSilence:
 		return skip("%d requests in a row were not answered", r.silent)
+	case r.deferred >= maxDeferred:
+		return skip("the server wanted to be asked later, and no more came of %d requests in a row", r.deferred)
+	case r.waited >= maxWaited:
+		return skip("the server wanted to be asked later so often that the run has waited for %s; ask it at longer intervals", r.waited)
 	case r.requests+atOnceCopies > maxRequests:
 		return skip("%d requests were made, and more are not", r.requests)
 	}
@@ -271,7 +288,7 @@ func (r *runner) try(c Case) *finding {
 		return f
 	}
 	if c.Name == RightCase {
-		r.right = a
+		r.right, r.granted, r.token, r.renewed = a, time.Now(), a.token, time.Now()
 	}
 	return new(c.judge(c, a))
 }
@@ -281,31 +298,56 @@ func (r *runner) draft() *draft {
 	return newDraft(r.config.Seal, r.config.Audience, r.config.Scope, r.forge)
 }
 
-// send sends a request, and makes it again when the server wants to be asked later. The finding says that no request could
+// send sends a request, which is made again when the server wants to be asked later. The finding says that no request could
 // be made, or that there was no end of waiting.
 func (r *runner) send(makeDraft func() *draft) (*answer, *finding) {
-	for attempt := 1; ; attempt++ {
+	return r.patiently(func() (*http.Request, *finding) {
 		d := makeDraft()
 		if d.unable != "" {
 			return nil, skip("%s", d.unable)
 		}
 		r.shown = d.shown()
-		request, f := r.request(d)
+		return r.request(d)
+	})
+}
+
+// patiently makes a request, and makes it again when the server wants to be asked later. When there is no end of that, the
+// answer that says so comes with the finding.
+func (r *runner) patiently(newRequest func() (*http.Request, *finding)) (*answer, *finding) {
+	for attempt := 1; ; attempt++ {
+		request, f := newRequest()
 		if f != nil {
 			return nil, f
 		}
 		a := r.exchange(request)
+		later := max(outbound.RetryAfter(a.header, time.Now(), maxDeferral+1), time.Second)
 		switch {
 		case r.ctx.Err() != nil:
-			return nil, skip("interrupted")
+			return a, skip("interrupted")
 		case !a.busy():
+			r.deferred = 0
 			return a, nil
-		case attempt < maxAttempts:
-			r.wait(max(outbound.RetryAfter(a.header, time.Now(), maxWait), time.Second))
-		default:
-			return nil, skip("the server wanted to be asked later, %d times: %s", maxAttempts, a.told())
+		case attempt == maxAttempts || later > maxDeferral || r.waited >= maxWaited:
+			r.deferred++
+			f = a.putOff()
+			return a, f
 		}
+		r.waited += later
+		r.tellAndWait("the server says "+a.told(), later)
 	}
+}
+
+// putOff says that an answer is none yet.
+func (a *answer) putOff() *finding {
+	return skip("the server wants to be asked later: %s", a.told())
+}
+
+// tellAndWait waits, and says for what.
+func (r *runner) tellAndWait(because string, pause time.Duration) {
+	if r.config.Waiting != nil {
+		r.config.Waiting(because, pause)
+	}
+	r.wait(pause)
 }
 
 // again sends this very draft.
@@ -350,17 +392,25 @@ func (r *runner) roundTrip(request *http.Request) *answer {
 	}
 	response, err := r.http.Do(request)
 	if err != nil {
-		if wrapped, ok := errors.AsType[*url.Error](err); ok { // which quotes the address, and in it perhaps a token
-			err = wrapped.Err
-		}
-		return &answer{err: err}
+		return &answer{err: noAnswer(err)}
 	}
 	defer response.Body.Close()
 	a, err := readAnswer(response)
 	if err != nil {
-		return &answer{err: err}
+		return &answer{err: noAnswer(err)}
 	}
 	return a
+}
+
+// noAnswer says why there is none.
+func noAnswer(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok { // which quotes the address, and in it perhaps a token
+		err = wrapped.Err
+	}
+	if _, connecting := errors.AsType[*net.OpError](err); !connecting && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no whole answer came within %s", requestTimeout)
+	}
+	return err
 }
 
 // remember keeps tokens out of what is told.
@@ -426,8 +476,8 @@ func atOnce(c Case, r *runner) *finding {
 		return &finding{c.miss(), GaveToken, told}
 	case odd != nil:
 		return &finding{Fail, ServerError, odd.told()}
-	case tokens == 0 && busy+lost > 0:
-		return skip("no copy got a token: %d answers were 429 or 503, %d requests were not answered", busy, lost)
+	case tokens == 0 && busy+lost > 0, tokens+busy+lost == atOnceCopies: // which shows nothing of what is remembered
+		return skip("%d copies got a token, %d answers were 429 or 503, and %d requests were not answered", tokens, busy, lost)
 	case tokens == 0:
 		return &finding{Warn, RefusedRight, told + "; one is right"}
 	}

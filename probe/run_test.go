@@ -1,14 +1,19 @@
 package probe_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/probe"
 )
@@ -238,7 +243,7 @@ func TestCases(t *testing.T) {
 		}
 		if c.Official != "" {
 			official++
-			if ours {
+			if ours && c.Name != waits {
 				t.Errorf("%s is official and comes after ours", c.Name)
 			}
 		} else {
@@ -302,5 +307,83 @@ func TestOpaqueTokenIsNotTold(t *testing.T) {
 	}
 	if r := result(t, report, "claim.aud/missing"); r.Came != "400 invalid_client: you have [removed] already" {
 		t.Errorf("it is told as %s", r.Came)
+	}
+}
+
+// TestCertificatesOfTestCA: they are put in order, and what they lack is taken from those of the client.
+func TestCertificatesOfTestCA(t *testing.T) {
+	issuing, own := players().ca.Authority(testca.Issuing), players().consumer.Chain
+	backwards := slices.Clone(issuing.Chain)
+	slices.Reverse(backwards)
+	for name, certificates := range map[string][]*x509.Certificate{
+		"in order": issuing.Chain, "backwards": backwards, "alone": issuing.Chain[:1], "with others": append(slices.Clone(own), backwards...),
+	} {
+		seals, err := probe.CheapTestSeals(issuing.Key, certificates, own)
+		if err != nil || !slices.EqualFunc(seals.Chain()[1:], own[1:], (*x509.Certificate).Equal) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, certificates := range map[string][]*x509.Certificate{"none": nil, "of others": own[:1]} {
+		if _, err := probe.CheapTestSeals(issuing.Key, certificates, own); err == nil {
+			t.Errorf("%s: there are seals", name)
+		}
+	}
+	if _, err := probe.CheapTestSeals(players().consumer.Key, own, own); err == nil {
+		t.Error("a seal was taken for a CA")
+	}
+}
+
+// TestWeights: what the specification does not demand fails nobody.
+func TestWeights(t *testing.T) {
+	lenient := startLenient(t, players(), "nothing")
+	for name, test := range map[string]struct {
+		change  func(answer *recorder, r *http.Request)
+		only    string
+		verdict probe.Verdict
+	}{
+		"PUT is not implemented": {func(a *recorder, r *http.Request) {
+			if r.Method == http.MethodPut {
+				a.status = http.StatusNotImplemented
+			}
+		}, "request.method/PUT", probe.Warn},
+		"PUT fails": {func(a *recorder, r *http.Request) {
+			if r.Method == http.MethodPut {
+				a.status = http.StatusInternalServerError
+			}
+		}, "request.method/PUT", probe.Fail},
+		"no expires_in": {func(a *recorder, _ *http.Request) {
+			a.body = *bytes.NewBuffer(bytes.Replace(a.body.Bytes(), []byte(`"expires_in":3600`), []byte(`"expires":3600`), 1))
+		}, "answer/expires_in", probe.Warn},
+		"errors of its own": {func(a *recorder, _ *http.Request) {
+			if a.status == http.StatusBadRequest {
+				a.status, a.body = http.StatusForbidden, *bytes.NewBufferString("access denied")
+				a.header.Set("Content-Type", "text/plain")
+			}
+		}, "answer/error-", probe.Warn},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer := &recorder{header: http.Header{}}
+				lenient.ServeHTTP(answer, r)
+				test.change(answer, r)
+				maps.Copy(w.Header(), answer.header)
+				w.WriteHeader(answer.status)
+				w.Write(answer.body.Bytes())
+			}))
+			config := players().everything(server, "")
+			config.Only = []string{test.only}
+			worst := probe.Skipped
+			for _, r := range run(t, config).Results {
+				switch {
+				case r.Verdict == probe.Fail:
+					worst = probe.Fail
+				case r.Verdict == probe.Warn && worst != probe.Fail:
+					worst = probe.Warn
+				}
+			}
+			if worst != test.verdict {
+				t.Errorf("%s, want %s", worst, test.verdict)
+			}
+		})
 	}
 }

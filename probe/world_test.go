@@ -49,7 +49,8 @@ var players = sync.OnceValue(func() *cast {
 	}
 	c.provider, c.consumer, c.revoked, c.inactive = seal("10000000"), seal("10000001"), seal("10000001"), seal("10000002")
 	said.Revoke(c.revoked.Certificate(), ocsp.KeyCompromise)
-	c.seals = must(probe.CheapTestSeals(c.ca.Authority(testca.Issuing), c.consumer))
+	issuing := c.ca.Authority(testca.Issuing)
+	c.seals = must(probe.CheapTestSeals(issuing.Key, issuing.Chain[:1], c.consumer.Chain))
 	return &c
 })
 
@@ -124,8 +125,8 @@ func run(t *testing.T, c probe.Config) *probe.Report {
 func TestOurServer(t *testing.T) {
 	base := players().ours(t)
 	report := run(t, players().everything(base, base+"/me"))
-	skipped := []string{"secured/without-signature"} // of an opaque token
-	earlier := map[string]string{                    // rules that come first
+	skipped := []string{"secured/without-signature", waits} // the token is opaque, and lives for an hour
+	earlier := map[string]string{                           // rules that come first
 		"certificate.key/ECDSA": "jwt.alg",
 		"jwt.alg/none":          "jwt.compact",
 	}
