@@ -134,7 +134,11 @@ func exchange(client *http.Client, request *http.Request, limit int64) (*answer,
 
 // unreachable says that no complete answer came, without the assertion that the error may quote.
 func unreachable(endpoint, compact string, err error) error {
-	text := fmt.Sprintf("client: %s is out of reach: %s", endpoint, clean(err.Error(), compact, 300))
+	said := clean(err.Error(), compact, 300)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // of attempts that were given up together
+		said = "no answer came in time"
+	}
+	text := fmt.Sprintf("client: %s is out of reach: %s", endpoint, said)
 	return &outbound.UnreachableError{Cause: &redactedError{text, err}}
 }
 
