@@ -54,6 +54,14 @@ func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
 		})
 	}
 	mux.HandleFunc("/echo", echo)
+	mux.HandleFunc("/escapes", func(w http.ResponseWriter, _ *http.Request) { // in the line that only few clean
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer connection.Close()
+		_, _ = io.WriteString(connection, "HTTP/1.1 200 \x1b[31mOK\x1b]0;x\a\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody")
+	})
 	mux.HandleFunc("/401", refusing(http.StatusUnauthorized, "Bearer realm=\"x\", error=\"invalid_token\", error_description=\"the token\u009b[2J is not ours\""))
 	mux.HandleFunc("/401/silent", refusing(http.StatusUnauthorized, `Basic realm="x"`))
 	mux.HandleFunc("/403", refusing(http.StatusForbidden, `Bearer error="insufficient_scope", error_description="more is asked for", scope="orders"`))

@@ -48,7 +48,7 @@ func (c *command) request() *cli.Command {
 				return err
 			}
 			defer func() { _ = answer.Body.Close() }()
-			fmt.Fprintln(c.err, answer.Proto, answer.Status)
+			c.say("%s %s", answer.Proto, printable(answer.Status))
 			if _, err := io.Copy(c.out, answer.Body); err != nil {
 				return err
 			}
