@@ -300,8 +300,11 @@ func (c *command) showSetup(s *setup) {
 	}
 }
 
-// findFree finds files in the places of those to write. The same root may be there.
+// findFree finds the folder to write to, and files in the places of those to write. The same root may be there.
 func (s *setup) findFree(force bool) error {
+	if info, err := os.Stat(filepath.Dir(s.out)); err != nil || !info.IsDir() {
+		return usagef("--out: there is no folder %s", filepath.Dir(s.out))
+	}
 	if force {
 		return nil
 	}
