@@ -26,11 +26,11 @@ func (c *command) assertion() *cli.Command {
 			"   waybill assertion … --break claim.aud\n" +
 			"   waybill assertion … --set exp=4102444800 --set nbf= --set header.kid=1",
 		Flags: append(sealFlags(),
-			&cli.StringFlag{Name: "break", Usage: "break the `RULE` of this id and no other: " + strings.Join(probe.Breakable(), ", ")},
+			suggesting(&cli.StringFlag{Name: "break", Usage: "break the `RULE` of this id and no other: " + strings.Join(probe.Breakable(), ", ")}, probe.Breakable()...),
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE` of the payload, or header.NAME=VALUE: JSON or a text, and nothing to remove it; may be given several times"}),
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if id := cmd.String("break"); cmd.IsSet("break") && !slices.Contains(probe.Breakable(), id) {
-				return usagef("--break %q: want one of %s", id, strings.Join(probe.Breakable(), ", "))
+				return hintedUsage(fmt.Errorf("--break %q: want one of %s", id, strings.Join(probe.Breakable(), ", ")), meant(id, probe.Breakable()))
 			}
 			s, err := c.signatory(cmd)
 			if err != nil {
@@ -71,6 +71,9 @@ func (c *command) makeAssertion(cmd *cli.Command, s *signatory) (string, error) 
 // passwordVariable holds the password of a PKCS#12 file; with _FILE behind it, the
 // variable names a file that holds it.
 const passwordVariable = "WAYBILL_PARTY_KEY_PASSWORD"
+
+// passwordPlaces are where people put it.
+const passwordPlaces = "the file that --key-password-file names, or in " + passwordVariable
 
 // A signatory is what the flags say.
 type signatory struct {
@@ -130,7 +133,7 @@ func (c *command) readSeal(set *settings) (*keyfile.Pair, error) {
 		Key:          set.get("key"),
 		Certificates: set.get("certificates"),
 		Password:     password,
-		PasswordFrom: "the file that --key-password-file names, or in " + passwordVariable,
+		PasswordFrom: passwordPlaces,
 	}, time.Now())
 	for _, p := range problems {
 		if p.Warning {

@@ -53,17 +53,17 @@ func (c *command) bench() *cli.Command {
 			&cli.BoolFlag{Name: "spawn", Usage: "start a server of its own, on loopback, and stop it in the end"},
 			&cli.StringSliceFlag{Name: "set", Usage: "with --spawn: `KEY=VALUE` of its configuration, such as state=memory; may be given several times"},
 			&cli.IntFlag{Name: "clients", Usage: "with --spawn: `NUMBER` of clients, which ask by turns", Value: 1, Validator: within(1, bench.MaxClients)},
-			&cli.StringFlag{
+			oneOf(&cli.StringFlag{
 				Name: "chains", Usage: "with --spawn: whether clients have asked before (warm), are new below CAs that are known (cold-leaf), or have CAs of their own (cold): `WHICH`",
-				Value: string(bench.Warm), Validator: oneOf(string(bench.Warm), string(bench.ColdLeaf), string(bench.Cold)),
-			},
+				Value: string(bench.Warm),
+			}, string(bench.Warm), string(bench.ColdLeaf), string(bench.Cold)),
 			&cli.BoolFlag{Name: "floor", Usage: "measure the floor by turns, and print the ratios"},
 			&cli.IntFlag{Name: "connections", Usage: "`NUMBER` of connections", Value: 32, Validator: within(1, maxConnections)},
 			&cli.FloatFlag{Name: "rate", Usage: "open loop: `NUMBER` of requests that are due in a second", Validator: within(0.001, float64(maxRate))},
 			&cli.IntFlag{Name: "requests", Usage: "`NUMBER` of requests in all", Value: 20_000, Validator: within(1, 1_000_000_000)},
 			&cli.DurationFlag{Name: "duration", Usage: "how long to send requests, in place of their number: a `TIME` such as 30s", Validator: within(time.Millisecond, 24*time.Hour)},
 			&cli.IntFlag{Name: "rounds", Usage: "`NUMBER` of windows over which they are spread, at least", Value: 5, Validator: within(1, 1000)},
-			&cli.StringFlag{Name: "output", Usage: "`FORMAT`: text or json", Value: "text", Validator: oneOf("text", "json")},
+			oneOf(&cli.StringFlag{Name: "output", Usage: "`FORMAT`: text or json", Value: "text"}, "text", "json"),
 			&cli.StringSliceFlag{Name: "yes-load-this-host", Usage: "load this `HOST`, which is not the machine itself; may be given several times"}),
 		Action: c.runBench,
 	}

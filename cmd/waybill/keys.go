@@ -22,7 +22,7 @@ func (c *command) keys() *cli.Command {
 		return append([]cli.Flag{
 			&cli.StringFlag{Name: "keys", Usage: "`PATH` of the folder or key set"},
 			&cli.StringFlag{Name: "config", Usage: "configuration `FILE` of the server whose keys they are"},
-			&cli.StringFlag{Name: "output", Usage: "`FORMAT`: table or json", Value: "table", Validator: oneOf("table", "json")},
+			oneOf(&cli.StringFlag{Name: "output", Usage: "`FORMAT`: table or json", Value: "table"}, "table", "json"),
 		}, more...)
 	}
 	return &cli.Command{
@@ -41,7 +41,7 @@ func (c *command) keys() *cli.Command {
 				Name: "add", Usage: "make new keys, which make tokens some time later",
 				Description: "Until then they only check tokens, so that every server can get them before. Without keys, it makes the first ones.",
 				Flags: flags(
-					&cli.StringFlag{Name: "use", Usage: "`USE` of the key: enc, which seals opaque tokens, or sig, which signs JWTs; absent: a key of each", Validator: oneOf("enc", "sig")},
+					oneOf(&cli.StringFlag{Name: "use", Usage: "`USE` of the key: enc, which seals opaque tokens, or sig, which signs JWTs; absent: a key of each"}, "enc", "sig"),
 					&cli.DurationFlag{Name: "after", Usage: "`TIME` until they make tokens, from 5m to 168h; absent: 1h in a key set, 5m in a folder", HideDefault: true},
 				),
 				OnUsageError: onUsageError, Action: c.addKeys,

@@ -13,7 +13,8 @@ import (
 const (
 	aboutStreams     = "Results go to standard output, all else to standard error."
 	aboutStatus      = "The exit status is 0 when it is done, 1 when the answer is no, and 2 when the command line is wrong."
-	aboutEnvironment = "Flags whose text names a variable take their value from it when they are not given; a profile comes after both. " +
+	aboutEnvironment = "Flags whose text names a variable take their value from it when neither they are given nor a profile that is named says it; " +
+		"a profile that is not named comes after both. " +
 		"Every key of a configuration has a variable, too: party.id is WAYBILL_PARTY_ID."
 )
 

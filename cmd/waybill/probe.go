@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,7 +19,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/waybill-token/waybill/internal/keyfile"
-	"github.com/waybill-token/waybill/internal/spelling"
+	"github.com/waybill-token/waybill/internal/keyforms"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/probe"
 )
@@ -34,15 +37,16 @@ func (c *command) probe() *cli.Command {
 			"   waybill probe … --secured-url URL --test-ca-key FILE --test-ca-certificates FILE --report probe.html --report probe.xml",
 		Flags: append(tokenFlags(),
 			&cli.StringFlag{Name: "secured-url", Usage: "`URL` that asks for an access token; it is called with GET only"},
-			&cli.StringFlag{Name: "test-ca-key", Usage: "private key `FILE` of a CA that the server trusts, PEM of PKCS #8"},
-			&cli.StringFlag{Name: "test-ca-certificates", Usage: "certificate chain `FILE` of that CA, PEM, its own certificate first"},
+			&cli.StringFlag{Name: "test-ca-key", Usage: "private key `FILE` of a CA that the server trusts, of any form that --key has as a file"},
+			&cli.StringFlag{Name: "test-ca-certificates", Usage: "certificate `FILE` of that CA, and of those above it; not needed when the key's file holds them"},
 			&cli.StringFlag{Name: "test-seals", Usage: "`FOLDER` in which the seals of that CA are kept, so that they can be registered for the client and used again"},
 			&cli.StringFlag{Name: "revoked", Usage: "`FILE` with a seal that is revoked, of yours or of another participant in good standing, key and certificates: PKCS#12 or PEM"},
 			&cli.StringFlag{Name: "inactive", Usage: "`FILE` with the seal of a participant that is not active, key and certificates: PKCS#12 or PEM"},
 			&cli.StringSliceFlag{Name: "report", Usage: "`FILE` to write a report to, by its extension: .html, .xml (JUnit), .json or .md; may be given several times"},
-			&cli.StringSliceFlag{Name: "only", Usage: "`CASE` to try: a name or its beginning, the id of a rule, or official; may be given several times"},
+			&listFlag{&cli.StringSliceFlag{Name: "only", Usage: "`CASE` to try: a name or its beginning, the id of a rule, or official; may be given several times"}, caseGroups()},
 			&cli.BoolFlag{Name: "list", Usage: "list the cases, and send nothing"},
-			&cli.DurationFlag{Name: "pause", Usage: "how long to wait before each request: a `TIME` such as 1s", Value: probe.DefaultPause, Validator: within(0, time.Minute)}),
+			&cli.DurationFlag{Name: "pause", Usage: "how long to wait before each request: a `TIME` such as 1s", Value: probe.DefaultPause, Validator: within(0, time.Minute)},
+			&cli.DurationFlag{Name: "wait", Usage: "how long to wait in the end for an access token to expire, such as 75m: a `TIME`, ten minutes more than it lives", Validator: within(0, maxProbeWait)}),
 		Action: c.runProbe,
 	}
 }
@@ -68,6 +72,10 @@ func (c *command) runProbe(ctx context.Context, cmd *cli.Command) error {
 	bar := newProgress(c.err)
 	defer bar.clear()
 	config.Progress = func(r probe.Result, done, of int) { c.showResult(bar, r, done, of) }
+	config.Waiting = func(because string, pause time.Duration) {
+		bar.clear()
+		c.say("%s; going on in %s", because, pause)
+	}
 	fmt.Fprintf(c.err, "probing %s with the seal of %s: %d cases, about as many requests\n", printable(config.TokenEndpoint), config.Seal.ClientID, len(cases))
 	report, err := probe.Run(ctx, config)
 	if err != nil {
@@ -92,16 +100,26 @@ func selectCases(wishes []string) ([]probe.Case, error) {
 	if !ok {
 		return cases, err
 	}
-	var known []string
+	known := caseGroups()
 	for _, c := range probe.Cases() {
-		known = append(append(known, c.Name), c.Rules...)
+		known = append(append(known, c.Name, c.Official), c.Rules...)
 	}
-	hint := "Run waybill probe --list for all of them."
-	if near := spelling.Nearest(string(unknown), known); near != "" {
-		hint = "Did you mean " + near + "?"
-	}
-	return nil, usageError{hintedError{fmt.Errorf("--only: %w", unknown), hint}}
+	return nil, hintedUsage(fmt.Errorf("--only: %w", unknown), cmp.Or(meant(string(unknown), known), "Run waybill probe --list for all of them."))
 }
+
+// caseGroups are what cases have in common.
+func caseGroups() []string {
+	groups := []string{"official"}
+	for _, c := range probe.Cases() {
+		if !slices.Contains(groups, c.Group()) {
+			groups = append(groups, c.Group())
+		}
+	}
+	return groups
+}
+
+// maxProbeWait is a day, which few access tokens outlive.
+const maxProbeWait = 24 * time.Hour
 
 // listCases prints a line for each case.
 func (c *command) listCases(cases []probe.Case) error {
@@ -137,7 +155,7 @@ func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config pro
 	config = probe.Config{
 		Server: described.Server, TokenEndpoint: described.TokenEndpoint, Audience: described.Audience, Scope: described.Scope,
 		Seal:      probe.Seal{ClientID: described.ClientID, Key: described.Key, Certificates: described.Certificates, Algorithm: described.Algorithm},
-		Transport: described.Transport, SecuredURL: cmd.String("secured-url"), Only: cmd.StringSlice("only"), Pause: cmd.Duration("pause"),
+		Transport: described.Transport, SecuredURL: cmd.String("secured-url"), Only: cmd.StringSlice("only"), Pause: cmd.Duration("pause"), Wait: cmd.Duration("wait"),
 		Name:      func(field string) string { return probeFlags[field] },
 		UserAgent: "waybill-probe/" + buildVersion() + " (a test of iSHARE token endpoints)",
 	}
@@ -150,8 +168,11 @@ func (c *command) probeConfig(ctx context.Context, cmd *cli.Command) (config pro
 	case config.TokenEndpoint == "":
 		config.TokenEndpoint = base + ishare.TokenPath
 	}
-	password := set.get("key-password-file")
-	if config.TestSeals, err = c.testSeals(cmd, config.Seal); err == nil {
+	password, err := c.password(set.get("key-password-file"))
+	if err == nil {
+		config.TestSeals, err = c.testSeals(cmd, config.Seal, password)
+	}
+	if err == nil {
 		config.Revoked, err = c.otherSeal(cmd, "revoked", config.Seal.ClientID, password)
 	}
 	if err == nil {
@@ -170,7 +191,7 @@ var probeFlags = map[string]string{
 }
 
 // testSeals are those of the folder, or the CA issues them now.
-func (c *command) testSeals(cmd *cli.Command, own probe.Seal) (*probe.TestSeals, error) {
+func (c *command) testSeals(cmd *cli.Command, own probe.Seal, password string) (*probe.TestSeals, error) {
 	key, certificates, folder := cmd.String("test-ca-key"), cmd.String("test-ca-certificates"), cmd.String("test-seals")
 	if folder != "" {
 		if seals, err := probe.LoadTestSeals(folder); err == nil || !errors.Is(err, fs.ErrNotExist) {
@@ -180,10 +201,10 @@ func (c *command) testSeals(cmd *cli.Command, own probe.Seal) (*probe.TestSeals,
 	switch {
 	case key == "" && certificates == "" && folder == "":
 		return nil, nil //nolint:nilnil // there are none, and none are asked for
-	case key == "" || certificates == "":
-		return nil, usagef("--test-ca-key and --test-ca-certificates are both needed to make the seals of a test CA")
+	case key == "":
+		return nil, usagef("--test-ca-key is needed to make the seals of a test CA")
 	}
-	caKey, chain, err := probe.LoadCA(key, certificates)
+	caKey, chain, err := readCA(key, certificates, password)
 	if err != nil {
 		return nil, err
 	}
@@ -196,17 +217,32 @@ func (c *command) testSeals(cmd *cli.Command, own probe.Seal) (*probe.TestSeals,
 	return seals, err
 }
 
+// readCA reads the key of a CA, and its certificates where those of the key's file are not meant.
+func readCA(keyFile, certificateFile, password string) (crypto.Signer, []*x509.Certificate, error) {
+	key, err := readForms(keyFile, password, keyforms.Whole, keyforms.PrivateKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--test-ca-key: %w", err)
+	}
+	if len(key.Keys) != 1 {
+		return nil, nil, fmt.Errorf("--test-ca-key: %s holds %d private keys, and not one", keyFile, len(key.Keys))
+	}
+	if certificateFile == "" {
+		return key.Keys[0], key.Certificates, nil
+	}
+	chain, err := readCertificates(certificateFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--test-ca-certificates: %w", err)
+	}
+	return key.Keys[0], chain, nil
+}
+
 // otherSeal reads a seal out of one file. Whose it is, it says itself, or else it is this client's.
-func (c *command) otherSeal(cmd *cli.Command, flag string, client ishare.PartyID, passwordFile string) (*probe.Seal, error) {
+func (c *command) otherSeal(cmd *cli.Command, flag string, client ishare.PartyID, password string) (*probe.Seal, error) {
 	path := cmd.String(flag)
 	if path == "" {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	password, err := c.password(passwordFile)
-	if err != nil {
-		return nil, err
-	}
-	pair, problems := keyfile.ReadSeal(keyfile.Files{Key: path, Password: password, PasswordFrom: passwordVariable}, time.Now())
+	pair, problems := keyfile.ReadSeal(keyfile.Files{Key: path, Password: password, PasswordFrom: passwordPlaces}, time.Now())
 	if err := problems.Err(); err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
@@ -238,7 +274,8 @@ func (c *command) showResult(bar *progress, r probe.Result, done, of int) {
 	bar.show("probing", done, of)
 }
 
-// reports are the files to write in the end. They are opened before anything is sent, and keep what is in them until then.
+// reports are the files to write in the end. They are opened before anything is sent, and keep what is in them until then. One
+// that was made for nothing is removed.
 type reports []reportFile
 
 type reportFile struct {
@@ -280,6 +317,9 @@ func (r reports) write(report *probe.Report) error {
 
 func (r reports) close() {
 	for _, one := range r {
+		if info, err := one.file.Stat(); err == nil && info.Size() == 0 && info.Mode().IsRegular() {
+			_ = os.Remove(one.file.Name()) // an empty report is none
+		}
 		_ = one.file.Close() // it was written and synced
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/profile"
 )
@@ -27,7 +29,8 @@ func (c *command) profile() *cli.Command {
 		Usage: "keep what waybill token and waybill request have to know of a server",
 		Description: "A profile is a YAML file with the flags of waybill token. It is in the folder of this account's settings\n" +
 			"(~/.config/waybill/profiles), or wherever a path says. It is used when --profile names it; ./" + profile.Local + " and\n" +
-			"the profile " + profile.Default + " are used when none is named. A flag wins over the environment, which wins over a profile.",
+			"the profile " + profile.Default + " are used when none is named. A flag wins over a profile that is named, which wins over the\n" +
+			"environment, and that over a profile that is not.",
 		Commands: []*cli.Command{
 			{
 				Name: "add", Usage: "write a profile", ArgsUsage: "NAME",
@@ -48,7 +51,7 @@ func (c *command) profile() *cli.Command {
 						return usageError{err}
 					}
 					if _, err := profile.Load(path); err != nil {
-						return err
+						return noProfile(cmd.Args().First(), err)
 					}
 					text, err := os.ReadFile(path)
 					if err != nil {
@@ -96,7 +99,7 @@ func (c *command) addProfile(_ context.Context, cmd *cli.Command) error {
 		return err
 	}
 	if _, err := profile.Parse(path, text); err != nil {
-		return usageError{err}
+		return usageError{asFlags(err)}
 	}
 	if err := c.checkFiles(set); err != nil {
 		return err
@@ -112,6 +115,19 @@ func (c *command) addProfile(_ context.Context, cmd *cli.Command) error {
 		c.say("note: it does not say everything: %v", left)
 	}
 	return nil
+}
+
+// asFlags says of flags what is wrong with the profile that they would make.
+func asFlags(err error) error {
+	found, ok := errors.AsType[*config.Error](err)
+	if !ok {
+		return err
+	}
+	var wrong []error
+	for _, p := range found.Problems {
+		wrong = append(wrong, errors.New(strings.TrimSpace(fmt.Sprintf("--%s: %s. %s", strings.ReplaceAll(p.Key, "_", "-"), p.Message, p.Hint))))
+	}
+	return errors.Join(wrong...)
 }
 
 // checkFiles reads the files that settings name.

@@ -211,7 +211,12 @@ func nearestCommand(above *cli.Command, name string) string {
 			known = append(known, sub.Name)
 		}
 	}
-	if nearest := spelling.Nearest(name, known); nearest != "" {
+	return meant(name, known)
+}
+
+// meant asks whether one of the known words was; it is empty when none is near.
+func meant(word string, known []string) string {
+	if nearest := spelling.Nearest(word, known); nearest != "" {
 		return fmt.Sprintf("Did you mean %s?", nearest)
 	}
 	return ""

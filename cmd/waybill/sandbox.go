@@ -32,10 +32,8 @@ func (c *command) sandbox() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` of the data space", Value: defaultDir},
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the provider; the registry, the status services and the switches follow it on 127.0.0.1", Value: "127.0.0.1:8080", Local: true},
-			&cli.StringFlag{
-				Name: "framework", Usage: "`VERSION` that the registry speaks: 3.0 or 2", Value: string(sandbox.Framework3), Local: true,
-				Validator: oneOf(string(sandbox.Framework3), string(sandbox.Framework2)),
-			},
+			oneOf(&cli.StringFlag{Name: "framework", Usage: "`VERSION` that the registry speaks: 3.0 or 2", Value: string(sandbox.Framework3), Local: true},
+				string(sandbox.Framework3), string(sandbox.Framework2)),
 			&cli.BoolFlag{Name: "real-key-sizes", Usage: "give the CAs keys of 4096 bits, as real ones have; takes longer", Local: true},
 		},
 		Commands: c.sandboxCommands(),

@@ -21,7 +21,8 @@ type setting struct {
 	flag     string
 	variable string // empty: none
 	usage    string
-	fallback string // when nobody says
+	fallback string   // when nobody says
+	values   []string // all that it takes; nil: there are too many
 }
 
 // key is the name of the setting in a profile.
@@ -36,7 +37,7 @@ func sealSettings() []setting {
 		{flag: "key-password-file", usage: "`FILE` that holds the password of the key's file, or the PIN of the hardware; otherwise taken from " +
 			passwordVariable + " or from the file that " + passwordVariable + "_FILE names"},
 		{flag: "certificates", variable: "ISHARE_CERTIFICATES", usage: "certificate chain `FILE` of your seal, PEM, PKCS#7, PKCS#12 or DER; not needed when the key's file holds it"},
-		{flag: "alg", variable: "ISHARE_ALG", usage: "signature `ALGORITHM`: RS256, RS384 or RS512", fallback: string(jws.RS256)},
+		{flag: "alg", variable: "ISHARE_ALG", usage: "signature `ALGORITHM`: RS256, RS384 or RS512", fallback: string(jws.RS256), values: []string{string(jws.RS256), string(jws.RS384), string(jws.RS512)}},
 	}
 }
 
@@ -58,7 +59,7 @@ func flagsOf(settings []setting) []cli.Flag {
 		if s.variable != "" {
 			usage += " [$" + s.variable + "]"
 		}
-		flags[i] = &cli.StringFlag{Name: s.flag, Usage: usage, Value: s.fallback}
+		flags[i] = suggesting(&cli.StringFlag{Name: s.flag, Usage: usage, Value: s.fallback}, s.values...)
 	}
 	return flags
 }
@@ -70,8 +71,8 @@ func sealFlags() []cli.Flag  { return append(flagsOf(sealSettings()), sourceFlag
 // sourceFlags say where settings come from that no flag gives.
 func sourceFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "take what no flag and no variable says from the profile `NAME`, or from this file (default: ./" +
-			profile.Local + ", else the profile " + profile.Default + ")"},
+		&profileFlag{&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "take what no flag says from the profile `NAME`, or from this file, before the variables (default, behind them: ./" +
+			profile.Local + ", else the profile " + profile.Default + ")"}},
 		&cli.BoolFlag{Name: "verbose", Usage: "say on standard error where everything comes from, and what is asked and answered"},
 	}
 }
@@ -85,7 +86,8 @@ type layer struct {
 // A given value knows where it comes from.
 type given struct{ text, source string }
 
-// settings are what the flags, the environment and the profile say, in this order.
+// settings are what the flags, the environment and the profile say. Flags come first. A profile that somebody has named comes
+// before the environment, in which variables stand that may be meant for something else; one that was merely found, behind it.
 type settings struct {
 	given     map[string]given // by flag
 	known     []setting
@@ -101,17 +103,26 @@ func (s *settings) get(flag string) string { return s.given[flag].text }
 // those of the key beside which they stand.
 func (c *command) settings(cmd *cli.Command, known []setting) (*settings, error) {
 	s := &settings{given: make(map[string]given), known: known}
-	if err := s.openProfile(cmd.String("profile")); err != nil {
-		return nil, err
+	unread := s.openProfile(cmd.String("profile"))
+	named := cmd.IsSet("profile")
+	switch {
+	case named && strings.TrimSpace(cmd.String("profile")) == "":
+		return nil, usagef("--profile: the value is empty")
+	case named && unread != nil:
+		return nil, unread
 	}
 	flags, variables, written := c.layers(cmd, s)
+	layers := []layer{flags, variables, written}
+	if named {
+		layers = []layer{flags, written, variables}
+	}
 	for _, f := range known {
 		if text, ok := flags.values[f.flag]; ok && strings.TrimSpace(text) == "" { // as a variable that is not set makes it
 			return nil, usagef("--%s: the value is empty", f.flag)
 		}
 	}
 	var server, seal bool
-	for _, l := range []layer{flags, variables, written} {
+	for _, l := range layers {
 		for _, f := range known {
 			text, ok := l.values[f.flag]
 			_, before := s.given[f.flag]
@@ -130,6 +141,12 @@ func (c *command) settings(cmd *cli.Command, known []setting) (*settings, error)
 		server = base || endpoint
 		_, seal = s.given["key"]
 	}
+	if unread != nil {
+		if s.missingForToken() != nil { // which the profile may say
+			return nil, unread
+		}
+		c.say("note: the profile is not used: %v", unread)
+	}
 	for _, f := range known {
 		if _, ok := s.given[f.flag]; !ok && f.fallback != "" {
 			s.given[f.flag] = given{f.fallback, "the default"}
@@ -141,7 +158,7 @@ func (c *command) settings(cmd *cli.Command, known []setting) (*settings, error)
 	return s, nil
 }
 
-// layers are the three places, the one that counts most first.
+// layers are the three places.
 func (c *command) layers(cmd *cli.Command, s *settings) (flags, variables, written layer) {
 	flags = layer{func(f setting) string { return "--" + f.flag }, make(map[string]string)}
 	variables = layer{func(f setting) string { return "$" + f.variable }, make(map[string]string)}
@@ -172,10 +189,19 @@ func (s *settings) openProfile(name string) error {
 		return err
 	}
 	s.profile, err = profile.Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return usageError{hintedError{err, fmt.Sprintf("Make it with %s profile add %s, or see %[1]s profile list.", selfCommand(), quote(name))}}
+	return noProfile(name, err)
+}
+
+// noProfile adds to the error of a profile that is not there what may be meant.
+func noProfile(name string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	hint := fmt.Sprintf("Make it with %s profile add %s, or see %[1]s profile list.", selfCommand(), quote(name))
+	if names, unlisted := profile.Names(); unlisted == nil {
+		hint = strings.TrimSpace(meant(name, names) + " " + hint)
+	}
+	return usageError{hintedError{err, hint}}
 }
 
 // wrong is the error of a value that cannot be read.
@@ -213,7 +239,7 @@ func (s *settings) missing(flags ...string) error {
 	return usageError{hintedError{err, hint}}
 }
 
-// missingForToken is the error when something is missing that a token needs.
+// missingForToken is the error when something is missing that a token needs, of the settings that are known.
 func (s *settings) missingForToken() error {
 	need := []string{"audience", "client-id", "key"}
 	if s.get("token-endpoint") == "" {

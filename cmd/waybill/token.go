@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -141,10 +140,7 @@ func (c *command) token() *cli.Command {
 			"every account of the machine could read it in the list of processes. The history of the shell keeps it, though.\n" +
 			"The line fails when the status is 400 or above. It needs curl 7.76 or later.",
 		Flags: append(tokenFlags(),
-			&cli.StringFlag{
-				Name: "output", Usage: "`FORMAT`: token, json or curl", Value: "token",
-				Validator: oneOf("token", "json", "curl"),
-			},
+			oneOf(&cli.StringFlag{Name: "output", Usage: "`FORMAT`: token, json or curl", Value: "token"}, "token", "json", "curl"),
 			&cli.StringFlag{Name: "url", Usage: "`URL` for curl to call (default: that of --server)"}),
 		Action: c.runToken,
 	}
@@ -201,16 +197,6 @@ func (c *command) printNotes(token *oauth2.Token) {
 	notes, _ := token.Extra("notes").([]string)
 	for _, note := range notes {
 		fmt.Fprintf(c.err, "note: %s\n", note)
-	}
-}
-
-// oneOf is a validator of flags with few values.
-func oneOf(values ...string) func(string) error {
-	return func(s string) error {
-		if slices.Contains(values, s) {
-			return nil
-		}
-		return fmt.Errorf("%q is none of %s", s, strings.Join(values, ", "))
 	}
 }
 

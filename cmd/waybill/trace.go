@@ -93,6 +93,18 @@ func (c *command) transport(ca string, verbose bool) (*transport, error) {
 
 // readCertificates reads the certificates of a file of any form.
 func readCertificates(path string) ([]*x509.Certificate, error) {
+	contents, err := readForms(path, "", keyforms.Whole, keyforms.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	if len(contents.Certificates) == 0 {
+		return nil, fmt.Errorf("%s: no certificate found: the file holds %s", path, contents.Instead())
+	}
+	return contents.Certificates, nil
+}
+
+// readForms reads a file of any form, of which these parts must be fit for use.
+func readForms(path, password string, parts ...keyforms.Part) (*keyforms.Contents, error) {
 	file, err := regular.OpenAny(path)
 	if err != nil {
 		return nil, err
@@ -102,16 +114,13 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	contents := keyforms.Read(data, keyforms.Source{Name: path})
-	for _, part := range []keyforms.Part{keyforms.Whole, keyforms.Certificate} {
+	contents := keyforms.Read(data, keyforms.Source{Name: path, Password: password, PasswordFrom: passwordPlaces})
+	for _, part := range parts {
 		for _, fault := range contents.FaultsOf(part) {
 			return nil, hintedError{fmt.Errorf("%s: %s", path, fault.Message), fault.Hint}
 		}
 	}
-	if len(contents.Certificates) == 0 {
-		return nil, fmt.Errorf("%s: no certificate found: the file holds %s", path, contents.Instead())
-	}
-	return contents.Certificates, nil
+	return contents, nil
 }
 
 // RoundTrip implements [http.RoundTripper].

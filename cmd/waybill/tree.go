@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -25,8 +26,41 @@ func (n *node) visible() []*cli.Command {
 type flagDoc struct {
 	names    []string // without hyphens, the long one first
 	value    string   // what stands for its value; empty: it has none
+	values   []string // those that are known
+	profiles bool     // the value is the name of a profile, or of a file
 	usage    string
 	fallback string
+}
+
+// A valuesFlag has values of which some are known, and can be completed.
+type valuesFlag struct {
+	*cli.StringFlag
+
+	values []string
+}
+
+// A listFlag is the same, and may be given several times.
+type listFlag struct {
+	*cli.StringSliceFlag
+
+	values []string
+}
+
+// A profileFlag has the name of a profile for its value, or that of a file.
+type profileFlag struct{ *cli.StringFlag }
+
+// suggesting is a flag some of whose values are known.
+func suggesting(f *cli.StringFlag, values ...string) cli.Flag { return &valuesFlag{f, values} }
+
+// oneOf is a flag with few values. It refuses others.
+func oneOf(f *cli.StringFlag, values ...string) cli.Flag {
+	f.Validator = func(s string) error {
+		if slices.Contains(values, s) {
+			return nil
+		}
+		return hintedError{fmt.Errorf("%q is none of %s", s, strings.Join(values, ", ")), meant(s, values)}
+	}
+	return suggesting(f, values...)
 }
 
 // nodes are all commands that are shown, each with its flags and those that it has from above.
@@ -62,6 +96,14 @@ func docOf(f cli.Flag) flagDoc {
 	told, ok := f.(cli.DocGenerationFlag)
 	if !ok {
 		return d
+	}
+	switch f := f.(type) {
+	case *valuesFlag:
+		d.values = f.values
+	case *listFlag:
+		d.values = f.values
+	case *profileFlag:
+		d.profiles = true
 	}
 	d.usage = told.GetUsage()
 	before, rest, quoted := strings.Cut(d.usage, "`")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,13 +149,33 @@ var completions = map[string][]string{
 	"waybill sandbox show --listen":     {},           // which stays above
 	"waybill token --bogus":             {},
 	"waybill completion ":               {"bash", "fish", "zsh"},
+	"waybill token --output ":           {"curl", "json", "token"},
+	"waybill keys list --output j":      {"json"}, // from above
+	"waybill assertion --alg RS3":       {"RS384"},
+	"waybill assertion --break claim.i": {"claim.iat", "claim.iss"},
+	"waybill probe --only jwt.c":        {"jwt.compact"},
+	"waybill probe --only off":          {"official"},
+	"waybill token --profile pro":       {"provider"},
+	"waybill request -p ":               {"default", "provider"},
 }
 
-// checkCompletions runs a program for each line, which is its last argument.
-func checkCompletions(t *testing.T, complete func(line []string) *exec.Cmd) {
+// checkCompletions runs a program for each line, which is its last argument. The lines of one shell are besides.
+func checkCompletions(t *testing.T, besides map[string][]string, complete func(line []string) *exec.Cmd) {
 	t.Helper()
-	for line, want := range completions {
-		out, err := complete(strings.Split(line, " ")).CombinedOutput()
+	home, settings, here := t.TempDir(), t.TempDir(), t.TempDir()
+	profiles := filepath.Join(settings, "waybill", "profiles")
+	if err := os.MkdirAll(profiles, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(profiles, "default.yaml"), "")
+	write(t, filepath.Join(profiles, "provider.yaml"), "")
+	all := maps.Clone(completions)
+	maps.Copy(all, besides)
+	for line, want := range all {
+		cmd := complete(strings.Split(line, " "))
+		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+settings, "XDG_DATA_HOME="+home)
+		cmd.Dir = here // where there are no files to complete
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Errorf("%q: %v, %s", line, err, out)
 			continue
@@ -189,7 +210,8 @@ func completionFile(t *testing.T, shell string) string {
 func TestBashCompletion(t *testing.T) {
 	t.Parallel()
 	script := completionFile(t, "bash")
-	checkCompletions(t, func(line []string) *exec.Cmd {
+	cut := map[string][]string{"waybill token --output =": {"curl", "json", "token"}, "waybill token --output = j": {"json"}} // as bash does
+	checkCompletions(t, cut, func(line []string) *exec.Cmd {
 		return exec.Command("bash", slices.Concat([]string{"--norc", "-c", `. "$0" && complete -p waybill >/dev/null
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _waybill; printf '%s\n' "${COMPREPLY[@]}"`, script}, line)...)
 	})
@@ -199,9 +221,10 @@ COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _waybill; printf '%s\n' "${COMPREPLY[@
 func TestZshCompletion(t *testing.T) {
 	t.Parallel()
 	script := completionFile(t, "zsh")
-	checkCompletions(t, func(line []string) *exec.Cmd {
+	checkCompletions(t, map[string][]string{"waybill token --output=j": {"json"}}, func(line []string) *exec.Cmd {
 		return exec.Command("zsh", slices.Concat([]string{"-f", "-c", `compdef() { :; }
 _files() { :; }
+compset() { words[CURRENT]=${words[CURRENT]#*=}; }
 _describe() { local all=(${(P)@[-1]}); for word in $all; do [[ $word == $words[CURRENT]* ]] && print -r -- ${word%%:*}; done; true; }
 . "$0" && words=("$@") CURRENT=$# && _waybill`, script}, line)...)
 	})
@@ -210,10 +233,7 @@ _describe() { local all=(${(P)@[-1]}); for word in $all; do [[ $word == $words[C
 func TestFishCompletion(t *testing.T) {
 	t.Parallel()
 	script := completionFile(t, "fish")
-	checkCompletions(t, func(line []string) *exec.Cmd {
-		cmd := exec.Command("fish", "--no-config", "-c", `source $argv[1]; complete -C (string join ' ' -- $argv[2..-1])`, script, strings.Join(line, " "))
-		cmd.Dir = t.TempDir() // where there are no files to complete
-		cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "XDG_CONFIG_HOME="+cmd.Dir, "XDG_DATA_HOME="+cmd.Dir)
-		return cmd
+	checkCompletions(t, map[string][]string{"waybill token --output=j": {"--output=json"}}, func(line []string) *exec.Cmd {
+		return exec.Command("fish", "--no-config", "-c", `source $argv[1]; complete -C (string join ' ' -- $argv[2..-1])`, script, strings.Join(line, " "))
 	})
 }

@@ -18,11 +18,12 @@ func Choose(text []byte, words ...string) (index int, err error) {
 // maxEdits is by how many characters a word may differ from the one that was meant.
 const maxEdits = 2
 
-// Nearest is the candidate that differs least from name, by [maxEdits] at most; empty when there is none.
+// Nearest is the candidate that differs least from name, by [maxEdits] at most and not in every character; empty when there is
+// none. Capitals are no difference.
 func Nearest(name string, candidates []string) string {
 	best, distance := "", maxEdits+1
 	for _, c := range candidates {
-		if n := edits(name, c); n < distance {
+		if n := edits(strings.ToLower(name), strings.ToLower(c)); n < distance && n < len(name) {
 			best, distance = c, n
 		}
 	}
