@@ -2,6 +2,7 @@ package probe_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -57,7 +58,10 @@ func TestPutOff(t *testing.T) {
 				}
 				config.Transport = inMemory{answering(http.StatusTooManyRequests, map[string]string{"Retry-After": test.after}, `{"error":"slow_down"}`)}
 				report := run(t, config)
-				if report.Good() || report.Count(probe.Skipped) != len(probe.Cases()) || report.Requests != test.requests || told != test.told {
+				if right := report.Results[0]; right.Verdict != probe.Fail || !strings.HasPrefix(right.Came, "the server wants to be asked later (Retry-After: "+cmp.Or(test.after, "missing")+"): 429") {
+					t.Errorf("%s, %s", right.Verdict, right.Came)
+				}
+				if report.Good() || report.Count(probe.Skipped) != len(probe.Cases())-1 || report.Requests != test.requests || told != test.told {
 					t.Errorf("%s, told %d times", report.Summary(), told)
 				}
 			})

@@ -284,7 +284,10 @@ func (r *runner) try(c Case) *finding {
 		c.change(d)
 		return d
 	})
-	if f != nil {
+	switch {
+	case f != nil && c.Name == RightCase: // without which a run shows nothing
+		return &finding{Fail, NoAnswer, f.Reason}
+	case f != nil:
 		return f
 	}
 	if c.Name == RightCase {
@@ -339,7 +342,7 @@ func (r *runner) patiently(newRequest func() (*http.Request, *finding)) (*answer
 
 // putOff says that an answer is none yet.
 func (a *answer) putOff() *finding {
-	return skip("the server wants to be asked later: %s", a.told())
+	return skip("the server wants to be asked later (Retry-After: %s): %s", a.clean(orMissing(a.header.Get("Retry-After"))), a.told())
 }
 
 // tellAndWait waits, and says for what.
