@@ -137,7 +137,7 @@ func (a *Assertion) Set(assignment string) error {
 		return fmt.Errorf("probe: %q is not UTF-8", assignment)
 	case value == "":
 		object.Delete(name)
-	case jsontext.Value(value).IsValid():
+	case jsontext.Value(value).IsValid(jsontext.AllowDuplicateNames(true)): // which somebody may want to try
 		object.Set(name, isharetest.Raw(value))
 	default:
 		object.Set(name, value)

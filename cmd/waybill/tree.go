@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,7 +59,7 @@ func oneOf(f *cli.StringFlag, values ...string) cli.Flag {
 		if slices.Contains(values, s) {
 			return nil
 		}
-		return hintedError{fmt.Errorf("%q is none of %s", s, strings.Join(values, ", ")), meant(s, values)}
+		return errors.New(strings.TrimSpace(fmt.Sprintf("%q is none of %s. %s", s, strings.Join(values, ", "), meant(s, values)))) // of which only the text is kept
 	}
 	return suggesting(f, values...)
 }
