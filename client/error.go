@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/waybill-token/waybill/internal/problem"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -74,7 +75,7 @@ func isRuleWord(s string) bool {
 // printable, and without the assertion that it may quote.
 func clean(s, compact string, limit int) string {
 	s = s[:min(len(s), 8*limit)] // bounds the work; an assertion that is cut here is found by its beginning
-	s = redact(s, compact)
+	s = problem.Without(s, compact)
 	s = strings.ToValidUTF8(s, "?")
 	runes := []rune(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -86,29 +87,4 @@ func clean(s, compact string, limit int) string {
 		return string(runes[:limit]) + "…"
 	}
 	return string(runes)
-}
-
-// redactLength is how many characters of an assertion in a row give it away. Fewer
-// occur by chance in an honest sentence.
-const redactLength = 12
-
-// redact takes out of s whatever is also in compact.
-func redact(s, compact string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		at := -1
-		if len(s)-i >= redactLength {
-			at = strings.Index(compact, s[i:i+redactLength])
-		}
-		if at < 0 {
-			b.WriteByte(s[i])
-			i++
-			continue
-		}
-		b.WriteString("[removed]")
-		for at < len(compact) && i < len(s) && s[i] == compact[at] {
-			i, at = i+1, at+1
-		}
-	}
-	return b.String()
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/waybill-token/waybill/internal/outbound"
+	"github.com/waybill-token/waybill/internal/problem"
 	"github.com/waybill-token/waybill/ishare"
 )
 
@@ -58,7 +59,7 @@ func ReadCapabilities(body []byte, issuer ishare.PartyID, base *url.URL) (string
 }
 
 // Redact takes an assertion out of a text.
-func Redact(s, compact string) string { return redact(s, compact) }
+func Redact(s, compact string) string { return problem.Without(s, compact) }
 
 // cut gives the answer a body as it is read.
 func (a *answer) cut(body []byte, limit int64) {

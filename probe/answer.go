@@ -127,7 +127,10 @@ func (a *answer) clean(text string) string {
 	for _, secret := range a.secrets {
 		text = strings.ReplaceAll(text, secret, "[removed]")
 	}
-	text = problem.Clean(text)
+	text = problem.Clean(text) // which bounds the work that follows
+	for _, secret := range a.secrets {
+		text = problem.Without(text, secret)
+	}
 	if len(text) > maxTold {
 		text = strings.ToValidUTF8(text[:maxTold], "") + "…"
 	}

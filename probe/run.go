@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -92,6 +93,7 @@ type runner struct {
 	deferred int           // requests in a row that the server put off, and never answered
 	waited   time.Duration // for a server that wanted to be asked later
 	secrets  []string      // tokens, to be kept out of the report
+	signed   string        // the signature that was sent last, to be kept out as well
 	right    *answer       // to the first right request; nil: there is none yet
 	granted  time.Time     // when its token had come
 	token    string        // that one, or a later one
@@ -356,11 +358,18 @@ func (r *runner) tellAndWait(because string, pause time.Duration) {
 // again sends this very draft.
 func again(d *draft) func() *draft { return func() *draft { return d } }
 
+// anySignature finds that of an assertion in a form: without it, nobody can use what else is shown.
+var anySignature = regexp.MustCompile(`(?:^|&)client_assertion=[\w-]*\.[\w-]*\.([\w-]{20,})`)
+
 // request is the draft as an HTTP request to the endpoint.
 func (r *runner) request(d *draft) (*http.Request, *finding) {
 	body := d.Body()
 	if d.signer.err != nil {
 		return nil, skip("the key cannot sign this: %v", d.signer.err)
+	}
+	r.signed = ""
+	if found := anySignature.FindStringSubmatch(body); found != nil {
+		r.signed = found[1]
 	}
 	address := *r.endpoint
 	if d.InURL {
@@ -422,6 +431,9 @@ func (r *runner) remember(a *answer) {
 		r.secrets = append(r.secrets, a.token)
 	}
 	a.secrets = r.secrets
+	if r.signed != "" {
+		a.secrets = append(slices.Clip(r.secrets), r.signed)
+	}
 }
 
 // wait ends with the context.

@@ -387,3 +387,21 @@ func TestWeights(t *testing.T) {
 		})
 	}
 }
+
+// TestPiecesOfAssertionAreNotTold: a server that quotes an assertion so that it does not look like one gets it told of no more
+// than any other. Somebody could put it together, and use it where this server did not.
+func TestPiecesOfAssertionAreNotTold(t *testing.T) {
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		compact := r.PostFormValue("client_assertion")
+		signature := compact[strings.LastIndexByte(compact, '.')+1:]
+		pieces := strings.Join([]string{signature[:50], signature[50:100], signature[100:120]}, ", ")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		w.Write([]byte(`{"error":"invalid_client","error_description":"who signs ` + pieces + `?"}`))
+	}))
+	config := players().everything(server, "")
+	config.Only = []string{probe.RightCase}
+	if r := result(t, run(t, config), probe.RightCase); r.Came != "400 invalid_client: who signs [removed], [removed], [removed]?" {
+		t.Errorf("it is told as %s", r.Came)
+	}
+}

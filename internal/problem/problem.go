@@ -97,6 +97,31 @@ func Clean(text string) string {
 	return string(runes)
 }
 
+// enough is how many characters of a secret in a row give it away. Fewer occur by chance in an honest sentence.
+const enough = 12
+
+// Without takes out of a text whatever is also in a secret, such as an assertion that a server quotes in pieces. The work grows
+// with the product of both lengths.
+func Without(text, secret string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		at := -1
+		if len(text)-i >= enough {
+			at = strings.Index(secret, text[i:i+enough])
+		}
+		if at < 0 {
+			b.WriteByte(text[i])
+			i++
+			continue
+		}
+		b.WriteString("[removed]")
+		for at < len(secret) && i < len(text) && text[i] == secret[at] {
+			i, at = i+1, at+1
+		}
+	}
+	return b.String()
+}
+
 // secrets are JWTs, from their first part on, and whatever is long and has no blank: a
 // fingerprint has 64 characters.
 var secrets = regexp.MustCompile(`eyJ[A-Za-z0-9_.~+/=-]{10,}|[A-Za-z0-9_.~+/=-]{90,}`)
