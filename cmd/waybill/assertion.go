@@ -140,6 +140,9 @@ func (c *command) readSeal(set *settings) (*keyfile.Pair, error) {
 			fmt.Fprintln(c.err, "warning:", p)
 		}
 	}
+	if source := set.given["key"].source; problems.Err() != nil && !strings.HasPrefix(source, "--") { // nobody has just typed it
+		return nil, fmt.Errorf("%s: %w", source, problems.Err())
+	}
 	return pair, problems.Err()
 }
 

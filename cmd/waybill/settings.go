@@ -71,8 +71,8 @@ func sealFlags() []cli.Flag  { return append(flagsOf(sealSettings()), sourceFlag
 // sourceFlags say where settings come from that no flag gives.
 func sourceFlags() []cli.Flag {
 	return []cli.Flag{
-		&profileFlag{&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "take what no flag says from the profile `NAME`, or from this file, before the variables (default, behind them: ./" +
-			profile.Local + ", else the profile " + profile.Default + ")"}},
+		&profileFlag{&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "take what no flag says from the profile `NAME`, or from this file, and only then from the environment (when none is named, the environment comes first, then ./" +
+			profile.Local + " or else the profile " + profile.Default + ")"}},
 		&cli.BoolFlag{Name: "verbose", Usage: "say on standard error where everything comes from, and what is asked and answered"},
 	}
 }
