@@ -315,10 +315,10 @@ func TestCertificatesOfTestCA(t *testing.T) {
 	issuing, own := players().ca.Authority(testca.Issuing), players().consumer.Chain
 	backwards := slices.Clone(issuing.Chain)
 	slices.Reverse(backwards)
-	for name, certificates := range map[string][]*x509.Certificate{
-		"in order": issuing.Chain, "backwards": backwards, "alone": issuing.Chain[:1], "with others": append(slices.Clone(own), backwards...),
+	for name, test := range map[string]struct{ certificates, own []*x509.Certificate }{
+		"in order": {issuing.Chain, own[:1]}, "backwards": {backwards, own[:1]}, "alone": {issuing.Chain[:1], own}, "with others": {append(slices.Clone(own), backwards...), own[:1]},
 	} {
-		seals, err := probe.CheapTestSeals(issuing.Key, certificates, own)
+		seals, err := probe.CheapTestSeals(issuing.Key, test.certificates, test.own)
 		if err != nil || !slices.EqualFunc(seals.Chain()[1:], own[1:], (*x509.Certificate).Equal) {
 			t.Errorf("%s: %v", name, err)
 		}
