@@ -138,6 +138,9 @@ func (d *decisions) observe(next http.Handler) http.Handler {
 		r.Body = sent
 		answer := &observed{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(answer, r)
+		if r.Header.Get("Expect") == "" { // it is refused by what stands before the body, which is shown all the same
+			_, _ = io.CopyN(io.Discard, sent, tokenendpoint.MaxBody+1)
+		}
 		made.Took, made.Status, made.request.body = time.Since(made.Time), answer.status, sent.kept
 		made.Rule, made.Sentence = reasonIn(answer)
 		d.add(made)

@@ -3,6 +3,8 @@ package tokenendpoint
 import (
 	"bytes"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"slices"
@@ -74,15 +76,44 @@ func parametersOf(r *http.Request, trace *rule.Trace) url.Values {
 		attempt.Method = http.MethodPost
 		if rejection.Rule == rule.RequestMediaType {
 			attempt.Header = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
-			if values := membersOf(body); values != nil {
+			values, inForm := sent(r.Header, body)
+			if !inForm {
 				return values
 			}
 		}
 	}
-	values, _ := url.ParseQuery(string(body)) // as much as can be read
+	return formOf(body)
+}
+
+// Sent reads as much of a body as can be read, whether it is a form or, wrongly, JSON or multipart: of each parameter the
+// first value that is not empty.
+func Sent(header http.Header, body []byte) url.Values {
+	values, _ := sent(header, body)
+	return values
+}
+
+func sent(header http.Header, body []byte) (values url.Values, inForm bool) {
+	if mediaType, parameters, err := mime.ParseMediaType(header.Get("Content-Type")); err == nil && mediaType == "multipart/form-data" {
+		parts, err := multipart.NewReader(bytes.NewReader(body), parameters["boundary"]).ReadForm(MaxBody)
+		if err == nil {
+			defer func() { _ = parts.RemoveAll() }() // none is so large that it would be on disk
+			return parts.Value, false
+		}
+	}
+	if values := membersOf(body); values != nil {
+		return values, false
+	}
+	return formOf(body), true
+}
+
+// formOf reads a form. A semicolon is part of a value, as it is to a [Handler].
+func formOf(body []byte) url.Values {
+	values, _ := url.ParseQuery(strings.ReplaceAll(string(body), ";", "%3B")) // as much as can be read
 	for name, all := range values {
 		given := slices.DeleteFunc(all, func(value string) bool { return value == "" })
-		values[name] = given[:min(len(given), 1)]
+		if values[name] = given[:min(len(given), 1)]; len(given) == 0 {
+			delete(values, name)
+		}
 	}
 	return values
 }

@@ -2,9 +2,12 @@ package explain
 
 import (
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -23,8 +26,11 @@ type curlCommand struct {
 
 // curl reads a command line of curl, and the request that it makes.
 func (in *Input) curl(text string, depth int) error {
-	c := parseCurl(words(text)[1:])
-	if c.absent != "" {
+	c := parseCurl(words(curlLine(text))[1:])
+	switch {
+	case c.absent == "@-" && anyJWT.MatchString(text): // which stands before or behind the command
+		return in.form(" "+text, depth)
+	case c.absent != "":
 		return &OtherError{
 			"this is a curl line that takes " + c.absent + " from a file or a variable, so the assertion is not in it",
 			"Put echo before curl to see what the shell makes of it, or give the assertion itself.",
@@ -54,19 +60,41 @@ func (in *Input) curl(text string, depth int) error {
 		}
 	}
 	in.request(method, mediaType, []byte(body), query)
-	for _, header := range c.headers {
-		name, value, _ := strings.Cut(header, ":")
-		in.Request.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
-	}
-	if c.user != "" {
+	maps.Copy(in.Request.Header, c.given())
+	if c.user != "" && in.Request.Header.Get("Authorization") == "" {
 		in.Request.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(c.user)))
 	}
 	return in.requestHolds(depth)
 }
 
-func parameters(query string) url.Values {
-	values, _ := url.ParseQuery(query)
-	return values
+// curlWord begins a command of curl: on a line of its own, behind a prompt, or behind what runs or feeds it.
+var curlWord = regexp.MustCompile(`(?:^|\n)[ \t]*(?:(?:PS )?[^\s'"]*[$#>%][ \t]+|[^\n]*\|[ \t]*|(?:\w+=\S*|time|sudo|exec)[ \t]+)*((?:[\w.:~/\\-]*[/\\])?curl(?:\.exe)?[ \t])`)
+
+// curlLine is the command of curl in a text, or nothing.
+func curlLine(text string) string {
+	at := curlWord.FindStringSubmatchIndex(text)
+	if at == nil {
+		return ""
+	}
+	text = text[at[2]:]
+	if strings.Contains(text, `^"`) {
+		text = carets.ReplaceAllString(text, "$1")
+	}
+	return text
+}
+
+// carets are those by which the shell of Windows takes a character as it is.
+var carets = regexp.MustCompile(`\^(?:\r?\n)?([^\r\n])`)
+
+// given are the header fields of the command. They replace those of curl; one without a value takes it away.
+func (c *curlCommand) given() http.Header {
+	given := http.Header{}
+	for _, header := range c.headers {
+		name, value, _ := strings.Cut(header, ":")
+		name, value = http.CanonicalHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value)
+		given[name] = slices.DeleteFunc(append(given[name], value), func(s string) bool { return s == "" })
+	}
+	return given
 }
 
 // withValue are the options of curl that take a value and do not matter here.
@@ -80,6 +108,9 @@ var withValue = []string{
 func parseCurl(args []string) (c curlCommand) {
 	for i := 0; i < len(args); i++ {
 		option, value, attached := args[i], "", false
+		for len(option) > 2 && option[0] == '-' && strings.IndexByte("sSkLfivgnN#O0146", option[1]) >= 0 { // several in one
+			option = "-" + option[2:]
+		}
 		if len(option) > 2 && option[0] == '-' && option[1] != '-' && strings.ContainsRune("XHduFoAbmwe", rune(option[1])) {
 			option, value, attached = option[:2], option[2:], true
 		}
@@ -105,6 +136,10 @@ func parseCurl(args []string) (c curlCommand) {
 		case "-F", "--form", "--form-string":
 			c.form = true
 			c.addData(takes(), true)
+		case "--oauth2-bearer":
+			c.headers = append(c.headers, "Authorization: Bearer "+takes())
+		case "-I", "--head":
+			c.method = http.MethodHead
 		case "-u", "--user":
 			c.user = takes()
 		case "-G", "--get":
@@ -157,15 +192,16 @@ func (c *curlCommand) noteVariable(data string) {
 		if !named {
 			value = name
 		}
-		if strings.HasPrefix(value, "$") || strings.HasPrefix(value, "<") && strings.HasSuffix(value, ">") {
+		if strings.HasPrefix(value, "$") || strings.HasPrefix(value, "`") || strings.HasPrefix(value, "{{") || strings.HasPrefix(value, "<") && strings.HasSuffix(value, ">") {
 			c.absent = value
 		}
 	}
 }
 
-// words splits a command as a POSIX shell does, without what it would put in. A caret at the end of a line continues it,
-// as in the shell of Windows.
+// words splits a command as a POSIX shell does, without what it would put in, up to the next command. A caret at the end
+// of a line continues it, as in the shell of Windows.
 func words(text string) []string {
+	const ansi = '$' // the quotes of $'…', between which escapes mean something
 	var all []string
 	var word strings.Builder
 	begun, quote := false, byte(0)
@@ -183,6 +219,21 @@ func words(text string) []string {
 			next = text[i+1]
 		}
 		switch {
+		case quote == 0 && (ch == '|' || ch == ';' || ch == '<' && next == '<'):
+			end()
+			return all
+		case quote == 0 && ch == '$' && next == '\'':
+			quote, begun = ansi, true
+			i++
+		case quote == ansi && ch == '\'':
+			quote = 0
+		case quote == ansi:
+			r, _, rest, err := strconv.UnquoteChar(text[i:], '\'')
+			if err != nil {
+				r, rest = rune(ch), text[i+1:]
+			}
+			word.WriteRune(r)
+			i = len(text) - len(rest) - 1
 		case quote == '\'' && ch != '\'':
 			word.WriteByte(ch)
 		case quote == 0 && (ch == '\'' || ch == '"'):

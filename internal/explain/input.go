@@ -6,12 +6,16 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -20,6 +24,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/waybill-token/waybill/ishare"
+	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
 // MaxInput is the size in bytes of the largest input that is read.
@@ -78,36 +83,42 @@ func Read(text string) (*Input, error) {
 // decodeText takes the byte order mark off, and makes UTF-8 of the UTF-16 that some shells write.
 func decodeText(text string) string {
 	text = strings.TrimPrefix(text, "\xef\xbb\xbf")
-	little, isLittle := strings.CutPrefix(text, "\xff\xfe")
-	big, isBig := strings.CutPrefix(text, "\xfe\xff")
-	if !isLittle && !isBig {
+	raw, isLittle := strings.CutPrefix(text, "\xff\xfe")
+	raw, isBig := strings.CutPrefix(raw, "\xfe\xff")
+	var order binary.ByteOrder
+	switch {
+	case isLittle, withoutMark.MatchString(text):
+		order = binary.LittleEndian
+	case isBig, withoutMark.MatchString(strings.TrimPrefix(text, "\x00")): // one letter and the half of the next
+		order = binary.BigEndian
+	default:
 		return text
-	}
-	raw := little
-	if isBig {
-		raw = big
 	}
 	units := make([]uint16, 0, len(raw)/2)
 	for i := 0; i+1 < len(raw); i += 2 {
-		if isBig {
-			units = append(units, uint16(raw[i])<<8|uint16(raw[i+1]))
-		} else {
-			units = append(units, uint16(raw[i+1])<<8|uint16(raw[i]))
-		}
+		units = append(units, order.Uint16([]byte(raw[i:i+2])))
 	}
 	return string(utf16.Decode(units))
 }
+
+// withoutMark is UTF-16 that does not say so, of letters as they stand in a JWT.
+var withoutMark = regexp.MustCompile(`^(?:[ -~]\x00){4}`)
 
 func (in *Input) note(format string, args ...any) {
 	in.Notes = append(in.Notes, fmt.Sprintf(format, args...))
 }
 
 var (
-	requestLine = regexp.MustCompile(`^[A-Za-z]+ \S+ HTTP/[0-9.]+\s*(\n|$)`)
+	requestLine = regexp.MustCompile(`^(?:[A-Za-z]+ \S+ HTTP/[0-9.]+|[A-Z]+ https?://\S+)\s*(\n|$)`)
+	answerLine  = regexp.MustCompile(`^HTTP/[0-9.]+ [0-9]{3}\b`)
+	mailQuote   = regexp.MustCompile(`(?m)^(?:> ?)+`)
 	headerField = regexp.MustCompile(`(?i)^(authorization|proxy-authorization) *: *`)
 	bearerWord  = regexp.MustCompile(`(?i)^bearer +`)
-	formName    = regexp.MustCompile(`(^|[?&\s'"])(client_assertion|client_assertion_type|grant_type)=`)
-	pemBlock    = regexp.MustCompile(`-----BEGIN ([A-Z0-9 ]+)-----`)
+	basicWord   = regexp.MustCompile(`(?i)^basic +[A-Za-z0-9+/]+=*$`)
+	formName    = regexp.MustCompile(`(^|[?&\s'"=])(client_assertion|client_assertion_type|grant_type)=`)
+	formRun     = regexp.MustCompile("[^\\s\"'`<>^]*client_assertion=[^\\s\"'`<>^]*")
+	formBegin   = regexp.MustCompile(`^[^&]*?\b(grant_type|scope|client_id|client_assertion_type|client_assertion)=`)
+	plainName   = regexp.MustCompile(`^['"]?[\w.%+-]+=`)
 )
 
 // read takes one layer off, and goes on with what is inside.
@@ -119,14 +130,20 @@ func (in *Input) read(text string, depth int) error {
 	switch first, _ := utf8.DecodeRuneInString(trimmed); {
 	case trimmed == "":
 		return ErrEmpty
-	case strings.HasPrefix(trimmed, "curl ") || strings.HasPrefix(trimmed, "$ curl "):
-		return in.curl(strings.TrimPrefix(trimmed, "$ "), depth)
+	case first == '>':
+		in.note("the lines are quoted as in a mail; the marks were taken off, and lines that were wrapped put together")
+		return in.read(joined(mailQuote.ReplaceAllString(trimmed, "")), depth+1)
+	case curlWord.MatchString(trimmed):
+		return in.curl(trimmed, depth)
 	case requestLine.MatchString(trimmed):
-		return in.message(trimmed, depth)
-	case pemBlock.MatchString(trimmed):
-		return pem(pemBlock.FindStringSubmatch(trimmed)[1])
+		return in.message(strings.TrimLeft(text, " \t\r\n"), depth)
+	case answerLine.MatchString(trimmed):
+		_, body := cutHead(trimmed)
+		return in.read(body, depth+1)
 	case headerField.MatchString(trimmed):
 		return in.read(headerField.ReplaceAllString(trimmed, ""), depth+1)
+	case basicWord.MatchString(trimmed):
+		return &OtherError{"this is a name and a password for Basic authentication", "A client of the framework authenticates with its assertion alone. " + doGiveAssertion}
 	case bearerWord.MatchString(trimmed):
 		in.note("the input is the value of an Authorization header, where an access token stands; an assertion is sent as client_assertion in a form")
 		return in.read(bearerWord.ReplaceAllString(trimmed, ""), depth+1)
@@ -137,15 +154,83 @@ func (in *Input) read(text string, depth int) error {
 	case len(quoted(trimmed)) < len(trimmed):
 		return in.read(quoted(trimmed), depth+1)
 	}
-	if err := other(trimmed); err != nil {
+	return in.rest(text, depth)
+}
+
+// rest is of a form that is not known.
+func (in *Input) rest(text string, depth int) error {
+	if found, others := within(text); found != "" {
+		in.note("the JWT is judged without the text around it; a server refuses one that is sent with anything before or behind it (jwt.compact)")
+		if others {
+			in.note("the text holds several JWTs, and one is judged: give another alone")
+		}
+		return in.read(found, depth+1)
+	}
+	if err := other(text); err != nil {
 		return err
 	}
 	return in.assertion(text)
 }
 
+// within finds a JWT that has other text around it: of several the one with certificates, or the first.
+func within(text string) (found string, others bool) {
+	if alone := strings.Join(strings.Fields(text), ""); anyJWT.FindString(alone) == alone {
+		return "", false
+	}
+	text = joined(text)
+	for _, at := range anyJWT.FindAllStringIndex(text, -1) {
+		jwt, behind := text[at[0]:at[1]], text[at[1]:]
+		header, _, _ := strings.Cut(jwt, ".")
+		members := object(header)
+		if members == nil || at[0] > 0 && inWord.MatchString(text[at[0]-1:at[0]]) || !afterJWT.MatchString(behind) {
+			continue
+		}
+		others = others || found != "" && jwt != found
+		if found == "" || members["x5c"] != nil && !strings.Contains(found, "x5c") {
+			found = jwt
+		}
+	}
+	return found, others
+}
+
+var (
+	inWord   = regexp.MustCompile(`[\w.-]`)
+	afterJWT = regexp.MustCompile("^(?:[.:!?]?(?:\\s|$)|[\"'`<>()\\[\\]{},;&|^*\\\\”’»])")
+	piece    = regexp.MustCompile("^(.*?[\\s\"'`(:=])?([A-Za-z0-9_.-]+)(?:[\"'`][ \\t]*[+.&_\\\\ \\t]*|[ \\t]*[=\\\\]?)\r?$")
+)
+
+// longestPiece is the length of a line that is wrapped. What is longer stands on its line alone.
+const longestPiece = 200
+
+// joined puts a JWT together whose lines a mail has wrapped, or a program adds to each other.
+func joined(text string) string {
+	var lines []string
+	open, width := false, 0 // whether the line before may go on, and its length
+	for line := range strings.SplitSeq(text, "\n") {
+		found := piece.FindStringSubmatch(line)
+		if found == nil {
+			lines, open = append(lines, line), false
+			continue
+		}
+		another := strings.HasPrefix(found[2], "eyJ") && len(lines) > 0 && strings.Count(lines[len(lines)-1], ".") > 1
+		if open = open && !another && strings.Trim(found[1], " \t+.&\"'`") == ""; open {
+			lines[len(lines)-1] += found[2]
+		} else {
+			lines = append(lines, found[1]+found[2])
+		}
+		length := len(found[2])
+		open = length <= longestPiece && (open && (length >= width || strings.HasSuffix(found[2], "-")) || strings.HasPrefix(found[2], "eyJ"))
+		width = length
+	}
+	return strings.Join(lines, "\n")
+}
+
 // quoted takes quotes off, and the comma that stands behind a value in a program or in JSON.
 func quoted(s string) string {
 	s = strings.TrimRight(s, ",;")
+	if fenced := fence.FindStringSubmatch(s); fenced != nil {
+		return strings.TrimSpace(fenced[1])
+	}
 	for _, pair := range []string{`""`, "''", "``", "“”", "‘’"} {
 		opening, size := utf8.DecodeRuneInString(pair)
 		if inner, ok := strings.CutPrefix(s, string(opening)); ok {
@@ -154,6 +239,9 @@ func quoted(s string) string {
 	}
 	return s
 }
+
+// fence is what stands around a text in Markdown.
+var fence = regexp.MustCompile("(?s)^```\\w*\\n(.*?)(?:```)?$")
 
 // assertion takes a text for an assertion. The end of the last line belongs to the file or the terminal. What else is not of
 // the assertion is judged, as a server would, and so is the rest without it.
@@ -194,9 +282,20 @@ func (in *Input) form(text string, depth int) error {
 		return nil
 	}
 	text = strings.Trim(quoted(text), `'"`)
-	values, err := url.ParseQuery(strings.Join(strings.Fields(text), ""))
+	if !plainName.MatchString(text) {
+		run := formRun.FindString(text)
+		if begin := formBegin.FindStringSubmatchIndex(run); begin != nil {
+			run = run[begin[2]:]
+		}
+		if !anyJWT.MatchString(run) {
+			return in.rest(text, depth)
+		}
+		text = run
+		in.note("the form is judged as one that is posted, without the text around it")
+	}
+	values := tokenendpoint.Sent(nil, []byte(strings.Join(strings.Fields(text), "")))
 	value := values.Get("client_assertion")
-	if named := strings.Contains(text, "client_assertion="); named && (value == "" || len(values) == 1 && err == nil) {
+	if named := strings.Contains(text, "client_assertion="); named && (value == "" || len(values) == 1) {
 		_, value, _ = strings.Cut(text, "client_assertion=")
 		if unescaped, err := url.QueryUnescape(value); err == nil && !strings.Contains(value, "+") {
 			value = unescaped
@@ -221,20 +320,46 @@ func (in *Input) request(method, mediaType string, body []byte, query string) {
 	in.Body = body
 }
 
-// message reads an HTTP request as it goes over the line.
+// cutHead cuts an HTTP message at the empty line.
+func cutHead(text string) (head, body string) {
+	at := emptyLine.FindStringIndex(text)
+	if at == nil {
+		return text, ""
+	}
+	return text[:at[0]], text[at[1]:]
+}
+
+var emptyLine = regexp.MustCompile(`\r?\n\r?\n`)
+
+// message reads an HTTP request as it goes over the line, or as it stands in a file of an editor that sends it. A
+// line feed at its end belongs to the body only if Content-Length says so.
 func (in *Input) message(text string, depth int) error {
-	head, body, _ := strings.Cut(strings.ReplaceAll(text, "\r\n", "\n"), "\n\n")
-	lines := strings.Split(head, "\n")
+	head, body := cutHead(text)
+	lines := strings.Split(strings.ReplaceAll(head, "\r\n", "\n"), "\n")
 	line := strings.Fields(lines[0])
 	target, err := url.Parse(line[1])
 	if err != nil {
 		target = &url.URL{}
 	}
-	in.request(line[0], "", []byte(strings.TrimRight(body, "\n")), target.RawQuery)
+	header := http.Header{}
 	for _, field := range lines[1:] {
 		name, value, _ := strings.Cut(field, ":")
-		in.Request.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
+	length, err := strconv.Atoi(header.Get("Content-Length"))
+	switch {
+	case strings.EqualFold(header.Get("Transfer-Encoding"), "chunked"):
+		content, _ := io.ReadAll(httputil.NewChunkedReader(strings.NewReader(body))) // as much as can be read
+		body = string(content)
+	case len(line) < 3:
+		body = strings.Join(strings.Fields(body), "")
+	case err != nil || length < 0 || length > len(body):
+		body = strings.TrimRight(body, "\r\n")
+	default:
+		body = body[:length]
+	}
+	in.request(line[0], "", []byte(body), target.RawQuery)
+	in.Request.Header = header
 	return in.requestHolds(depth)
 }
 
@@ -245,14 +370,9 @@ func OfRequest(r *http.Request, body []byte) *Input {
 	return in
 }
 
-// assertionIn finds the assertion in a request: in its body, a form or JSON, or in its URL.
+// assertionIn finds the assertion in a request: in its body, a form or what some send in place of one, or in its URL.
 func assertionIn(r *http.Request, body []byte) string {
-	var members map[string]any
-	if json.Unmarshal(body, &members) == nil {
-		assertion, _ := members["client_assertion"].(string)
-		return assertion
-	}
-	return cmp.Or(parameters(string(body)).Get("client_assertion"), parameters(r.URL.RawQuery).Get("client_assertion"))
+	return cmp.Or(tokenendpoint.Sent(r.Header, body).Get("client_assertion"), tokenendpoint.Sent(nil, []byte(r.URL.RawQuery)).Get("client_assertion"))
 }
 
 // requestHolds finds the assertion in the request, and without a body in the Authorization header.
@@ -270,11 +390,13 @@ func (in *Input) requestHolds(depth int) error {
 func (in *Input) json(text string, depth int) error {
 	var value any
 	if err := json.Unmarshal([]byte(text), &value, jsontext.AllowDuplicateNames(true)); err != nil {
-		if found := anyJWT.FindString(text); found != "" {
-			in.note("the input is no JSON, as it is said to be; the JWT in it is judged")
-			return in.read(found, depth+1)
+		if strings.HasPrefix(text, "{") {
+			in.note("the input is no JSON, as it is said to be")
 		}
-		return in.assertion(text)
+		if formName.MatchString(text) {
+			return in.form(text, depth)
+		}
+		return in.rest(text, depth)
 	}
 	if object, ok := value.(map[string]any); ok {
 		if err := otherObject(object); err != nil {
@@ -286,12 +408,16 @@ func (in *Input) json(text string, depth int) error {
 			return nil
 		}
 	}
-	found := textsIn(value, nil, 0)
-	i := slices.IndexFunc(found, func(s string) bool { return anyJWT.MatchString(s) })
+	found := textsIn(value, nil)
+	i := slices.IndexFunc(found, anyJWT.MatchString)
 	if i < 0 {
 		return &OtherError{What: "this is JSON, and there is no JWT in it", Do: "Give the assertion itself: three parts with dots between them, the first begins with eyJ."}
 	}
-	in.note("the input is JSON that holds the assertion; a token request is a form, and not JSON (request.media-type)")
+	if object, ok := value.(map[string]any); ok && object["client_assertion"] != nil {
+		in.note("the input is JSON that holds the assertion; a token request is a form, and not JSON (request.media-type)")
+	} else {
+		in.note("the input is JSON that holds the assertion")
+	}
 	return in.read(found[i], depth+1)
 }
 
@@ -306,26 +432,26 @@ func serialised(object map[string]any) (string, bool) {
 	return protected + "." + payload + "." + signature, protected != "" && payload != "" && signature != ""
 }
 
-var anyJWT = regexp.MustCompile(`eyJ[A-Za-z0-9_+/=-]*\.[A-Za-z0-9_+/=-]+\.[A-Za-z0-9_+/=-]*`)
+var anyJWT = regexp.MustCompile(`eyJ[A-Za-z0-9_+/-]*={0,2}\.[A-Za-z0-9_+/-]+={0,2}\.[A-Za-z0-9_+/-]*={0,2}`)
 
-// textsIn lists the texts in a JSON value: that of client_assertion first.
-func textsIn(value any, found []string, depth int) []string {
-	if depth > maxDepth {
-		return found
-	}
+// textsIn lists the texts in a JSON value: first those that are called client_assertion, as a member or, as tools for
+// requests write it, by a member besides.
+func textsIn(value any, found []string) []string {
 	switch v := value.(type) {
 	case string:
 		found = append(found, v)
 	case []any:
 		for _, item := range v {
-			found = textsIn(item, found, depth+1)
+			found = textsIn(item, found)
 		}
 	case map[string]any:
-		if text, ok := v["client_assertion"].(string); ok {
-			return append([]string{text}, found...)
-		}
 		for _, name := range sortedKeys(v) {
-			found = textsIn(v[name], found, depth+1)
+			text, ok := v[name].(string)
+			if ok && (name == "client_assertion" || name == "value" && (v["key"] == "client_assertion" || v["name"] == "client_assertion")) {
+				found = append([]string{text}, found...)
+				continue
+			}
+			found = textsIn(v[name], found)
 		}
 	}
 	return found

@@ -1,9 +1,13 @@
 package explain
 
 import (
+	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -37,6 +41,18 @@ func littleEndian(s string) string {
 	return string(b)
 }
 
+// wrapped is the JWT in lines of a width, each behind an indent.
+func wrapped(indent, end string) string {
+	var lines []string
+	for rest := jwt(); rest != ""; {
+		n := min(60, len(rest))
+		lines, rest = append(lines, rest[:n]), rest[n:]
+	}
+	return strings.Join(lines, end+indent)
+}
+
+func quotedInMail(mark string) string { return mark + wrapped(mark, "\n") }
+
 // However people have the assertion at hand, it is found.
 func TestRead(t *testing.T) {
 	t.Parallel()
@@ -48,39 +64,72 @@ func TestRead(t *testing.T) {
 		request    bool
 		note       string
 	}{
-		"alone":                    {text: jwt()},
-		"with the end of its line": {text: jwt() + "\n", note: "line feed"},
-		"after a byte order mark":  {text: "\xef\xbb\xbf" + jwt()},
-		"of PowerShell":            {text: littleEndian(jwt() + "\r\n"), note: "line feed"},
-		"between quotes":           {text: `"` + jwt() + `"`},
-		"between quotes and comma": {text: `  '` + jwt() + `',`},
-		"between curved quotes":    {text: "“" + jwt() + "”"},
-		"on several lines":         {text: folded, want: folded},
-		"with an empty line":       {text: jwt() + "\n\n", want: jwt() + "\n", note: "line feed"},
-		"padded":                   {text: padded, want: padded},
-		"Bearer":                   {text: "Bearer " + jwt(), note: "Authorization"},
-		"Authorization":            {text: "Authorization: Bearer " + jwt(), note: "Authorization"},
-		"a parameter":              {text: "client_assertion=" + jwt()},
-		"a parameter, encoded":     {text: "client_assertion=" + url.QueryEscape(jwt())},
-		"a parameter in quotes":    {text: `"client_assertion=` + jwt() + `"`},
-		"a form":                   {text: body, request: true},
-		"a form on lines":          {text: strings.ReplaceAll(body, "&", "\n&"), request: true},
-		"a form in quotes":         {text: "'" + body + "'", request: true},
-		"a URL":                    {text: "https://provider.example/connect/token?" + body, request: true, note: "URL"},
-		"JSON":                     {text: `{"grant_type":"client_credentials","client_assertion":"` + jwt() + `"}`, note: "JSON"},
-		"JSON, deeper":             {text: `{"body":[{"mode":"x"},{"key":"client_assertion","value":"` + jwt() + `"}]}`, note: "JSON"},
-		"a JSON string":            {text: `["` + jwt() + `"]`, note: "JSON"},
-		"nearly JSON":              {text: `{client_assertion: '` + jwt() + `'}`, note: "no JSON"},
-		"curl":                     {text: "curl -X POST https://provider.example/connect/token -d '" + body + "'", request: true},
-		"curl, line by line":       {text: "$ curl https://provider.example/connect/token \\\n  -H 'Content-Type: application/x-www-form-urlencoded' \\\n  --data \"" + body + `"`, request: true},
-		"curl of Windows":          {text: "curl https://provider.example/connect/token ^\r\n  --data-raw \"" + body + `"`, request: true},
-		"curl, parameters apart":   {text: "curl https://x --data-urlencode grant_type=client_credentials --data-urlencode 'client_assertion=" + jwt() + "'", request: true},
-		"curl with JSON":           {text: `curl https://x --json '{"client_assertion":"` + jwt() + `"}'`, request: true},
-		"curl with a query":        {text: "curl -G https://x -d client_assertion=" + jwt(), request: true},
-		"curl with Bearer":         {text: "curl https://x/api -H 'Authorization: Bearer " + jwt() + "'", note: "Authorization"},
-		"an HTTP request":          {text: "POST /connect/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n" + body + "\r\n", request: true},
-		"what is none":             {text: "This is no JWT.", want: "This is no JWT."},
-		"two parts":                {text: "eyJhbGciOiJSUzI1NiJ9.e30", want: "eyJhbGciOiJSUzI1NiJ9.e30"},
+		"alone":                     {text: jwt()},
+		"with the end of its line":  {text: jwt() + "\n", note: "line feed"},
+		"after a byte order mark":   {text: "\xef\xbb\xbf" + jwt()},
+		"of PowerShell":             {text: littleEndian(jwt() + "\r\n"), note: "line feed"},
+		"between quotes":            {text: `"` + jwt() + `"`},
+		"between quotes and comma":  {text: `  '` + jwt() + `',`},
+		"between curved quotes":     {text: "“" + jwt() + "”"},
+		"on several lines":          {text: folded, want: folded},
+		"with an empty line":        {text: jwt() + "\n\n", want: jwt() + "\n", note: "line feed"},
+		"padded":                    {text: padded, want: padded},
+		"Bearer":                    {text: "Bearer " + jwt(), note: "Authorization"},
+		"Authorization":             {text: "Authorization: Bearer " + jwt(), note: "Authorization"},
+		"a parameter":               {text: "client_assertion=" + jwt()},
+		"a parameter, encoded":      {text: "client_assertion=" + url.QueryEscape(jwt())},
+		"a parameter in quotes":     {text: `"client_assertion=` + jwt() + `"`},
+		"a form":                    {text: body, request: true},
+		"a form on lines":           {text: strings.ReplaceAll(body, "&", "\n&"), request: true},
+		"a form in quotes":          {text: "'" + body + "'", request: true},
+		"a URL":                     {text: "https://provider.example/connect/token?" + body, request: true, note: "URL"},
+		"JSON":                      {text: `{"grant_type":"client_credentials","client_assertion":"` + jwt() + `"}`, note: "JSON"},
+		"JSON, deeper":              {text: `{"body":[{"mode":"x"},{"key":"client_assertion","value":"` + jwt() + `"}]}`, note: "JSON"},
+		"a JSON string":             {text: `["` + jwt() + `"]`, note: "JSON"},
+		"nearly JSON":               {text: `{client_assertion: '` + jwt() + `'}`, note: "no JSON"},
+		"curl":                      {text: "curl -X POST https://provider.example/connect/token -d '" + body + "'", request: true},
+		"curl, line by line":        {text: "$ curl https://provider.example/connect/token \\\n  -H 'Content-Type: application/x-www-form-urlencoded' \\\n  --data \"" + body + `"`, request: true},
+		"curl of Windows":           {text: "curl https://provider.example/connect/token ^\r\n  --data-raw \"" + body + `"`, request: true},
+		"curl, parameters apart":    {text: "curl https://x --data-urlencode grant_type=client_credentials --data-urlencode 'client_assertion=" + jwt() + "'", request: true},
+		"curl with JSON":            {text: `curl https://x --json '{"client_assertion":"` + jwt() + `"}'`, request: true},
+		"curl with a query":         {text: "curl -G https://x -d client_assertion=" + jwt(), request: true},
+		"curl with Bearer":          {text: "curl https://x/api -H 'Authorization: Bearer " + jwt() + "'", note: "Authorization"},
+		"an HTTP request":           {text: "POST /connect/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n" + body + "\r\n", request: true},
+		"of PowerShell, unmarked":   {text: littleEndian(jwt() + "\r\n")[2:], note: "line feed"},
+		"of a mail":                 {text: quotedInMail("> "), note: "as in a mail"},
+		"of a mail to a mail":       {text: quotedInMail("> > "), note: "as in a mail"},
+		"in prose":                  {text: "Hello,\nthis is what we send: " + jwt() + ". Why is it refused?\nJan", note: "without the text around it"},
+		"wrapped in prose":          {text: "Hello,\n\n" + wrapped("", "\n") + "\n\nJan", note: "without the text around it"},
+		"quoted-printable":          {text: wrapped("", "=\n"), note: "without the text around it"},
+		"in a program":              {text: `const token = "` + jwt() + `";`, note: "without the text around it"},
+		"added up":                  {text: "String s =\n    \"" + wrapped("    \"", "\" +\n") + "\";", note: "without the text around it"},
+		"one string behind another": {text: "token = (\n    '" + wrapped("    '", "'\n") + "'\n)", note: "without the text around it"},
+		"folded in YAML":            {text: "client_assertion: >\n  " + wrapped("  ", "\n") + "\nscope: iSHARE", note: "without the text around it"},
+		"a header field":            {text: "X-Assertion: " + jwt(), note: "without the text around it"},
+		"XML":                       {text: "<a><client_assertion>" + jwt() + "</client_assertion></a>", note: "without the text around it"},
+		"the address of a debugger": {text: "https://jwt.io/#debugger-io?token=" + jwt(), note: "without the text around it"},
+		"Markdown":                  {text: "```text\n" + jwt() + "\n```"},
+		"twice":                     {text: jwt() + "\n" + jwt(), note: "without the text around it"},
+		"behind another":            {text: "id: eyJhbGciOiJub25lIn0.e30.AA\nassertion: " + jwt(), note: "several JWTs"},
+		"Postman":                   {text: `{"item":[{"item":[{"item":[{"request":{"auth":{"bearer":[{"key":"token","value":"eyJhbGciOiJub25lIn0.e30.AA"}]},"body":{"urlencoded":[{"key":"client_assertion","value":"` + jwt() + `"}]}}}]}]}]}`, note: "JSON"},
+		"HAR":                       {text: `{"log":{"entries":[{"request":{"postData":{"text":"` + body + `"}}}]}}`, request: true, note: "JSON"},
+		"a log in JSON":             {text: `{"msg":"sent","body":"` + strings.NewReplacer("=", `\u003d`, "&", `\u0026`).Replace(body) + `"}`, request: true, note: "JSON"},
+		"a log in text":             {text: "[2026-11-30 11:00] DEBUG body=" + body + " status=400", request: true, note: "as one that is posted"},
+		"wget":                      {text: "wget --post-data='" + body + "' https://x", request: true, note: "as one that is posted"},
+		"PowerShell":                {text: "Invoke-RestMethod `\r\n -Uri https://x `\r\n -Body \"" + body + `"`, request: true, note: "as one that is posted"},
+		"HTTPie":                    {text: "http --form POST https://x grant_type=client_credentials client_assertion='" + jwt() + "'", note: "without the text around it"},
+		"a file of an editor":       {text: "POST https://x/connect/token\nContent-Type: application/x-www-form-urlencoded\n\n" + strings.ReplaceAll(body, "&", "\n&") + "\n", request: true},
+		"a request in chunks":       {text: "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body), request: true},
+		"multipart":                 {text: "POST / HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"client_assertion\"\r\n\r\n" + jwt() + "\r\n--b--\r\n", request: true},
+		"curl behind a prompt":      {text: "me@host:~$ time curl -s https://x -d '" + body + "' | jq .", request: true},
+		"curl with a path":          {text: `C:\Windows\System32\curl.exe https://x -d "` + body + `"`, request: true},
+		"curl, options in one":      {text: "curl -sSd '" + body + "' https://x", request: true},
+		"curl, ANSI-C quotes":       {text: "curl https://x -d $'" + strings.ReplaceAll(body, "=", `\u003d`) + "'", request: true},
+		"curl of a browser":         {text: "curl ^\"https://x^\" ^\r\n  --data-raw ^\"" + strings.NewReplacer("&", "^&", "%", "^%").Replace(body) + `^"`, request: true},
+		"curl, here":                {text: "curl https://x -d @- <<EOF\n" + body + "\nEOF", request: true, note: "as one that is posted"},
+		"piped into curl":           {text: "echo '" + body + "' | curl https://x -d @-", request: true, note: "as one that is posted"},
+		"what is none":              {text: "This is no JWT.", want: "This is no JWT."},
+		"two parts":                 {text: "eyJhbGciOiJSUzI1NiJ9.e30", want: "eyJhbGciOiJSUzI1NiJ9.e30"},
 	} {
 		in, err := Read(test.text)
 		if err != nil {
@@ -136,22 +185,45 @@ func TestReadOther(t *testing.T) {
 	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 	party := isharetest.NewCA().Party("did:ishare:EU.NL.NTRNL-10000001", "Some Consumer")
 	der := base64.StdEncoding.EncodeToString(party.Certificates[0].Raw)
+	pkcs12, err := asn1.Marshal(struct {
+		Version int
+		Content []byte
+	}{3, make([]byte, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for text, want := range map[string]string{
 		"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----": "a PEM file (CERTIFICATE)",
 		"-----BEGIN RSA PRIVATE KEY-----":                              "a private key",
 		der:                                                            "a certificate, of CN=Some Consumer",
-		part(`{"alg":"dir","enc":"A256GCM"}`) + "..AA.AA.AA":                       "an encrypted JWT",
-		part(`{"alg":"ES256","typ":"at+jwt"}`) + "." + part(`{"iss":"a"}`) + ".AA": "an access token",
-		`{"access_token":"abc","token_type":"Bearer"}`:                             "the answer of a token endpoint",
-		`{"error":"invalid_client"}`:                                               "it does not say by which rule",
-		`{"error":"invalid_client","error_description":"jwt.typ: typ is missing"}`: "by the rule jwt.typ: typ is missing",
-		`{"capabilities_token":"` + jwt() + `"}`:                                   "an answer of GET /capabilities",
-		`{"a":1}`:                                                                  "there is no JWT in it",
-		"did:ishare:EU.NL.NTRNL-10000001":                                          "a party identifier",
-		"https://provider.example/connect/token":                                   "a URL",
-		"curl https://x -d @body.txt":                                              "takes @body.txt from a file or a variable",
-		`curl https://x -d "client_assertion=$ASSERTION"`:                          "takes $ASSERTION from a file or a variable",
-		"curl https://x --data-urlencode client_assertion@a":                       "takes client_assertion@a from a file",
+		part(`{"alg":"dir","enc":"A256GCM"}`) + "..AA.AA.AA":                                          "an encrypted JWT",
+		part(`{"alg":"ES256","typ":"at+jwt"}`) + "." + part(`{"iss":"a"}`) + ".AA":                    "an access token",
+		`{"access_token":"abc","token_type":"Bearer"}`:                                                "the answer of a token endpoint",
+		`{"error":"invalid_client"}`:                                                                  "it does not say by which rule",
+		`{"error":"invalid_client","error_description":"jwt.typ: typ is missing"}`:                    "by the rule jwt.typ: typ is missing",
+		`{"capabilities_token":"` + jwt() + `"}`:                                                      "an answer of GET /capabilities",
+		string(party.Certificates[0].Raw):                                                             "a certificate, of CN=Some Consumer",
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: party.Certificates[0].Raw})): "a certificate, of CN=Some Consumer",
+		string(x509.MarshalPKCS1PrivateKey(party.Key)):                                                "a private key",
+		"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----":   "a private key",
+		"-----BEGIN PUBLIC KEY-----":                                                                  "a PEM file (PUBLIC KEY)",
+		string(pkcs12):                                                                                "a PKCS#12 file",
+		base64.StdEncoding.EncodeToString(pkcs12):                                                     "a PKCS#12 file",
+		`{"kty":"RSA","n":"AA","e":"AQAB"}`:                                                           "keys (JWK",
+		`{"kty":"RSA","n":"AA","d":"AA"}`:                                                             "a private key (JWK)",
+		"Basic dXNlcjpwYXNz":                                                                          "a password for Basic",
+		"claim.aud: aud is missing":                                                                   "by the rule claim.aud: aud is missing",
+		"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n" + `{"error":"invalid_client"}`:                "it does not say by which rule",
+		jwt()[:40] + "..." + jwt()[60:]:                                                               "not all of a JWT",
+		"<samlp:Response/>":                                                                           "XML",
+		"curl https://x -d \"client_assertion=`cat a`\"":                                              "takes `cat a` from",
+		"curl https://x -d 'client_assertion={{a}}'":                                                  "takes {{a}} from",
+		`{"a":1}`:                                            "there is no JWT in it",
+		"did:ishare:EU.NL.NTRNL-10000001":                    "a party identifier",
+		"https://provider.example/connect/token":             "a URL",
+		"curl https://x -d @body.txt":                        "takes @body.txt from a file or a variable",
+		`curl https://x -d "client_assertion=$ASSERTION"`:    "takes $ASSERTION from a file or a variable",
+		"curl https://x --data-urlencode client_assertion@a": "takes client_assertion@a from a file",
 	} {
 		_, err := Read(text)
 		other, ok := errors.AsType[*OtherError](err)
