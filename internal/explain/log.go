@@ -31,7 +31,7 @@ func FromLog(log io.Reader, id string) (*View, error) {
 		if !strings.Contains(lines.Text(), id) {
 			continue
 		}
-		if event := parseEvent(lines.Text()); event["correlation"] == id {
+		if event := eventOf(lines.Text(), id, 0); event != nil {
 			return viewOfEvent(event)
 		}
 	}
@@ -41,19 +41,41 @@ func FromLog(log io.Reader, id string) (*View, error) {
 	return nil, ErrNotInLog
 }
 
+// eventOf is the event of a request by its id in a line, or in a member of it: what collects logs wraps lines in JSON of its own.
+func eventOf(line, id string, depth int) map[string]string {
+	event := parseEvent(line)
+	if event["correlation"] == id && event["rule"] != "" {
+		return event
+	}
+	for _, value := range event {
+		if depth < maxDepth && len(value) < len(line) && strings.Contains(value, id) {
+			if inner := eventOf(value, id, depth+1); inner != nil {
+				return inner
+			}
+		}
+	}
+	return nil
+}
+
 var attribute = regexp.MustCompile(`([^\s="]+)=("(?:[^"\\]|\\.)*"|\S*)`)
 
 // parseEvent reads a line of JSON, whatever stands before it, or one of the form name=value.
 func parseEvent(line string) map[string]string {
 	event := map[string]string{}
-	if begin := strings.IndexByte(line, '{'); begin >= 0 {
+	rest := line
+	for range maxDepth { // braces may stand before it
+		begin := strings.IndexByte(rest, '{')
+		if begin < 0 {
+			break
+		}
 		var members map[string]any
-		if json.Unmarshal([]byte(line[begin:]), &members) == nil {
+		if json.Unmarshal([]byte(rest[begin:]), &members) == nil {
 			for name, value := range members {
 				event[name] = fmt.Sprint(value)
 			}
 			return event
 		}
+		rest = rest[begin+1:]
 	}
 	for _, found := range attribute.FindAllStringSubmatch(line, -1) {
 		value := found[2]
@@ -73,7 +95,7 @@ func viewOfEvent(event map[string]string) (*View, error) {
 		return nil, fmt.Errorf("the event names the rule %q, which is not known: another version may have written it", Printable(id))
 	}
 	at, _ := time.Parse(time.RFC3339Nano, event["time"]) // a line of a log may have lost it
-	_, sentence, _ := strings.Cut(event["cause"], ": ")
+	sentence := strings.TrimPrefix(event["cause"], id+": ")
 	v := Unjudged()
 	v.Decided(at, reason, sentence, event["hint"])
 	for _, name := range []string{"client_id", "certificate", "jti_hash", "remote", "duration"} {

@@ -3,7 +3,9 @@ package explain
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +21,9 @@ func TestFromLog(t *testing.T) {
 		log := slog.New(h(&b))
 		log.Info("token request", "outcome", "refused", "rule", "claim.aud", "cause", "claim.aud: aud is \"x\": it = wrong", "hint", "Set aud.", "correlation", "ABC", "client_id", "did:ishare:a")
 		log.Warn("token request", "outcome", "unavailable", "rule", "unavailable.registry", "cause", "unavailable.registry: out of reach", "correlation", "DEF")
+		log.Error("token request", "outcome", "failed", "rule", "internal", "cause", "disk full: no: space", "correlation", "JKL")
+		log.Warn("something else", "correlation", "MNO")
+		log.Warn("token request", "outcome", "refused", "rule", "claim.iss", "cause", "claim.iss: x", "correlation", "MNO")
 		log.Warn("token request", "outcome", "refused", "rule", "of.another-version", "correlation", "GHI")
 		return b.String()
 	}
@@ -26,8 +31,16 @@ func TestFromLog(t *testing.T) {
 		"JSON": write(func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) }),
 		"text": write(func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) }),
 	} {
-		for _, before := range []string{"", "Nov 30 08:00:00 host waybill[1]: "} {
-			log := before + strings.ReplaceAll(strings.TrimSpace(log), "\n", "\n"+before)
+		for _, around := range []string{"%s", "Nov 30 08:00:00 host waybill[1]: %s", "host {a} x{y: %s", "json"} {
+			var all []string
+			for line := range strings.SplitSeq(strings.TrimSpace(log), "\n") {
+				if around == "json" { // as journalctl -o json and Docker have it
+					all = append(all, `{"MESSAGE":`+strconv.Quote(line)+`}`)
+				} else {
+					all = append(all, fmt.Sprintf(around, line))
+				}
+			}
+			log := strings.Join(all, "\n")
 			view, err := FromLog(strings.NewReader(log), "ABC")
 			if err != nil {
 				t.Fatalf("%s: %v", form, err)
@@ -47,6 +60,12 @@ func TestFromLog(t *testing.T) {
 				}
 			}
 			if view, err = FromLog(strings.NewReader(log), "DEF"); err != nil || view.Verdict != Undecided || view.Rule != "unavailable.registry" || view.Hint == "" {
+				t.Errorf("%s: %v, %+v", form, err, view)
+			}
+			if view, err = FromLog(strings.NewReader(log), "JKL"); err != nil || view.Verdict != Undecided || view.Sentence != "disk full: no: space" {
+				t.Errorf("%s: %v, %+v", form, err, view)
+			}
+			if view, err = FromLog(strings.NewReader(log), "MNO"); err != nil || view.Rule != "claim.iss" {
 				t.Errorf("%s: %v, %+v", form, err, view)
 			}
 			for id, want := range map[string]string{"GHI": "not known: another version", "AB": "no event with this id", "claim.aud": "no event"} {
@@ -69,6 +88,15 @@ func TestReadToken(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc.def\r\n\r\n", "abc.\r\n  def", littleEndian("abc.def"),
 	} {
 		if got, err := ReadToken(text); got != "abc.def" || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	const token = "eyJhbGciOiJkaXIifQ..AA.AA.AA"
+	for _, text := range []string{
+		"> " + token, "token=" + token, `const t = "` + token + `";`, "http GET https://x 'Authorization:Bearer " + token + "'",
+		"me$ time curl -s -H 'Authorization: Bearer " + token + "' https://x | jq", "curl --oauth2-bearer " + token + " https://x",
+	} {
+		if got, err := ReadToken(text); got != token || err != nil {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}

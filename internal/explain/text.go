@@ -37,7 +37,7 @@ func (v *View) WriteText(w io.Writer, colour bool) error {
 	p.fields("header", v.Header)
 	p.fields("claims", v.Claims)
 	p.chain(v.Certificates)
-	if v.Party != "" {
+	if v.Party != "" && !v.ofToken() { // whose is among its claims, and nobody was asked
 		p.row("party", v.Party+", known to the registry")
 	}
 	if v.TrustedList != "" {

@@ -3,6 +3,7 @@ package explain
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +19,9 @@ import (
 // answer of a token endpoint.
 func ReadToken(text string) (string, error) {
 	text = strings.TrimSpace(decodeText(text))
-	if strings.HasPrefix(strings.TrimPrefix(text, "$ "), "curl ") {
-		for _, header := range parseCurl(words(strings.TrimPrefix(text, "$ "))[1:]).headers {
+	whole := text
+	if curlWord.MatchString(text) {
+		for _, header := range parseCurl(words(curlLine(text))[1:]).headers {
 			if headerField.MatchString(header) {
 				return ReadToken(header)
 			}
@@ -40,10 +42,20 @@ func ReadToken(text string) (string, error) {
 	}
 	text = quoted(headerField.ReplaceAllString(quoted(text), ""))
 	text = strings.Join(strings.Fields(bearerWord.ReplaceAllString(text, "")), "")
-	if text == "" {
+	switch found := anyToken.FindString(joined(mailQuote.ReplaceAllString(whole, ""))); {
+	case text == "":
 		return "", ErrEmpty
+	case found != "" && strings.ContainsFunc(text, notInToken):
+		return found, nil
 	}
 	return text, nil
+}
+
+// anyToken is a token of this program within another text, and notInToken tells what is in none.
+var anyToken = regexp.MustCompile(`eyJ[\w-]+(?:\.[\w-]*){2,4}`)
+
+func notInToken(r rune) bool {
+	return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 // Token is the view of an access token. Its steps are those of a secured endpoint; they have no rules of the catalogue, so
@@ -61,7 +73,7 @@ func Token(e *accesstoken.Explanation, scopes []string, at time.Time) *View {
 			break
 		}
 	}
-	v.step("token.scope", "the token has what the endpoint asks for", lacks, c == nil || len(scopes) == 0, "Ask for a token with --scope "+strings.Join(scopes, " ")+".")
+	v.step("token.scope", "the token has what the endpoint asks for", lacks, c == nil || len(scopes) == 0, "Ask for a token with --scope '"+strings.Join(scopes, " ")+"'.")
 	if c != nil {
 		v.Party = string(c.Party)
 		v.Claims = []Field{
