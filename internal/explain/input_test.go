@@ -256,8 +256,14 @@ func TestJudgedAt(t *testing.T) {
 		{`{"iat":1764487683}`, time.Time{}, made.Add(time.Second), made, "the moment it was made, 1 second ago"},
 		{`{"iat":1764487683}`, time.Time{}, made.Add(-time.Hour), made.Add(-time.Hour), "this moment; it says that it was made 60 minutes from now"},
 		{`{"exp":1764487713}`, time.Time{}, made.Add(50 * time.Hour), made, "2 days ago"},
-		{`{"iat":1764487683000}`, time.Time{}, made, made, "does not say when it was made"},
-		{`{"iat":"1764487683"}`, time.Time{}, made, made, "does not say"},
+		{`{"iat":1764487683000}`, time.Time{}, made.Add(time.Hour), made, "60 minutes ago"},
+		{`{"iat":"1764487683"}`, time.Time{}, made.Add(time.Hour), made, "60 minutes ago"},
+		{`{"iat":"1764487683000.4"}`, time.Time{}, made.Add(time.Hour), made, "60 minutes ago"},
+		{`{"iat":"yesterday","exp":1764487713}`, time.Time{}, made.Add(time.Hour), made, "60 minutes ago"},
+		{`{"iat":-1}`, time.Time{}, made, made, "does not say when it was made"},
+		{`{"iat":"NaN"}`, time.Time{}, made, made, "does not say when it was made"},
+		{`{"iat":1e300}`, time.Time{}, made, made, "does not say when it was made"},
+		{`{"iat":[1764487683]}`, time.Time{}, made, made, "does not say when it was made"},
 		{`{"iat":1764487683}`, made.Add(time.Hour), made, made.Add(time.Hour), "as of 2025-11-30 08:28:03 UTC"},
 	} {
 		in := &Input{Mended: "e30." + base64.RawURLEncoding.EncodeToString([]byte(test.claims)) + ".AA"}

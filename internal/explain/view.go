@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -194,20 +195,36 @@ func judgedAt(in *Input, given, now time.Time) (at time.Time, why string) {
 	return made, fmt.Sprintf("judged as of the moment it was made, %s ago; now it is expired, as every assertion is after %d seconds", inWords(age), assertion.Lifetime/time.Second)
 }
 
-// madeAt is the time that iat states, or that exp implies.
+// madeAt is the time that iat states, or that exp implies. What is written in milliseconds or as a text is as wrong as it
+// was then, and not expired besides.
 func madeAt(compact string) (time.Time, bool) {
 	parts := strings.Split(compact, ".")
 	if len(parts) != 3 {
 		return time.Time{}, false
 	}
 	claims := object(parts[1])
-	if iat, ok := claims["iat"].(float64); ok && iat >= 0 && iat < maxSeconds {
-		return time.UnixMilli(int64(math.Round(iat * 1000))), true
+	if iat, ok := timeOf(claims["iat"]); ok {
+		return iat, true
 	}
-	if exp, ok := claims["exp"].(float64); ok && exp >= 0 && exp < maxSeconds && claims["iat"] == nil {
-		return time.UnixMilli(int64(math.Round(exp * 1000))).Add(-assertion.Lifetime), true
+	exp, ok := timeOf(claims["exp"])
+	return exp.Add(-assertion.Lifetime), ok
+}
+
+// timeOf reads a time in seconds or milliseconds, a number or a text.
+func timeOf(claim any) (time.Time, bool) {
+	seconds, ok := claim.(float64)
+	if text, is := claim.(string); is {
+		var err error
+		seconds, err = strconv.ParseFloat(text, 64)
+		ok = err == nil
 	}
-	return time.Time{}, false
+	if seconds >= maxSeconds {
+		seconds /= 1000
+	}
+	if !ok || !(seconds >= 0 && seconds < maxSeconds) {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(int64(math.Round(seconds * 1000))), true
 }
 
 // maxSeconds is a time in the year 5138; a larger number is in milliseconds.
