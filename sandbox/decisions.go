@@ -62,8 +62,7 @@ func (d *Decision) Request() (*http.Request, []byte) {
 
 // ClientID is the client_id of the request, whatever it holds; empty: none that can be found.
 func (d *Decision) ClientID() string {
-	values, _ := url.ParseQuery(string(d.request.body)) // as much as can be read
-	return values.Get("client_id")
+	return tokenendpoint.Sent(d.request.header, d.request.body).Get("client_id")
 }
 
 // Decisions are those that are remembered from a number on, the oldest first.

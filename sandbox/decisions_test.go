@@ -55,7 +55,23 @@ func TestDecisions(t *testing.T) {
 	if r, body := made[0].Request(); r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || string(body) != ticket.Encode() {
 		t.Errorf("the request is another one: %s %v", r.Method, r.Header)
 	}
-	for from, want := range map[uint64][]uint64{1: {1, 2, 3}, 2: {2, 3}, 3: {3}, 4: nil} {
+	for _, sent := range []struct{ mediaType, body string }{
+		{"application/json", `{"client_id":"me"}`},
+		{"text/plain", "client_id=me"},
+		{"multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"client_id\"\r\n\r\nme\r\n--b--\r\n"},
+	} {
+		answer, err := plain().Post(s.URL+"/connect/token", sent.mediaType, strings.NewReader(sent.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		d := s.Decisions(0)
+		last := d[len(d)-1]
+		if _, body := last.Request(); last.Rule != rule.RequestMediaType || string(body) != sent.body || last.ClientID() != "me" {
+			t.Errorf("what is refused before it is read: %s by %q: %q", last.Rule.ID, last.ClientID(), body)
+		}
+	}
+	for from, want := range map[uint64][]uint64{1: {1, 2, 3, 4, 5, 6}, 5: {5, 6}, 6: {6}, 7: nil} {
 		if got := numbers(s.Decisions(from)); !slices.Equal(got, want) {
 			t.Errorf("from %d: %d", from, got)
 		}

@@ -189,7 +189,7 @@ func (c *console) commands(d workbench.Draft, made *workbench.Made) []commandVie
 		words = append(words, "--header "+quote("Content-Type: "+made.Request.Header.Get("Content-Type")), "--data-raw "+quote(made.Request.Body()))
 	} else {
 		for _, p := range made.Request.Form {
-			words = append(words, "--data-urlencode "+quote(p.Name+"="+p.Value))
+			words = append(words, "--data-urlencode "+quote(url.QueryEscape(p.Name)+"="+p.Value)) // curl sends the name as it is
 		}
 	}
 	curl := strings.Join(words, " \\\n  ")

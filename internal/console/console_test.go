@@ -304,6 +304,31 @@ func TestNaiveClient(t *testing.T) {
 	}
 }
 
+// Nobody is tried in place of a participant that there is not.
+func TestTryNobody(t *testing.T) {
+	t.Parallel()
+	w := share(t)
+	if a := w.post(t, "/try", url.Values{"party": {"nobody"}}); a.status != http.StatusBadRequest {
+		t.Errorf("status %d", a.status)
+	}
+}
+
+// The command to copy sends what the workbench does, whatever a parameter is called.
+func TestCommandEscapesNames(t *testing.T) {
+	t.Parallel()
+	w := share(t)
+	form := formOf(t, parse(t, w.get(t, "/workbench").body))
+	form["form-name"][len(form["form-name"])-1] = "a b&'c"
+	form["form-value"][len(form["form-value"])-1] = "x"
+	form.Set("do", "make")
+	page := parse(t, w.post(t, "/workbench", form).body)
+	for _, n := range all(page, "code", "") {
+		if attribute(n, "id") == "command-curl" && !strings.Contains(textOf(n), "--data-urlencode a+b%26%27c=x") {
+			t.Errorf("%s", textOf(n))
+		}
+	}
+}
+
 // A field that somebody edits is what is signed.
 func TestFieldsAreWhatIsSent(t *testing.T) {
 	t.Parallel()

@@ -231,11 +231,13 @@ func (c *console) try(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	draft := c.bench.Preset(workbench.PresetRight, r.PostForm.Get("party"))
+	draft.Party = r.PostForm.Get("party")
 	made, err := c.bench.Make(draft)
-	if err == nil {
-		_, err = made.Send(c.Sandbox.URL, false)
-	}
 	if err != nil {
+		c.problem(w, http.StatusBadRequest, "That cannot be made: "+err.Error()+".")
+		return
+	}
+	if _, err = made.Send(c.Sandbox.URL, false); err != nil {
 		c.problem(w, http.StatusBadGateway, "The provider did not answer: "+err.Error()+".")
 		return
 	}

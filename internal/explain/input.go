@@ -204,25 +204,27 @@ const longestPiece = 200
 
 // joined puts a JWT together whose lines a mail has wrapped, or a program adds to each other.
 func joined(text string) string {
-	var lines []string
-	open, width := false, 0 // whether the line before may go on, and its length
+	var all strings.Builder
+	open, width, dots := false, 0, 0 // whether the line before may go on, its length, and what the JWT has so far
 	for line := range strings.SplitSeq(text, "\n") {
 		found := piece.FindStringSubmatch(line)
 		if found == nil {
-			lines, open = append(lines, line), false
+			all.WriteString("\n" + line)
+			open = false
 			continue
 		}
-		another := strings.HasPrefix(found[2], "eyJ") && len(lines) > 0 && strings.Count(lines[len(lines)-1], ".") > 1
-		if open = open && !another && strings.Trim(found[1], " \t+.&\"'`") == ""; open {
-			lines[len(lines)-1] += found[2]
+		begins, length := strings.HasPrefix(found[2], "eyJ"), len(found[2])
+		if open = open && !(begins && dots > 1) && strings.Trim(found[1], " \t+.&\"'`") == ""; open {
+			all.WriteString(found[2])
 		} else {
-			lines = append(lines, found[1]+found[2])
+			all.WriteString("\n" + found[1] + found[2])
+			dots = 0
 		}
-		length := len(found[2])
-		open = length <= longestPiece && (open && (length >= width || strings.HasSuffix(found[2], "-")) || strings.HasPrefix(found[2], "eyJ"))
+		dots += strings.Count(found[2], ".")
+		open = length <= longestPiece && (open && (length >= width || strings.HasSuffix(found[2], "-")) || begins)
 		width = length
 	}
-	return strings.Join(lines, "\n")
+	return strings.TrimPrefix(all.String(), "\n")
 }
 
 // quoted takes quotes off, and the comma that stands behind a value in a program or in JSON.
