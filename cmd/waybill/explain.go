@@ -192,7 +192,7 @@ func explainedTime(cmd *cli.Command) (time.Time, error) {
 		return time.Time{}, usagef("--at and --now exclude each other")
 	case cmd.Bool("now"):
 		return time.Now(), nil
-	case text == "":
+	case !cmd.IsSet("at"):
 		return time.Time{}, nil
 	}
 	at, err := time.Parse(time.RFC3339, text)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/provider"
+	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/rule"
 )
 
@@ -136,7 +137,7 @@ func TestNoSignatureIsShown(t *testing.T) {
 func TestFormsAgree(t *testing.T) {
 	t.Parallel()
 	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-	in, err := Read(part(`{"alg":"\u001b[2J<script>","typ":"\u202e","<b>":"x"}`) + "." + part(`{"iss":"<img src=x>\u0007","iat":1}`) + "." + part("x"))
+	in, err := Read(part(`{"alg":"\u001b[2J<script>","typ":"\u202e","<b>":"x","` + strings.Repeat("name ", 30) + `":1}`) + "." + part(`{"iss":"<img src=x>\u0007","iat":1}`) + "." + part("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +172,22 @@ func TestFormsAgree(t *testing.T) {
 			}
 		}
 	}
+	_, below, _ := strings.Cut(text.String(), "\n")
+	for line := range strings.SplitSeq(below, "\n") {
+		if n := len([]rune(line)); n > Width {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
 	if len(view.Rules) != len(rule.All()) {
 		t.Errorf("%d rules", len(view.Rules))
+	}
+}
+
+// What a status service said is told once.
+func TestStatusOf(t *testing.T) {
+	t.Parallel()
+	got := statusOf(revocation.Status{Index: 1, Source: "CRL", Address: "http://x", Revoked: "is revoked since 2026"})
+	if want := "x5c[1] CRL http://x: is revoked since 2026"; got != want {
+		t.Errorf("%q", got)
 	}
 }

@@ -117,7 +117,11 @@ func (p *printer) fields(title string, fields []Field) {
 		if f.About != "" {
 			text += " = " + f.About
 		}
-		p.wrapped(fmt.Sprintf("  %-4s ", f.Name), strings.Repeat(" ", 7), text)
+		label := fmt.Sprintf("  %-4s ", f.Name)
+		if len(label) > Width/2 { // a stranger chose it
+			label, text = "  ", f.Name+" "+text
+		}
+		p.wrapped(label, strings.Repeat(" ", 7), text)
 	}
 }
 

@@ -293,7 +293,7 @@ func statusOf(f revocation.Status) string {
 	case f.Source == "":
 		return about + "no answer"
 	case f.Revoked != "":
-		return about + f.Source + " " + f.Address + ": revoked " + f.Revoked
+		return about + f.Source + " " + f.Address + ": " + f.Revoked
 	}
 	return about + f.Source + " " + f.Address + ": not revoked, says the answer until " + f.NextUpdate.UTC().Format(time.RFC3339)
 }
