@@ -137,7 +137,8 @@ func (d *decisions) observe(next http.Handler) http.Handler {
 		r.Body = sent
 		answer := &observed{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(answer, r)
-		if r.Header.Get("Expect") == "" { // it is refused by what stands before the body, which is shown all the same
+		// What is refused before its body is read is shown whole all the same, unless it is too slow.
+		if r.Header.Get("Expect") == "" && http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyPatience)) == nil {
 			_, _ = io.CopyN(io.Discard, sent, tokenendpoint.MaxBody+1)
 		}
 		made.Took, made.Status, made.request.body = time.Since(made.Time), answer.status, sent.kept
@@ -145,6 +146,9 @@ func (d *decisions) observe(next http.Handler) http.Handler {
 		d.add(made)
 	})
 }
+
+// bodyPatience is how long an answer waits for a body that it does not depend on.
+const bodyPatience = time.Second
 
 // copied is a body of which the beginning is kept as it is read.
 type copied struct {

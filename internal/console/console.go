@@ -12,6 +12,7 @@ package console
 import (
 	"bytes"
 	"cmp"
+	"crypto/rand"
 	"embed"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ type console struct {
 	bench    *workbench.Workbench
 	registry ishare.PartyID
 	pages    map[string]*template.Template // by name
+	start    string                        // tells this start of the sandbox from others
 	streams  chan struct{}                 // holds one for each page that sees decisions as they happen
 }
 
@@ -75,7 +77,7 @@ func newConsole(c Config) (*console, error) {
 	}
 	p := &console{
 		Config: c, bench: bench, registry: c.Sandbox.State().Registry.ID,
-		pages: map[string]*template.Template{}, streams: make(chan struct{}, maxStreams),
+		pages: map[string]*template.Template{}, start: rand.Text(), streams: make(chan struct{}, maxStreams),
 	}
 	for _, page := range []string{"space", "decision", "workbench", "explain", "problem"} {
 		if p.pages[page], err = parse(page); err != nil {

@@ -512,6 +512,30 @@ func (w *world) stream(t *testing.T, after uint64, until func(name, id, data str
 	t.Fatalf("the stream ended: %v", lines.Err())
 }
 
+// A page of an earlier start is told so, also when there are as many decisions again as it has seen.
+func TestPageOfThePast(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.ask(t, "consumer")
+	log := all(parse(t, w.get(t, "/").body), "div", "")
+	i := slices.IndexFunc(log, func(n *html.Node) bool { return attribute(n, "id") == "log" })
+	for start, want := range map[string]string{attribute(log[i], "data-start"): "event: space", "another": "event: restart"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.State().Control+"/events?after=1&start="+start, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := w.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(response.Body).ReadString('\n')
+		if err != nil || strings.TrimSpace(line) != want {
+			t.Errorf("start %s: %q, want %q, %v", start, line, want, err)
+		}
+		response.Body.Close()
+	}
+}
+
 // A decision is told as it happens, and one that was missed when the connection comes back; so is a switch that somebody
 // turns elsewhere.
 func TestEvents(t *testing.T) {

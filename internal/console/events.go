@@ -36,6 +36,9 @@ func (c *console) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		s.next, s.restarted = last+1, last > 0 && len(c.Sandbox.Decisions(last)) == 0
 	}
+	if start := r.URL.Query().Get("start"); start != "" && start != c.start {
+		s.restarted = true
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.WriteHeader(http.StatusOK)
 	s.run(r.Context())

@@ -21,6 +21,7 @@ type spaceView struct {
 	Services  []serviceView
 	Parties   []partyView
 	Decisions []decisionView // the latest first
+	Start     string         // tells this start of the sandbox from others
 	Next      uint64         // number of the next decision
 	Most      int            // decisions that are remembered
 	Address   string         // of the provider
@@ -80,7 +81,7 @@ func (c *console) spaceNow() spaceView {
 		switches[s.Name] = s
 	}
 	v := spaceView{
-		Framework: state.Framework, Freshness: c.Sandbox.Freshness(), Most: sandbox.MaxDecisions, Next: 1, Address: c.Sandbox.URL,
+		Framework: state.Framework, Freshness: c.Sandbox.Freshness(), Most: sandbox.MaxDecisions, Start: c.start, Next: 1, Address: c.Sandbox.URL,
 		Services: []serviceView{
 			{Name: c.bench.Authority(), Fine: true, Switch: sandbox.Switch{Name: "ca", Value: "granted"}, Fixed: true},
 			service("Participant Registry", state.Registry.URL, state.Asked.Tokens+state.Asked.Parties+state.Asked.TrustedLists+state.Asked.Capabilities, switches["registry"]),

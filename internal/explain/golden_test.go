@@ -137,7 +137,7 @@ func TestNoSignatureIsShown(t *testing.T) {
 func TestFormsAgree(t *testing.T) {
 	t.Parallel()
 	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-	in, err := Read(part(`{"alg":"\u001b[2J<script>","typ":"\u202e","<b>":"x","` + strings.Repeat("name ", 30) + `":1}`) + "." + part(`{"iss":"<img src=x>\u0007","iat":1}`) + "." + part("x"))
+	in, err := Read(part(`{"alg":"\u001b[2J<script>","typ":"\u202e","<b>":"x","`+strings.Repeat("name ", 30)+`":1}`) + "." + part(`{"iss":"<img src=x>\u0007","iat":1}`) + "." + part("x"))
 	if err != nil {
 		t.Fatal(err)
 	}

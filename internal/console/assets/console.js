@@ -48,7 +48,7 @@ function follow(log) {
       list.lastElementChild.remove();
     }
   };
-  const source = new EventSource(`/events?after=${Number(log.dataset.next) - 1}`);
+  const source = new EventSource(`/events?after=${Number(log.dataset.next) - 1}&start=${log.dataset.start}`);
   source.addEventListener("space", (event) => {
     latest = event.data;
     if (!paused) {
