@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -278,6 +279,9 @@ func flagExplainer(cmd *cli.Command, log *slog.Logger) (*assertion.Explainer, er
 	return assertion.NewExplainer(c, defaultLeeway)
 }
 
+// maxTyped is the length of the longest line that a terminal of Linux passes on; those of others take less.
+const maxTyped = 4095
+
 // explainedText is the argument where it is no file, or the content of a file or of standard input.
 func (c *command) explainedText(cmd *cli.Command) (string, error) {
 	if cmd.Args().Len() > 1 {
@@ -295,10 +299,17 @@ func (c *command) explainedText(cmd *cli.Command) (string, error) {
 		defer func() { _ = f.Close() }() // read only
 		in = f
 	}
+	file, ok := in.(*os.File)
+	typed := ok && term.IsTerminal(int(file.Fd()))
+	if typed {
+		fmt.Fprintln(c.err, "Paste what you have, and end with Ctrl-D on a line of its own.")
+	}
 	b, err := io.ReadAll(io.LimitReader(in, explain.MaxInput+1))
 	switch {
 	case err != nil:
 		return "", err
+	case typed && slices.ContainsFunc(strings.Split(string(b), "\n"), func(line string) bool { return len(line) >= maxTyped }):
+		return "", hintedError{fmt.Errorf("the terminal has cut a line after %d characters", maxTyped), "Give a file, or the clipboard: pbpaste | waybill explain, or wl-paste, xclip -o or Get-Clipboard in place of pbpaste."}
 	case len(b) > explain.MaxInput:
 		return "", fmt.Errorf("the input is larger than %d KiB", explain.MaxInput>>10)
 	}

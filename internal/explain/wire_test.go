@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/explain"
+	"github.com/waybill-token/waybill/isharetest"
 )
 
 // A message is a request before it goes over the line.
@@ -38,6 +39,15 @@ var (
 		"Authorization: Basic eDp5", "authorization: bearer abc", "Authorization:", "Authorization: x", "Proxy-Authorization: Basic eDp5", "Cookie: a=b",
 	}
 	targets = []string{"", "?", "?a=b", "?client_id=x", "?client_assertion=eyJhbGciOiJSUzI1NiJ9.e30.AA", "?%zz", "?a;b", "?grant_type=&scope="}
+)
+
+// claimNames and odd make claims that nobody expects.
+var (
+	claimNames = []string{"nbf", "iss", "sub", "aud", "jti", "iat", "exp", "ISS", "extra", "", "\u017fub"}
+	odd        = []string{
+		"null", "true", "[]", "{}", `""`, "0", "-0", "-1", "1e3", "1E400", "1.5", "99999999999999999999", `"1"`, `"\ud800"`, `"\u0000"`, "1796036408", "1796036408000", "NaN", "01", "1.", "\xff", "",
+		`"did:ishare:EU.NL.NTRNL-10000000"`, `["did:ishare:EU.NL.NTRNL-10000000"]`, strings.Repeat("[", 20000), strings.Repeat("[", 200) + strings.Repeat("]", 200), `"` + strings.Repeat("x", 300) + `"`, `{"a":1,"a":2}`,
+	}
 )
 
 func one(random *rand.Rand, of []string) string { return of[random.IntN(len(of))] }
@@ -125,8 +135,20 @@ func TestSameVerdictOnTheLine(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	seen := map[string]int{}
 	for i := range 700 {
-		m := message{"POST", "/connect/token", []string{"Content-Type: application/x-www-form-urlencoded"}, strings.Split(client.Request(server).Body(), "&")}
-		for range 1 + random.IntN(3) {
+		request := client.Request(server)
+		times := 1 + random.IntN(3)
+		if i%2 == 0 { // the JWT, rightly signed
+			times--
+			request.Assertion.Payload.Set(one(random, claimNames), isharetest.Raw(one(random, odd)))
+			if random.IntN(4) == 0 {
+				request.Assertion.Payload.Add(one(random, claimNames), isharetest.Raw(one(random, odd)))
+			}
+			if random.IntN(4) == 0 {
+				request.Assertion.Header.Add(one(random, []string{"alg", "typ", "x5c", "kid", "crit", "Alg", "\u017fub"}), isharetest.Raw(one(random, odd)))
+			}
+		}
+		m := message{"POST", "/connect/token", []string{"Content-Type: application/x-www-form-urlencoded"}, strings.Split(request.Body(), "&")}
+		for range times {
 			m.mutate(random)
 		}
 		raw := m.bytes(i%10 == 0)
@@ -149,7 +171,7 @@ func TestSameVerdictOnTheLine(t *testing.T) {
 			t.Errorf("the endpoint answers %s, and the explanation says %s, %s: %s\n%.400q", want, got, view.Rule, view.Sentence, raw)
 		}
 	}
-	if len(seen) < 12 || seen[explain.Accepted] < 50 {
+	if len(seen) < 20 || seen[explain.Accepted] < 50 {
 		t.Errorf("too little happened: %v", seen)
 	}
 }
