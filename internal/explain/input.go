@@ -102,7 +102,7 @@ func decodeText(text string) string {
 }
 
 // withoutMark is UTF-16 that does not say so, of letters as they stand in a JWT.
-var withoutMark = regexp.MustCompile(`^(?:[ -~]\x00){4}`)
+var withoutMark = regexp.MustCompile(`^(?:[[:print:]]\x00){4}`)
 
 func (in *Input) note(format string, args ...any) {
 	in.Notes = append(in.Notes, fmt.Sprintf(format, args...))
@@ -214,7 +214,7 @@ func joined(text string) string {
 			continue
 		}
 		begins, length := strings.HasPrefix(found[2], "eyJ"), len(found[2])
-		if open = open && !(begins && dots > 1) && strings.Trim(found[1], " \t+.&\"'`") == ""; open {
+		if open = open && (!begins || dots < 2) && strings.Trim(found[1], " \t+.&\"'`") == ""; open {
 			all.WriteString(found[2])
 		} else {
 			all.WriteString("\n" + found[1] + found[2])

@@ -102,14 +102,15 @@ func answerOf(compact string) string {
 // otherBinary names DER in which keys and certificates come.
 func otherBinary(der []byte) error {
 	var value asn1.RawValue
-	if rest, err := asn1.Unmarshal(der, &value); err != nil || len(rest) > 0 || value.Tag != asn1.TagSequence || value.Class != asn1.ClassUniversal || len(der) < 16 {
+	rest, err := asn1.Unmarshal(der, &value)
+	if isOne := err == nil && len(rest) == 0 && value.Tag == asn1.TagSequence && value.Class == asn1.ClassUniversal; !isOne || len(der) < 16 {
 		return nil
 	}
 	if cert, err := certparse.Parse(der); err == nil {
 		return certificate(cert)
 	}
 	var version int
-	_, err := asn1.Unmarshal(value.Bytes, &version)
+	_, err = asn1.Unmarshal(value.Bytes, &version)
 	switch {
 	case err == nil && version == 3:
 		return &OtherError{"this is a PKCS#12 file, with a private key and its certificates", doKeep}
