@@ -273,7 +273,7 @@ func newView(e *provider.Explanation, o Options) *View {
 		})
 	}
 	if list := e.TrustedList; list != nil {
-		v.TrustedList = fmt.Sprintf("%d authorities granted, asked %s", list.Granted, list.Fetched.UTC().Format(time.RFC3339))
+		v.TrustedList = fmt.Sprintf("granted authorities: %d, asked %s", list.Granted, list.Fetched.UTC().Format(time.RFC3339))
 		if list.Err != nil {
 			v.TrustedList = "not to be had: " + Printable(list.Err.Error())
 		}
