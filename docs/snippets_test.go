@@ -119,7 +119,10 @@ func notRun() map[string]string {
 // its own from the README's configuration. Only addresses are others, since ports may be taken.
 func TestSnippets(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("no POSIX shell")
+		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
+			t.Fatal(err)
+		}
+		t.Skipf("no POSIX shell: %v", err)
 	}
 	r := newReader(t)
 	r.sandbox(t)
