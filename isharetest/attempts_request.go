@@ -29,16 +29,7 @@ func (s *Attempts) requestAttempts() []Attempt {
 			{name: "lower case", about: "The method is post: methods are compared with regard to case.", edit: method("post")},
 		}),
 		s.breaking(rule.RequestMediaType, []variant{
-			{name: "JSON", about: "The parameters are sent as a JSON object.", official: "body of another media type", edit: func(r *Request) {
-				r.Header.Set("Content-Type", "application/json")
-				r.Rewrite = func(string) string {
-					var o Object
-					for _, p := range r.Form {
-						o.Add(p.Name, strings.Replace(p.Value, Signed, r.Assertion.Compact(), 1))
-					}
-					return o.String()
-				}
-			}},
+			{name: "JSON", about: "The parameters are sent as a JSON object.", official: "body of another media type", edit: (*Request).AsJSON},
 			{name: "JSON by name only", about: "A right form is called application/json.", edit: mediaType("application/json")},
 			{name: "multipart", about: "A right form is called multipart/form-data.", edit: mediaType("multipart/form-data; boundary=x")},
 			{name: "text", about: "A right form is called text/plain.", edit: mediaType("text/plain")},

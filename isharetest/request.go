@@ -94,15 +94,32 @@ func (r *Request) As(id ishare.PartyID) {
 // ClientID is the client_id of the form.
 func (r *Request) ClientID() ishare.PartyID { return ishare.PartyID(r.Form.Get("client_id")) }
 
-// Body is the form as it is sent, percent-encoded and with the assertion in its place.
-func (r *Request) Body() string {
+// AsJSON has the parameters sent as a JSON object, as many a client does.
+func (r *Request) AsJSON() {
+	r.Header.Set("Content-Type", "application/json")
+	r.Rewrite = func(string) string {
+		var o Object
+		for _, p := range r.signed() {
+			o.Add(strings.ToValidUTF8(p.Name, "\ufffd"), strings.ToValidUTF8(p.Value, "\ufffd"))
+		}
+		return o.String()
+	}
+}
+
+// signed is the form with the assertion in its place.
+func (r *Request) signed() Form {
 	form := slices.Clone(r.Form)
 	for i, p := range form {
 		if p.Value == Signed {
 			form[i].Value = r.Assertion.Compact()
 		}
 	}
-	body := form.Encode()
+	return form
+}
+
+// Body is the form as it is sent, percent-encoded and with the assertion in its place.
+func (r *Request) Body() string {
+	body := r.signed().Encode()
 	if r.Rewrite != nil {
 		body = r.Rewrite(body)
 	}

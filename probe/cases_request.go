@@ -62,16 +62,6 @@ func rightCases() []Case {
 func requestCases() []Case {
 	method := func(name string) func(*draft) { return func(d *draft) { d.Method = name } }
 	elsewhere := []int{http.StatusNotFound, http.StatusUnsupportedMediaType}
-	asJSON := func(d *draft) {
-		d.Header.Set("Content-Type", "application/json")
-		d.Rewrite = func(string) string {
-			var o isharetest.Object
-			for _, p := range d.Form {
-				o.Add(p.Name, strings.Replace(p.Value, isharetest.Signed, d.Assertion.Compact(), 1))
-			}
-			return o.String()
-		}
-	}
 	cases := slices.Concat(refused(rule.RequestMethod, []Case{
 		{Name: "GET", Official: "wrong method", Sends: "The method is GET, with the parameters in the URL.", Wants: "405 or 404", judge: mustRefuseMethod, alone: true, change: func(d *draft) {
 			d.Method, d.InURL = http.MethodGet, true
@@ -79,7 +69,7 @@ func requestCases() []Case {
 		}},
 		{Name: "PUT", Weight: Should, Sends: "The method is PUT.", Wants: "405 or 404", judge: mustRefuseMethod, alone: true, change: method(http.MethodPut)},
 	}), refused(rule.RequestMediaType, []Case{
-		{Name: "JSON", Official: "body of another media type", Sends: "The parameters are sent as a JSON object.", statuses: elsewhere, change: asJSON},
+		{Name: "JSON", Official: "body of another media type", Sends: "The parameters are sent as a JSON object.", statuses: elsewhere, change: func(d *draft) { d.AsJSON() }},
 		{Name: "JSON-by-name", Weight: Should, Sends: "A right form is called application/json.", statuses: elsewhere, change: httpHeader("Content-Type", "application/json")},
 		{Name: "text", Weight: Should, Sends: "A right form is called text/plain.", statuses: elsewhere, change: httpHeader("Content-Type", "text/plain")},
 		{Name: "missing", Weight: Should, Sends: "There is no Content-Type header.", statuses: elsewhere, change: func(d *draft) { d.Header.Del("Content-Type") }},

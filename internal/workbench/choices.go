@@ -129,12 +129,7 @@ func takeWay(name string, r *isharetest.Request) error {
 	switch name {
 	case wayForm:
 	case wayJSON:
-		members := isharetest.Object{}
-		for _, p := range r.Form {
-			members.Add(p.Name, strings.ToValidUTF8(p.Value, "\ufffd"))
-		}
-		r.Header.Set("Content-Type", "application/json")
-		r.Rewrite = func(string) string { return members.String() }
+		r.AsJSON()
 	case wayGet:
 		r.Method, r.InURL = http.MethodGet, true
 		r.Header.Del("Content-Type")

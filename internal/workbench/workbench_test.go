@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/waybill-token/waybill/internal/workbench"
 	"github.com/waybill-token/waybill/sandbox"
@@ -205,6 +206,13 @@ func FuzzMake(f *testing.F) {
 		}
 		if strings.Count(made.Assertion, ".") != 2 {
 			t.Errorf("%q", made.Assertion)
+		}
+		d.Way = "json"
+		if made, err = w.Make(d); err != nil {
+			t.Fatal(err)
+		}
+		if body := made.Request.Body(); !jsontext.Value(body).IsValid(jsontext.AllowDuplicateNames(true)) {
+			t.Errorf("%q is no JSON", body)
 		}
 	})
 }
