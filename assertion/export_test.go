@@ -12,8 +12,8 @@ type Stage struct {
 	PerHeader bool
 }
 
-// Stages lists those of both halves of the walk, in their order.
-func Stages() (authenticating, admitting []Stage) {
+// Walk lists the stages of both halves, in their order.
+func Walk() (authenticating, admitting []Stage) {
 	list := func(stages []stage) (all []Stage) {
 		for _, s := range stages {
 			all = append(all, Stage{s.name, s.rules, s.perHeader})

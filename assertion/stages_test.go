@@ -16,7 +16,7 @@ import (
 
 // The stages apply every rule of the catalogue about assertions, in its order, and each once.
 func TestStagesAreTheCatalogue(t *testing.T) {
-	authenticating, admitting := assertion.Stages()
+	authenticating, admitting := assertion.Walk()
 	var applied []string
 	for _, s := range slices.Concat(authenticating, admitting) {
 		for _, r := range s.Rules {
@@ -38,7 +38,7 @@ func TestStagesAreTheCatalogue(t *testing.T) {
 func TestEveryStageRecordsItsRules(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		r := w.verifier(t).Explain(t.Context(), newDraft().compact(t, w), time.Now())
-		authenticating, admitting := assertion.Stages()
+		authenticating, admitting := assertion.Walk()
 		for _, s := range slices.Concat(authenticating, admitting[:len(admitting)-1]) { // the last uses the assertion up
 			for _, want := range s.Rules {
 				i := slices.IndexFunc(r.Findings, func(f assertion.Finding) bool { return f.Rule == want })
@@ -53,7 +53,7 @@ func TestEveryStageRecordsItsRules(t *testing.T) {
 // docs/rules.md has the rules in the order of the stages.
 func TestPageOfRulesFollowsTheStages(t *testing.T) {
 	page := readPage(t, "../docs/rules.md")
-	authenticating, admitting := assertion.Stages()
+	authenticating, admitting := assertion.Walk()
 	last := 0
 	for _, s := range slices.Concat(authenticating, admitting) {
 		for _, r := range s.Rules {
@@ -81,7 +81,7 @@ func TestPictureShowsTheStages(t *testing.T) {
 	if !found || !halves {
 		t.Fatal("docs/architecture.md has no picture of the stages")
 	}
-	authenticating, admitting := assertion.Stages()
+	authenticating, admitting := assertion.Walk()
 	for half, stages := range map[string][]assertion.Stage{above: authenticating, below: admitting} {
 		var want, shown [][]string
 		for _, s := range stages {

@@ -81,6 +81,21 @@ type Config struct {
 	Roles []string
 	// Dataspaces are data spaces of which a client must be a member, every one. Optional.
 	Dataspaces []string
+	// Observe is told of each stage when it has ended: its name in docs/architecture.md, when it began, and its error.
+	// What waits for a place in Work is the stage [StageWait]. It is for metrics and traces, and must be quick. Optional.
+	Observe func(ctx context.Context, stage string, began time.Time, err error)
+}
+
+// StageWait is the name by which [Config].Observe is told of the wait for a place.
+const StageWait = "wait"
+
+// Stages names all that [Config].Observe is told of, in their order.
+func Stages() []string {
+	names := []string{StageWait}
+	for _, s := range slices.Concat(authentication, admission) {
+		names = append(names, s.name)
+	}
+	return names
 }
 
 // A Verifier judges client assertions. It is safe for concurrent use.
@@ -159,12 +174,14 @@ func (c *Client) ID() ishare.PartyID { return c.id }
 // Thumbprint is the [ishare.Thumbprint] of the certificate that signed.
 func (c *Client) Thumbprint() string { return c.chain.Thumbprint() }
 
-// UnverifiedInfo is what could be read of an assertion, for the log. Nothing in it is proven unless the assertion was
+// UnverifiedInfo is what could be read of an assertion, for the log. Nothing in it but Signed is proven unless the assertion was
 // accepted, and none of it is secret. Fields that could not be read are empty.
 type UnverifiedInfo struct {
 	Issuer     string // iss, cut at 255 bytes
 	Thumbprint string // SHA-256 of the first certificate in x5c, hex
 	JTIHash    string // first 8 bytes of SHA-256 of iss, a zero byte and jti, hex
+	// Signed is that the holder of the certificate has signed, and that it is below an anchor: the one field that is proven.
+	Signed bool
 }
 
 // Verify judges a client assertion by every rule in the order of the catalogue. clientID is the client_id of the
@@ -194,7 +211,10 @@ func (w *walk) authenticate(ctx context.Context) error {
 		gate = c.FirstWork
 	}
 	if gate != nil {
-		if err := gate.Enter(ctx); err != nil {
+		began := time.Now()
+		err := gate.Enter(ctx)
+		w.observe(ctx, StageWait, began, err)
+		if err != nil {
 			return &rule.Outage{Rule: rule.UnavailableOverload, RetryAfter: time.Second, Cause: err}
 		}
 		defer gate.Leave()

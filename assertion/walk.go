@@ -92,8 +92,13 @@ func (w *walk) run(ctx context.Context, stages []stage) error {
 		if s.perHeader && w.known != nil {
 			continue
 		}
+		began := time.Time{}
+		if w.v.config.Observe != nil {
+			began = time.Now()
+		}
 		err := s.apply(w, ctx)
 		if w.trace == nil {
+			w.observe(ctx, s.name, began, err)
 			if err != nil {
 				return err
 			}
@@ -110,6 +115,13 @@ func (w *walk) run(ctx context.Context, stages []stage) error {
 		}
 	}
 	return nil
+}
+
+// observe tells of a stage, or of another part of the walk, that has ended.
+func (w *walk) observe(ctx context.Context, stage string, began time.Time, err error) {
+	if w.v.config.Observe != nil {
+		w.v.config.Observe(ctx, stage, began, err)
+	}
 }
 
 // find looks whether the header was proven before. It decodes nothing: what it costs is one pass over the assertion,
@@ -194,6 +206,7 @@ func (w *walk) verifySignature(context.Context) error {
 		return flawed(rule.JWTSignature, "", err)
 	}
 	w.signer, w.signed = w.chain, true
+	w.info.Signed = w.signer != nil
 	if w.trace == nil {
 		w.v.remember(w)
 	}

@@ -69,8 +69,23 @@ func LogOutages(checker Checker, log *slog.Logger) *LoggingChecker {
 	return &LoggingChecker{checker: checker, log: logsum.New(log)}
 }
 
+// A Decision is whether a request may pass.
+//
+// Route is what the request has come to: the path of a route of package proxy, the pattern of [http.ServeMux] of a guarded
+// handler, or /auth for what a proxy asks. Outcome is admitted, or the code of RFC 6750 section 3.1 by which it was refused:
+// invalid_request, invalid_token or insufficient_scope; no_token without one, and unavailable where nobody can tell. Claims are
+// what the token says when the request is admitted, and otherwise nil. Began is when it was looked at.
+type Decision = bearer.Decision
+
+// Outcomes are what the Outcome of a [Decision] can be.
+func Outcomes() []string { return bearer.Outcomes() }
+
 // A LoggingChecker is a [Checker] that logs why it could not check a token. Make it with [LogOutages].
 type LoggingChecker struct {
+	// Decided is told of each request that a guard with this checker lets in or refuses, for metrics and a log of requests. It
+	// must be quick, and be set before the checker is used. Optional.
+	Decided func(*http.Request, Decision)
+
 	checker Checker
 	log     *logsum.Log
 }
@@ -82,6 +97,13 @@ func (c *LoggingChecker) Check(ctx context.Context, token string) (*accesstoken.
 		c.log.Lasting(ctx, slog.LevelError, "an access token could not be checked", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 	}
 	return claims, err
+}
+
+// Observe is called by the guards.
+func (c *LoggingChecker) Observe(r *http.Request, d Decision) {
+	if c.Decided != nil {
+		c.Decided(r, d)
+	}
 }
 
 // Close writes to the log what was only counted so far. It is for a checker that is asked no more.
@@ -111,7 +133,7 @@ func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler 
 	mustCheck(checker)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			claims, refusal := bearer.Admit(r, checker, scopes)
+			claims, refusal := bearer.Admit(r, checker, r.Pattern, scopes)
 			if refusal != nil {
 				refusal.Write(w)
 				return

@@ -103,6 +103,10 @@ type Config struct {
 	Secret  string
 	Callers map[string]string
 
+	// Events are told what the provider does.
+	Events Events
+	// Trail keeps what was decided and done, before it is answered. Optional.
+	Trail Trail
 	// Log is where events are written. Unset, they are not.
 	Log *slog.Logger
 	// Name gives the name by which a field of the Config is called in errors, log and /readyz, for programs that

@@ -34,7 +34,8 @@ type service struct {
 	limits  *limits
 	keys    *accesstoken.KeyRing
 	issuer  *accesstoken.Issuer
-	checker guard.Checker // the issuer, which logs why it cannot check
+	tokens  guard.Checker // the issuer, of whose checks is told
+	checker guard.Checker // tokens, which logs why it cannot check
 
 	public   http.Handler
 	internal http.Handler // what concerns access tokens, besides forward-auth
@@ -77,7 +78,12 @@ func (p *Provider) newService(c Config) (_ *service, err error) {
 	if s.issuer, err = accesstoken.New(issuer); err != nil {
 		return nil, err
 	}
-	checker := guard.LogOutages(s.issuer, s.config.Log)
+	s.tokens = s.issuer
+	if told := s.config.Events.Checked; told != nil {
+		s.tokens = toldChecker{s.issuer, told}
+	}
+	checker := guard.LogOutages(s.tokens, s.config.Log)
+	checker.Decided = s.config.Events.Guarded
 	s.checker, s.closers = checker, append(s.closers, checker.Close)
 	if err := s.openInternal(); err != nil {
 		return nil, err
@@ -103,8 +109,11 @@ func (s *service) openInternal() error {
 	}
 	s.verbatim, s.closers = verbatim, append(s.closers, verbatim.Close)
 	admin := tokenadmin.Config{
-		Checker: s.issuer, Log: s.config.Log, Canonical: s.sources.canonical,
+		Checker: s.tokens, Log: s.config.Log, Canonical: s.sources.canonical,
 		Revocations: s.state.revoked, Secret: s.config.Secret, Callers: s.config.Callers,
+	}
+	if s.config.Trail != nil {
+		admin.Record = s.config.Trail.Revocation
 	}
 	introspection, err := tokenadmin.NewIntrospection(admin)
 	if err != nil {
@@ -129,9 +138,14 @@ func (s *service) openPublic() error {
 	if err != nil {
 		return err
 	}
-	endpoint, err := tokenendpoint.New(tokenendpoint.Config{
+	tokens := tokenendpoint.Config{
 		Verifier: verifier, Issuer: s.issuer, Scopes: s.config.scopes(), Screen: s.limits.screen, Log: s.config.Log,
-	})
+		Decided: s.config.Events.Decided, Observe: s.config.Events.Stage,
+	}
+	if s.config.Trail != nil {
+		tokens.Record = s.config.Trail.Token
+	}
+	endpoint, err := tokenendpoint.New(tokens)
 	if err != nil {
 		return err
 	}

@@ -209,6 +209,7 @@ func (s *sources) verifierConfig() assertion.Config {
 		KnownClients:     s.config.Limits.KnownClients,
 		Roles:            s.config.Roles,
 		Dataspaces:       s.config.Dataspaces,
+		Observe:          s.config.Events.Stage,
 	}
 }
 

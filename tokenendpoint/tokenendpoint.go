@@ -16,6 +16,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -53,10 +54,29 @@ type Config struct {
 	// Screen is asked before the body of a request is read. Its error is the answer, which costs little then:
 	// an [*rule.Outage] where the server is too busy, or the client too eager. Optional.
 	Screen func(*http.Request) error
+	// Record is told of each decision before it is answered. When it cannot keep one, the error keeps the token back; a
+	// refusal is answered all the same. Optional.
+	Record func(context.Context, *Decision) error
+	// Decided is told of each decision once it is answered, for metrics. Optional.
+	Decided func(context.Context, *Decision)
+	// Observe is [assertion.Config.Observe] for the stages of this package: see [Stages]. Optional.
+	Observe func(ctx context.Context, stage string, began time.Time, err error)
 	// Log gets one event for each token that is given. Of refusals by a rule it gets the first few in each ten
 	// seconds, and how many more there were; of outages the first for each cause, and how many more there were when
 	// it has ended. Optional.
 	Log *slog.Logger
+}
+
+// The stages of a token request besides those of [assertion.Stages].
+const (
+	StageRequest = "request" // the request itself, up to its parameters
+	StageIssue   = "issue"   // the access token
+	StageRecord  = "record"  // what Record does
+)
+
+// Stages names all stages of a token request in their order.
+func Stages() []string {
+	return slices.Concat([]string{StageRequest}, assertion.Stages(), []string{StageIssue, StageRecord})
 }
 
 // A Handler is the token endpoint. It answers whatever path it is mounted on.
@@ -99,72 +119,105 @@ const requestID = "X-Request-Id"
 
 // ServeHTTP answers one token request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	e := event{start: time.Now(), remote: r.RemoteAddr}
-	answer, err := h.answer(r, &e)
-	if err != nil {
-		e.err = err
-		if rejection, outage := rule.Classify(err); rejection == nil && outage == nil { // ours: the answer has an id for it
-			var full bool
-			e.correlation, full = h.log.Failure(slog.LevelError, message, labels("failed", rule.Internal))
-			e.summed = !full
-		} else {
-			e.correlation = rand.Text()
+	ctx := r.Context()
+	d := Decision{Began: time.Now(), Remote: r.RemoteAddr, Correlation: rand.Text()}
+	answer, err := h.answer(r, &d)
+	d.conclude(ctx, err)
+	if h.config.Record != nil {
+		began := time.Now()
+		err := h.config.Record(ctx, &d)
+		h.observe(ctx, StageRecord, began, err)
+		if err != nil && d.Outcome == Issued {
+			d.conclude(ctx, &rule.Outage{Rule: rule.UnavailableState, RetryAfter: recordRetry, Cause: err})
 		}
-		w.Header().Set(requestID, e.correlation)
-		writeError(w, err, e.correlation)
+	}
+	if d.Outcome == Failed { // the answer has an id for it
+		var full bool
+		d.Correlation, full = h.log.Failure(slog.LevelError, message, d.labels())
+		d.summed = !full
+	}
+	w.Header()[requestID] = []string{d.Correlation}
+	if d.Err != nil {
+		writeError(w, d.Err, d.Correlation)
 	} else {
 		respond.Encoded(w, http.StatusOK, answer)
 	}
-	e.write(r.Context(), h.config.Log, h.log)
+	d.write(ctx, h.config.Log, h.log)
+	if h.config.Decided != nil {
+		h.config.Decided(ctx, &d)
+	}
+}
+
+// recordRetry is when it is worth to come again after a decision could not be recorded: a disk has room again when somebody
+// has seen to it.
+const recordRetry = 5 * time.Second
+
+func (h *Handler) observe(ctx context.Context, stage string, began time.Time, err error) {
+	if h.config.Observe != nil {
+		h.config.Observe(ctx, stage, began, err)
+	}
 }
 
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
 func (h *Handler) Close() { h.log.Close() }
 
 // answer walks from the first byte to the token, and returns the JSON that holds it.
-func (h *Handler) answer(r *http.Request, e *event) ([]byte, error) {
-	if h.config.Screen != nil {
-		if err := h.config.Screen(r); err != nil {
-			return nil, err
-		}
+func (h *Handler) answer(r *http.Request, d *Decision) ([]byte, error) {
+	asked, body, err := h.read(r)
+	h.observe(r.Context(), StageRequest, d.Began, err)
+	if body != nil {
+		defer body.Release()
 	}
-	body, err := form.Read(r)
 	if err != nil {
 		return nil, err
 	}
-	defer body.Release()
-	asked, err := h.checkParameters(r, body)
-	if err != nil {
-		return nil, err
-	}
-	e.clientID = asked.clientID
+	d.ClientID = asked.clientID
 	client, seen, err := h.config.Verifier.Verify(r.Context(), asked.clientID, body.View("client_assertion"))
-	e.seen = seen
+	d.Seen = seen
 	if err != nil {
 		return nil, err
 	}
 	listen.MarkAuthenticated(r.Context())
-	token, claims, err := h.config.Issuer.Issue(r.Context(), accesstoken.Claims{
+	began := time.Now()
+	answer, claims, err := h.issue(r.Context(), client, asked.scope, body.View("scope"))
+	h.observe(r.Context(), StageIssue, began, err)
+	d.Granted = claims
+	return answer, err
+}
+
+// read takes the request apart. The form is there, to be released, also when a parameter of it is wrong.
+func (h *Handler) read(r *http.Request) (asked parametersInput, body *form.Form, err error) {
+	if h.config.Screen != nil {
+		if err := h.config.Screen(r); err != nil {
+			return asked, nil, err
+		}
+	}
+	if body, err = form.Read(r); err != nil {
+		return asked, nil, err
+	}
+	asked, err = h.checkParameters(r, body)
+	return asked, body, err
+}
+
+// issue makes the token, and the answer that holds it. The scope is told again unless it is literally what was asked for.
+func (h *Handler) issue(ctx context.Context, client *assertion.Client, scope ishare.Scope, asked string) ([]byte, *accesstoken.Claims, error) {
+	token, claims, err := h.config.Issuer.Issue(ctx, accesstoken.Claims{
 		Party:      client.Party().ID,
 		Client:     client.ID(),
-		Scope:      asked.scope,
+		Scope:      scope,
 		Thumbprint: client.Thumbprint(),
 	})
-	rejection, _ := rule.Classify(err)
-	if rejection != nil {
+	if rejection, _ := rule.Classify(err); rejection != nil {
 		// The client has kept every rule. It is about what the issuer asked of somebody.
 		err = errors.New("issuing a token: " + err.Error())
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	scope := claims.Scope.String()
-	if scope == body.View("scope") { // as was asked for: it need not be told
-		scope = ""
+	told := claims.Scope.String()
+	if told == asked {
+		told = ""
 	}
-	answer, err := tokenAnswer(token, claims.Expires.Sub(claims.Issued), scope)
-	if err == nil {
-		e.granted = &claims
-	}
-	return answer, err
+	answer, err := tokenAnswer(token, claims.Expires.Sub(claims.Issued), told)
+	return answer, &claims, err
 }

@@ -70,6 +70,9 @@ type ForwardAuth struct {
 // Close writes to the log what was only counted so far. It is for a handler that gets no more requests.
 func (f *ForwardAuth) Close() { f.log.Close() }
 
+// forwardAuthRoute is what a [guard.Decision] has for the route: where the request goes, only the proxy knows.
+const forwardAuthRoute = "/auth"
+
 // ServeHTTP implements [http.Handler].
 func (f *ForwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	scopes, exactStatus, err := f.parseQuery(r.URL)
@@ -79,7 +82,7 @@ func (f *ForwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		respond.Error(w, http.StatusInternalServerError, rule.CodeServerError, err.Error())
 		return
 	}
-	claims, refusal := bearer.Admit(r, f.config.Checker, scopes)
+	claims, refusal := bearer.Admit(r, f.config.Checker, forwardAuthRoute, scopes)
 	if refusal != nil {
 		if refusal.Status == http.StatusBadRequest && !exactStatus {
 			refusal.Status = http.StatusUnauthorized

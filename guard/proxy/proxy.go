@@ -60,6 +60,10 @@ type Config struct {
 	// Checker tells what a token says. It must be set.
 	Checker guard.Checker
 
+	// UpstreamFailed is told, by the path of its route, of each request that was let in and that its upstream did not answer,
+	// for metrics. Optional.
+	UpstreamFailed func(route string)
+
 	// Log is told of upstreams that are out of reach, and why tokens cannot be checked. Nil means silence.
 	Log *slog.Logger
 
@@ -277,7 +281,7 @@ const usualMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 
 // pass lets a request through that has a good token.
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *routeEntry) {
-	claims, refusal := bearer.Admit(r, p.config.Checker, to.route.Scope)
+	claims, refusal := bearer.Admit(r, p.config.Checker, to.route.Path, to.route.Scope)
 	if refusal != nil {
 		refusal.Write(w)
 		return

@@ -116,6 +116,8 @@ func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, to Route, er
 		level := slog.LevelWarn
 		if _, known := guard.Caller(r.Context()); !known {
 			level = slog.LevelDebug // a stranger has asked, before a preflight's answer
+		} else if p.config.UpstreamFailed != nil {
+			p.config.UpstreamFailed(to.Path)
 		}
 		labels := append(logsum.Reason(err), slog.String("route", to.Path), slog.String("upstream", to.Upstream.Redacted()))
 		p.log.Lasting(r.Context(), level, "an upstream is out of reach", labels, func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })

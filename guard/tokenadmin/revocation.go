@@ -99,6 +99,11 @@ func (h *Handler) parseRevocation(r *authorizedRequest) (*accesstoken.TokenRevoc
 }
 
 func (h *Handler) keep(r *authorizedRequest, what accesstoken.TokenRevocation) error {
+	if h.config.Record != nil {
+		if err := h.config.Record(r.Context(), Revocation{r.caller, r.RemoteAddr, what}); err != nil {
+			return &dependencyError{notKept, err}
+		}
+	}
 	switch err := h.config.Revocations.Revoke(r.Context(), what); {
 	case errors.Is(err, accesstoken.ErrTokenRevocation): // the request makes no sense; any other error is the store's
 		return rule.RequestMalformed.Because("the parameter is not a token id, a party identifier or a SHA-256 fingerprint in hex").From(err)

@@ -62,6 +62,10 @@ type Config struct {
 	// Log is told of revocations and of failures. Nil means silence.
 	Log *slog.Logger
 
+	// Record is told of each revocation before it takes place. When it cannot keep it, its error is that of the revocation.
+	// Optional.
+	Record func(context.Context, Revocation) error
+
 	// Canonical finds the canonical identifier of a party, for [NewRevocation]. An identifier that
 	// nobody is known by comes back as it is; an error means that nobody can tell at this time.
 	// Nil means that revocation takes every identifier as it is.
@@ -75,6 +79,12 @@ type Config struct {
 	// up to 64 letters, digits and the characters - . _ ~. The log names who revokes. No two secrets
 	// may be equal, Secret included. A map without entries lets nobody in; nil is no such map.
 	Callers map[string]string
+}
+
+// A Revocation is who revokes which access tokens.
+type Revocation struct {
+	Caller, Remote string
+	What           accesstoken.TokenRevocation
 }
 
 var callerName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/listen"
@@ -36,8 +37,34 @@ func IsInvalid(err error) bool {
 	return errors.Is(err, accesstoken.ErrInvalid) || errors.Is(err, accesstoken.ErrExpired)
 }
 
-// Admit returns what the token of a request says, if it is good and has all of the scope values.
-func Admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Claims, *Refusal) {
+// A Decision is what package guard calls by this name, and documents.
+type Decision struct {
+	Route   string
+	Outcome string
+	Claims  *accesstoken.Claims
+	Began   time.Time
+}
+
+// An Observer is a checker that is told what became of requests.
+type Observer interface {
+	Checker
+	Observe(r *http.Request, d Decision)
+}
+
+// Admit returns what the token of a request says, if it is good and has all of the scope values. The route is what the
+// request has come to, for a checker that is an [Observer].
+func Admit(r *http.Request, checker Checker, route string, scopes []string) (*accesstoken.Claims, *Refusal) {
+	observer, observed := checker.(Observer)
+	if !observed {
+		return admit(r, checker, scopes)
+	}
+	began := time.Now()
+	claims, refusal := admit(r, checker, scopes)
+	observer.Observe(r, Decision{route, refusal.outcome(), claims, began})
+	return claims, refusal
+}
+
+func admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Claims, *Refusal) {
 	token, refusal := tokenOf(r.Header)
 	if refusal != nil {
 		return nil, refusal
@@ -55,7 +82,7 @@ func Admit(r *http.Request, checker Checker, scopes []string) (*accesstoken.Clai
 	}
 	for _, scope := range scopes {
 		if !claims.Scope.Has(scope) {
-			return nil, &Refusal{http.StatusForbidden, "insufficient_scope", "the token lacks a scope value that is asked for here", scopes}
+			return nil, &Refusal{http.StatusForbidden, codeInsufficientScope, "the token lacks a scope value that is asked for here", scopes}
 		}
 	}
 	return claims, nil
@@ -117,8 +144,32 @@ func invalidRequest(description string) *Refusal {
 }
 
 func invalidToken(description string) *Refusal {
-	return &Refusal{Status: http.StatusUnauthorized, code: "invalid_token", description: description}
+	return &Refusal{Status: http.StatusUnauthorized, code: codeInvalidToken, description: description}
 }
+
+// Outcomes are what [Decision.Outcome] can be.
+func Outcomes() []string {
+	return []string{"admitted", "no_token", rule.CodeInvalidRequest, codeInvalidToken, codeInsufficientScope, "unavailable"}
+}
+
+// outcome is the error code of RFC 6750 section 3.1, or a word for what has none.
+func (f *Refusal) outcome() string {
+	switch {
+	case f == nil:
+		return "admitted"
+	case f.Status == http.StatusServiceUnavailable:
+		return "unavailable"
+	case f.code == "":
+		return "no_token"
+	}
+	return f.code
+}
+
+// The codes of RFC 6750 section 3.1 that RFC 6749 does not have.
+const (
+	codeInvalidToken      = "invalid_token"
+	codeInsufficientScope = "insufficient_scope"
+)
 
 // Write answers with the refusal. RFC 6750 leaves the body to us: it is that of RFC 6749 section 5.2.
 func (f *Refusal) Write(w http.ResponseWriter) {

@@ -33,6 +33,11 @@ type Config struct {
 	Routes       []Route              `yaml:"routes"`
 	Capabilities Capabilities         `yaml:"capabilities"`
 	Limits       Limits               `yaml:"limits"`
+	Log          Log                  `yaml:"log"`
+	Audit        *Audit               `yaml:"audit"`                  // nil: there is no trail
+	Metrics      bool                 `yaml:"metrics" default:"true"` // on the internal listener
+	Profiling    bool                 `yaml:"profiling"`              // likewise
+	Tracing      *Tracing             `yaml:"tracing"`                // nil: off
 
 	StateWaitReplicas int `yaml:"state_wait_replicas" default:"0" min:"0" max:"16"` // of Redis, which must have an assertion before it counts as used for the first time
 

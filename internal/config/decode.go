@@ -219,6 +219,8 @@ func (d *decoder) parser(v reflect.Value) func(string) error {
 		return into(p, oneOf[TokenIssuer]("party", "url"))
 	case *ExtraHeaders:
 		return into(p, oneOf[ExtraHeaders]("refuse", "allow"))
+	case *LogFormat:
+		return into(p, oneOf[LogFormat]("auto", "text", "json"))
 	case *ishare.PartyID:
 		return into(p, ishare.ParsePartyID)
 	case *ishare.Scope:

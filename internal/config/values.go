@@ -33,7 +33,7 @@ func (p Path) String() string {
 }
 
 func (p Path) from(base string) Path {
-	if p == "" || filepath.IsAbs(string(p)) || keyfile.IsURI(string(p)) || keyfile.IsText(string(p)) {
+	if p == "" || p == AuditStdout || filepath.IsAbs(string(p)) || keyfile.IsURI(string(p)) || keyfile.IsText(string(p)) {
 		return p
 	}
 	return Path(filepath.Join(base, string(p)))

@@ -1,0 +1,48 @@
+package provider
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/guard"
+	"github.com/waybill-token/waybill/guard/tokenadmin"
+	"github.com/waybill-token/waybill/tokenendpoint"
+)
+
+// Events are told what the provider does, for metrics and traces. They are called by many goroutines at once, and must be
+// quick. Each is optional.
+type Events struct {
+	// Stage is told of each stage of a token request when it has ended: see [tokenendpoint.Stages].
+	Stage func(ctx context.Context, stage string, began time.Time, err error)
+	// Decided is told of each token request.
+	Decided func(context.Context, *tokenendpoint.Decision)
+	// Guarded is told of each request that was let in or refused by its access token, anywhere.
+	Guarded func(*http.Request, guard.Decision)
+	// Checked is told of each access token that was looked at, with nil for one that is good, or
+	// an error of package accesstoken: [accesstoken.ErrInvalid] and those that wrap it, or another when it could not be checked.
+	Checked func(error)
+	// UpstreamFailed is told, by the path of its route, of each request that was let in and that its upstream did not answer.
+	UpstreamFailed func(route string)
+}
+
+// A Trail keeps what must not be lost of what was decided, and who did what. Its errors keep tokens back: see
+// [tokenendpoint.Config] and [tokenadmin.Config].
+type Trail interface {
+	Token(context.Context, *tokenendpoint.Decision) error
+	Revocation(context.Context, tokenadmin.Revocation) error
+}
+
+// A toldChecker tells of the checks of another one.
+type toldChecker struct {
+	guard.Checker
+
+	told func(error)
+}
+
+func (c toldChecker) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
+	claims, err := c.Checker.Check(ctx, token)
+	c.told(err)
+	return claims, err
+}
