@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -192,6 +193,16 @@ func (k *KeyRing) Problem() error {
 		return *p
 	}
 	return nil
+}
+
+// IDs are the identifiers (kid) of all keys that are known, sorted. They are no secrets: each token names its own.
+func (k *KeyRing) IDs() []string {
+	var ids []string
+	for _, key := range k.set.Load().byRef {
+		ids = append(ids, key.kid)
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // newest returns the key for one new token, and counts the token.

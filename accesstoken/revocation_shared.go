@@ -77,6 +77,9 @@ func (s *SharedTokenRevocations) Age() time.Duration {
 	return time.Since(s.copied.opened) - time.Duration(asOf)
 }
 
+// Len is how many revocations the copy holds.
+func (s *SharedTokenRevocations) Len() int { return s.copied.Len() }
+
 // Revoked implements [TokenRevocationChecker].
 func (s *SharedTokenRevocations) Revoked(ctx context.Context, c *Claims) (bool, error) {
 	if age := s.Age(); age > MaxTokenRevocationAge {

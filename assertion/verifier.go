@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -104,6 +105,20 @@ type Verifier struct {
 	leeway  time.Duration
 	headers *otter.Cache[[sha256.Size]byte, *knownHeader] // by the digest of the raw header
 	lookups *bucket.Set[string]                           // what is left to each seal, by its thumbprint
+
+	known, first atomic.Uint64 // assertions whose header was proven before, and others
+}
+
+// Stats tells how a [Verifier] is doing, for metrics.
+type Stats struct {
+	Known   uint64 // assertions whose header was proven before
+	First   uint64 // others
+	Headers int    // that are known now, about
+}
+
+// Stats returns the present numbers.
+func (v *Verifier) Stats() Stats {
+	return Stats{v.known.Load(), v.first.Load(), v.headers.EstimatedSize()}
 }
 
 // NewVerifier checks the configuration and returns a verifier for it.

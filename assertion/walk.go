@@ -130,7 +130,11 @@ func (w *walk) find() {
 	if w.token, _ = jws.Cut(w.compact); w.token == nil {
 		return
 	}
-	if w.known = w.v.knownHeader(w.token.HeaderDigest(), w.at); w.known != nil {
+	w.known = w.v.knownHeader(w.token.HeaderDigest(), w.at)
+	if w.known == nil {
+		w.v.first.Add(1)
+	} else {
+		w.v.known.Add(1)
 		w.algorithm, w.chain = w.known.algorithm, w.known.proof.Chain(w.leaf)
 		w.info.Thumbprint = w.chain.Thumbprint()
 	}

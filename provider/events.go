@@ -23,6 +23,8 @@ type Events struct {
 	// Checked is told of each access token that was looked at, with nil for one that is good, or
 	// an error of package accesstoken: [accesstoken.ErrInvalid] and those that wrap it, or another when it could not be checked.
 	Checked func(error)
+	// Revoked is told of each revocation of access tokens that was made here.
+	Revoked func(accesstoken.TokenRevocation)
 	// UpstreamFailed is told, by the path of its route, of each request that was let in and that its upstream did not answer.
 	UpstreamFailed func(route string)
 }
@@ -45,4 +47,19 @@ func (c toldChecker) Check(ctx context.Context, token string) (*accesstoken.Clai
 	claims, err := c.Checker.Check(ctx, token)
 	c.told(err)
 	return claims, err
+}
+
+// A toldRevocations tells of what was revoked.
+type toldRevocations struct {
+	accesstoken.TokenRevocations
+
+	told func(accesstoken.TokenRevocation)
+}
+
+func (r toldRevocations) Revoke(ctx context.Context, what accesstoken.TokenRevocation) error {
+	err := r.TokenRevocations.Revoke(ctx, what)
+	if err == nil {
+		r.told(what)
+	}
+	return err
 }

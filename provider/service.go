@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/guard/proxy"
@@ -28,14 +29,15 @@ import (
 // A service is everything that one configuration stands for. It does not change:
 // a reload makes another.
 type service struct {
-	config  Config
-	state   *state
-	sources *sources
-	limits  *limits
-	keys    *accesstoken.KeyRing
-	issuer  *accesstoken.Issuer
-	tokens  guard.Checker // the issuer, of whose checks is told
-	checker guard.Checker // tokens, which logs why it cannot check
+	config   Config
+	state    *state
+	sources  *sources
+	limits   *limits
+	verifier *assertion.Verifier
+	keys     *accesstoken.KeyRing
+	issuer   *accesstoken.Issuer
+	tokens   guard.Checker // the issuer, of whose checks is told
+	checker  guard.Checker // tokens, which logs why it cannot check
 
 	public   http.Handler
 	internal http.Handler // what concerns access tokens, besides forward-auth
@@ -110,7 +112,7 @@ func (s *service) openInternal() error {
 	s.verbatim, s.closers = verbatim, append(s.closers, verbatim.Close)
 	admin := tokenadmin.Config{
 		Checker: s.tokens, Log: s.config.Log, Canonical: s.sources.canonical,
-		Revocations: s.state.revoked, Secret: s.config.Secret, Callers: s.config.Callers,
+		Revocations: s.revocations(), Secret: s.config.Secret, Callers: s.config.Callers,
 	}
 	if s.config.Trail != nil {
 		admin.Record = s.config.Trail.Revocation
@@ -132,11 +134,23 @@ func (s *service) openInternal() error {
 	return nil
 }
 
+// revocations are those of the state, of which is told.
+func (s *service) revocations() accesstoken.TokenRevocations {
+	if told := s.config.Events.Revoked; told != nil {
+		return toldRevocations{s.state.revoked, told}
+	}
+	return s.state.revoked
+}
+
 // openPublic makes what everybody may reach.
 func (s *service) openPublic() error {
-	verifier, err := s.sources.verifier(s.state.used, s.limits)
-	if err != nil {
+	var err error
+	if s.verifier, err = s.sources.verifier(s.state.used, s.limits); err != nil {
 		return err
+	}
+	var verifier tokenendpoint.Verifier = s.verifier
+	if list := s.sources.clients.list; list != nil {
+		verifier = listedVerifier{s.verifier, list}
 	}
 	tokens := tokenendpoint.Config{
 		Verifier: verifier, Issuer: s.issuer, Scopes: s.config.scopes(), Screen: s.limits.screen, Log: s.config.Log,

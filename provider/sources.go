@@ -16,7 +16,6 @@ import (
 	"github.com/waybill-token/waybill/replay"
 	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/rule"
-	"github.com/waybill-token/waybill/tokenendpoint"
 	"github.com/waybill-token/waybill/trust"
 )
 
@@ -215,13 +214,13 @@ func (s *sources) verifierConfig() assertion.Config {
 
 // verifier judges assertions, and remembers the used ones in the store, which must be
 // the same for all sources that share parts.
-func (s *sources) verifier(used replay.Store, within *limits) (tokenendpoint.Verifier, error) {
+func (s *sources) verifier(used replay.Store, within *limits) (*assertion.Verifier, error) {
 	key := [...]any{
 		s.clientsKey, s.revocationKey, s.partiesKey, within.work, within.seals,
 		fmt.Sprint(s.config.audience()), s.config.Leeway, s.config.AllowExtraHeader, s.config.Limits.KnownClients,
 		fmt.Sprintf("%q", s.config.Roles), fmt.Sprintf("%q", s.config.Dataspaces),
 	}
-	verifier, err := share(s, key, func() (*assertion.Verifier, error) {
+	return share(s, key, func() (*assertion.Verifier, error) {
 		c := s.verifierConfig()
 		c.Replay, c.Work, c.FirstWork = used, within.work, within.firstWork
 		if within.seals != nil {
@@ -229,10 +228,6 @@ func (s *sources) verifier(used replay.Store, within *limits) (tokenendpoint.Ver
 		}
 		return assertion.NewVerifier(c)
 	})
-	if err != nil || s.clients.list == nil {
-		return verifier, err
-	}
-	return listedVerifier{verifier, s.clients.list}, nil
 }
 
 // start keeps the knowledge fresh until it is closed. A part runs once, whichever service was the first to open it.

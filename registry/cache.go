@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -99,11 +100,13 @@ type Cache struct {
 	knownLookups   *flight.Group[ishare.PartyID, *ishare.Party] // of parties whose records are in memory
 	unknownLookups *flight.Group[ishare.PartyID, *ishare.Party]
 
-	mu     sync.Mutex // guards what follows, and the step from an answer to the caches
-	stats  CacheStats
-	noes   uint64 // how often the source said that there is no such party
-	slowAt moment // when a caller last waited in vain, with no answer since
-	logs   *logsum.Log
+	mu    sync.Mutex // guards what follows, and the step from an answer to the caches
+	stats CacheStats
+
+	hits, misses atomic.Uint64
+	noes         uint64 // how often the source said that there is no such party
+	slowAt       moment // when a caller last waited in vain, with no answer since
+	logs         *logsum.Log
 }
 
 // NewCache checks the configuration and returns a cache that holds nothing.
@@ -177,9 +180,15 @@ func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error
 		record, have = c.revive(ctx, id)
 	}
 	if !have {
+		c.misses.Add(1)
 		return c.get(ctx, c.unknownLookups, id, c.fresh, may)
 	}
 	age := record.age(now)
+	if age < c.fresh {
+		c.hits.Add(1)
+	} else {
+		c.misses.Add(1)
+	}
 	switch {
 	case age < c.ahead:
 		return record.value, nil
@@ -256,6 +265,8 @@ type CacheStats struct {
 	Parties int // records in memory, about
 	Unknown int // parties remembered as unknown, about
 
+	Hits      uint64 // questions answered from memory, with a record that was fresh
+	Misses    uint64 // others
 	Asked     uint64 // questions put to the source
 	Failures  uint64 // those of them that it did not answer, or not in a way to be believed
 	StaleUses uint64 // answers with a record that was no longer fresh
@@ -274,6 +285,7 @@ func (c *Cache) Stats() CacheStats {
 	c.mu.Lock()
 	s := c.stats
 	c.mu.Unlock()
+	s.Hits, s.Misses = c.hits.Load(), c.misses.Load()
 	s.Parties = c.known.EstimatedSize()
 	s.Unknown = c.unknown.EstimatedSize()
 	return s

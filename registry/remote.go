@@ -356,6 +356,7 @@ func (r *Remote) note(err error) {
 	r.stats.Err = err
 	if err == nil {
 		r.stats.Answered = time.Now()
+		r.stats.Answers++
 	} else {
 		r.stats.Failed = time.Now()
 		r.stats.Failures++
@@ -377,6 +378,7 @@ func (r *Remote) note(err error) {
 type RemoteStats struct {
 	Version  Version   // that the registry speaks; VersionAuto as long as it is not known
 	Requests uint64    // for parties and trusted lists, without those for tokens
+	Answers  uint64    // lookups that were answered
 	Failures uint64    // lookups that were not answered, or not in a way to be believed
 	Answered time.Time // when a lookup was last answered; zero: never
 	Failed   time.Time // when a lookup last failed; zero: never

@@ -119,7 +119,8 @@ func (r *Checker) findList(ctx context.Context, entry *listEntry, address string
 }
 
 // fetchList remembers a list that cannot be used for longer the larger it is.
-func (r *Checker) fetchList(ctx context.Context, address string, issuer *x509.Certificate) (*cached[*crl], record, error) {
+func (r *Checker) fetchList(ctx context.Context, address string, issuer *x509.Certificate) (_ *cached[*crl], _ record, err error) {
+	defer func() { count(ctx, &r.counters.distributors, err) }()
 	body, err := r.fetcher.Fetch(ctx, outbound.Call{
 		Method:  http.MethodGet,
 		Address: address,

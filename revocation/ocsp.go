@@ -30,7 +30,8 @@ const (
 )
 
 // askOCSP asks one responder.
-func (r *Checker) askOCSP(ctx context.Context, address string, cert, issuer *x509.Certificate) (*cached[certStatus], record, error) {
+func (r *Checker) askOCSP(ctx context.Context, address string, cert, issuer *x509.Certificate) (_ *cached[certStatus], _ record, err error) {
+	defer func() { count(ctx, &r.counters.responders, err) }()
 	named := *issuer
 	named.RawSubject = cert.RawIssuer // the bytes to hash, by RFC 6960 section 4.1.1
 	request, err := ocsp.CreateRequest(cert, &named, nil)

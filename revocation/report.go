@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -20,6 +21,11 @@ type Stats struct {
 	Lists       uint64 // revocation lists fetched
 	Failures    uint64 // questions about a certificate that no source answered
 
+	OCSP  Calls // to OCSP responders
+	Fetch Calls // for revocation lists
+
+	Remembered uint64 // checks answered from memory
+	Asked      uint64 // checks that waited for somebody
 	Revoked    uint64 // checks refused because a certificate is revoked
 	Undecided  uint64 // checks that ended without a decision, in Require
 	SoftFailed uint64 // checks that passed without an answer, in Prefer
@@ -30,6 +36,16 @@ type Stats struct {
 	OpenCircuits      int    // addresses that are not called for a moment because they failed, now
 }
 
+// Calls are how calls to others ended.
+type Calls = outbound.Calls
+
+// count counts a call, unless nobody was called, or we gave up.
+func count(ctx context.Context, calls *outbound.CallCounter, err error) {
+	if !errors.Is(err, flight.ErrBusy) && !errors.Is(err, outbound.ErrCircuitOpen) && (err == nil || !flight.GivenUp(ctx)) {
+		calls.Note(err)
+	}
+}
+
 // Stats returns the present numbers.
 func (r *Checker) Stats() Stats {
 	c := &r.counters
@@ -38,6 +54,10 @@ func (r *Checker) Stats() Stats {
 		ListAnswers:       c.fromList.Load(),
 		Lists:             c.lists.Load(),
 		Failures:          c.failures.Load(),
+		OCSP:              c.responders.Calls(),
+		Fetch:             c.distributors.Calls(),
+		Remembered:        c.remembered.Load(),
+		Asked:             c.asked.Load(),
 		Revoked:           c.refused.Load(),
 		Undecided:         c.undecided.Load(),
 		SoftFailed:        c.softFailed.Load(),

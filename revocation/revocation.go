@@ -185,6 +185,8 @@ type Checker struct {
 	counters struct {
 		ocsp, fromList, lists, failures atomic.Uint64
 		refused, undecided, softFailed  atomic.Uint64
+		remembered, asked               atomic.Uint64
+		responders, distributors        outbound.CallCounter
 	}
 	outages outages
 	closed  atomic.Bool
@@ -270,8 +272,10 @@ func (r *Checker) Check(ctx context.Context, chain *trust.Chain) error {
 		}
 	}
 	if pending == nil {
+		r.counters.remembered.Add(1)
 		return nil
 	}
+	r.counters.asked.Add(1)
 	bounded, cancel := context.WithDeadlineCause(ctx, now.Add(maxWait), errWaitTimeout)
 	defer cancel()
 	var missing error

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/replay"
 )
@@ -151,6 +152,7 @@ type Store struct {
 	backend backend
 	revoked *accesstoken.SharedTokenRevocations
 	current atomic.Pointer[condition]
+	counted outbound.CallCounter
 
 	// What only poll uses.
 	copied   *epoch    // of the log that revoked has learnt; nil: none
@@ -224,6 +226,9 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
+// Calls tells how calls to the store ended, for metrics.
+func (s *Store) Calls() outbound.Calls { return s.counted.Calls() }
+
 // Leeway implements [replay.Store].
 func (s *Store) Leeway() time.Duration { return s.config.Leeway }
 
@@ -258,7 +263,9 @@ func (s *Store) use(ctx context.Context, now time.Time, p replay.Pair) (bool, er
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	return s.backend.use(ctx, e, k, now, p.Until.Add(ClockMargin))
+	first, err := s.backend.use(ctx, e, k, now, p.Until.Add(ClockMargin))
+	s.counted.Note(err)
+	return first, err
 }
 
 // acceptFrom is the time of issue from which on pairs can be judged in an epoch. What was used before
@@ -296,6 +303,7 @@ func (s *Store) poll(ctx context.Context) {
 	} else {
 		c.revocations = s.learn(ctx, c.epochs[0])
 	}
+	s.counted.Note(cmp.Or(c.problem, c.revocations))
 	s.current.Store(c)
 	if from := s.AcceptsIssuedFrom(); from.After(time.Now()) && !from.Equal(s.warned) {
 		s.warned = from

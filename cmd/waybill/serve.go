@@ -65,7 +65,7 @@ func (c *command) serve() *cli.Command {
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets, NoHistory: cmd.Bool("first-start")})
+			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets, NoHistory: cmd.Bool("first-start"), Version: buildVersion(), Dropped: lines.Dropped})
 			if err != nil {
 				return err
 			}
@@ -113,6 +113,9 @@ func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, d *daemon.Dae
 		case <-ctx.Done():
 			return
 		case <-hangups:
+		}
+		if err := d.Reopen(); err != nil {
+			log.ErrorContext(ctx, "the audit trail is not written to another file; the one before stays in use", slog.Any("error", err))
 		}
 		cfg, err := load()
 		if err == nil {

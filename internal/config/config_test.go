@@ -95,6 +95,11 @@ capabilities:
       roles: [ServiceConsumer]
       dataspaces: [space one]
 limits: {connections: 1000, in_work: 50, known_clients: 20000, per_address: 100/s, per_party: 7200/h burst 30, trusted_proxies: [10.0.0.0/8, "::1"]}
+log: {level: warn, format: json, guarded: true}
+audit: {file: audit.jsonl, required: true}
+metrics: false
+profiling: true
+tracing: {endpoint: "http://collector:4318", sample: 25%}
 `
 )
 
@@ -148,12 +153,17 @@ func fullConfig(t *testing.T) *Config {
 			PerParty:       Rate{bucket.Rate{Events: 7200, Period: time.Hour, Burst: 30}},
 			TrustedProxies: []Network{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("::1/128")}},
 		},
+		Log:       Log{Level: LogLevel{slog.LevelWarn}, Format: LogJSON, Guarded: true},
+		Audit:     &Audit{File: "/conf/audit.jsonl", Required: true},
+		Profiling: true,
+		Tracing:   &Tracing{Sample: 0.25},
 	}
 	for text, u := range map[string]interface{ UnmarshalText([]byte) error }{
 		"https://provider.example":     &c.Listen.URL,
 		"https://registry.example/api": &c.Participants.Registry.URL,
 		"http://127.0.0.1:8081":        &c.Routes[0].Upstream,
 		"http://backend:3000/base":     &c.Routes[1].Upstream,
+		"http://collector:4318":        &c.Tracing.Endpoint,
 	} {
 		if err := u.UnmarshalText([]byte(text)); err != nil {
 			t.Fatal(err)
@@ -208,6 +218,7 @@ func TestParseDefaults(t *testing.T) {
 		Data:         "/conf/data",
 		Tokens:       Tokens{Format: accesstoken.Opaque, Lifetime: time.Hour, Keys: "/conf/data/keys"},
 		Policy:       Policy{Leeway: 10 * time.Second, ExtraHeaderParameters: ExtraHeadersRefuse},
+		Metrics:      true,
 	}
 	nulls := "listen:\nstate:\ntokens: {format: , lifetime: ~}\npolicy: {leeway: null}\nscopes:\nroutes:\n"
 	for _, text := range []string{least, least + nulls, "# a comment\n---\n" + least} {
@@ -261,6 +272,10 @@ func TestEnvironment(t *testing.T) {
 		"WAYBILL_TOKENS_LIFETIME=30m",
 		"WAYBILL_TOKENS_KEYS=keys",
 		`WAYBILL_SCOPES={orders: read orders, "orders:write": write orders}`,
+		"WAYBILL_LOG_LEVEL=warn", "WAYBILL_LOG_FORMAT=json", "WAYBILL_LOG_GUARDED=true",
+		"WAYBILL_AUDIT_FILE=audit.jsonl", "WAYBILL_AUDIT_REQUIRED=true",
+		"WAYBILL_METRICS=false", "WAYBILL_PROFILING=true",
+		"WAYBILL_TRACING_ENDPOINT=http://collector:4318", "WAYBILL_TRACING_SAMPLE=0.25",
 		"WAYBILL_POLICY_ROLES=ServiceConsumer",
 		"WAYBILL_POLICY_DATASPACES=space one",
 		"WAYBILL_POLICY_LEEWAY=20s",

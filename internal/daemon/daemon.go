@@ -21,9 +21,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waybill-token/waybill/assertion"
+	"github.com/waybill-token/waybill/internal/audit"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
+	"github.com/waybill-token/waybill/internal/metrics"
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/replay"
 )
@@ -39,6 +41,10 @@ type Options struct {
 	NoHistory bool
 	// Sockets are taken instead of the addresses of the configuration: see [SocketPublic].
 	Sockets map[string]net.Listener
+	// Version is that of the program, for metrics.
+	Version string
+	// Dropped is how many lines of the log were dropped, for metrics. Optional.
+	Dropped func() uint64
 	// Observe wraps what the public listener serves, for who looks on. Optional.
 	Observe func(public http.Handler) http.Handler
 }
@@ -58,6 +64,8 @@ type Daemon struct {
 	internal *listen.Listener
 	draining atomic.Bool
 	panics   *logsum.Log
+	trail    *audit.Trail     // nil: none is kept
+	metrics  *metrics.Metrics // nil: nothing is counted
 
 	reloading sync.Mutex // one at a time
 
@@ -83,6 +91,9 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, 
 		}
 		return nil, err
 	}
+	if err := d.openOperations(cfg); err != nil {
+		return nil, err
+	}
 	s, err := d.readSettings(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
 	if err != nil {
 		return nil, err
@@ -92,6 +103,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, 
 		return nil, located(cfg, err)
 	}
 	d.current.Store(s)
+	d.addSources()
 	logRisks(ctx, d.options.Log, risks(cfg), nil)
 	d.options.Log.InfoContext(ctx, "used assertions", slog.String("state", cfg.State.String()), slog.String("guarantee", guarantee(cfg)))
 	return d, nil
@@ -199,6 +211,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 		return err
 	})
+	if d.trail != nil {
+		d.act(audit.Started, string(d.current.Load().config.Party.ID), nil)
+		group.Go(func() error {
+			d.watchKeys(running)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		d.public.ReleaseMemory(needed, func() { // collects twice, as a sync.Pool keeps what it holds through the first time
 			runtime.GC()
@@ -212,6 +231,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return d.drain(context.WithoutCancel(running), servers)
 	})
 	err := group.Wait()
+	d.act(audit.Stopped, "", errors.Join(err, closed))
 	return errors.Join(err, closed, d.close())
 }
 
@@ -226,6 +246,9 @@ func (d *Daemon) close() error {
 			errs = append(errs, err)
 		}
 	}
+	if d.trail != nil {
+		errs = append(errs, d.trail.Close())
+	}
 	d.panics.Close()
 	return errors.Join(errs...)
 }
@@ -233,6 +256,15 @@ func (d *Daemon) close() error {
 // Reload exchanges everything but the addresses, whether they speak TLS, the data
 // folder and the leeway, for which a restart is needed: see [provider.Provider.Reload]. Run must be running.
 func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
+	err := d.reload(ctx, cfg)
+	if d.metrics != nil {
+		d.metrics.Reloaded(err)
+	}
+	d.act(audit.Reloaded, "", err)
+	return err
+}
+
+func (d *Daemon) reload(ctx context.Context, cfg *config.Config) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	old := d.current.Load().config
@@ -267,6 +299,9 @@ func restartNeeded(old, now *config.Config) []string {
 		{"listen.http2", old.Listen.HTTP2 != now.Listen.HTTP2},
 		{"listen.tls", (old.Listen.TLS == nil) != (now.Listen.TLS == nil)},
 		{"data", old.Data != now.Data},
+		{"audit", differ(old.Audit, now.Audit)},
+		{"metrics", old.Metrics != now.Metrics},
+		{"profiling", old.Profiling != now.Profiling},
 		{"state", old.State != now.State},
 		{"state_wait_replicas", old.StateWaitReplicas != now.StateWaitReplicas},
 		{"party.id", !now.State.Memory() && old.Party.ID != now.Party.ID}, // a shared store keeps parties apart by it
@@ -277,6 +312,11 @@ func restartNeeded(old, now *config.Config) []string {
 		}
 	}
 	return keys
+}
+
+// differ reports whether two optional sections do.
+func differ[T comparable](old, now *T) bool {
+	return (old == nil) != (now == nil) || old != nil && *old != *now
 }
 
 // ErrCut says that a stop was cut short.
@@ -320,20 +360,42 @@ func (d *Daemon) drain(ctx context.Context, servers []*http.Server) error {
 	}
 }
 
-// internalHandler adds to /readyz of the provider what the daemon knows.
+// internalHandler adds to what the provider serves what the daemon knows.
 func (d *Daemon) internalHandler() http.Handler {
 	own := d.provider.Internal()
+	cfg := d.current.Load().config
+	var shown http.Handler
+	if d.metrics != nil {
+		shown = d.metrics.Handler()
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/readyz" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch path := r.URL.Path; {
+		case path == readyPath && reads:
+			d.readiness().Answer(w)
+		case path == metricsPath && reads && shown != nil:
+			shown.ServeHTTP(w, r)
+		case strings.HasPrefix(path, profilingPath) && cfg.Profiling:
+			profile(w, r)
+		default:
 			own.ServeHTTP(w, r)
-			return
 		}
-		state := d.provider.Readiness()
-		if d.draining.Load() {
-			state.Ready = false
-			state.Problems = append([]string{"listen.shutdown_delay: the server is stopping"}, state.Problems...)
-		}
-		state.Problems = slices.Concat(state.Problems, d.public.Problems(), d.internal.Problems())
-		state.Answer(w)
 	})
+}
+
+// readiness is that of the provider, with what the daemon knows.
+func (d *Daemon) readiness() provider.Readiness {
+	state := d.provider.Readiness()
+	if d.draining.Load() {
+		state.Ready = false
+		state.Problems = append([]string{"listen.shutdown_delay: the server is stopping"}, state.Problems...)
+	}
+	if d.trail != nil {
+		if err := d.trail.Stats().Err; err != nil {
+			state.Ready = state.Ready && !d.trail.Required()
+			state.Problems = append(state.Problems, "audit.file: "+err.Error())
+		}
+	}
+	state.Problems = slices.Concat(state.Problems, d.public.Problems(), d.internal.Problems())
+	return state
 }

@@ -32,11 +32,13 @@ type settings struct {
 	config      *config.Config
 	provider    provider.Config
 	certificate *tls.Certificate // of the public listener; nil: plain HTTP
+	loaded      time.Time
 }
 
 // readSettings reads the files. The public listener must have its address.
 func (d *Daemon) readSettings(cfg *config.Config) (*settings, error) {
-	s := &settings{config: cfg, provider: providerConfig(cfg, d.public.Addr().String(), d.options.Log)}
+	s := &settings{config: cfg, provider: providerConfig(cfg, d.public.Addr().String(), d.options.Log), loaded: time.Now()}
+	d.tell(&s.provider)
 	s.provider.Secured = d.options.Secured
 	secrets, unfit := callers(cfg)
 	s.provider.Callers = secrets

@@ -63,6 +63,13 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
+// Dropped is how many lines were dropped so far, which the output did not take in time.
+func (h *Handler) Dropped() uint64 {
+	h.buffer.mu.Lock()
+	defer h.buffer.mu.Unlock()
+	return h.buffer.total
+}
+
 // WithAttrs implements [slog.Handler].
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &Handler{h.buffer, h.general.WithAttrs(attrs), false}
@@ -97,6 +104,7 @@ type buffer struct {
 	mu      sync.Mutex // guards what follows
 	lines   []byte
 	dropped int
+	total   uint64 // dropped so far
 	closed  bool
 }
 
@@ -114,6 +122,7 @@ func (b *buffer) add(line []byte) {
 		return
 	case len(b.lines)+len(line) > most:
 		b.dropped++
+		b.total++
 		return
 	case len(b.lines) == 0:
 		notify(b.first)
