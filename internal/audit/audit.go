@@ -113,7 +113,7 @@ func (t *Trail) unlock() error {
 // open opens the file, and enters that it did: behind what was there, or as the beginning of a file.
 func (t *Trail) open() error {
 	entry := Entry{Event: Opened}
-	var torn bool
+	ended := true
 	if t.config.Stdout != nil {
 		t.file = t.config.Stdout
 	} else {
@@ -128,12 +128,13 @@ func (t *Trail) open() error {
 		if found.chain != (chain{}) {
 			t.last = found.chain
 		}
-		if torn = len(found.torn) > 0; torn {
+		if len(found.torn) > 0 {
 			entry.Torn, entry.TornSHA256 = len(found.torn), sum(found.torn)
 		}
+		ended = found.ended
 		t.file = file
 	}
-	return t.write([]*pending{{Entry: entry}}, torn)
+	return t.write([]*pending{{Entry: entry}}, ended)
 }
 
 // tell writes to the log where the trail stands, so that its hash is known elsewhere too.
@@ -186,7 +187,7 @@ func (t *Trail) append(batch []*pending) {
 		err = t.open()
 	}
 	if err == nil && len(batch) > 0 {
-		err = t.write(batch, false)
+		err = t.write(batch, true)
 	}
 	if err != nil && t.file != nil {
 		if t.file != t.config.Stdout {
@@ -200,10 +201,10 @@ func (t *Trail) append(batch []*pending) {
 	}
 }
 
-// write appends entries to the file, with the end of a torn line before them where there is one.
-func (t *Trail) write(batch []*pending, torn bool) error {
+// write appends entries to the file, behind the end of a line that has none.
+func (t *Trail) write(batch []*pending, ended bool) error {
 	var text []byte
-	if torn {
+	if !ended {
 		text = append(text, '\n')
 	}
 	last := t.last

@@ -20,7 +20,8 @@ type chain struct {
 // An end is what a file ends with.
 type end struct {
 	chain
-	torn []byte // behind the last whole line; empty: nothing
+	torn  []byte // behind the last whole line; empty: nothing
+	ended bool   // with a line feed, or with nothing at all
 }
 
 // readEnd finds the end of a trail. An empty file has none: the zero chain.
@@ -36,9 +37,13 @@ func readEnd(f *os.File) (e end, err error) {
 		return e, err
 	}
 	whole := bytes.LastIndexByte(b, '\n') + 1
-	e.torn = b[whole:]
+	e.torn, e.ended = b[whole:], whole == len(b)
 	if len(e.torn) > maxLine || whole == 0 && from > 0 {
 		return e, fmt.Errorf("%s is no audit trail; move it away", f.Name())
+	}
+	if last, hash, err := parse(e.torn); err == nil { // all but the line feed
+		e.chain, e.torn = chain{last.Number, hash}, nil
+		return e, nil
 	}
 	if whole == 0 {
 		return e, nil
