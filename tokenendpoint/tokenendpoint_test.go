@@ -57,13 +57,7 @@ func newEndpoint(tb testing.TB) *endpoint {
 	var err error
 	e.trust, err = trust.New(anchors)
 	check(tb, err)
-	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, NoHistory: true})
-	check(tb, err)
-	tb.Cleanup(func() { check(tb, store.Close()) })
-	e.verifier, err = assertion.NewVerifier(assertion.Config{
-		Audience: []ishare.PartyID{provider, alias}, Trust: e.trust, Parties: isharetest.NewList(e.client),
-		Revocation: revocation.Off{}, Replay: store,
-	})
+	e.verifier, err = assertion.NewVerifier(e.verifierConfig(tb, nil))
 	check(tb, err)
 	keys, err := accesstoken.OpenKeys(tb.TempDir(), slog.New(slog.DiscardHandler))
 	check(tb, err)
@@ -74,6 +68,18 @@ func newEndpoint(tb testing.TB) *endpoint {
 	})
 	check(tb, err)
 	return e
+}
+
+// verifierConfig is that of a verifier with a memory of its own.
+func (e *endpoint) verifierConfig(tb testing.TB, observe func(context.Context, string, time.Time, error)) assertion.Config {
+	tb.Helper()
+	store, err := replay.Open(replay.Config{Leeway: 10 * time.Second, NoHistory: true})
+	check(tb, err)
+	tb.Cleanup(func() { check(tb, store.Close()) })
+	return assertion.Config{
+		Audience: []ishare.PartyID{provider, alias}, Trust: e.trust, Parties: isharetest.NewList(e.client),
+		Revocation: revocation.Off{}, Replay: store, Observe: observe,
+	}
 }
 
 func check(tb testing.TB, err error) {

@@ -32,6 +32,8 @@ const (
 	maxWait = 2 * time.Second
 	// retry is how often a file that could not be written is tried again.
 	retry = time.Second
+	// closeTimeout is how long is waited for what is still to be written.
+	closeTimeout = 5 * time.Second
 	// maxBatch is how many entries are written at once.
 	maxBatch = 256
 )
@@ -95,10 +97,14 @@ func Open(c Config) (*Trail, error) {
 			return nil, fmt.Errorf("%s: %w", c.File, ErrInUse)
 		}
 	}
-	if err := t.open(); err != nil {
-		return nil, errors.Join(err, t.unlock())
+	switch err := t.open(); {
+	case err == nil:
+		t.tell("the audit trail is open")
+	case c.Required || t.file == nil: // it is not a file that could be written if there were room
+		return nil, errors.Join(err, t.giveUp(), t.unlock())
+	default:
+		t.note(0, errors.Join(err, t.giveUp()))
 	}
-	t.tell("the audit trail is open")
 	go t.run()
 	return t, nil
 }
@@ -166,6 +172,15 @@ func (t *Trail) run() {
 	}
 }
 
+// giveUp closes the file, which is to be opened again.
+func (t *Trail) giveUp() (err error) {
+	if t.file != nil && t.file != t.config.Stdout {
+		err = t.file.Close()
+	}
+	t.file = nil
+	return err
+}
+
 // batch is an entry with all that wait behind it.
 func (t *Trail) batch(first *pending) []*pending {
 	batch := []*pending{first}
@@ -189,11 +204,8 @@ func (t *Trail) append(batch []*pending) {
 	if err == nil && len(batch) > 0 {
 		err = t.write(batch, true)
 	}
-	if err != nil && t.file != nil {
-		if t.file != t.config.Stdout {
-			_ = t.file.Close() // it has failed already
-		}
-		t.file = nil
+	if err != nil {
+		err = errors.Join(err, t.giveUp())
 	}
 	t.note(len(batch), err)
 	for _, p := range batch {
@@ -319,18 +331,13 @@ func (t *Trail) exchange() error {
 		}
 	}
 	last := t.last
-	err := t.open()
-	if err != nil && before != nil { // which stays in use
-		if t.file != before {
-			err = errors.Join(err, t.file.Close())
-		}
-		t.file, t.last = before, last
+	t.file = nil
+	if err := t.open(); err != nil {
+		err = errors.Join(err, t.giveUp())
+		t.file, t.last = before, last // which stays in use, if it was
 		return fmt.Errorf("audit trail: %w", err)
 	}
-	t.note(0, err)
-	if err != nil {
-		return fmt.Errorf("audit trail: %w", err)
-	}
+	t.note(0, nil)
 	t.tell("the audit trail goes on in another file")
 	if before != nil {
 		return before.Close()
@@ -342,12 +349,16 @@ func (t *Trail) exchange() error {
 func (t *Trail) Close() error {
 	t.unproven.Close()
 	close(t.stop)
-	<-t.stopped
 	t.log.Close()
+	select {
+	case <-t.stopped:
+	case <-time.After(closeTimeout): // a disk that hangs must not keep the server from its end
+		return errors.Join(fmt.Errorf("audit trail: %w", errSlow), t.unlock())
+	}
 	t.tell("the audit trail is closed")
 	var err error
 	if t.file != nil && t.config.Stdout == nil {
-		err = errors.Join(t.file.Sync(), t.file.Close())
+		err = t.file.Sync()
 	}
-	return errors.Join(err, t.unlock())
+	return errors.Join(err, t.giveUp(), t.unlock())
 }

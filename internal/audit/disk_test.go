@@ -1,9 +1,11 @@
 package audit_test
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 
+	"github.com/waybill-token/waybill/internal/audit"
 	"github.com/waybill-token/waybill/internal/smalldisk"
 )
 
@@ -37,12 +39,20 @@ func TestFullDisk(t *testing.T) {
 // A trail that is not required keeps nobody out.
 func TestFullDiskWithoutNeed(t *testing.T) {
 	dir, _ := smalldisk.Mount(t)
-	trail := open(t, filepath.Join(dir, "audit.jsonl"), false)
-	for i := range 1000 {
-		put(t, trail, issued(i))
+	path := filepath.Join(dir, "audit.jsonl")
+	fill := func() {
+		trail := open(t, path, false)
+		for i := range 1000 {
+			put(t, trail, issued(i))
+		}
+		if s := trail.Stats(); s.Err == nil || s.Failures == 0 {
+			t.Errorf("%+v", s)
+		}
+		closed(t, trail)
 	}
-	if s := trail.Stats(); s.Err == nil || s.Failures == 0 {
-		t.Errorf("%+v", s)
+	fill()
+	fill() // begins on a full disk
+	if _, err := audit.Open(audit.Config{File: path, Required: true, Log: slog.New(slog.DiscardHandler)}); err == nil {
+		t.Error("a trail that is required was opened on a full disk")
 	}
-	_ = trail.Close()
 }
