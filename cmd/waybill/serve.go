@@ -26,7 +26,7 @@ func (c *command) serve() *cli.Command {
 		Name:  "serve",
 		Usage: "run the server that a configuration describes",
 		Description: "Logs JSON to standard error. SIGHUP reloads the configuration; a bad one leaves the old one in use and\n" +
-			"says why. SIGINT and SIGTERM stop the server after the requests under way; a second one stops it at once.\n" +
+			"says why. Keys, certificates, anchors and secrets are read again when their files change. SIGINT and SIGTERM stop the server after the requests under way; a second one stops it at once.\n" +
 			"Sockets with the names public and internal are taken from a service manager (LISTEN_FDS).\n\n" +
 			"After a first start or a crash no tokens are given for as long as policy.leeway (10 seconds), since nobody knows which\n" +
 			"assertions were used before; until then /readyz is 503 and says from when. --first-start skips that for a party that has\n" +
@@ -71,7 +71,7 @@ func (c *command) serve() *cli.Command {
 			}
 			log.InfoContext(ctx, "serving", slog.String("public", d.PublicAddr().String()), slog.String("internal", d.InternalAddr().String()),
 				slog.String("party", string(cfg.Party.ID)), slog.Int("connections", d.Connections()))
-			go reloadOnHangup(ctx, hangups, d, load, log)
+			go reloads(ctx, hangups, d, load, log)
 			go cutOnSecondSignal(ctx, d)
 			err = d.Run(ctx)
 			log.InfoContext(ctx, "stopped")
@@ -106,25 +106,33 @@ func cutOnSecondSignal(ctx context.Context, d *daemon.Daemon) {
 	d.Cut()
 }
 
-// reloadOnHangup exchanges the configuration at each SIGHUP, until ctx is done.
-func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, d *daemon.Daemon, load func() (*config.Config, error), log *slog.Logger) {
+// reloads exchanges the configuration, one after the other, until ctx is done: at each SIGHUP for the one that load gives, and
+// when files have changed for the one in use, with what they hold now.
+func reloads(ctx context.Context, hangups <-chan os.Signal, d *daemon.Daemon, load func() (*config.Config, error), log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-		}
-		if err := d.Reopen(); err != nil {
-			log.ErrorContext(ctx, "the audit trail is not written to another file; the one before stays in use", slog.Any("error", err))
-		}
-		cfg, err := load()
-		if err == nil {
-			err = d.Reload(ctx, cfg)
-		}
-		if err != nil {
-			log.ErrorContext(ctx, "reload failed; the old configuration stays in use", slog.Any("error", err))
-		} else {
-			log.InfoContext(ctx, "reloaded")
+			if err := d.Reopen(); err != nil {
+				log.ErrorContext(ctx, "the audit trail is not written to another file; the one before stays in use", slog.Any("error", err))
+			}
+			if err := reload(ctx, d, load); err != nil {
+				log.ErrorContext(ctx, "reload failed; the old configuration stays in use", slog.Any("error", err))
+			} else {
+				log.InfoContext(ctx, "reloaded")
+			}
+		case change := <-d.Changes():
+			change.Done(reload(ctx, d, change.Load))
 		}
 	}
+}
+
+// reload exchanges the configuration. On an error, the old one stays in use.
+func reload(ctx context.Context, d *daemon.Daemon, load func() (*config.Config, error)) error {
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	return d.Reload(ctx, cfg)
 }

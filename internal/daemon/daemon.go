@@ -67,7 +67,12 @@ type Daemon struct {
 	trail    *audit.Trail     // nil: none is kept
 	metrics  *metrics.Metrics // nil: nothing is counted
 
-	reloading sync.Mutex // one at a time
+	reloading sync.Mutex       // one at a time, and guards
+	exposed   []config.Problem // what others may do, as it was logged
+
+	files     fileWatch
+	changes   chan *Change
+	lookEvery time.Duration // zero: lookInterval
 
 	cut  chan struct{} // closed: a stop waits for nothing more
 	once sync.Once     // closes cut
@@ -76,13 +81,13 @@ type Daemon struct {
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, err error) {
-	d := &Daemon{options: options, panics: logsum.New(options.Log), cut: make(chan struct{})}
+	d := &Daemon{options: options, panics: logsum.New(options.Log), cut: make(chan struct{}), changes: make(chan *Change)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
+	if err := d.refuseExposed(ctx, cfg); err != nil {
 		return nil, err
 	}
 	if err := d.listen(ctx, cfg); err != nil {
@@ -226,6 +231,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error {
+		d.watchFiles(running)
+		return nil
+	})
+	group.Go(func() error {
 		defer end()
 		<-running.Done()
 		return d.drain(context.WithoutCancel(running), servers)
@@ -271,7 +280,7 @@ func (d *Daemon) reload(ctx context.Context, cfg *config.Config) error {
 	if keys := restartNeeded(old, cfg); len(keys) > 0 {
 		return fmt.Errorf("a restart is needed to change %s", strings.Join(keys, ", "))
 	}
-	if err := refuseExposed(ctx, cfg, d.options.Log); err != nil {
+	if err := d.refuseExposed(ctx, cfg); err != nil {
 		return err
 	}
 	s, err := d.readSettings(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
@@ -396,6 +405,6 @@ func (d *Daemon) readiness() provider.Readiness {
 			state.Problems = append(state.Problems, "audit.file: "+err.Error())
 		}
 	}
-	state.Problems = slices.Concat(state.Problems, d.public.Problems(), d.internal.Problems())
+	state.Problems = slices.Concat(state.Problems, d.public.Problems(), d.internal.Problems(), d.fileProblems())
 	return state
 }

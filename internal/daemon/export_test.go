@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"context"
+	"crypto/x509"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/waybill-token/waybill/internal/config"
 )
@@ -31,3 +34,18 @@ func Must[T any](v T, err error) func(*testing.T) T {
 		return v
 	}
 }
+
+// LookYourself leaves it to Look to look at the files.
+func (d *Daemon) LookYourself() { d.lookEvery = time.Hour }
+
+// Look looks at the files once, and waits for the reload if there is one.
+func (d *Daemon) Look(ctx context.Context) { d.look(ctx) }
+
+// RetryNow has the next Look try again what could not be used.
+func (d *Daemon) RetryNow() { d.files.again = time.Now() }
+
+// Certificates are those of the seal in use.
+func (d *Daemon) Certificates() []*x509.Certificate { return d.current.Load().provider.Certificates }
+
+// Scopes are those in use.
+func (d *Daemon) Scopes() []string { return d.current.Load().provider.Scopes }

@@ -99,13 +99,16 @@ func summed(cfg *config.Config, item reliance, found []config.Problem) []config.
 }
 
 // refuseExposed is an error when every account of the machine may change what the configuration
-// relies on, and logs what some others may do.
-func refuseExposed(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+// relies on, and logs what some others may do, unless that was so at the last look.
+func (d *Daemon) refuseExposed(ctx context.Context, cfg *config.Config) error {
 	problems, warnings := exposed(cfg)
 	for _, w := range warnings {
-		log.WarnContext(ctx, "others have access to what the server relies on",
-			slog.String("key", w.Key), slog.String("reason", w.Message), slog.String("mend", w.Hint))
+		if !slices.Contains(d.exposed, w) {
+			d.options.Log.WarnContext(ctx, "others have access to what the server relies on",
+				slog.String("key", w.Key), slog.String("reason", w.Message), slog.String("mend", w.Hint))
+		}
 	}
+	d.exposed = warnings
 	if len(problems) > 0 {
 		return &config.Error{Problems: problems}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/datafolder"
 	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/internal/loopback"
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/revocation"
 	"github.com/waybill-token/waybill/trust"
@@ -33,11 +34,15 @@ type settings struct {
 	provider    provider.Config
 	certificate *tls.Certificate // of the public listener; nil: plain HTTP
 	loaded      time.Time
+	files       fileSet // as they were before they were read
 }
 
 // readSettings reads the files. The public listener must have its address.
 func (d *Daemon) readSettings(cfg *config.Config) (*settings, error) {
-	s := &settings{config: cfg, provider: providerConfig(cfg, d.public.Addr().String(), d.options.Log), loaded: time.Now()}
+	s := &settings{
+		config: cfg, provider: providerConfig(cfg, d.public.Addr().String(), d.options.Log), loaded: time.Now(),
+		files: statFiles(watchedFiles(cfg)),
+	}
 	d.tell(&s.provider)
 	s.provider.Secured = d.options.Secured
 	secrets, unfit := callers(cfg)
@@ -187,6 +192,24 @@ func pathProblems(cfg *config.Config) []config.Problem {
 	for i, r := range cfg.Routes {
 		if r.Path == "" || r.Upstream.Host == "" {
 			problems = slices.DeleteFunc(problems, func(p config.Problem) bool { return strings.HasPrefix(p.Key, fmt.Sprintf("routes[%d].", i)) })
+		}
+	}
+	return append(problems, loops(cfg)...)
+}
+
+// loops are routes to this server itself, round which a request would go without end.
+func loops(cfg *config.Config) (problems []config.Problem) {
+	for i := range cfg.Routes {
+		upstream := &cfg.Routes[i].Upstream
+		host, port := upstream.Hostname(), cmp.Or(upstream.Port(), map[string]string{"http": "80", "https": "443"}[upstream.Scheme])
+		for key, address := range map[string]config.Address{"listen.public": cfg.Listen.Public, "listen.internal": cfg.Listen.Internal} {
+			ownHost, ownPort, err := net.SplitHostPort(string(address))
+			ip, _ := netip.ParseAddr(ownHost)
+			here := ownHost == host || loopback.Is(host) && (ownHost == "" || ip.IsUnspecified() || loopback.Is(ownHost))
+			if err == nil && port == ownPort && port != "0" && here {
+				problems = append(problems, cfg.Problem(fmt.Sprintf("routes[%d].upstream", i), "is this server itself: it is the address of "+key,
+					"Give the address of the program behind it, which needs a port of its own."))
+			}
 		}
 	}
 	return problems

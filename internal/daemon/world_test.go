@@ -128,14 +128,17 @@ type server struct {
 	stop          func() error // waits for the end, and gives what Run gave
 }
 
-// start runs a daemon until the test ends or stops it.
-func start(t *testing.T, options daemon.Options, cfg *config.Config) *server {
+// start runs a daemon until the test ends or stops it, prepared in some ways.
+func start(t *testing.T, options daemon.Options, cfg *config.Config, prepare ...func(*daemon.Daemon)) *server {
 	t.Helper()
 	s := &server{log: &transcript{}}
 	options.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if s.Daemon, err = daemon.Open(t.Context(), cfg, options); err != nil {
 		t.Fatal(err)
+	}
+	for _, p := range prepare {
+		p(s.Daemon)
 	}
 	scheme := "http://"
 	if cfg.Listen.TLS != nil {
