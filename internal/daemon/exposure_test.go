@@ -69,6 +69,9 @@ func chmod(t *testing.T, path string, change func(os.FileMode) os.FileMode) (bac
 func TestWhatOthersMayDo(t *testing.T) {
 	t.Parallel()
 	cfg, dir, keys := fullHome(t)
+	for _, passed := range []string{dir, filepath.Dir(dir)} { // so that others come to what is in it
+		chmod(t, passed, func(os.FileMode) os.FileMode { return 0o755 })
+	}
 	if c := check(cfg); len(c.Problems)+len(c.Warnings) > 0 {
 		t.Fatalf("a sound folder: problems %s\nwarnings %s", told(c.Problems), told(c.Warnings))
 	}

@@ -216,10 +216,10 @@ func (c *contents) unreadable(err error) Problem {
 	return c.problem(err, hint, "the file cannot be read: %v", cause)
 }
 
-// permissions warns of a secret that every account of the machine can read.
+// permissions warns of a secret that others can read.
 func permissions(c *contents, secret string) []Problem {
-	found, ok := permission.Readable(c.path, c.mode, secret)
-	if !ok {
+	found, ok := permission.Readable(c.path, secret)
+	if !ok || c.mode == 0 { // a text has none
 		return nil
 	}
 	warning := c.problem(nil, found.Hint, "%s", found.Message)

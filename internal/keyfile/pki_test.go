@@ -121,10 +121,16 @@ func block(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// place writes a file that only its owner can read.
+// place writes a file that only its owner can read, into a folder to which everybody comes.
 func place(t *testing.T, name string, data ...[]byte) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
+	dir := t.TempDir()
+	for _, passed := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(passed, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, bytes.Join(data, nil), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,10 @@ func Of(path, secret string) []Finding {
 			}
 		case len(rest) == 0:
 			found = append(found, mayChange(at, info)...)
-			if reads, ok := Readable(path, info.Mode(), secret); ok && secret != "" {
+			if secret == "" {
+				return found
+			}
+			if reads, ok := Readable(path, secret); ok {
 				found = append(found, reads)
 			}
 			return found
@@ -108,7 +111,10 @@ func Within(dir string) []Finding {
 const (
 	groupMayWrite  = 0o020
 	othersMayWrite = 0o002
+	groupMayRead   = 0o040
+	groupMayPass   = 0o010
 	othersMayRead  = 0o004
+	othersMayPass  = 0o001
 )
 
 // mayChange finds who may change what is at the path, which is no link: by its mode, and by owning it.
@@ -170,17 +176,79 @@ func otherOwner(path string, info fs.FileInfo) []Finding {
 	}}
 }
 
-// Readable finds that every account of the machine may read a file of the mode, which holds a
-// secret, such as "private key".
-func Readable(path string, mode fs.FileMode, secret string) (Finding, bool) {
-	if mode&othersMayRead == 0 || !hasModes {
+// Readable finds who besides root and its owner may read a file that holds a secret, such as "private key": every account
+// of the machine, or the members of a group. What they cannot come to they cannot read, so the folders on the way count.
+//
+// A group is not told of that is the one of the owner alone, of the same number, or root's. Nor is it when the file
+// is root's: then its group was chosen so that an account which is not root can read it, as Kubernetes (fsGroup),
+// systemd (LoadCredential) and Debian (ssl-cert) do.
+func Readable(path, secret string) (Finding, bool) {
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return Finding{}, false // nothing can be read, or it is no file
+	}
+	info, err := os.Stat(real)
+	if err != nil || !hasModes {
 		return Finding{}, false
 	}
-	return Finding{
-		Path:    path,
-		Message: fmt.Sprintf("every account of this machine can read the %s (mode %04o)", secret, mode.Perm()),
-		Hint:    fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", Quote(path)),
-	}, true
+	who := readersOf(info)
+	for dir := filepath.Dir(real); who.anybody(); dir = filepath.Dir(dir) {
+		above, err := os.Stat(dir)
+		if err != nil {
+			return Finding{}, false
+		}
+		who = who.passing(above)
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	found := Finding{Path: path}
+	switch o, _ := OwnerOf(info); {
+	case who.everybody:
+		found.Message = fmt.Sprintf("every account of this machine can read the %s (mode %04o)", secret, info.Mode().Perm())
+		found.Hint = fmt.Sprintf("Run: chmod o= %s (in Kubernetes: defaultMode 0440 on the secret's volume).", Quote(path))
+	case who.group > 0 && o.User != 0 && o.User != who.group:
+		found.Message = fmt.Sprintf("the members of the group with the number %d can read the %s (mode %04o)", who.group, secret, info.Mode().Perm())
+		found.Hint = fmt.Sprintf("Unless that is meant, run: chmod 600 %s.", Quote(path))
+	default:
+		return Finding{}, false
+	}
+	return found, true
+}
+
+// readers are who may read a file besides its owner and root: everybody, or the members of a group, which is 0 for nobody.
+type readers struct {
+	everybody bool
+	group     int
+}
+
+func (r readers) anybody() bool { return r.everybody || r.group > 0 }
+
+func readersOf(info fs.FileInfo) readers {
+	switch o, known := OwnerOf(info); {
+	case !known:
+		return readers{}
+	case info.Mode()&othersMayRead != 0:
+		return readers{everybody: true}
+	case info.Mode()&groupMayRead != 0:
+		return readers{group: o.Group}
+	}
+	return readers{}
+}
+
+// passing are those who get through a folder.
+func (r readers) passing(folder fs.FileInfo) readers {
+	o, known := OwnerOf(folder)
+	switch passes := known && folder.Mode()&groupMayPass != 0; {
+	case folder.Mode()&othersMayPass != 0:
+		return r
+	case passes && (r.everybody || r.group == o.Group):
+		return readers{group: o.Group}
+	}
+	return readers{}
 }
 
 // Quote makes a path one word of a shell command.

@@ -27,6 +27,11 @@ func newTree(t *testing.T) tree {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, passed := range []string{dir, filepath.Dir(dir)} { // so that others come to what is in it
+		if err := os.Chmod(passed, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return tree{t, dir}
 }
 
@@ -65,7 +70,7 @@ func (f tree) give(name string, user, group int) {
 }
 
 // short tells what was found in the tree: the name, and E, G, O or R for what everybody or the group may
-// change, what belongs to another account, and what everybody may read.
+// change, what belongs to another account, and what everybody or the group S may read.
 func (f tree) short(found []permission.Finding) []string {
 	f.t.Helper()
 	told := []string{}
@@ -74,11 +79,18 @@ func (f tree) short(found []permission.Finding) []string {
 		if !ok {
 			continue // above the tree
 		}
-		letter := "?"
-		for l, words := range map[string]string{"E": "every account of this machine may", "G": "members of the group", "O": "belongs to the account", "R": "can read"} {
-			if strings.Contains(finding.Message, words) {
-				letter = l
-			}
+		letter, group, reads := "?", strings.Contains(finding.Message, "members of the group"), strings.Contains(finding.Message, "can read")
+		switch {
+		case group && reads:
+			letter = "S"
+		case group:
+			letter = "G"
+		case reads:
+			letter = "R"
+		case strings.Contains(finding.Message, "every account of this machine may"):
+			letter = "E"
+		case strings.Contains(finding.Message, "belongs to the account"):
+			letter = "O"
 		}
 		if finding.Everybody != (letter == "E") {
 			f.t.Errorf("%+v", finding)
@@ -94,7 +106,7 @@ func (f tree) short(found []permission.Finding) []string {
 
 func TestOf(t *testing.T) {
 	t.Parallel()
-	const stranger = 54321
+	const stranger, others = 54321, 54000
 	group := os.Getegid()
 	for name, c := range map[string]struct {
 		make   func(f tree)
@@ -107,13 +119,48 @@ func TestOf(t *testing.T) {
 		"everybody, in a sound folder": {make: func(f tree) { f.put("a/", 0o700); f.put("a/file", 0o666) }, path: "a/file", want: []string{"a/file E"}},
 		"secret":                       {make: func(f tree) { f.put("file", 0o640) }, path: "file", secret: "password"},
 		"secret that all read":         {make: func(f tree) { f.put("file", 0o604) }, path: "file", secret: "password", want: []string{"file R"}},
-		"open folder":                  {make: func(f tree) { f.put("a/", 0o707); f.put("a/file", 0o600) }, path: "a/file", want: []string{"a E"}},
-		"open folder further up":       {make: func(f tree) { f.put("a/", 0o777); f.put("a/b/", 0o700); f.put("a/b/file", 0o600) }, path: "a/b/file", want: []string{"a E"}},
-		"sticky folder":                {make: func(f tree) { f.put("a/", 0o777|os.ModeSticky); f.put("a/file", 0o600) }, path: "a/file"},
-		"sticky folder of our own":     {make: func(f tree) { f.put("a/", 0o777|os.ModeSticky) }, path: "a", want: []string{"a E"}},
-		"absent":                       {make: func(f tree) { f.put("a/", 0o777) }, path: "a/b/file", want: []string{"a E"}},
-		"link out of an open folder":   {make: func(f tree) { f.put("a/", 0o777); f.put("file", 0o600); f.link("../file", "a/link") }, path: "a/link", want: []string{"a E"}},
-		"link into an open folder":     {make: func(f tree) { f.put("a/", 0o777); f.put("a/file", 0o600); f.link(f.path("a/file"), "link") }, path: "link", want: []string{"a E"}},
+		"secret that all read, out of their reach": {make: func(f tree) { f.put("a/", 0o700); f.put("a/b/", 0o755); f.put("a/b/file", 0o644) }, path: "a/b/file", secret: "password"},
+		"link out of their reach to a secret that all read": {make: func(f tree) {
+			f.put("a/", 0o700)
+			f.put("file", 0o644)
+			f.link("../file", "a/link")
+		}, path: "a/link", secret: "password", want: []string{"a/link R"}},
+		"secret that all read, for a group to reach": {make: func(f tree) {
+			f.put("a/", 0o750)
+			f.put("a/file", 0o604)
+			f.give("a", 0, others)
+			f.give("a/file", stranger, 0)
+		}, path: "a/file", secret: "password", want: []string{"a/file O", "a/file S"}},
+		"secret that a group reads": {make: func(f tree) { f.put("file", 0o640); f.give("file", stranger, others) }, path: "file", secret: "password", want: []string{"file O", "file S"}},
+		"secret that a group reads, out of its reach": {make: func(f tree) {
+			f.put("a/", 0o750)
+			f.put("a/file", 0o640)
+			f.give("a", 0, others+1)
+			f.give("a/file", stranger, others)
+		}, path: "a/file", secret: "password", want: []string{"a/file O"}},
+		"secret that the owner's own group reads":                                     {make: func(f tree) { f.put("file", 0o640); f.give("file", stranger, stranger) }, path: "file", secret: "password", want: []string{"file O"}},
+		"secret that root's group reads":                                              {make: func(f tree) { f.put("file", 0o640); f.give("file", stranger, 0) }, path: "file", secret: "password", want: []string{"file O"}},
+		"secret of root for a group, as fsGroup, LoadCredential and ssl-cert have it": {make: func(f tree) { f.put("file", 0o440); f.give("file", 0, others) }, path: "file", secret: "private key"},
+		"a credential of systemd": {make: func(f tree) {
+			f.put("credentials/", 0o500)
+			f.put("credentials/key", 0o440)
+			f.give("credentials", stranger, stranger)
+			f.give("credentials/key", stranger, others)
+		}, path: "credentials/key", secret: "private key", want: []string{"credentials O", "credentials/key O"}},
+		"a secret of Kubernetes without defaultMode": {make: func(f tree) {
+			f.put("secret/", 0o777|os.ModeSticky)
+			f.put("secret/..1/", 0o755)
+			f.put("secret/..1/key", 0o644)
+			f.link("..1", "secret/..data")
+			f.link("..data/key", "secret/key")
+		}, path: "secret/key", secret: "private key", want: []string{"secret/key R"}},
+		"open folder":                {make: func(f tree) { f.put("a/", 0o707); f.put("a/file", 0o600) }, path: "a/file", want: []string{"a E"}},
+		"open folder further up":     {make: func(f tree) { f.put("a/", 0o777); f.put("a/b/", 0o700); f.put("a/b/file", 0o600) }, path: "a/b/file", want: []string{"a E"}},
+		"sticky folder":              {make: func(f tree) { f.put("a/", 0o777|os.ModeSticky); f.put("a/file", 0o600) }, path: "a/file"},
+		"sticky folder of our own":   {make: func(f tree) { f.put("a/", 0o777|os.ModeSticky) }, path: "a", want: []string{"a E"}},
+		"absent":                     {make: func(f tree) { f.put("a/", 0o777) }, path: "a/b/file", want: []string{"a E"}},
+		"link out of an open folder": {make: func(f tree) { f.put("a/", 0o777); f.put("file", 0o600); f.link("../file", "a/link") }, path: "a/link", want: []string{"a E"}},
+		"link into an open folder":   {make: func(f tree) { f.put("a/", 0o777); f.put("a/file", 0o600); f.link(f.path("a/file"), "link") }, path: "link", want: []string{"a E"}},
 		"links over an open folder": {make: func(f tree) {
 			f.put("a/", 0o777)
 			f.put("file", 0o600)
