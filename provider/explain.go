@@ -3,10 +3,14 @@ package provider
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -180,14 +184,13 @@ func (s *sources) registryProblems(ctx context.Context) (problems FieldErrors) {
 	switch refusal := registry.Refusal(err); {
 	case refusal != nil:
 		if !late || !strings.HasPrefix(refusal.RuleID, "claim.") {
-			add(fieldOf(refusal), fmt.Errorf("the registry refuses us: %w", refusal),
-				cmp.Or(refusal.Hint, "Ask your registrar about your status, and whether this certificate is registered."))
+			field, hint := s.refusalHint(refusal)
+			add(field, fmt.Errorf("the registry refuses us: %w", refusal), hint)
 		}
 	case rule.IsUnknownParty(err):
-		add("Party", err, "Ask your registrar to add your party, or correct the identifier.")
+		add("Party", err, beAdded)
 	case err != nil:
-		add("Registry", err, "Check the address and the identifier of the registry, the network, and that "+
-			s.config.Name("Anchors")+" holds the CA of its seal.")
+		add("Registry", err, s.registryHint(err))
 	default:
 		if err := party.Compliant(time.Now()); err != nil {
 			add("Party", fmt.Errorf("the registry says of us: %w", err), "Ask your registrar about your status.")
@@ -207,16 +210,49 @@ func (s *sources) registryProblems(ctx context.Context) (problems FieldErrors) {
 	return problems
 }
 
-// fieldOf is what a refusal of our own token request is about.
-func fieldOf(refusal *client.Error) string {
-	group, _, _ := strings.Cut(refusal.RuleID, ".")
-	switch {
-	case refusal.RuleID == rule.PartyCertificate.ID, group == "certificate", group == "chain":
-		return "Certificates"
-	case group == "party":
-		return "Party"
+// registryHint is what can be done about a registry that does not answer as it should.
+func (s *sources) registryHint(err error) string {
+	if _, outage := rule.Classify(err); outage != nil {
+		err = outage.Cause
 	}
-	return "Registry"
+	url, anchors := s.config.Name("Registry.URL"), s.config.Name("Anchors")
+	var name *net.DNSError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "Nobody listens there: correct host and port in " + url + ", or have the network let us through."
+	case errors.As(err, &name):
+		return "Correct the host in " + url + ", or this machine's DNS."
+	case errors.As(err, &authority):
+		return "Correct " + url + "; if the registry's certificate for TLS is from a CA of your own, add that to the system's CAs (SSL_CERT_FILE)."
+	case errors.As(err, &host):
+		return "Correct the host in " + url + ": another server answers there."
+	case errors.Is(err, registry.ErrUntrusted):
+		return "Add the root of the registry's seal to " + anchors + ", after comparing it with what its CA publishes; or correct " + url + "."
+	}
+	return "Check the address and the identifier of the registry, the network, and that " + anchors + " holds the CA of its seal."
+}
+
+const beAdded = "Ask your registrar to add your party, or correct the identifier."
+
+// refusalHint is what a refusal of our own token request is about, and what can be done about it: the hints of rules are for
+// whoever makes an assertion, which is us here.
+func (s *sources) refusalHint(refusal *client.Error) (field, hint string) {
+	hint = cmp.Or(refusal.Hint, "Ask your registrar about your status, and whether this certificate is registered.")
+	switch group, _, _ := strings.Cut(refusal.RuleID, "."); {
+	case refusal.RuleID == rule.PartyUnknown.ID:
+		return "Party", beAdded
+	case refusal.RuleID == rule.ClaimAud.ID:
+		return "Registry.ID", "Another party answers there: correct " + s.config.Name("Registry.ID") + ", or " + s.config.Name("Registry.URL") + "."
+	case refusal.RuleID == rule.PartyCertificate.ID, group == "certificate", group == "chain":
+		return "Certificates", hint
+	case group == "party":
+		return "Party", hint
+	case refusal.Code == "" && refusal.Status == http.StatusNotFound:
+		return "Registry.URL", "No token endpoint is there: correct " + s.config.Name("Registry.URL") + ", which is what stands before /connect/token."
+	}
+	return "Registry", hint
 }
 
 // sealProblems asks whether our own seal is revoked, with which nobody would take a token request or

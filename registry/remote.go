@@ -325,11 +325,23 @@ func (r *Remote) read(ctx context.Context, q question, names []string) (compact 
 	// The verifier's error is not wrapped: it may be a rejection, and whoever looks for one would tell our client that
 	// it broke the rule that the registry broke.
 	wrong := fmt.Errorf("the registry's answer is not believed: %s", err.Error())
+	if rejection, ok := errors.AsType[*rule.Rejection](err); ok && rejection.Rule == rule.ChainUntrusted {
+		wrong = untrustedError{wrong}
+	}
 	if o, ok := errors.AsType[*rule.Outage](err); ok {
 		return "", nil, &outbound.UnreachableError{Cause: wrong, RetryAfter: o.RetryAfter}
 	}
 	return "", nil, wrong
 }
+
+// ErrUntrusted says that the seal by which an answer of the registry is signed is below none of the anchors.
+var ErrUntrusted = errors.New("the seal of the registry is below none of the anchors")
+
+// An untrustedError is [ErrUntrusted] in more words.
+type untrustedError struct{ error }
+
+// Is implements the interface of [errors.Is].
+func (untrustedError) Is(target error) bool { return target == ErrUntrusted }
 
 // retryAfter is what a client is told to wait at least.
 const retryAfter = time.Second

@@ -406,6 +406,9 @@ func withMend(err error) error {
 	if ok && strings.HasPrefix(said.Error(), "WRONGPASS") {
 		return fmt.Errorf("WAYBILL_STATE_PASSWORD, or the password in the URL, is not that of the user in the URL (redis://USER@host; without one it is default): %w", err)
 	}
+	if ok && strings.Contains(said.Error(), "DB index") {
+		return fmt.Errorf("the number behind the host is that of a database, and this server has no such one; most have 0 to 15: %w", err)
+	}
 	if ok && strings.HasPrefix(said.Error(), "OOM") {
 		return fmt.Errorf("its memory is full, give it more: %w", err)
 	}

@@ -161,10 +161,24 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	if !errors.Is(err, io.EOF) {
 		p := syntax(err)
 		p.File = d.file
+		if line := lineOf(data, p.Line); strings.Contains(line[:len(line)-len(strings.TrimLeft(line, " \t"))], "\t") {
+			p.Hint = "Indent this line with blanks: YAML takes no tabs there."
+		}
 		d.problems = append(d.problems, p)
 		return nil
 	}
 	return doc.Content[0]
+}
+
+// lineOf is a line of a text, counted from 1; empty when it has none.
+func lineOf(text []byte, number int) string {
+	at := 0
+	for line := range bytes.Lines(text) {
+		if at++; at == number {
+			return string(line)
+		}
+	}
+	return ""
 }
 
 // syntax turns an error of the YAML parser into a problem.

@@ -5,19 +5,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/durable"
 	"github.com/waybill-token/waybill/internal/keyfile"
+	"github.com/waybill-token/waybill/internal/keyforms"
+	"github.com/waybill-token/waybill/internal/listen"
+	"github.com/waybill-token/waybill/internal/regular"
+	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/revocation"
@@ -35,6 +43,7 @@ type Preflight struct {
 	Guarantee string
 
 	pair *keyfile.Pair // our seal; nil when it cannot be used
+	tls  *keyfile.Pair // of the public listener; nil when it has none, or it cannot be used
 }
 
 // Check checks everything at once, without starting a server or leaving anything behind. The configuration may be
@@ -42,7 +51,7 @@ type Preflight struct {
 func Check(cfg *config.Config) *Preflight {
 	c := &Preflight{Config: cfg, Guarantee: guarantee(cfg), Problems: pathProblems(cfg)}
 	for _, check := range []func(){
-		c.keyFiles, c.anchors, c.participants, c.addresses, c.exposure, c.data, c.state, c.clock, c.capabilities, c.secrets,
+		c.keyFiles, c.names, c.anchors, c.participants, c.addresses, c.descriptors, c.exposure, c.data, c.state, c.clock, c.capabilities, c.secrets,
 		func() { c.Warnings = append(c.Warnings, risks(cfg)...) },
 		c.upstreams, c.revocation, c.others,
 	} {
@@ -54,9 +63,13 @@ func Check(cfg *config.Config) *Preflight {
 	return c
 }
 
+// add makes a problem of each line of an error: of several that were joined.
 func (c *Preflight) add(key string, err error, hint string) {
-	if err != nil {
-		c.Problems = append(c.Problems, c.Config.Problem(key, err.Error(), hint))
+	if err == nil {
+		return
+	}
+	for message := range strings.SplitSeq(err.Error(), "\n") {
+		c.Problems = append(c.Problems, c.Config.Problem(key, message, hint))
 	}
 }
 
@@ -89,8 +102,28 @@ func (c *Preflight) keyFiles() {
 		c.addFiles("party.key", "party.certificates", problems)
 	}
 	if c.Config.Listen.TLS != nil {
-		_, problems := keyfile.ReadTLS(tlsFiles(c.Config), time.Now())
+		var problems keyfile.Problems
+		c.tls, problems = keyfile.ReadTLS(tlsFiles(c.Config), time.Now())
 		c.addFiles("listen.tls.key", "listen.tls.certificate", problems)
+	}
+}
+
+// names compares the names in certificates with those of the configuration. The registry decides whose a seal is, and a
+// proxy may have the certificate that clients see: neither keeps a server from working.
+func (c *Preflight) names() {
+	if c.pair != nil && c.Config.Party.ID != "" {
+		own := append([]ishare.PartyID{c.Config.Party.ID}, c.Config.Party.AlsoKnownAs...)
+		named := ishare.CertificateIDs(c.pair.Certificates[0])
+		if len(named) > 0 && !slices.ContainsFunc(named, func(id ishare.PartyID) bool { return slices.Contains(own, id) }) {
+			c.warn("party.id", fmt.Sprintf("the seal names %s, and neither this nor party.also_known_as does", named[0]),
+				"Give the seal of this party, or correct party.id; if both are names of one party, add the other one to party.also_known_as.")
+		}
+	}
+	if u := c.Config.Listen.URL; c.tls != nil && u.Scheme == "https" {
+		if err := c.tls.Certificates[0].VerifyHostname(u.Hostname()); err != nil {
+			c.warn("listen.tls.certificate", fmt.Sprintf("clients that come to %s refuse it: %v", &u.URL, err),
+				"Get a certificate for the name in listen.url, or correct listen.url. If a proxy with a certificate of its own stands before this server, all is well.")
+		}
 	}
 }
 
@@ -99,6 +132,7 @@ func (c *Preflight) anchors() {
 		if item == "" {
 			continue
 		}
+		key := fmt.Sprintf("trust.anchors[%d]", i)
 		_, err := trust.LoadAnchors([]string{item})
 		hint := "Give the file of CA certificates, or the SHA-256 fingerprint of one."
 		if hinted, ok := errors.AsType[interface {
@@ -107,7 +141,36 @@ func (c *Preflight) anchors() {
 		}](err); ok {
 			hint = hinted.Hint()
 		}
-		c.add(fmt.Sprintf("trust.anchors[%d]", i), err, hint)
+		c.add(key, err, hint)
+		if err == nil {
+			c.anchorDates(key, item)
+		}
+	}
+}
+
+// anchorDates finds anchors below which no chain is valid now. The file could be read before.
+func (c *Preflight) anchorDates(key, item string) {
+	data := []byte(item)
+	if !keyfile.IsText(item) {
+		file, err := regular.OpenAny(item)
+		if err != nil {
+			return // a fingerprint
+		}
+		defer file.Close() //nolint:errcheck // it was only read
+		if data, err = io.ReadAll(io.LimitReader(file, keyforms.MaxSize)); err != nil {
+			return
+		}
+	}
+	now := time.Now()
+	for _, cert := range keyforms.Read(data, keyforms.Source{}).Certificates {
+		switch {
+		case now.After(cert.NotAfter):
+			c.add(key, fmt.Errorf("the CA %q expired on %s, so nobody below it is let in", cert.Subject, cert.NotAfter.UTC().Format(time.DateTime)),
+				"Give its successor, which the CA publishes, and take this one out; or set the clock right, if it is wrong.")
+		case now.Before(cert.NotBefore):
+			c.add(key, fmt.Errorf("the CA %q is not valid before %s", cert.Subject, cert.NotBefore.UTC().Format(time.DateTime)),
+				"Wait until then, or set this machine's clock right (NTP).")
+		}
 	}
 }
 
@@ -156,12 +219,12 @@ func (c *Preflight) others() {
 	}
 }
 
-// addresses takes each address for a moment, unless the server is running: then it has
-// them itself, and what is checked is the configuration that it is to read next.
+// addresses takes each address for a moment. While a server is running with the data folder, one that is in use counts as
+// that server's: what is checked is the configuration that it is to read next.
 func (c *Preflight) addresses() {
-	if folder(c.Config).InUse() {
-		c.warn("data", "a server is running with this folder, so its addresses were not tried", "")
-		return
+	running := folder(c.Config).InUse()
+	if running {
+		c.warn("data", "a server is running with this folder, so that its addresses are in use is right; whether they are its own was not found out", "")
 	}
 	for key, address := range map[string]config.Address{
 		"listen.public": c.Config.Listen.Public, "listen.internal": c.Config.Listen.Internal,
@@ -171,8 +234,41 @@ func (c *Preflight) addresses() {
 		if err == nil {
 			err = l.Close()
 		}
-		c.add(key, err, "Choose another address, or stop the process that has this one.")
+		if !running || !isInUse(err) {
+			c.add(key, err, addressHint(err))
+		}
 	}
+}
+
+// isInUse reports whether a program has the address.
+func isInUse(err error) bool {
+	const ofWindows = syscall.Errno(10048)
+	return errors.Is(err, syscall.EADDRINUSE) || runtime.GOOS == "windows" && errors.Is(err, ofWindows)
+}
+
+func addressHint(err error) string {
+	switch {
+	case isInUse(err):
+		return "Choose another address, or stop the process that has this one."
+	case errors.Is(err, fs.ErrPermission):
+		return "Choose a port from 1024 on, or let the server have a lower one: AmbientCapabilities=CAP_NET_BIND_SERVICE in its unit, or a socket of systemd."
+	}
+	return "Give an address of this machine, such as 127.0.0.1:8080, or :8080 for all of them."
+}
+
+// descriptors compares the limit on open files with the connections that are wanted. It is that of whoever runs check.
+func (c *Preflight) descriptors() {
+	share := listen.NewShare(listen.Descriptors(), c.Config.Limits.Connections, len(c.Config.Routes) > 0)
+	if !share.Lowered {
+		return
+	}
+	message := fmt.Sprintf("the limit on open files, %d here, allows for %d connections", listen.Descriptors(), share.Public)
+	const hint = "Raise the limit: LimitNOFILE= in the unit of systemd, ulimit -n in a shell."
+	if c.Config.Limits.Connections == 0 { // and these are too few
+		c.add("limits.connections", errors.New(message), hint)
+		return
+	}
+	c.warn("limits.connections", message, hint)
 }
 
 // data: the folder, or the nearest one above it that exists, can be written, and
@@ -195,7 +291,11 @@ func (c *Preflight) data() {
 	if err == nil {
 		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
 	}
-	c.add("data", err, "Make the folder writable for the user that runs the server.")
+	hint := "Make the folder writable for the user that runs the server."
+	if errors.Is(err, syscall.EROFS) {
+		hint = "Name a folder on a file system that is not mounted read-only: with ProtectSystem= in a unit of systemd, one below its StateDirectory=; in a container, a volume."
+	}
+	c.add("data", err, hint)
 	if err == nil {
 		c.add("data", durable.CheckLocks(dir), "Put the folder on a file system with locks, such as a disk of this machine.")
 	}
@@ -222,7 +322,11 @@ func (c *Preflight) state() {
 		asking.WaitReplicas = 0 // another is a problem of the configuration, which tells it
 	}
 	err := state.Check(ctx, asking)
-	c.add("state", err, "No tokens are given until this is mended.")
+	hint := "No tokens are given until this is mended."
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		hint = "Start the store, or correct host and port. " + hint
+	}
+	c.add("state", err, hint)
 }
 
 // guarantee is what a configuration promises about assertions that are presented twice.
