@@ -112,6 +112,8 @@ func notRun() map[string]string {
 		"docs/hsm.md: CGO_ENABLED=1 go build":                      ".ci/run compiles the same with the race detector, for its tests",
 		"docs/scaling.md: # on db1, as postgres":                   "it takes two machines; package pgtest makes its servers in the same way",
 		"docs/keys.md: waybill keys add --keys keys.json\nkubectl": "it takes a cluster",
+		"docs/operating.md: cat > /etc/letsencrypt/renewal-hooks":  "it takes certbot, which does the same with any program",
+		"docs/operating.md: GOFIPS140=v1.0.0 go build":             "it compiles everything once more; .ci/run runs the tests in this mode",
 	}
 }
 
@@ -361,6 +363,7 @@ func (r *reader) tokens(t *testing.T) {
 		t.Errorf("introspection of a revoked token says %s", said)
 	}
 	r.refused(t, public, s.log)
+	r.renewed(t, internal, s.log)
 	s.stop(t)
 
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, asked *http.Request) {
@@ -386,6 +389,22 @@ func (r *reader) tokens(t *testing.T) {
 		t.Errorf("introspection in three ways says %s", said)
 	}
 	s.stop(t)
+}
+
+// renewed exchanges the seal of a server that runs: docs/operating.md.
+func (r *reader) renewed(t *testing.T, internal, log string) {
+	t.Helper()
+	const page = "docs/operating.md"
+	r.copied(t, "party-key.pem", "party-key.new.pem")
+	r.copied(t, "party-chain.pem", "party-chain.new.pem")
+	r.paste(t, 0, r.block(t, page, "WAYBILL_PARTY_KEY=party-key.new.pem"))
+	r.paste(t, 0, r.block(t, page, "mv party-key.new.pem"))
+	says(t, log, `"msg":"reloaded","changed":\["party.(key|certificates)`)
+	var said []byte
+	await(t, "/readyz says", func() bool {
+		said = []byte(r.paste(t, 0, r.block(t, page, "curl -sS http://127.0.0.1:9090/readyz"), "http://127.0.0.1:9090", internal))
+		return !strings.Contains(string(said), `"problems"`)
+	}, &said)
 }
 
 // refused has the server's log hold a request that it refuses, and explains it: docs/troubleshooting.md.

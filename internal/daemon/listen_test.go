@@ -37,7 +37,7 @@ func writeCertificate(t *testing.T, dir string) *x509.CertPool {
 		Subject:   pkix.Name{CommonName: "Some Server"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"provider.example"},
 	}, key)
 	if err != nil {
 		t.Fatal(err)

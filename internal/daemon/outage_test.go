@@ -65,7 +65,7 @@ func TestCheckTellsOurOwnStanding(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, description, key, mend string }{
 		{"suspended", "party.not-active: compliance is suspended", "party.id", rule.PartyNotActive.Hint},
-		{"unknown", "party.unknown: who is that", "party.id", rule.PartyUnknown.Hint},
+		{"unknown", "party.unknown: who is that", "party.id", "Ask your registrar to add your party"},
 		{"another certificate", "party.certificate: not this one", "party.certificates", rule.PartyCertificate.Hint},
 		{"revoked", "certificate.revoked: x5c[0] is revoked", "party.certificates", rule.CertificateRevoked.Hint},
 		{"in its own words", "Unknown client", "participants.registry", "Ask your registrar"},
