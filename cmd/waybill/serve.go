@@ -26,7 +26,8 @@ func (c *command) serve() *cli.Command {
 		Name:  "serve",
 		Usage: "run the server that a configuration describes",
 		Description: "Logs JSON to standard error. SIGHUP reloads the configuration; a bad one leaves the old one in use and\n" +
-			"says why. Keys, certificates, anchors and secrets are read again when their files change. SIGINT and SIGTERM stop the server after the requests under way; a second one stops it at once.\n" +
+			"says why. Keys, certificates, anchors and secrets are read again when their files change. SIGINT and SIGTERM\n" +
+			"stop the server after the requests under way; a second one stops it at once.\n" +
 			"Sockets with the names public and internal are taken from a service manager (LISTEN_FDS).\n\n" +
 			"After a first start or a crash no tokens are given for as long as policy.leeway (10 seconds), since nobody knows which\n" +
 			"assertions were used before; until then /readyz is 503 and says from when. --first-start skips that for a party that has\n" +
