@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,8 +46,9 @@ func TestCheckBesideTheServer(t *testing.T) {
 				s.await(t, "there are tokens", func() bool { return s.send(t, client.request()).Status == http.StatusOK })
 			}
 			tokens()
-			running := append(s.cmd.Env[len(os.Environ()):],
-				"WAYBILL_LISTEN_PUBLIC="+strings.TrimPrefix(public, "http://"), "WAYBILL_LISTEN_INTERNAL="+strings.TrimPrefix(internal, "http://"))
+			running := slices.Concat(s.cmd.Env[len(os.Environ()):], []string{
+				"WAYBILL_LISTEN_PUBLIC=" + strings.TrimPrefix(public, "http://"), "WAYBILL_LISTEN_INTERNAL=" + strings.TrimPrefix(internal, "http://"),
+			})
 			const beside = "a server is running with this folder"
 			for range 2 {
 				status, out, said := checks(t, dir, running...)
@@ -59,7 +61,7 @@ func TestCheckBesideTheServer(t *testing.T) {
 				"party.key: ":      "WAYBILL_PARTY_KEY=nowhere.pem",
 				"trust.anchors[1]": "WAYBILL_TRUST_ANCHORS=root.pem,nowhere.pem",
 			} {
-				status, out, said := checks(t, dir, append(running, changed)...)
+				status, out, said := checks(t, dir, append(slices.Clip(running), changed)...)
 				if status != 1 || strings.Count(out, "\n") != 1 || !strings.Contains(out, want) || strings.Count(said, beside) != 1 {
 					t.Errorf("%s: status %d\n%s%s", changed, status, out, said)
 				}

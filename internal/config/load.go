@@ -172,9 +172,9 @@ func (d *decoder) document(data []byte) *yaml.Node {
 
 // lineOf is a line of a text, counted from 1; empty when it has none.
 func lineOf(text []byte, number int) string {
-	at := 0
 	for line := range bytes.Lines(text) {
-		if at++; at == number {
+		number--
+		if number == 0 {
 			return string(line)
 		}
 	}

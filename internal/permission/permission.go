@@ -183,19 +183,19 @@ func otherOwner(path string, info fs.FileInfo) []Finding {
 // is root's: then its group was chosen so that an account which is not root can read it, as Kubernetes (fsGroup),
 // systemd (LoadCredential) and Debian (ssl-cert) do.
 func Readable(path, secret string) (Finding, bool) {
-	real, err := filepath.EvalSymlinks(path)
+	at, err := filepath.EvalSymlinks(path)
 	if err == nil {
-		real, err = filepath.Abs(real)
+		at, err = filepath.Abs(at)
 	}
 	if err != nil {
 		return Finding{}, false // nothing can be read, or it is no file
 	}
-	info, err := os.Stat(real)
+	info, err := os.Stat(at)
 	if err != nil || !hasModes {
 		return Finding{}, false
 	}
 	who := readersOf(info)
-	for dir := filepath.Dir(real); who.anybody(); dir = filepath.Dir(dir) {
+	for dir := filepath.Dir(at); who.anybody(); dir = filepath.Dir(dir) {
 		above, err := os.Stat(dir)
 		if err != nil {
 			return Finding{}, false
