@@ -142,7 +142,7 @@ func (c *command) root() *cli.Command {
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {},
 		OnUsageError:    onUsageError,
 		Commands: []*cli.Command{
-			c.init(), c.serve(), c.check(), c.keys(), c.audit(), c.sandbox(), c.token(), c.request(), c.profile(), c.assertion(), c.explain(), c.probe(), c.bench(), c.benchFloor(), c.completion(), c.man(), c.version(), c.help(),
+			c.init(), c.serve(), c.check(), c.health(), c.keys(), c.audit(), c.sandbox(), c.token(), c.request(), c.profile(), c.assertion(), c.explain(), c.probe(), c.bench(), c.benchFloor(), c.completion(), c.man(), c.version(), c.help(),
 		},
 		Action: func(ctx context.Context, cmd *cli.Command) error { // when the first argument is no command
 			switch {

@@ -72,7 +72,9 @@ func (c *command) serve() *cli.Command {
 			}
 			log.InfoContext(ctx, "serving", slog.String("public", d.PublicAddr().String()), slog.String("internal", d.InternalAddr().String()),
 				slog.String("party", string(cfg.Party.ID)), slog.Int("connections", d.Connections()))
-			go reloads(ctx, hangups, d, load, log)
+			s, end := supervise(ctx, d, log)
+			defer end()
+			go reloads(ctx, hangups, s, load, log)
 			go cutOnSecondSignal(ctx, d)
 			err = d.Run(ctx)
 			log.InfoContext(ctx, "stopped")
@@ -109,31 +111,33 @@ func cutOnSecondSignal(ctx context.Context, d *daemon.Daemon) {
 
 // reloads exchanges the configuration, one after the other, until ctx is done: at each SIGHUP for the one that load gives, and
 // when files have changed for the one in use, with what they hold now.
-func reloads(ctx context.Context, hangups <-chan os.Signal, d *daemon.Daemon, load func() (*config.Config, error), log *slog.Logger) {
+func reloads(ctx context.Context, hangups <-chan os.Signal, s supervised, load func() (*config.Config, error), log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			if err := d.Reopen(); err != nil {
+			if err := s.Reopen(); err != nil {
 				log.ErrorContext(ctx, "the audit trail is not written to another file; the one before stays in use", slog.Any("error", err))
 			}
-			if err := reload(ctx, d, load); err != nil {
+			if err := reload(ctx, s, load); err != nil {
 				log.ErrorContext(ctx, "reload failed; the old configuration stays in use", slog.Any("error", err))
 			} else {
 				log.InfoContext(ctx, "reloaded")
 			}
-		case change := <-d.Changes():
-			change.Done(reload(ctx, d, change.Load))
+		case change := <-s.Changes():
+			change.Done(reload(ctx, s, change.Load))
 		}
 	}
 }
 
 // reload exchanges the configuration. On an error, the old one stays in use.
-func reload(ctx context.Context, d *daemon.Daemon, load func() (*config.Config, error)) error {
+func reload(ctx context.Context, s supervised, load func() (*config.Config, error)) error {
+	s.manager.Reloading()
 	cfg, err := load()
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.Reload(ctx, cfg)
 	}
-	return d.Reload(ctx, cfg)
+	s.reloaded(err)
+	return err
 }
