@@ -33,6 +33,9 @@ const (
 	rootFile      = "root.pem"
 )
 
+// publicFile is their mode. They hold no secret, and the account that serves is mostly another one than that which writes them.
+const publicFile = 0o644
+
 func (c *command) init() *cli.Command {
 	return &cli.Command{
 		Name:  "init",
@@ -337,12 +340,12 @@ func subjectName(certificate *x509.Certificate) string {
 func (s *setup) write(sealed *settings, force bool) error {
 	text, err := s.configuration(sealed)
 	if err == nil && !s.rootIsThere() {
-		err = writeFile(s.root, s.rootPEM(), force)
+		err = writeFile(s.root, s.rootPEM(), publicFile, force)
 	}
 	if err != nil {
 		return err
 	}
-	return writeFile(s.out, text, force)
+	return writeFile(s.out, text, publicFile, force)
 }
 
 // configuration is the file that describes the server.

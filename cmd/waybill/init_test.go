@@ -49,7 +49,7 @@ func TestInitSealOfAnother(t *testing.T) {
 	if _, said = start(); !strings.Contains(said, "registry  "+providerID+" at "+server.URL) {
 		t.Error(said)
 	}
-	if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("%v, %v", info, err)
 	}
 }

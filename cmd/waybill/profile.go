@@ -107,7 +107,7 @@ func (c *command) addProfile(_ context.Context, cmd *cli.Command) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := writeFile(path, text, cmd.Bool("force")); err != nil {
+	if err := writeFile(path, text, 0o600, cmd.Bool("force")); err != nil {
 		return err
 	}
 	c.say("written: %s", path)
@@ -184,8 +184,8 @@ func (c *command) listProfiles(context.Context, *cli.Command) error {
 	return errors.Join(append(broken, table.Flush())...)
 }
 
-// writeFile writes a file that only its owner can read, whole or not at all. One that is there is replaced by force only.
-func writeFile(path string, data []byte, force bool) (err error) {
+// writeFile writes a file of this mode, whole or not at all. One that is there is replaced by force only.
+func writeFile(path string, data []byte, mode fs.FileMode, force bool) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // with the mode 0600
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func writeFile(path string, data []byte, force bool) (err error) {
 		}
 	}()
 	_, err = file.Write(data)
-	if err := errors.Join(err, file.Close()); err != nil {
+	if err := errors.Join(err, file.Chmod(mode), file.Close()); err != nil {
 		return err
 	}
 	if force {
