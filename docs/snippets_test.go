@@ -42,7 +42,7 @@ func (b block) is(name string) bool {
 
 var fence = regexp.MustCompile("(?ms)^( *)```([a-z]*)\n(.*?)\n *```$")
 
-// blocks are those of the README and of all pages in docs.
+// blocks are those of the README, of the page on installing and of all pages in docs.
 func blocks(t *testing.T) []block {
 	t.Helper()
 	var all []block
@@ -51,7 +51,7 @@ func blocks(t *testing.T) []block {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if page = filepath.ToSlash(page); page != "README.md" && !strings.HasPrefix(page, "docs/") {
+		if page = filepath.ToSlash(page); page != "README.md" && page != "deploy/README.md" && !strings.HasPrefix(page, "docs/") {
 			continue
 		}
 		text := read(t, path)
@@ -84,7 +84,7 @@ func TestBlocksCanBePasted(t *testing.T) {
 // elsewhere says who runs blocks that [TestSnippets] does not: for a page, or a block of it, the file that does, and the words
 // in that file by which it finds them.
 func elsewhere() map[string][2]string {
-	const e2e, clients = ".ci/e2e", ".ci/clients"
+	const e2e, clients, pack = ".ci/e2e", ".ci/clients", ".ci/package"
 	return map[string][2]string{
 		"README.md: ./waybill token --profile":        {e2e, "readme './waybill token'"},
 		"README.md: ./waybill assertion --profile":    {e2e, "readme './waybill assertion'"},
@@ -97,6 +97,12 @@ func elsewhere() map[string][2]string {
 		"docs/clients/python.md":                      {clients, "page_works"},
 		"docs/clients/java.md":                        {clients, "page_works"},
 		"docs/guard/":                                 {"internal/daemon/proxies_helpers_test.go", "../../docs/guard"},
+		"deploy/README.md: sudo dpkg -i":              {pack, "page 1 first.deb"},
+		"deploy/README.md: cd /etc/waybill":           {pack, "page 2"},
+		"deploy/README.md: sudo systemctl enable":     {pack, "page 3"},
+		"deploy/README.md: sudo sh -c":                {pack, "page 5"},
+		"deploy/README.md: sudo systemd-run":          {pack, "page 6"},
+		"deploy/README.md: go install github.com/go":  {pack, "deploy/build"},
 		"docs/hsm.md: mkdir -m 700 softhsm softhsm/t": {"cmd/waybill/hsm_test.go", "docs/hsm.md"},
 	}
 }
@@ -107,6 +113,10 @@ func notRun() map[string]string {
 		"README.md: git clone":                                     "it takes the tree from the network; .ci/e2e runs the second line",
 		"README.md: go test ./...":                                 "it is what runs this test",
 		"README.md: go build -o waybill":                           "package shipped builds the program in the same way",
+		"README.md: go install github.com":                         "it takes the release from the network",
+		"deploy/README.md: docker":                                 "there is no engine on the machines of CI; .ci/package builds the image with buildah, and runs it",
+		"deploy/README.md: kubectl create":                         "it takes a cluster; package deploy_test holds what it names against the manifests",
+		"deploy/README.md: go install github.com/waybill":          "it takes the release from the network",
 		"docs/clients/README.md: go build -o waybill":              "both lines are in the README as well",
 		"docs/clients/csharp.md: . docs/clients":                   "no package of Debian has .NET; the page says that nobody runs it",
 		"docs/hsm.md: CGO_ENABLED=1 go build":                      ".ci/run compiles the same with the race detector, for its tests",
