@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,37 +25,42 @@ const (
 	patience = 5 * time.Second
 )
 
-// A Handler writes the JSON of a [slog.JSONHandler], in the order in which it is logged. Nobody who logs waits for the
-// output: when more than a megabyte waits, lines are dropped, and another tells how many. Lines from the level of
-// warnings on are written at once, others within a tenth of a second.
+// A Handler writes the lines of a [slog.JSONHandler], or of a [slog.TextHandler], in the order in which they are logged.
+// Nobody who logs waits for the output: when more than a megabyte waits, lines are dropped, and another tells how many.
+// Lines from the level of warnings on are written at once, others within a tenth of a second.
 //
 // Make it with [New], and close it when everything has been logged: a process that ends in another way may lose the
 // lines of a tenth of a second.
 type Handler struct {
-	buffer  *buffer
-	general slog.Handler // writes any record to the buffer
-	plain   bool         // general adds nothing to a record
+	buffer *buffer
+	json   slog.Handler // this and text write any record to the buffer
+	text   slog.Handler
+	plain  bool // json adds nothing to a record
 }
 
-// New returns a handler for the level of information and above.
+// New returns a handler for the level of information and above, which writes JSON. [Handler.Set] changes both.
 func New(output io.Writer) *Handler {
 	b := &buffer{output: output, first: make(chan struct{}, 1), urgent: make(chan struct{}, 1), ended: make(chan struct{})}
 	go b.run()
-	return &Handler{b, slog.NewJSONHandler(b, nil), true}
+	options := &slog.HandlerOptions{Level: &b.level}
+	return &Handler{b, slog.NewJSONHandler(b, options), slog.NewTextHandler(b, options), true}
+}
+
+// Set changes which lines are written from now on, and whether they are text for people to read. It counts for all handlers
+// that were made of this one too.
+func (h *Handler) Set(level slog.Level, text bool) {
+	h.buffer.level.Set(level)
+	h.buffer.text.Store(text)
 }
 
 // Enabled implements [slog.Handler].
-func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
-	return h.general.Enabled(ctx, level)
+func (h *Handler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.buffer.level.Level()
 }
 
 // Handle implements [slog.Handler].
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
-	var space [1 << 10]byte
-	line, ok := appendRecord(space[:0], r)
-	if h.plain && ok {
-		h.buffer.add(line)
-	} else if err := h.general.Handle(ctx, r); err != nil {
+	if err := h.write(ctx, r); err != nil {
 		return err
 	}
 	if r.Level >= slog.LevelWarn {
@@ -70,14 +76,30 @@ func (h *Handler) Dropped() uint64 {
 	return h.buffer.total
 }
 
+func (h *Handler) write(ctx context.Context, r slog.Record) error {
+	if h.buffer.text.Load() {
+		return h.text.Handle(ctx, r)
+	}
+	if !h.plain {
+		return h.json.Handle(ctx, r)
+	}
+	var space [1 << 10]byte
+	line, ok := appendRecord(space[:0], r)
+	if !ok {
+		return h.json.Handle(ctx, r)
+	}
+	h.buffer.add(line)
+	return nil
+}
+
 // WithAttrs implements [slog.Handler].
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &Handler{h.buffer, h.general.WithAttrs(attrs), false}
+	return &Handler{h.buffer, h.json.WithAttrs(attrs), h.text.WithAttrs(attrs), false}
 }
 
 // WithGroup implements [slog.Handler].
 func (h *Handler) WithGroup(name string) slog.Handler {
-	return &Handler{h.buffer, h.general.WithGroup(name), false}
+	return &Handler{h.buffer, h.json.WithGroup(name), h.text.WithGroup(name), false}
 }
 
 // Close writes what has been logged, for which it waits some seconds if the output takes nothing. What comes afterwards
@@ -100,6 +122,8 @@ type buffer struct {
 	output        io.Writer
 	first, urgent chan struct{} // there is a line; it must not wait
 	ended         chan struct{} // run has
+	level         slog.LevelVar
+	text          atomic.Bool // and no JSON
 
 	mu      sync.Mutex // guards what follows
 	lines   []byte
@@ -159,7 +183,11 @@ func (b *buffer) run() {
 		b.mu.Unlock()
 		_, _ = b.output.Write(lines) // nobody is left who could be told
 		if dropped > 0 {
-			slog.New(slog.NewJSONHandler(b.output, nil)).Warn("lines of the log were dropped, which its output did not take in time", slog.Int("lines", dropped))
+			var own slog.Handler = slog.NewJSONHandler(b.output, nil)
+			if b.text.Load() {
+				own = slog.NewTextHandler(b.output, nil)
+			}
+			slog.New(own).Warn("lines of the log were dropped, which its output did not take in time", slog.Int("lines", dropped))
 		}
 		if closed {
 			return

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/waybill-token/waybill/internal/logtest"
 )
@@ -202,13 +203,35 @@ func TestWhenLinesAreWritten(t *testing.T) {
 	}
 }
 
-func TestLevels(t *testing.T) {
-	h := New(io.Discard)
-	defer h.Close()
-	for level, want := range map[slog.Level]bool{slog.LevelDebug: false, slog.LevelInfo: true, slog.LevelError: true} {
-		if got := h.Enabled(t.Context(), level); got != want {
-			t.Errorf("%s: %t", level, got)
+// The level and the form of the lines change while the log is in use, of loggers that were derived before too.
+func TestSet(t *testing.T) {
+	var output logtest.Buffer
+	h := New(&output)
+	log := slog.New(h)
+	derived := log.With(slog.String("of", "others"))
+	for _, step := range []struct {
+		level slog.Level
+		text  bool
+	}{{slog.LevelInfo, false}, {slog.LevelDebug, true}, {slog.LevelError, false}} {
+		h.Set(step.level, step.text)
+		for _, l := range []*slog.Logger{log, derived} {
+			l.Debug("one", slog.Float64("duration_ms", 1.234))
+			l.Error("two")
 		}
+	}
+	h.Close()
+	var forms []string
+	for line := range strings.Lines(output.String()) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), "level")
+		forms = append(forms, rest)
+	}
+	want := []string{
+		`":"ERROR","msg":"two"}`, `":"ERROR","msg":"two","of":"others"}`,
+		`=DEBUG msg=one duration_ms=1.234`, `=ERROR msg=two`, `=DEBUG msg=one of=others duration_ms=1.234`, `=ERROR msg=two of=others`,
+		`":"ERROR","msg":"two"}`, `":"ERROR","msg":"two","of":"others"}`,
+	}
+	if diff := cmp.Diff(want, forms); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -225,7 +248,7 @@ func FuzzAppendRecord(f *testing.F) {
 		var want bytes.Buffer
 		zone := time.FixedZone("", int(nano%86400))
 		r := slog.NewRecord(time.Unix(unix, nano).In(zone), slog.Level(level), message, 0)
-		r.AddAttrs(slog.String(key, text), slog.Int64("n", nano), slog.Duration("d", time.Duration(unix)), slog.Bool(key+"2", truth))
+		r.AddAttrs(slog.String(key, text), slog.Int64("n", nano), slog.Duration("d", time.Duration(unix)), slog.Float64("f", math.Float64frombits(uint64(nano))), slog.Float64("g", float64(unix)/1000), slog.Bool(key+"2", truth))
 		got, ok := appendRecord(nil, r)
 		if !ok {
 			return
@@ -252,7 +275,11 @@ func TestWaysOfRecords(t *testing.T) {
 		"error":    {slog.Any("k", io.EOF), false},
 		"group":    {slog.Group("k", slog.Int("l", 1)), false},
 		"time":     {slog.Time("k", now), false},
-		"float":    {slog.Float64("k", 1.5), false},
+		"fraction": {slog.Float64("k", 1.5), true},
+		"zero":     {slog.Float64("k", 0), true},
+		"huge":     {slog.Float64("k", 1e21), false},
+		"tiny":     {slog.Float64("k", 1e-7), false},
+		"no value": {slog.Float64("k", math.NaN()), false},
 		"valuer":   {slog.Any("k", secret{}), false},
 		"escape":   {slog.String("k", strconv.Quote("v")), false},
 	} {
