@@ -117,6 +117,7 @@ func New(c Config) (_ *Handler, err error) {
 	}
 	guarded := guard.Optional(c.Checker, ishare.ScopeISHARE)(http.HandlerFunc(h.answer))
 	h.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		respond.Correlation(w.Header())
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			respond.Error(w, http.StatusMethodNotAllowed, rule.CodeInvalidRequest, "capabilities are asked for with GET")
@@ -142,7 +143,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 	token, err := h.sign(r)
 	if err != nil { // a key or a registry that is out of reach or slow, or a client that has left
 		if ctx := r.Context(); ctx.Err() == nil {
-			h.log.Lasting(ctx, slog.LevelError, "capabilities could not be told", logsum.Reason(err), func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
+			h.log.Lasting(ctx, slog.LevelError, "capabilities could not be told", logsum.Reason(err), func() []slog.Attr {
+				return []slog.Attr{slog.String("correlation", respond.Correlation(w.Header())), slog.Any("error", err)}
+			})
 		}
 		respond.Unavailable(w, "the capabilities cannot be told at this time")
 		return

@@ -74,7 +74,8 @@ func LogOutages(checker Checker, log *slog.Logger) *LoggingChecker {
 // Route is what the request has come to: the path of a route of package proxy, the pattern of [http.ServeMux] of a guarded
 // handler, or /auth for what a proxy asks. Outcome is admitted, or the code of RFC 6750 section 3.1 by which it was refused:
 // invalid_request, invalid_token or insufficient_scope; no_token without one, and unavailable where nobody can tell. Claims are
-// what the token says when the request is admitted, and otherwise nil. Began is when it was looked at.
+// what the token says when the request is admitted, and otherwise nil. Began is when it was looked at. Correlation is the
+// X-Request-Id of the answer.
 type Decision = bearer.Decision
 
 // Outcomes are what the Outcome of a [Decision] can be.
@@ -123,6 +124,9 @@ func Caller(ctx context.Context) (*accesstoken.Claims, bool) { return bearer.Cal
 // Require returns a middleware that admits requests whose bearer token is genuine, has not expired, was not revoked and
 // carries every one of the scope values. Without values any such token will do.
 //
+// A refusal has an X-Request-Id of its own, and holds it as the member correlation. Who is admitted has one when somebody
+// asks for it: see Correlation of [Decision].
+//
 // Others get the answers of RFC 6750 section 3.1: 400 when the Authorization header is of another scheme or there are
 // several, 401 when the token is missing or bad, 403 when it lacks a scope value; and 503 with Retry-After when the
 // token cannot be checked, about which [LogOutages] tells a log. Without a token the answer has no body: there is no
@@ -133,7 +137,7 @@ func Require(checker Checker, scopes ...string) func(http.Handler) http.Handler 
 	mustCheck(checker)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			claims, refusal := bearer.Admit(r, checker, r.Pattern, scopes)
+			claims, refusal := bearer.Admit(w, r, checker, bearer.Demand{Route: r.Pattern, Scopes: scopes})
 			if refusal != nil {
 				refusal.Write(w)
 				return

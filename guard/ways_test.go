@@ -164,6 +164,10 @@ func wantRefusal(t *testing.T, answer *httptest.ResponseRecorder, code string, s
 			t.Errorf("a refusal names the caller: %s", name)
 		}
 	}
+	id := answer.Header().Get("X-Request-Id")
+	if id == "" || id == "chosen" {
+		t.Errorf("X-Request-Id: %q", id)
+	}
 	if code == "" { // nor anything else about one
 		if answer.Body.Len() != 0 || answer.Header().Get("Content-Length") != "0" || answer.Header().Get("Content-Type") != "" {
 			t.Errorf("a body: %v %q", answer.Header(), answer.Body)
@@ -173,8 +177,9 @@ func wantRefusal(t *testing.T, answer *httptest.ResponseRecorder, code string, s
 	var body struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
+		Correlation string `json:"correlation"`
 	}
-	if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil || body.Error != code || body.Description == "" {
+	if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil || body.Error != code || body.Description == "" || body.Correlation != id {
 		t.Errorf("body %s: %v", answer.Body, err)
 	}
 }

@@ -123,7 +123,7 @@ func (d *Decision) attrs() []slog.Attr {
 		add("scope", d.Granted.Scope.String())
 	}
 	add("remote", d.Remote)
-	return append(attrs, slog.Duration("duration", d.Duration))
+	return append(attrs, logsum.Milliseconds("duration_ms", d.Duration))
 }
 
 func cut(s string) string { return s[:min(len(s), maxCause)] }

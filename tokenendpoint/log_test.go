@@ -130,7 +130,7 @@ func TestAnOutageIsOneLine(t *testing.T) {
 			t.Errorf("another cause: %s", lines)
 		}
 		time.Sleep(time.Minute)
-		if lines := s.lines(); len(lines) != 2 || !strings.Contains(lines[0], `"reason":"no route to host","more":49,"within":`) || !strings.Contains(lines[1], `"reason":"connection refused","more":9`) {
+		if lines := s.lines(); len(lines) != 2 || !strings.Contains(lines[0], `"reason":"no route to host","more":49,"within_ms":`) || !strings.Contains(lines[1], `"reason":"connection refused","more":9`) {
 			t.Errorf("the end: %s", lines)
 		}
 	})

@@ -6,7 +6,8 @@
 // of the server that it is put into; [Config].Screen is asked before a body is read.
 //
 // Every answer is JSON and forbids caching. A refusal is the error of RFC 6749 section 5.2; its error_description names the
-// rule that failed (package rule), so that whoever reads it knows what to mend. An error of our own shows nothing but an
+// rule that failed (package rule), so that whoever reads it knows what to mend, and its member correlation is the
+// X-Request-Id of the answer. An error of our own shows nothing but an
 // id that leads to its line in the log.
 package tokenendpoint
 
@@ -113,10 +114,6 @@ func knownScopes(names []string) map[string]bool {
 	return known
 }
 
-// requestID is the header of an answer that is no token, by whose value the event is found in the log: see waybill explain
-// --correlation.
-const requestID = "X-Request-Id"
-
 // ServeHTTP answers one token request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
@@ -136,7 +133,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.Correlation, full = h.log.Failure(slog.LevelError, message, d.labels())
 		d.summed = !full
 	}
-	w.Header()[requestID] = []string{d.Correlation}
+	w.Header()[respond.RequestID] = []string{d.Correlation}
 	if d.Err != nil {
 		writeError(w, d.Err, d.Correlation)
 	} else {

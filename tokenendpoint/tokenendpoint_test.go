@@ -117,12 +117,16 @@ type answer struct {
 	Scope       string `json:"scope"`
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
+	Correlation string `json:"correlation"`
 }
 
 func decode(tb testing.TB, w *httptest.ResponseRecorder) answer {
 	tb.Helper()
 	var a answer
 	check(tb, json.Unmarshal(w.Body.Bytes(), &a, json.RejectUnknownMembers(true)))
+	if id := w.Header().Get("X-Request-Id"); id == "" || a.Error != "" && a.Correlation != id {
+		tb.Errorf("X-Request-Id is %q, and the correlation %q", id, a.Correlation)
+	}
 	return a
 }
 
@@ -383,7 +387,7 @@ func TestLog(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"outcome":"issued"`, `"outcome":"refused"`, `"rule":"jti.replayed"`, `"party":"did:ishare:EU.NL.NTRNL-10000001"`,
-		ishare.Thumbprint(e.client.Certificates[0].Raw), `"jti_hash":"`, `"duration":`,
+		ishare.Thumbprint(e.client.Certificates[0].Raw), `"jti_hash":"`, `"duration_ms":`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the log lacks %s: %s", want, text)

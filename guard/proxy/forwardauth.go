@@ -47,6 +47,8 @@ type ForwardAuthConfig struct {
 // nginx makes a 500 of any refusal but 401 and 403, so the answer is 401 unless the proxy
 // says, by /auth?status=exact, that it passes on every status, as Caddy and Traefik do.
 //
+// A refusal has an X-Request-Id, and so has every answer when somebody asks for it: see Correlation of [guard.Decision].
+//
 // The method makes no difference: proxies ask with GET, with HEAD, or with the client's.
 //
 // What is repeated is summed up in the log.
@@ -82,7 +84,7 @@ func (f *ForwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		respond.Error(w, http.StatusInternalServerError, rule.CodeServerError, err.Error())
 		return
 	}
-	claims, refusal := bearer.Admit(r, f.config.Checker, forwardAuthRoute, scopes)
+	claims, refusal := bearer.Admit(w, r, f.config.Checker, bearer.Demand{Route: forwardAuthRoute, Scopes: scopes})
 	if refusal != nil {
 		if refusal.Status == http.StatusBadRequest && !exactStatus {
 			refusal.Status = http.StatusUnauthorized

@@ -99,7 +99,8 @@ type Config struct {
 // hop-by-hop fields, those that Connection lists included, and trailers.
 //
 // It gets in addition [HeaderClientID], [HeaderPartyID], [HeaderScope] and [HeaderThumbprint], and X-Forwarded-For,
-// X-Forwarded-Host and X-Forwarded-Proto about the connection to us. Host is the upstream's own.
+// X-Forwarded-Host and X-Forwarded-Proto about the connection to us. Host is the upstream's own. Unless the client has
+// sent an X-Request-Id, it gets that of our answer, which an X-Request-Id of the upstream's takes the place of.
 //
 // Of its answer, Alt-Svc does not pass. X-Accel-Redirect, X-Sendfile and their like do, so that a server
 // before this one can send files on the upstream's word, but not in the answer to a preflight request.
@@ -281,7 +282,7 @@ const usualMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 
 // pass lets a request through that has a good token.
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *routeEntry) {
-	claims, refusal := bearer.Admit(r, p.config.Checker, to.route.Path, to.route.Scope)
+	claims, refusal := bearer.Admit(w, r, p.config.Checker, bearer.Demand{Route: to.route.Path, Scopes: to.route.Scope})
 	if refusal != nil {
 		refusal.Write(w)
 		return
@@ -293,6 +294,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *routeEntry) {
 	// What a middleware before us says about caching would stand beside what the upstream says.
 	w.Header().Del("Cache-Control")
 	w.Header().Del("Pragma")
+	r = withCorrelation(w, r)
 	limited := newDeadlineWriter(w)
 	defer limited.end()
 	r = bearer.WithCaller(r, claims)
@@ -307,6 +309,22 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, to *routeEntry) {
 		r.Body = body
 	}
 	to.proxy.ServeHTTP(limited, r)
+}
+
+type correlationKey struct{}
+
+// withCorrelation keeps the identifier of the request for its upstream, and for an answer in which the upstream has none.
+func withCorrelation(w http.ResponseWriter, r *http.Request) *http.Request {
+	id := respond.Correlation(w.Header())
+	w.Header().Del(respond.RequestID)
+	return r.WithContext(context.WithValue(r.Context(), correlationKey{}, id))
+}
+
+// setCorrelation has a header hold that identifier, unless it holds one.
+func setCorrelation(ctx context.Context, h http.Header) {
+	if id, ok := ctx.Value(correlationKey{}).(string); ok && len(h[respond.RequestID]) == 0 {
+		h[respond.RequestID] = []string{id}
+	}
 }
 
 // passPreflight passes a request on without a token. The deadlines of the server stay as they are.

@@ -20,6 +20,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/guard/internal/guardtest"
 	"github.com/waybill-token/waybill/guard/proxy"
 )
@@ -672,6 +673,48 @@ func TestConfigurationsThatGuardNothing(t *testing.T) {
 	for field, err := range map[string]error{"field Checker": noChecker, "the field Checker": reverse, "field Routes": noRoutes, "MaxBody": negative} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+// The identifier of a request is ours in refusals, and in an answer unless the upstream has one. An upstream gets it when the
+// client has sent none.
+func TestCorrelation(t *testing.T) {
+	var got string // by the upstream
+	upstream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("X-Request-Id")
+		if r.URL.Query().Has("echo") {
+			w.Header().Set("X-Request-Id", got)
+		}
+	})
+	issuer := guardtest.NewIssuer(t)
+	var decided string
+	checker := guard.LogOutages(issuer, nil)
+	checker.Decided = func(_ *http.Request, d guard.Decision) { decided = d.Correlation() }
+	p := newProxy(t, upstream, proxy.Config{Checker: checker, Routes: []proxy.Route{routeTo(t, "/orders", "http://upstream.example", "iSHARE")}})
+	for _, c := range []struct {
+		name, query, sent, token string
+		upstream, answer         string // sent, ours or none
+	}{
+		{"none sent", "", "", issuer.Token(t, "iSHARE"), "ours", "ours"},
+		{"none sent, echoed", "?echo", "", issuer.Token(t, "iSHARE"), "ours", "ours"},
+		{"sent", "", "theirs", issuer.Token(t, "iSHARE"), "sent", "ours"},
+		{"sent, echoed", "?echo", "theirs", issuer.Token(t, "iSHARE"), "sent", "sent"},
+		{"refused", "", "theirs", "", "none", "ours"},
+	} {
+		got, decided = "", ""
+		r := httptest.NewRequest(http.MethodGet, "/orders"+c.query, nil)
+		if c.sent != "" {
+			r.Header.Set("X-Request-Id", c.sent)
+		}
+		if c.token != "" {
+			r.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, r)
+		means := map[string]string{"sent": c.sent, "ours": decided, "none": ""}
+		if decided == "" || got != means[c.upstream] || len(w.Header()["X-Request-Id"]) != 1 || w.Header().Get("X-Request-Id") != means[c.answer] {
+			t.Errorf("%s: ours is %q, the upstream got %q, the client %q", c.name, decided, got, w.Header()["X-Request-Id"])
 		}
 	}
 }

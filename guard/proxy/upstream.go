@@ -59,6 +59,7 @@ func rewrite(pr *httputil.ProxyRequest, to Route) {
 	claims, known := guard.Caller(pr.In.Context())
 	if known {
 		setIdentityHeaders(pr.Out.Header, claims)
+		setCorrelation(pr.In.Context(), pr.Out.Header)
 	}
 	if known && to.PassToken {
 		pr.Out.Header["Authorization"] = pr.In.Header["Authorization"]
@@ -90,6 +91,9 @@ func modifyResponse(res *http.Response) error {
 		res.Header.Set("Cache-Control", "no-store") // iSHARE: caching is made explicit
 	}
 	res.Header.Del("Alt-Svc") // names a way to the upstream, past us
+	if res.Request != nil { // which a transport of somebody else's may have left out
+		setCorrelation(res.Request.Context(), res.Header)
+	}
 	return nil
 }
 
@@ -123,6 +127,7 @@ func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, to Route, er
 		p.log.Lasting(r.Context(), level, "an upstream is out of reach", labels, func() []slog.Attr { return []slog.Attr{slog.Any("error", err)} })
 	}
 	if !hijacked {
+		setCorrelation(r.Context(), w.Header())
 		respond.Error(w, status, code, description)
 	}
 }

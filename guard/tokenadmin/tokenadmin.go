@@ -141,6 +141,7 @@ type authorizedRequest struct {
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	respond.Correlation(w.Header())
 	if err := h.handle(w, r); err != nil {
 		h.writeError(w, r, err)
 	}
@@ -261,7 +262,7 @@ func (h *Handler) writeError(w http.ResponseWriter, r *http.Request, err error) 
 			sentence, cause = failed.sentence, failed.cause
 		}
 		h.log.Lasting(r.Context(), slog.LevelError, "a request about access tokens failed", logsum.Reason(cause),
-			func() []slog.Attr { return []slog.Attr{slog.String("path", r.URL.Path), slog.Any("error", err)} })
+			func() []slog.Attr { return []slog.Attr{slog.String("correlation", respond.Correlation(w.Header())), slog.String("path", r.URL.Path), slog.Any("error", err)} })
 		respond.Unavailable(w, sentence)
 	}
 }

@@ -43,7 +43,12 @@ type Decision struct {
 	Outcome string
 	Claims  *accesstoken.Claims
 	Began   time.Time
+
+	answer http.Header
 }
+
+// Correlation is the X-Request-Id of the answer, which has one from now on.
+func (d Decision) Correlation() string { return respond.Correlation(d.answer) }
 
 // An Observer is a checker that is told what became of requests.
 type Observer interface {
@@ -51,16 +56,21 @@ type Observer interface {
 	Observe(r *http.Request, d Decision)
 }
 
-// Admit returns what the token of a request says, if it is good and has all of the scope values. The route is what the
-// request has come to, for a checker that is an [Observer].
-func Admit(r *http.Request, checker Checker, route string, scopes []string) (*accesstoken.Claims, *Refusal) {
+// A Demand is what a request must have a token for.
+type Demand struct {
+	Route  string   // what the request has come to, for a checker that is an [Observer]
+	Scopes []string // all of which the token must have
+}
+
+// Admit returns what the token of a request says, if it is good and has all of the scope values.
+func Admit(w http.ResponseWriter, r *http.Request, checker Checker, d Demand) (*accesstoken.Claims, *Refusal) {
 	observer, observed := checker.(Observer)
 	if !observed {
-		return admit(r, checker, scopes)
+		return admit(r, checker, d.Scopes)
 	}
 	began := time.Now()
-	claims, refusal := admit(r, checker, scopes)
-	observer.Observe(r, Decision{route, refusal.outcome(), claims, began})
+	claims, refusal := admit(r, checker, d.Scopes)
+	observer.Observe(r, Decision{d.Route, refusal.outcome(), claims, began, w.Header()})
 	return claims, refusal
 }
 
@@ -191,6 +201,7 @@ func (f *Refusal) Write(w http.ResponseWriter) {
 		return
 	}
 	respond.ForbidCaching(h)
+	respond.Correlation(h)
 	h.Set("Content-Length", "0") // also to HEAD
 	w.WriteHeader(f.Status)
 }

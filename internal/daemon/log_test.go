@@ -58,7 +58,7 @@ func TestEvents(t *testing.T) {
 				t.Errorf("event %d: %s is %v, want %v", i, key, got, want)
 			}
 		}
-		if d, ok := event["duration"].(float64); !ok || d <= 0 || event["remote"] == nil || event["time"] == nil {
+		if d, ok := event["duration_ms"].(float64); !ok || d <= 0 || event["remote"] == nil || event["time"] == nil {
 			t.Errorf("event %d lacks its time: %v", i, event)
 		}
 	}

@@ -79,6 +79,7 @@ func recoverPanics(log *slog.Logger, sums *logsum.Log, next http.Handler) http.H
 				log.ErrorContext(r.Context(), "panic", slog.String("correlation", correlation),
 					slog.Any("value", v), slog.String("stack", string(debug.Stack())))
 			}
+			w.Header()[respond.RequestID] = []string{correlation} // whatever the answer was to have
 			internal := rule.Internal.Because("%s; correlation id %s", rule.Internal.Sentence, correlation)
 			respond.Error(w, internal.Rule.Status, internal.Rule.Code, internal.Description())
 		}()

@@ -98,7 +98,7 @@ func viewOfEvent(event map[string]string) (*View, error) {
 	sentence := strings.TrimPrefix(event["cause"], id+": ")
 	v := Unjudged()
 	v.Decided(at, reason, sentence, event["hint"])
-	for _, name := range []string{"client_id", "certificate", "jti_hash", "remote", "duration"} {
+	for _, name := range []string{"client_id", "certificate", "jti_hash", "remote", "duration_ms", "duration"} { // the last of a log that an earlier version wrote, in nanoseconds
 		if event[name] != "" {
 			v.Claims = append(v.Claims, Field{Name: name, Value: cut(event[name])})
 		}

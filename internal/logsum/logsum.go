@@ -104,6 +104,11 @@ func Reason(err error) []slog.Attr {
 	return nil
 }
 
+// Milliseconds is a duration as the log has it, with the microsecond as its last digit. The key says the unit: duration_ms.
+func Milliseconds(key string, d time.Duration) slog.Attr {
+	return slog.Float64(key, float64(d.Microseconds())/1000)
+}
+
 // count returns nil for an event to be written in full, and otherwise its kind, which begins with it if there is none.
 func (l *Log) count(event kind, most int) *kind {
 	l.mu.Lock()
@@ -166,7 +171,7 @@ func (l *Log) sumUp(k *kind) {
 	if k.more == 0 {
 		return
 	}
-	attrs := append(slices.Clone(k.labels), slog.Int("more", k.more), slog.Duration("within", k.last.Sub(k.began)))
+	attrs := append(slices.Clone(k.labels), slog.Int("more", k.more), Milliseconds("within_ms", k.last.Sub(k.began)))
 	if k.correlation != "" {
 		attrs = append(attrs, slog.String("correlation", k.correlation))
 	}

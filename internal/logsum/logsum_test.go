@@ -77,7 +77,7 @@ func TestSome(t *testing.T) {
 		p.some(t, 1, "b")
 		p.want(t, "another kind", "msg=refused rule=b i=0")
 		time.Sleep(8 * time.Second)
-		p.want(t, "after the interval of the first", "msg=refused rule=a more=998 within=2s")
+		p.want(t, "after the interval of the first", "msg=refused rule=a more=998 within_ms=2000")
 		p.some(t, 1, "a")
 		p.want(t, "then", "msg=refused rule=a i=0")
 		time.Sleep(time.Minute)
@@ -93,9 +93,9 @@ func TestLasting(t *testing.T) {
 		p.lasting(t, 5, "slow")
 		p.want(t, "another cause", "msg=outage cause=slow i=0")
 		time.Sleep(5 * time.Second)
-		p.want(t, "its end", "msg=outage cause=gone more=99 within=1m39s")
+		p.want(t, "its end", "msg=outage cause=gone more=99 within_ms=99000")
 		time.Sleep(5 * time.Second)
-		p.want(t, "the end of both", "msg=outage cause=slow more=4 within=4s")
+		p.want(t, "the end of both", "msg=outage cause=slow more=4 within_ms=4000")
 		p.lasting(t, 1, "gone")
 		p.want(t, "again", "msg=outage cause=gone i=0")
 		time.Sleep(time.Minute)
@@ -152,7 +152,7 @@ func TestKindsAreBounded(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if lines := strings.Count(p.String(), "\n"); lines != 64+5+1 || !strings.Contains(p.String(), "msg=refused more=99931 within=0s") {
+		if lines := strings.Count(p.String(), "\n"); lines != 64+5+1 || !strings.Contains(p.String(), "msg=refused more=99931 within_ms=0") {
 			t.Errorf("%d lines", lines)
 		}
 	})

@@ -2,6 +2,7 @@
 package respond
 
 import (
+	"crypto/rand"
 	"net/http"
 	"strconv"
 
@@ -30,12 +31,29 @@ func Encoded(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // the client may be gone
 }
 
-// Error answers with an error of RFC 6749 section 5.2. The description is in the alphabet of that section.
+// RequestID is the header of an answer that holds its [Correlation].
+const RequestID = "X-Request-Id"
+
+// Correlation is the identifier of a request, by which its event is found in the log: the X-Request-Id of the answer with
+// this header. It is made when it is first asked for, and never taken from the request, where a stranger could write
+// whatever should stand in our log, or the identifier of somebody else's request.
+func Correlation(answer http.Header) string {
+	if ids := answer[RequestID]; len(ids) == 1 {
+		return ids[0]
+	}
+	id := rand.Text()
+	answer[RequestID] = []string{id}
+	return id
+}
+
+// Error answers with an error of RFC 6749 section 5.2, and its [Correlation] in a further member, as that section allows. The
+// description is in the alphabet of that section.
 func Error(w http.ResponseWriter, status int, code, description string) {
 	JSON(w, status, struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
-	}{code, description})
+		Correlation string `json:"correlation"`
+	}{code, description, Correlation(w.Header())})
 }
 
 // Unavailable answers that what was asked for cannot be done for the moment, and that one should try again in a second.

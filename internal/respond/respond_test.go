@@ -3,6 +3,7 @@ package respond_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/waybill-token/waybill/internal/respond"
@@ -40,17 +41,30 @@ func TestErrors(t *testing.T) {
 	}{
 		{
 			func(w http.ResponseWriter) { respond.Error(w, http.StatusTeapot, "invalid_request", "no <coffee>") },
-			http.StatusTeapot, "", `{"error":"invalid_request","error_description":"no <coffee>"}`,
+			http.StatusTeapot, "", `{"error":"invalid_request","error_description":"no <coffee>","correlation":"ID"}`,
 		},
 		{
 			func(w http.ResponseWriter) { respond.Unavailable(w, "not now") },
-			http.StatusServiceUnavailable, "1", `{"error":"temporarily_unavailable","error_description":"not now"}`,
+			http.StatusServiceUnavailable, "1", `{"error":"temporarily_unavailable","error_description":"not now","correlation":"ID"}`,
 		},
 	} {
 		w := httptest.NewRecorder()
 		c.answer(w)
-		if w.Code != c.status || w.Body.String() != c.wants || w.Header().Get("Retry-After") != c.retry || w.Header().Get("Cache-Control") != "no-store" {
+		id := w.Header().Get("X-Request-Id")
+		if len(id) < 26 { // of 128 bits
+			t.Errorf("X-Request-Id: %q", id)
+		}
+		if w.Code != c.status || w.Body.String() != strings.Replace(c.wants, "ID", id, 1) || w.Header().Get("Retry-After") != c.retry || w.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("status %d %v, %q; want %d, %q", w.Code, w.Header(), w.Body, c.status, c.wants)
 		}
+	}
+}
+
+// One answer has one identifier, and two answers have two.
+func TestCorrelation(t *testing.T) {
+	one, other := http.Header{}, http.Header{}
+	id := respond.Correlation(one)
+	if respond.Correlation(one) != id || one.Get("X-Request-Id") != id || respond.Correlation(other) == id {
+		t.Errorf("%v and %v", one, other)
 	}
 }
