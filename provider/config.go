@@ -20,6 +20,7 @@ import (
 	"github.com/waybill-token/waybill/capabilities"
 	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/datafolder"
+	"github.com/waybill-token/waybill/internal/outbound"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/registry"
 	"github.com/waybill-token/waybill/revocation"
@@ -109,6 +110,11 @@ type Config struct {
 	Trail Trail
 	// Log is where events are written. Unset, they are not.
 	Log *slog.Logger
+	// LogGuarded writes an event for each request to our handlers that was let in or refused by its access token: who,
+	// where to, and what came of it. Of refusals there are the first few in each ten seconds.
+	LogGuarded bool
+	// Outgoing wraps what calls others over HTTP, for traces. What a reload takes over stays wrapped as it was. Optional.
+	Outgoing func(to Dependency, base http.RoundTripper) http.RoundTripper
 	// Name gives the name by which a field of the Config is called in errors, log and /readyz, for programs that
 	// read it from a file with names of its own. Its own name unless set.
 	Name func(field string) string
@@ -227,6 +233,26 @@ func (c Config) withDefaults() Config {
 		c.Name = func(field string) string { return field }
 	}
 	return c
+}
+
+// A Dependency is whom we call over HTTP.
+type Dependency string
+
+// The kinds of these. Where to call the status services stands in certificates, and is the word of their issuers.
+const (
+	ToRegistry   Dependency = "registry"
+	ToRevocation Dependency = "revocation"
+	ToUpstream   Dependency = "upstream"
+)
+
+// observe is how the transport to a dependency is wrapped, so that its calls are logged and traced.
+func (c *Config) observe(to Dependency) func(http.RoundTripper) http.RoundTripper {
+	var wrap func(http.RoundTripper) http.RoundTripper
+	if outgoing := c.Outgoing; outgoing != nil {
+		wrap = func(base http.RoundTripper) http.RoundTripper { return outgoing(to, base) }
+	}
+	log := cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	return func(base http.RoundTripper) http.RoundTripper { return outbound.Observed(base, string(to), log, wrap) }
 }
 
 // closeKey ends the session with a key in hardware.

@@ -29,6 +29,39 @@ type Events struct {
 	UpstreamFailed func(route string)
 }
 
+// Join returns Events of which both are told, a first. What neither is told of stays unset.
+func Join(a, b Events) Events {
+	if a.Stage == nil {
+		a.Stage = b.Stage
+	} else if first := a.Stage; b.Stage != nil {
+		a.Stage = func(ctx context.Context, stage string, began time.Time, err error) {
+			first(ctx, stage, began, err)
+			b.Stage(ctx, stage, began, err)
+		}
+	}
+	if a.Decided == nil {
+		a.Decided = b.Decided
+	} else if first := a.Decided; b.Decided != nil {
+		a.Decided = func(ctx context.Context, d *tokenendpoint.Decision) { first(ctx, d); b.Decided(ctx, d) }
+	}
+	if a.Guarded == nil {
+		a.Guarded = b.Guarded
+	} else if first := a.Guarded; b.Guarded != nil {
+		a.Guarded = func(r *http.Request, d guard.Decision) { first(r, d); b.Guarded(r, d) }
+	}
+	if a.Checked == nil {
+		a.Checked = b.Checked
+	} else if first := a.Checked; b.Checked != nil {
+		a.Checked = func(err error) { first(err); b.Checked(err) }
+	}
+	if a.UpstreamFailed == nil {
+		a.UpstreamFailed = b.UpstreamFailed
+	} else if first := a.UpstreamFailed; b.UpstreamFailed != nil {
+		a.UpstreamFailed = func(route string) { first(route); b.UpstreamFailed(route) }
+	}
+	return a
+}
+
 // A Trail keeps what must not be lost of what was decided, and who did what. Its errors keep tokens back: see
 // [tokenendpoint.Config] and [tokenadmin.Config].
 type Trail interface {

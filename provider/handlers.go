@@ -46,7 +46,7 @@ func (p *Provider) Public() http.Handler {
 
 // proxyConfig is what the configuration says of the programs behind us.
 func (c *Config) proxyConfig(checker guard.Checker, own http.Handler) proxy.Config {
-	return proxy.Config{Routes: c.Routes, Own: own, OwnPaths: append(ownPaths(), c.TokenPaths...), Checker: checker, Log: c.Log, UpstreamFailed: c.Events.UpstreamFailed}
+	return proxy.Config{Routes: c.Routes, Own: own, OwnPaths: append(ownPaths(), c.TokenPaths...), Checker: checker, Log: c.Log, UpstreamFailed: c.Events.UpstreamFailed, Observe: c.observe(ToUpstream)}
 }
 
 // capabilitiesConfig is what the configuration says of our services.

@@ -105,7 +105,7 @@ func (s *sources) openRemote() (err error) {
 			Party: s.config.audience(), Key: s.config.Key, Certificates: s.config.Certificates,
 			Trust: s.own, Revocation: s.revocationChecker(), Leeway: s.config.Leeway,
 			Dir: s.keptFolder("registry"), Keep: max(c.Fresh, c.Refresh) + c.MaxStale,
-			Log: s.config.Log,
+			Log: s.config.Log, Observe: s.config.observe(ToRegistry),
 		})
 		return &drainingRemote{Remote: remote}, err
 	})

@@ -38,6 +38,7 @@ type service struct {
 	issuer   *accesstoken.Issuer
 	tokens   guard.Checker // the issuer, of whose checks is told
 	checker  guard.Checker // tokens, which logs why it cannot check
+	guarded  *guardedLog   // nil: guarded requests are not logged
 
 	public   http.Handler
 	internal http.Handler // what concerns access tokens, besides forward-auth
@@ -87,6 +88,11 @@ func (p *Provider) newService(c Config) (_ *service, err error) {
 	checker := guard.LogOutages(s.tokens, s.config.Log)
 	checker.Decided = s.config.Events.Guarded
 	s.checker, s.closers = checker, append(s.closers, checker.Close)
+	if s.config.LogGuarded {
+		s.guarded = newGuardedLog(s.config.Log)
+		s.closers = append(s.closers, s.guarded.sums.Close)
+		checker.Decided = Join(Events{Guarded: s.guarded.decided}, s.config.Events).Guarded
+	}
 	if err := s.openInternal(); err != nil {
 		return nil, err
 	}
@@ -103,13 +109,13 @@ func (s *service) openInternal() error {
 	if err != nil {
 		return err
 	}
-	s.auth, s.closers = forwardAuth, append(s.closers, forwardAuth.Close)
+	s.auth, s.closers = s.logged(forwardAuth), append(s.closers, forwardAuth.Close)
 	auth.IgnoreURL = true
 	verbatim, err := proxy.NewForwardAuth(auth)
 	if err != nil {
 		return err
 	}
-	s.verbatim, s.closers = verbatim, append(s.closers, verbatim.Close)
+	s.verbatim, s.closers = s.logged(verbatim), append(s.closers, verbatim.Close)
 	admin := tokenadmin.Config{
 		Checker: s.tokens, Log: s.config.Log, Canonical: s.sources.canonical,
 		Revocations: s.revocations(), Secret: s.config.Secret, Callers: s.config.Callers,
@@ -198,8 +204,16 @@ func (s *service) openPublic() error {
 		s.closers = append(s.closers, reverse.Close)
 		s.public = reverse
 	}
-	s.public = s.limits.proxies.Attribute(s.public)
+	s.public = s.limits.proxies.Attribute(s.logged(s.public))
 	return nil
+}
+
+// logged makes a handler whose guarded requests are logged, if they are to be.
+func (s *service) logged(next http.Handler) http.Handler {
+	if s.guarded == nil {
+		return next
+	}
+	return s.guarded.wrap(next)
 }
 
 // guardInFlight makes a handler that keeps the service from closing under it. The successor's handler answers when

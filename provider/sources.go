@@ -95,7 +95,7 @@ func (s *sources) openTrust() (err error) {
 	s.revocation, err = share(s, s.revocationKey, func() (*revocation.Checker, error) {
 		return revocation.New(revocation.Config{
 			Mode: c.Mode, AllowPrivate: c.AllowPrivate, Proxy: c.Proxy, Dir: s.keptFolder("revocation"),
-			Certificates: s.config.Limits.KnownClients, Log: s.config.Log, Hint: c.Hint,
+			Certificates: s.config.Limits.KnownClients, Log: s.config.Log, Hint: c.Hint, Observe: s.config.observe(ToRevocation),
 		})
 	})
 	return s.config.problem("Revocation", err)

@@ -59,6 +59,8 @@ type RemoteConfig struct {
 	Dir string
 	// Keep is for how long answers in Dir are of use to who asks for them: a day unless set. Optional.
 	Keep time.Duration
+	// Observe is put around the transport that makes the calls, for logs and traces. Optional.
+	Observe func(http.RoundTripper) http.RoundTripper
 	// Log gets a line for what in an answer cannot be read, and for token requests. Optional.
 	Log *slog.Logger
 }
@@ -132,6 +134,9 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		own = client.NewTransport()
 		own.MaxConnsPerHost = maxConnections
 		c.Transport = own
+	}
+	if c.Observe != nil {
+		c.Transport = c.Observe(c.Transport)
 	}
 	// The client also checks the URL.
 	tokens, err := client.New(client.Config{

@@ -73,6 +73,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -141,6 +142,8 @@ type Config struct {
 	// [ErrNotPublic] or [ErrNoSource]; others may be gone in a moment. It knows the names of settings, which this package
 	// does not. Optional.
 	Hint func(cause error) string
+	// Observe is put around the transport that makes the calls, for logs and traces. Optional.
+	Observe func(http.RoundTripper) http.RoundTripper
 	// Dir is a folder in which answers are kept over a restart, verified again when they are read; at most 16,384 files
 	// and 256 MiB. When it cannot be used, that is logged and nothing is kept. Optional.
 	Dir string
@@ -232,6 +235,9 @@ func New(c Config) (*Checker, error) {
 				return listSize
 			},
 		}),
+	}
+	if c.Observe != nil {
+		r.fetcher.Client.Transport = c.Observe(r.fetcher.Client.Transport)
 	}
 	if c.Dir != "" {
 		var err error

@@ -129,9 +129,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if d.Outcome == Failed { // the answer has an id for it
-		var full bool
-		d.Correlation, full = h.log.Failure(slog.LevelError, message, d.labels())
-		d.summed = !full
+		if id, full := h.log.Failure(slog.LevelError, message, d.labels()); !full {
+			d.Correlation, d.summed = id, true
+		}
 	}
 	w.Header()[respond.RequestID] = []string{d.Correlation}
 	if d.Err != nil {

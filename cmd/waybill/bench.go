@@ -17,7 +17,6 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
-	"golang.org/x/term"
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/bench"
@@ -277,8 +276,8 @@ type progress struct {
 }
 
 func newProgress(w io.Writer) *progress {
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		return &progress{terminal: file}
+	if isTerminal(w) {
+		return &progress{terminal: w}
 	}
 	return new(progress)
 }

@@ -181,8 +181,12 @@ func (c *command) print(cmd *cli.Command, view *explain.View) error {
 
 // coloured reports whether the output is a terminal that shows colours (https://no-color.org).
 func (c *command) coloured() bool {
-	file, ok := c.out.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) && c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb"
+	return isTerminal(c.out) && c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb"
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // explainedTime is the time that the flags name; zero: none.

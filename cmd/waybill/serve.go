@@ -25,9 +25,9 @@ func (c *command) serve() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "run the server that a configuration describes",
-		Description: "Logs JSON to standard error. SIGHUP reloads the configuration; a bad one leaves the old one in use and\n" +
-			"says why. Keys, certificates, anchors and secrets are read again when their files change. SIGINT and SIGTERM\n" +
-			"stop the server after the requests under way; a second one stops it at once.\n" +
+		Description: "Logs to standard error: text on a terminal, JSON elsewhere, unless log.format says otherwise. SIGHUP reloads the\n" +
+			"configuration; a bad one leaves the old one in use and says why. Keys, certificates, anchors and secrets are read again\n" +
+			"when their files change. SIGINT and SIGTERM stop the server after the requests under way; a second one stops it at once.\n" +
 			"Sockets with the names public and internal are taken from a service manager (LISTEN_FDS).\n\n" +
 			"After a first start or a crash no tokens are given for as long as policy.leeway (10 seconds), since nobody knows which\n" +
 			"assertions were used before; until then /readyz is 503 and says from when. --first-start skips that for a party that has\n" +
@@ -66,7 +66,10 @@ func (c *command) serve() *cli.Command {
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(ctx, cfg, daemon.Options{Log: log, Sockets: sockets, NoHistory: cmd.Bool("first-start"), Version: buildVersion(), Dropped: lines.Dropped})
+			d, err := daemon.Open(ctx, cfg, daemon.Options{
+				Log: log, SetLog: func(how config.Log) { lines.Set(how.Level.Level, how.Format.IsText(isTerminal(c.err))) },
+				Sockets: sockets, NoHistory: cmd.Bool("first-start"), Version: buildVersion(), Dropped: lines.Dropped,
+			})
 			if err != nil {
 				return err
 			}

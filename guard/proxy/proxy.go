@@ -79,6 +79,9 @@ type Config struct {
 	// MaxBody is the largest body in bytes that a request may have; 0 means any.
 	MaxBody int64
 
+	// Observe is put around the transport that makes the calls, for logs and traces. Optional.
+	Observe func(http.RoundTripper) http.RoundTripper
+
 	// Transport sends requests to the upstreams. Nil means one that uses no proxy of the
 	// environment, trusts the system's certificates, and keeps up to 100 idle connections to each.
 	Transport http.RoundTripper
@@ -174,6 +177,9 @@ func New(c Config) (*Proxy, error) {
 			IdleConnTimeout:       idleConnTimeout,
 			DisableCompression:    true, // what to compress is between client and upstream
 		}
+	}
+	if c.Observe != nil {
+		c.Transport = c.Observe(c.Transport)
 	}
 	if c.Own == nil {
 		c.Own = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -54,6 +54,11 @@ const (
 	LogJSON
 )
 
+// IsText reports whether lines are text for people, and no JSON.
+func (f LogFormat) IsText(onTerminal bool) bool {
+	return f == LogText || f == LogAuto && onTerminal
+}
+
 // A Share is a number from 0 to 1.
 type Share float64
 

@@ -45,6 +45,8 @@ type Options struct {
 	Version string
 	// Dropped is how many lines of the log were dropped, for metrics. Optional.
 	Dropped func() uint64
+	// SetLog is told how to log, at the start and when a reload has said otherwise. Optional.
+	SetLog func(config.Log)
 	// Observe wraps what the public listener serves, for who looks on. Optional.
 	Observe func(public http.Handler) http.Handler
 }
@@ -81,6 +83,10 @@ type Daemon struct {
 // Open reads everything that the configuration names, takes the addresses, and
 // refuses to start when anything is wrong.
 func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, err error) {
+	if options.SetLog == nil {
+		options.SetLog = func(config.Log) {}
+	}
+	options.SetLog(cfg.Log)
 	d := &Daemon{options: options, panics: logsum.New(options.Log), cut: make(chan struct{}), changes: make(chan *Change)}
 	defer func() {
 		if err != nil {
@@ -291,6 +297,7 @@ func (d *Daemon) reload(ctx context.Context, cfg *config.Config) error {
 		return located(cfg, err)
 	}
 	d.current.Store(s)
+	d.options.SetLog(cfg.Log)
 	logRisks(ctx, d.options.Log, risks(cfg), risks(old))
 	return nil
 }

@@ -76,6 +76,7 @@ func recoverPanics(log *slog.Logger, sums *logsum.Log, next http.Handler) http.H
 			text := fmt.Sprint(v)
 			correlation, full := sums.Failure(slog.LevelError, "panic", []slog.Attr{slog.String("value", text[:min(len(text), maxPanic)])})
 			if full {
+				correlation = respond.Correlation(w.Header()) // by which the request may stand elsewhere in the log
 				log.ErrorContext(r.Context(), "panic", slog.String("correlation", correlation),
 					slog.Any("value", v), slog.String("stack", string(debug.Stack())))
 			}

@@ -115,8 +115,8 @@ func providerConfig(cfg *config.Config, address string, log *slog.Logger) provid
 			InWork: cfg.Limits.InWork, KnownClients: cfg.Limits.KnownClients, PerAddress: provider.Rate(cfg.Limits.PerAddress.Rate), PerParty: provider.Rate(cfg.Limits.PerParty.Rate),
 		},
 		Secret: cfg.Listen.Secret.Reveal(),
-		Log:    log,
-		Name:   keyOf,
+		Log:    log, LogGuarded: cfg.Log.Guarded,
+		Name: keyOf,
 	}
 	if cfg.Trust.RevocationProxy.Host != "" {
 		c.Revocation.Proxy = &cfg.Trust.RevocationProxy.URL
