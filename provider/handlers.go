@@ -101,6 +101,11 @@ const (
 	revocationPath    = "/revoke"
 )
 
+// IsForwardAuth reports whether a request to Internal is one of a proxy, for what somebody asks of it.
+func IsForwardAuth(r *http.Request) bool {
+	return r.URL.Path == authPath || strings.HasPrefix(r.URL.Path, verbatimPath)
+}
+
 // Internal serves those who run the provider, and their proxies: /livez and /readyz for health, /auth and /envoy/… for
 // forward-auth, /introspect and /revoke. It must not be reachable for others.
 func (p *Provider) Internal() http.Handler {

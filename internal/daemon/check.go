@@ -53,7 +53,7 @@ func Check(cfg *config.Config) *Preflight {
 	for _, check := range []func(){
 		c.keyFiles, c.names, c.anchors, c.participants, c.addresses, c.descriptors, c.exposure, c.data, c.state, c.clock, c.capabilities, c.secrets,
 		func() { c.Warnings = append(c.Warnings, risks(cfg)...) },
-		c.upstreams, c.revocation, c.others,
+		c.upstreams, c.revocation, c.others, c.traces,
 	} {
 		check()
 	}
@@ -189,6 +189,9 @@ func (c *Preflight) participants() {
 
 // othersTimeout bounds all questions to others together.
 const othersTimeout = 30 * time.Second
+
+// collectorTimeout bounds the question to a collector of spans.
+const collectorTimeout = 5 * time.Second
 
 // others asks the registry and the status services about ourselves, as the server will ask
 // about clients.

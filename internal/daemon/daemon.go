@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -26,6 +27,7 @@ import (
 	"github.com/waybill-token/waybill/internal/listen"
 	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/internal/metrics"
+	"github.com/waybill-token/waybill/internal/tracing"
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/replay"
 )
@@ -68,6 +70,7 @@ type Daemon struct {
 	panics   *logsum.Log
 	trail    *audit.Trail     // nil: none is kept
 	metrics  *metrics.Metrics // nil: nothing is counted
+	tracer   *tracing.Tracer  // nil: there are no traces
 
 	reloading sync.Mutex       // one at a time, and guards
 	exposed   []config.Problem // what others may do, as it was logged
@@ -103,6 +106,9 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, 
 		return nil, err
 	}
 	if err := d.openOperations(cfg); err != nil {
+		return nil, err
+	}
+	if err := d.openTracer(ctx, cfg); err != nil {
 		return nil, err
 	}
 	s, err := d.readSettings(cfg) //nolint:contextcheck // what passes requests on goes by their own contexts
@@ -203,7 +209,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.options.Observe != nil {
 		public = d.options.Observe(public)
 	}
-	servers := []*http.Server{d.server(public, d.public), d.server(d.internalHandler(), d.internal)}
+	servers := []*http.Server{d.server(d.traced(public, nil), d.public), d.server(d.traced(d.internalHandler(), provider.IsForwardAuth), d.internal)}
 	setProtocols(servers[0], d.current.Load().config.Listen.HTTP2)
 	setProtocols(servers[1], false)
 	for i, server := range servers {
@@ -265,6 +271,9 @@ func (d *Daemon) close() error {
 		errs = append(errs, d.trail.Close())
 	}
 	d.panics.Close()
+	if d.tracer != nil {
+		d.tracer.Close(context.Background())
+	}
 	return errors.Join(errs...)
 }
 
@@ -320,6 +329,7 @@ func restartNeeded(old, now *config.Config) []string {
 		{"profiling", old.Profiling != now.Profiling},
 		{"state", old.State != now.State},
 		{"state_wait_replicas", old.StateWaitReplicas != now.StateWaitReplicas},
+		{"tracing", !reflect.DeepEqual(old.Tracing, now.Tracing)},
 		{"party.id", !now.State.Memory() && old.Party.ID != now.Party.ID}, // a shared store keeps parties apart by it
 		{"policy.leeway", old.Policy.Leeway != now.Policy.Leeway},         // the replay memory forgets by it
 	} {

@@ -45,6 +45,10 @@ func (d *Daemon) readSettings(cfg *config.Config) (*settings, error) {
 	}
 	d.tell(&s.provider)
 	s.provider.Secured = d.options.Secured
+	if d.tracer != nil {
+		s.provider.Events = provider.Join(s.provider.Events, d.tracer.Events())
+		s.provider.Outgoing = d.tracer.Transport
+	}
 	secrets, unfit := callers(cfg)
 	s.provider.Callers = secrets
 	if problems := slices.Concat(pathProblems(cfg), unfit); len(problems) > 0 {
