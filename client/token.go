@@ -10,6 +10,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/waybill-token/waybill/internal/flight"
+	"github.com/waybill-token/waybill/internal/logsum"
 )
 
 // Bounds of how a token is used.
@@ -144,7 +145,7 @@ func (c *Client) obtain(caller context.Context) func(context.Context) (*cachedTo
 		defer c.mu.Unlock()
 		if err != nil {
 			level := slog.LevelWarn
-			if c.backOff.err != nil && c.backOff.err.Error() == err.Error() {
+			if c.backOff.err != nil && logsum.Same(c.backOff.err, err) {
 				level = slog.LevelDebug // one cause is logged once
 			}
 			c.backOff = backOff{err, time.Now(), min(retryAfterOf(err), c.maxRetryAfter), c.backOff.failures + 1}

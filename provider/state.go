@@ -12,6 +12,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/durable"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/replay"
 	store "github.com/waybill-token/waybill/state"
 )
@@ -201,8 +202,9 @@ type watch struct {
 	cost string // what it means for those who run the server; empty: the problem says it
 	log  *slog.Logger
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows
 	problem error
+	logged  time.Time // when the log was last told of it
 }
 
 // Err is what is wrong, or nil.
@@ -219,10 +221,26 @@ func (w *watch) record(ctx context.Context, err error) {
 	switch {
 	case err == nil && w.problem != nil:
 		w.log.InfoContext(ctx, "a problem is over", slog.String("key", w.key), slog.Any("reason", w.problem))
-	case err != nil && (w.problem == nil || w.problem.Error() != err.Error()):
+	case err != nil && w.isNews(err):
+		w.logged = time.Now()
 		w.log.WarnContext(ctx, "a problem was found", slog.String("key", w.key), slog.Any("reason", err), slog.String("cost", w.cost))
 	}
 	w.problem = err
+}
+
+// repeated is after how long a problem that has other words each time is logged again.
+const repeated = 10 * time.Minute
+
+// isNews reports whether a problem should be logged. The words of one that goes on may differ each time, by the port of a
+// connection.
+func (w *watch) isNews(err error) bool {
+	switch {
+	case w.problem == nil || !logsum.Same(w.problem, err):
+		return true
+	case w.problem.Error() == err.Error():
+		return false
+	}
+	return time.Since(w.logged) >= repeated
 }
 
 // every calls check at each interval until ctx is done, and then returns nil.

@@ -129,7 +129,11 @@ func (c *Cache) logOutcome(ctx context.Context, id ishare.PartyID, err error, re
 	case recovered:
 		c.logs.Some(ctx, slog.LevelInfo, "party records are received again", nil, func() []slog.Attr { return nil })
 	case err != nil && !errors.Is(err, ErrUnknown):
-		c.logs.Lasting(ctx, slog.LevelWarn, "a party record was not received; an older one is used while it may be", logsum.Reason(err),
+		cause := err
+		if _, outage := rule.Classify(err); outage != nil && outage.Cause != nil { // which does not unwrap to it
+			cause = outage.Cause
+		}
+		c.logs.Lasting(ctx, slog.LevelWarn, "a party record was not received; an older one is used while it may be", logsum.Reason(cause),
 			func() []slog.Attr {
 				s := c.Stats()
 				return []slog.Attr{

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/logsum"
 	"github.com/waybill-token/waybill/replay"
 )
 
@@ -150,14 +151,17 @@ func (p *postgres) insert(ctx context.Context, id string, keys [][]byte, untils 
 func (p *postgres) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
+	var told error // what was logged of an outage that goes on
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			if err := p.forget(ctx, now); err != nil && ctx.Err() == nil {
+			err := p.forget(ctx, now)
+			if err != nil && ctx.Err() == nil && !logsum.Same(told, err) {
 				p.log.WarnContext(ctx, "pairs that are over could not be removed from PostgreSQL", slog.Any("error", err))
 			}
+			told = err
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (p *Proxy) newReverseProxy(to Route) *httputil.ReverseProxy {
 		Transport:     p.config.Transport,
 		FlushInterval: -1,
 		BufferPool:    &p.buffers,
-		ErrorLog:      slog.NewLogLogger(p.config.Log.Handler(), slog.LevelDebug),
+		ErrorLog:      slog.NewLogLogger(p.log.Handler("a request was not passed on to its end"), slog.LevelDebug),
 	}
 }
 

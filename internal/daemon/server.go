@@ -37,7 +37,7 @@ func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.S
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         listener.ConnState,
 		ConnContext:       listener.ConnContext,
-		ErrorLog:          slog.NewLogLogger(d.options.Log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(d.panics.Handler("a connection failed"), slog.LevelDebug),
 
 		DisableGeneralOptionsHandler: true, // which answers without the header fields of ours
 	}

@@ -106,7 +106,7 @@ func TestTraces(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
-	requests := r.named("POST /connect/token")
+	requests := r.named("/connect/token")
 	if len(requests) != 2 {
 		t.Fatalf("%d token requests in %v", len(requests), r.spans)
 	}
@@ -158,7 +158,7 @@ func TestTraces(t *testing.T) {
 		t.Errorf("the upstream was told %q, want %q", told[0], want)
 	}
 	for _, span := range r.spans {
-		if span.GetName() == "request" {
+		if span.GetName() == "HTTP request" {
 			t.Errorf("nobody decided about %v", span)
 		}
 	}
@@ -227,7 +227,7 @@ func TestWhoDecidesOnTraces(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := ""
-		for _, span := range r.named("POST /connect/token") {
+		for _, span := range r.named("/connect/token") {
 			got += hex.EncodeToString(span.GetTraceId())
 		}
 		if got != c.want {

@@ -85,12 +85,13 @@ func (l *Log) Failure(level slog.Level, message string, labels []slog.Attr) (cor
 const maxReason = 160
 
 // Reason is a label: the innermost cause of an error, which is the same for all requests that an outage meets,
-// whatever they asked for.
+// whatever they asked for. Of several causes it is the last: what comes before says what kind of failure it is, such as
+// that nobody was called after others had failed.
 func Reason(err error) []slog.Attr {
 	for err != nil {
 		next := errors.Unwrap(err)
 		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
-			next = joined.Unwrap()[0]
+			next = joined.Unwrap()[len(joined.Unwrap())-1]
 		}
 		if next == nil {
 			text := err.Error()
@@ -103,6 +104,38 @@ func Reason(err error) []slog.Attr {
 	}
 	return nil
 }
+
+// Same reports whether two errors have the same innermost cause. What stands around it may differ each time: the port of a
+// connection, or the request that failed.
+func Same(a, b error) bool {
+	return slices.EqualFunc(Reason(a), Reason(b), slog.Attr.Equal)
+}
+
+// Handler returns a handler for what the standard library logs, in words of its own: of each ten seconds the first few, at
+// the level for debugging.
+func (l *Log) Handler(message string) slog.Handler { return standardHandler{l, message} }
+
+type standardHandler struct {
+	log     *Log
+	message string
+}
+
+// Enabled implements [slog.Handler].
+func (h standardHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.log.log.Enabled(ctx, level)
+}
+
+// Handle implements [slog.Handler].
+func (h standardHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.log.Some(ctx, slog.LevelDebug, h.message, nil, func() []slog.Attr { return []slog.Attr{slog.String("error", r.Message)} })
+	return nil
+}
+
+// WithAttrs implements [slog.Handler]. There are none.
+func (h standardHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup implements [slog.Handler]. There are none.
+func (h standardHandler) WithGroup(string) slog.Handler { return h }
 
 // Milliseconds is a duration as the log has it, with the microsecond as its last digit. The key says the unit: duration_ms.
 func Milliseconds(key string, d time.Duration) slog.Attr {

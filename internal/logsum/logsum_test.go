@@ -136,7 +136,7 @@ func TestReason(t *testing.T) {
 		{strings.Repeat("a", 161), strings.Repeat("a", 160) + "…"},
 		{strings.Repeat("a", 159) + "éé", strings.Repeat("a", 159) + "…"},
 	} {
-		err := fmt.Errorf("request 7: %w", errors.Join(errors.New(c.text), errors.New("another")))
+		err := fmt.Errorf("request 7: %w", errors.Join(errors.New("another"), errors.New(c.text)))
 		if got := logsum.Reason(err); len(got) != 1 || got[0].Value.String() != c.want {
 			t.Errorf("Reason(%q) = %v, want %q", c.text, got, c.want)
 		}
@@ -178,4 +178,42 @@ func TestClose(t *testing.T) {
 		time.Sleep(time.Minute)
 		p.want(t, "long after the end")
 	})
+}
+
+// What the standard library says is written at the level for debugging, and summed up.
+func TestHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var written logtest.Buffer
+		for level, want := range map[slog.Level]int{slog.LevelInfo: 0, slog.LevelDebug: 6} {
+			sums := logsum.New(slog.New(slog.NewTextHandler(&written, &slog.HandlerOptions{Level: level})))
+			log := slog.NewLogLogger(sums.Handler("a connection failed"), slog.LevelDebug)
+			before := strings.Count(written.String(), "\n")
+			for i := range 100 {
+				log.Printf("http: TLS handshake error from 192.0.2.1:%d: EOF", i)
+			}
+			sums.Close()
+			if n := strings.Count(written.String(), "\n") - before; n != want {
+				t.Errorf("%s: %d lines:\n%s", level, n, written.String())
+			}
+		}
+	})
+}
+
+// Errors are the same when their causes are, in whatever words.
+func TestSame(t *testing.T) {
+	cause := errors.New("gone")
+	for _, c := range []struct {
+		a, b error
+		want bool
+	}{
+		{nil, nil, true},
+		{cause, nil, false},
+		{fmt.Errorf("port 1: %w", cause), fmt.Errorf("port 2: %w", cause), true},
+		{cause, errors.New("slow"), false},
+		{fmt.Errorf("%w: %w", errors.New("nobody is called"), cause), cause, true},
+	} {
+		if got := logsum.Same(c.a, c.b); got != c.want {
+			t.Errorf("Same(%v, %v) = %t", c.a, c.b, got)
+		}
+	}
 }

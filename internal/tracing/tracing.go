@@ -6,6 +6,7 @@ package tracing
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -149,9 +150,9 @@ func (t *Tracer) Close(ctx context.Context) {
 
 // Handler makes a span of each request for which want holds. Its name is where the request has come to, once that is known.
 func (t *Tracer) Handler(next http.Handler, want func(*http.Request) bool) http.Handler {
-	return otelhttp.NewMiddleware("request",
+	return otelhttp.NewMiddleware("HTTP request",
 		otelhttp.WithTracerProvider(t.provider), otelhttp.WithMeterProvider(metricnoop.NewMeterProvider()), otelhttp.WithPropagators(propagator()),
-		otelhttp.WithSpanNameFormatter(func(operation string, _ *http.Request) string { return operation }),
+		otelhttp.WithSpanNameFormatter(func(operation string, r *http.Request) string { return cmp.Or(r.Pattern, operation) }),
 		otelhttp.WithPublicEndpointFn(t.isStranger), otelhttp.WithFilter(want),
 	)(next)
 }
@@ -229,7 +230,7 @@ func decided(ctx context.Context, d *tokenendpoint.Decision) {
 	if !span.IsRecording() {
 		return
 	}
-	span.SetName("POST " + ishare.TokenPath)
+	span.SetName(ishare.TokenPath)
 	span.SetAttributes(routeKey.String(ishare.TokenPath), outcomeKey.String(string(d.Outcome)), correlationKey.String(d.Correlation))
 	if d.Rule != nil {
 		span.SetAttributes(ruleKey.String(d.Rule.ID))
