@@ -193,7 +193,7 @@ func (c *Cache) PartyIf(ctx context.Context, id ishare.PartyID, may func() error
 	case age < c.ahead:
 		return record.value, nil
 	case age < c.fresh:
-		_, _ = c.knownLookups.Start(id, nil, c.lookup(id, c.ahead))
+		_, _ = c.knownLookups.Start(id, nil, c.lookup(ctx, id, c.ahead))
 		return record.value, nil
 	case age < c.fresh+c.maxStale:
 		return c.getOrUse(ctx, id, record)
@@ -218,7 +218,7 @@ func (c *Cache) getOrUse(ctx context.Context, id ishare.PartyID, record aged[*is
 	party, known, err := c.fromMemory(id, c.fresh)
 	if !known {
 		var call *flight.Call[*ishare.Party]
-		if call, err = c.knownLookups.Start(id, nil, c.lookup(id, c.fresh)); err == nil {
+		if call, err = c.knownLookups.Start(id, nil, c.lookup(ctx, id, c.fresh)); err == nil {
 			party, err = call.Wait(bounded)
 		}
 	}

@@ -26,7 +26,7 @@ func (c *Cache) get(
 	if party, known, err := c.fromMemory(id, maxAge); known {
 		return party, err
 	}
-	party, err := lookups.Do(ctx, id, may, c.lookup(id, maxAge))
+	party, err := lookups.Do(ctx, id, may, c.lookup(ctx, id, maxAge))
 	return party, c.conclude(ctx, err)
 }
 
@@ -68,8 +68,9 @@ func (c *Cache) fromMemory(id ishare.PartyID, maxAge time.Duration) (party *isha
 
 // lookup returns what is done to look a party up. Another lookup may have ended since the
 // caller looked into memory, so it looks again first.
-func (c *Cache) lookup(id ishare.PartyID, maxAge time.Duration) func(ctx context.Context) (*ishare.Party, error) {
+func (c *Cache) lookup(caller context.Context, id ishare.PartyID, maxAge time.Duration) func(ctx context.Context) (*ishare.Party, error) {
 	return func(ctx context.Context) (*ishare.Party, error) {
+		ctx = flight.WithValues(ctx, caller)
 		if party, known, err := c.fromMemory(id, maxAge); known {
 			return party, err
 		}

@@ -107,7 +107,7 @@ func (t *requestTimes) again(made time.Time, overtaken *int) bool {
 func (r *Remote) get(ctx context.Context, q question) ([]byte, error) {
 	if open := r.circuit.Admit(); open != nil {
 		return nil, &outbound.UnreachableError{
-			Cause:      fmt.Errorf("%w after %d failures: %w", errCircuitOpen, open.Failures, open.Cause),
+			Cause:      fmt.Errorf("%[2]w after %[3]d failures: %[1]w", open.Cause, errCircuitOpen, open.Failures),
 			RetryAfter: time.Until(open.Until),
 		}
 	}

@@ -269,7 +269,7 @@ func (r *Checker) Close() {
 func (r *Checker) Check(ctx context.Context, chain *trust.Chain) error {
 	now := time.Now()
 	entries := r.entries(chain)
-	pending := r.startRefresh(chain, entries, now)
+	pending := r.startRefresh(ctx, chain, entries, now)
 	defer leave(pending)
 	for i, e := range entries {
 		// What is known already needs no waiting for the rest.
@@ -350,7 +350,7 @@ type Status struct {
 func (r *Checker) Statuses(ctx context.Context, chain *trust.Chain) []Status {
 	now := time.Now()
 	entries := r.entries(chain)
-	pending := r.startRefresh(chain, entries, now)
+	pending := r.startRefresh(ctx, chain, entries, now)
 	defer leave(pending)
 	ctx, cancel := context.WithDeadlineCause(ctx, now.Add(maxWait), errWaitTimeout)
 	defer cancel()

@@ -220,7 +220,7 @@ type pendingStatus struct {
 
 // startRefresh has every certificate asked about that should be, all at once, and returns what is to be waited for:
 // nil when that is nothing. Pass the result to leave when the check is over.
-func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, now time.Time) map[*certificateEntry]pendingStatus {
+func (r *Checker) startRefresh(caller context.Context, chain *trust.Chain, entries []*certificateEntry, now time.Time) map[*certificateEntry]pendingStatus {
 	var pending map[*certificateEntry]pendingStatus
 	wait := func(e *certificateEntry, p pendingStatus) {
 		if pending == nil {
@@ -248,7 +248,7 @@ func (r *Checker) startRefresh(chain *trust.Chain, entries []*certificateEntry, 
 			if cert == nil {
 				return nil, errNoLeaf
 			}
-			return r.findStatus(ctx, e, cert, issuer)
+			return r.findStatus(flight.WithValues(ctx, caller), e, cert, issuer)
 		}
 		if live {
 			_, _ = r.questions.Start(e, nil, find) // when too many are under way, the next check tries again

@@ -91,7 +91,7 @@ func modifyResponse(res *http.Response) error {
 		res.Header.Set("Cache-Control", "no-store") // iSHARE: caching is made explicit
 	}
 	res.Header.Del("Alt-Svc") // names a way to the upstream, past us
-	if res.Request != nil { // which a transport of somebody else's may have left out
+	if res.Request != nil {   // which a transport of somebody else's may have left out
 		setCorrelation(res.Request.Context(), res.Header)
 	}
 	return nil

@@ -262,7 +262,9 @@ func (h *Handler) writeError(w http.ResponseWriter, r *http.Request, err error) 
 			sentence, cause = failed.sentence, failed.cause
 		}
 		h.log.Lasting(r.Context(), slog.LevelError, "a request about access tokens failed", logsum.Reason(cause),
-			func() []slog.Attr { return []slog.Attr{slog.String("correlation", respond.Correlation(w.Header())), slog.String("path", r.URL.Path), slog.Any("error", err)} })
+			func() []slog.Attr {
+				return []slog.Attr{slog.String("correlation", respond.Correlation(w.Header())), slog.String("path", r.URL.Path), slog.Any("error", err)}
+			})
 		respond.Unavailable(w, sentence)
 	}
 }

@@ -289,3 +289,30 @@ func TestCheckOfCollector(t *testing.T) {
 		}
 	}
 }
+
+// The calls by which a token request waits for others are in its trace, although others may wait for them too.
+func TestTracesOfDependencies(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t)
+	space := startDataSpace(t)
+	s := start(t, daemon.Options{NoHistory: true}, space.configured(t, "WAYBILL_TRACING_ENDPOINT="+r.URL, "WAYBILL_DATA="+t.TempDir()))
+	space.server = s
+	if broken := space.ask(t, space.known); broken != "" {
+		t.Fatal(broken)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	requests := r.named("/connect/token")
+	if len(requests) == 0 {
+		t.Fatal("no token request")
+	}
+	for _, name := range []string{"registry", "revocation"} {
+		inTrace := slices.ContainsFunc(r.named(name), func(call *spans.Span) bool {
+			return bytes.Equal(call.GetTraceId(), requests[0].GetTraceId()) && call.GetKind() == spans.Span_SPAN_KIND_CLIENT
+		})
+		if !inTrace {
+			t.Errorf("%s: none of %d calls is in the trace of the request", name, len(r.named(name)))
+		}
+	}
+}

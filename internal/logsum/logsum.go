@@ -85,13 +85,12 @@ func (l *Log) Failure(level slog.Level, message string, labels []slog.Attr) (cor
 const maxReason = 160
 
 // Reason is a label: the innermost cause of an error, which is the same for all requests that an outage meets,
-// whatever they asked for. Of several causes it is the last: what comes before says what kind of failure it is, such as
-// that nobody was called after others had failed.
+// whatever they asked for. Of several causes it is the first.
 func Reason(err error) []slog.Attr {
 	for err != nil {
 		next := errors.Unwrap(err)
 		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
-			next = joined.Unwrap()[len(joined.Unwrap())-1]
+			next = joined.Unwrap()[0]
 		}
 		if next == nil {
 			text := err.Error()

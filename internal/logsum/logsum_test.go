@@ -136,7 +136,7 @@ func TestReason(t *testing.T) {
 		{strings.Repeat("a", 161), strings.Repeat("a", 160) + "…"},
 		{strings.Repeat("a", 159) + "éé", strings.Repeat("a", 159) + "…"},
 	} {
-		err := fmt.Errorf("request 7: %w", errors.Join(errors.New("another"), errors.New(c.text)))
+		err := fmt.Errorf("request 7: %w", errors.Join(errors.New(c.text), errors.New("another")))
 		if got := logsum.Reason(err); len(got) != 1 || got[0].Value.String() != c.want {
 			t.Errorf("Reason(%q) = %v, want %q", c.text, got, c.want)
 		}
@@ -210,7 +210,7 @@ func TestSame(t *testing.T) {
 		{cause, nil, false},
 		{fmt.Errorf("port 1: %w", cause), fmt.Errorf("port 2: %w", cause), true},
 		{cause, errors.New("slow"), false},
-		{fmt.Errorf("%w: %w", errors.New("nobody is called"), cause), cause, true},
+		{errors.Join(cause, errors.New("nobody is called")), cause, true},
 	} {
 		if got := logsum.Same(c.a, c.b); got != c.want {
 			t.Errorf("Same(%v, %v) = %t", c.a, c.b, got)

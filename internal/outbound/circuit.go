@@ -37,8 +37,9 @@ func (e *OpenError) Error() string {
 	return fmt.Sprintf("%v, after %d failures: %v", ErrCircuitOpen, e.Failures, e.Cause)
 }
 
-// Unwrap returns [ErrCircuitOpen] and the last failure.
-func (e *OpenError) Unwrap() []error { return []error{ErrCircuitOpen, e.Cause} }
+// Unwrap returns the last failure and [ErrCircuitOpen]. The failure comes first, as it is the cause of an outage: a log that
+// counts by causes has one then, whether the server was called or left alone.
+func (e *OpenError) Unwrap() []error { return []error{e.Cause, ErrCircuitOpen} }
 
 // A Circuit keeps calls from a server that is down. Make it with [NewCircuit].
 //
