@@ -76,6 +76,7 @@ type toldChecker struct {
 	told func(error)
 }
 
+// Check implements [guard.Checker].
 func (c toldChecker) Check(ctx context.Context, token string) (*accesstoken.Claims, error) {
 	claims, err := c.Checker.Check(ctx, token)
 	c.told(err)

@@ -112,7 +112,7 @@ func TestHourOfOutage(t *testing.T) {
 					time.Sleep(5 * time.Second)
 				}
 				stop()
-				_ = <-ended // nothing can be handed over where the folder is gone
+				<-ended // nothing can be handed over where the folder is gone
 				if lines := outages(written.String())[before:]; len(lines) > most || len(lines) == 0 {
 					t.Errorf("%d lines, and %d tokens, in an hour:\n%.6000s", len(lines), issued, strings.Join(lines, ""))
 				}

@@ -57,7 +57,7 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 		e.reasons = append(e.reasons, text)
 		e.log.LogAttrs(ctx, slog.LevelWarn, "spans do not reach the collector, and are lost", append(reason, at)...)
 	}
-	return nil //nolint:nilerr // it is logged
+	return nil // it is logged
 }
 
 // mayLeave are the attributes that a span is sent with. What else the instrumentation of HTTP knows is the word of a stranger

@@ -167,7 +167,7 @@ func (t *Tracer) isStranger(r *http.Request) bool {
 // Transport makes a span of each call. The registry and upstreams are told in which trace they are called; addresses that
 // certificates name are not, as they are nobody's that we know.
 func (t *Tracer) Transport(to provider.Dependency, base http.RoundTripper) http.RoundTripper {
-	var tell propagation.TextMapPropagator = propagation.NewCompositeTextMapPropagator()
+	tell := propagation.NewCompositeTextMapPropagator()
 	if to != provider.ToRevocation {
 		tell = propagator()
 	}
