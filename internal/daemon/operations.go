@@ -92,6 +92,13 @@ func (s *settings) certificateEnds() time.Time {
 	return leaf.NotAfter
 }
 
+// countPanic counts a request that ended in a panic.
+func (d *Daemon) countPanic() {
+	if d.metrics != nil {
+		d.metrics.Panicked()
+	}
+}
+
 // act enters in the audit trail what is done to the server.
 func (d *Daemon) act(event audit.Event, detail string, problem error) {
 	if d.trail != nil {

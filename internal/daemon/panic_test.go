@@ -18,7 +18,8 @@ func TestPanicsAreSummedUp(t *testing.T) {
 		var written logtest.Buffer
 		log := slog.New(slog.NewJSONHandler(&written, nil))
 		sums := logsum.New(log)
-		handler := recoverPanics(log, sums, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("once more") }))
+		counted := 0
+		handler := recoverPanics(log, sums, func() { counted++ }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("once more") }))
 		var told []string
 		for range 300 {
 			w := httptest.NewRecorder()
@@ -28,6 +29,9 @@ func TestPanicsAreSummedUp(t *testing.T) {
 			told = append(told, id)
 		}
 		sums.Close()
+		if counted != len(told) {
+			t.Errorf("%d panics were counted, of %d", counted, len(told))
+		}
 		text := written.String()
 		if n := strings.Count(text, `"stack":`); n != 100 {
 			t.Errorf("%d stacks for 300 panics", n)

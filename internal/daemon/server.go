@@ -29,7 +29,7 @@ const (
 
 func (d *Daemon) server(handler http.Handler, listener *listen.Listener) *http.Server {
 	return &http.Server{
-		Handler:           listen.Handler(d.setHeaders(recoverPanics(d.options.Log, d.panics, handler))),
+		Handler:           listen.Handler(d.setHeaders(recoverPanics(d.options.Log, d.panics, d.countPanic, handler))),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -62,8 +62,8 @@ func (d *Daemon) setHeaders(next http.Handler) http.Handler {
 }
 
 // recoverPanics turns a panic into the answer to every error of our own, which shows
-// nothing but where to look in the log, and keeps serving. The log gets each with its stack until there are many.
-func recoverPanics(log *slog.Logger, sums *logsum.Log, next http.Handler) http.Handler {
+// nothing but where to look in the log, and keeps serving. Each is counted. The log gets each with its stack until there are many.
+func recoverPanics(log *slog.Logger, sums *logsum.Log, count func(), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { //nolint:contextcheck // the log of panics is that of the server
 			v := recover()
@@ -73,6 +73,7 @@ func recoverPanics(log *slog.Logger, sums *logsum.Log, next http.Handler) http.H
 			if v == http.ErrAbortHandler { //nolint:errorlint,err113 // the documented sentinel, compared as net/http does
 				panic(v)
 			}
+			count()
 			text := fmt.Sprint(v)
 			correlation, full := sums.Failure(slog.LevelError, "panic", []slog.Attr{slog.String("value", text[:min(len(text), maxPanic)])})
 			if full {

@@ -2,7 +2,7 @@
 //
 // What happens is counted as it happens ([Metrics.Events]); what stands at a moment is asked for when somebody looks
 // ([Sources]). Labels are bounded: rules, stages and outcomes are those of the code, routes those of the configuration, and
-// whatever a stranger sends is none. docs/operating.md lists the metrics, and what to do about them.
+// whatever a stranger sends is none. docs/metrics.md lists the metrics and the alerts, and deploy has rules and a dashboard of them.
 package metrics
 
 import (
@@ -35,6 +35,8 @@ type Metrics struct {
 	issued    prometheus.Counter
 	revoked   *prometheus.CounterVec
 	reloads   *prometheus.CounterVec
+	reloaded  prometheus.Gauge
+	panics    prometheus.Counter
 }
 
 // A decision is what is counted of one. The rule is nil when a token was issued.
@@ -55,7 +57,14 @@ func New(version, goVersion string) *Metrics {
 		upstreams: counters("upstream_failures_total", "Requests that were let in and that the program behind the route did not answer.", "route"),
 		revoked:   counters("revocations_total", "Revocations of access tokens that were made here, by what they hit.", "what"),
 		reloads:   counters("reloads_total", "Reloads of the configuration, or of files that it names.", "result"),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "last_reload_successful", Help: "1 when the last reload was done, or there was none yet.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "panics_total", Help: "Requests that ended in a panic, an error of the program.",
+		}),
 	}
+	m.reloaded.Set(1)
 	m.countRequests()
 	m.timeStages()
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -71,7 +80,7 @@ func New(version, goVersion string) *Metrics {
 	for _, result := range []string{"done", "failed"} {
 		m.reloads.WithLabelValues(result)
 	}
-	m.registry.MustRegister(m.guarded, m.checked, m.upstreams, m.revoked, m.reloads, build,
+	m.registry.MustRegister(m.guarded, m.checked, m.upstreams, m.revoked, m.reloads, m.reloaded, m.panics, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -193,10 +202,15 @@ func (m *Metrics) Routes(paths ...string) {
 func (m *Metrics) Reloaded(err error) {
 	if err != nil {
 		m.reloads.WithLabelValues("failed").Inc()
+		m.reloaded.Set(0)
 		return
 	}
 	m.reloads.WithLabelValues("done").Inc()
+	m.reloaded.Set(1)
 }
+
+// Panicked counts a request that ended in a panic.
+func (m *Metrics) Panicked() { m.panics.Inc() }
 
 // maxScrapes bounds how many look at once: each takes memory for all of the metrics.
 const maxScrapes = 4

@@ -50,6 +50,9 @@ var ( //nolint:gochecknoglobals // descriptions that nothing changes
 	undecided    = describe("revocation_undecided_total", "Checks that ended without a decision.")
 	revokedSeals = describe("revocation_refusals_total", "Checks refused because a certificate is revoked.")
 	authorities  = describe("trusted_list_authorities", "Authorities on the trusted list that is in force.")
+	staleSince   = describe("party_records_stale_since_timestamp_seconds", "Since when party records are used that are no longer fresh; absent: none is.")
+	listStale    = describe("trusted_list_stale", "1 when the trusted list in force should have been refreshed by now, and could not be.")
+	listBytes    = describe("revocation_list_bytes", "Memory that revocation lists take, about.")
 	listInForce  = describe("trusted_list_in_force", "1 when what the registry grants is known.")
 	clockOffset  = describe("registry_clock_offset_seconds", "How far the registry's clock is ahead of ours.")
 
@@ -155,6 +158,7 @@ func dependencies(to sink, s *provider.Stats) {
 		to.moment(lastAnswer, l.Fetched, "trusted_list")
 		to.is(up, l.Err == nil, "trusted_list")
 		to.is(listInForce, l.InForce)
+		to.is(listStale, l.Stale)
 		to.gauge(authorities, float64(l.Granted))
 	}
 	if f := s.File; f != nil {
@@ -183,10 +187,12 @@ func caches(to sink, s *provider.Stats) {
 		cache("party_records", c.Hits, c.Misses, c.Parties)
 		to.counter(staleUses, c.StaleUses)
 		to.counter(shed, c.Shed)
+		to.moment(staleSince, c.StaleSince)
 	}
 	if r := s.Revocation; r != nil {
 		cache("revocation", r.Remembered, r.Asked, r.KnownCertificates)
 		to.gauge(cacheEntries, float64(r.KnownLists), "revocation_lists")
+		to.gauge(listBytes, float64(r.ListBytes))
 		to.counter(softFailed, r.SoftFailed)
 		to.counter(undecided, r.Undecided)
 		to.counter(revokedSeals, r.Revoked)
