@@ -3,10 +3,12 @@ package daemon
 import (
 	"context"
 	"crypto/x509"
+	"maps"
 	"net/http"
 	"net/http/pprof"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +56,7 @@ func (d *Daemon) tell(c *provider.Config) {
 	for _, route := range c.Routes {
 		paths = append(paths, route.Path)
 	}
+	paths = slices.AppendSeq(paths, maps.Keys(c.Secured))
 	d.metrics.Routes(paths...)
 }
 
