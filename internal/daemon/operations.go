@@ -56,7 +56,7 @@ func (d *Daemon) tell(c *provider.Config) {
 	for _, route := range c.Routes {
 		paths = append(paths, route.Path)
 	}
-	paths = slices.AppendSeq(paths, maps.Keys(c.Secured))
+	paths = slices.AppendSeq(paths, maps.Keys(d.options.Secured))
 	d.metrics.Routes(paths...)
 }
 
