@@ -442,7 +442,7 @@ func TestOutagesFireTheirAlerts(t *testing.T) {
 		run  func(t *testing.T)
 	}{
 		{"registry", func(t *testing.T) {
-			w := newAskingWorld(t, "require")
+			w := newAskingWorld(t, "cache: 1h", "revocation: require")
 			l := watch(t, w.server, func() { ask(t, w.server, w.known, nil) })
 			w.registry.Fail(isharetest.FaultOff)
 			l.minutes(t, 8, func() { ask(t, w.server, w.stranger(), rule.UnavailableRegistry) })
@@ -455,7 +455,7 @@ func TestOutagesFireTheirAlerts(t *testing.T) {
 			l.firing(t, "outage", "WaybillRegistryOutOfReach", "WaybillTrustedListNotInForce", "WaybillClientsTurnedAway")
 		}},
 		{"status services", func(t *testing.T) {
-			w := newAskingWorld(t, "require")
+			w := newAskingWorld(t, "cache: 1h", "revocation: require")
 			l := watch(t, w.server, func() { ask(t, w.server, w.known, nil) })
 			w.status.FailOCSP(isharetest.FaultError)
 			w.status.FailCRL(isharetest.FaultError)
@@ -463,7 +463,7 @@ func TestOutagesFireTheirAlerts(t *testing.T) {
 			l.firing(t, "outage", "WaybillOCSPFailing", "WaybillCRLFailing", "WaybillClientsTurnedAway")
 		}},
 		{"status services, which are not needed", func(t *testing.T) {
-			w := newAskingWorld(t, "prefer")
+			w := newAskingWorld(t, "cache: 1h", "revocation: prefer")
 			l := watch(t, w.server, func() { ask(t, w.server, w.known, nil) })
 			w.status.FailOCSP(isharetest.FaultError)
 			w.status.FailCRL(isharetest.FaultError)
@@ -560,7 +560,8 @@ type askingWorld struct {
 	parties  int
 }
 
-func newAskingWorld(t *testing.T, revocation string) *askingWorld {
+// newAskingWorld starts it with what the configuration says of participants and trust besides.
+func newAskingWorld(t *testing.T, participants, trust string) *askingWorld {
 	t.Helper()
 	w := &askingWorld{t: t, status: isharetest.NewStatusServices()}
 	t.Cleanup(w.status.Close)
@@ -574,8 +575,8 @@ func newAskingWorld(t *testing.T, revocation string) *askingWorld {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "root.pem"), w.status.CA.RootPEM())
-	text := strings.NewReplacer("{file: parties.json}", fmt.Sprintf("{registry: {id: %q, url: %q}, cache: 1h, max_stale: 24h}", w.registry.ID, w.registry.URL),
-		"revocation: off", "revocation: "+revocation+", revocation_allow_private: true").Replace(configuration)
+	text := strings.NewReplacer("{file: parties.json}", fmt.Sprintf("{registry: {id: %q, url: %q}, %s}", w.registry.ID, w.registry.URL, participants),
+		"revocation: off", trust+", revocation_allow_private: true").Replace(configuration)
 	cfg, err := config.Parse(filepath.Join(dir, "waybill.yaml"), []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)

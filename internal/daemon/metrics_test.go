@@ -117,7 +117,7 @@ func afterEveryOutcome(t *testing.T) scrape {
 	dir := newHome(t)
 	writeParties(t, dir, append(everyone(), attempts.Parties()...)...)
 	environ := []string{
-		"WAYBILL_AUDIT_FILE=audit.jsonl", "WAYBILL_LISTEN_URL=https://provider.example",
+		"WAYBILL_AUDIT_FILE=audit.jsonl", "WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_POLICY_ROLES=" + isharetest.RoleServiceConsumer,
 		fmt.Sprintf("WAYBILL_ROUTES=[{path: /api, upstream: %q}, {path: /orders, upstream: %q, scope: orders}]", api.URL, api.URL),
 	}
 	s := start(t, daemon.Options{NoHistory: true, Secured: secured, Version: "v1.2.3"}, parse(t, dir, environ...))
@@ -238,11 +238,48 @@ func afterEveryOutcome(t *testing.T) scrape {
 	return found
 }
 
-// afterRegistry is a server that asks a registry and status services, one of which fails.
+// afterRegistry is a server that asks a registry and status services, which fail in the end.
 func afterRegistry(t *testing.T) scrape {
 	t.Helper()
-	s := startDataSpace(t)
-	return s.scrape(t)
+	w := newAskingWorld(t, "cache: 1s, max_stale: 24h", "revocation: require, trusted_list: true")
+	s := w.server
+	s.eventually(t, "the trusted list", func() bool { return s.scrape(t).value("waybill_trusted_list_in_force{}") == 1 })
+	for range 2 {
+		if err := s.send(t, w.known.Request(providerID)).Meets(nil); err != nil {
+			t.Error(err)
+		}
+	}
+	s.scrape(t).has(t, map[string]float64{
+		`waybill_dependency_up{dependency="registry"}`:                          1,
+		`waybill_dependency_up{dependency="trusted_list"}`:                      1,
+		`waybill_dependency_calls_total{dependency="registry",result="failed"}`: 0,
+		`waybill_dependency_calls_total{dependency="ocsp",result="failed"}`:     0,
+		`waybill_cache_hits_total{cache="known_clients"}`:                       1,
+		`waybill_cache_misses_total{cache="known_clients"}`:                     1,
+		"waybill_trusted_list_authorities{}":                                    1,
+		"waybill_trusted_list_stale{}":                                          0,
+	})
+	for _, dependency := range []string{"registry", "ocsp"} {
+		if n := s.scrape(t).value(`waybill_dependency_calls_total{dependency="` + dependency + `",result="answered"}`); !(n >= 1) {
+			t.Errorf("%s answered %v calls", dependency, n)
+		}
+	}
+	w.status.FailOCSP(isharetest.FaultError)
+	w.status.FailCRL(isharetest.FaultError)
+	if err := s.send(t, w.newcomer().Request(providerID)).Meets(rule.UnavailableRevocation); err != nil {
+		t.Error(err)
+	}
+	w.registry.Fail(isharetest.FaultOff)
+	s.eventually(t, "a record that is no longer fresh", func() bool {
+		s.send(t, w.known.Request(providerID))
+		return s.scrape(t).value("waybill_party_records_stale_since_timestamp_seconds{}") > 0
+	})
+	found := s.scrape(t)
+	found.has(t, map[string]float64{
+		`waybill_dependency_up{dependency="registry"}`: 0,
+		"waybill_revocation_undecided_total{}":         1,
+	})
+	return found
 }
 
 func afterStore(t *testing.T) scrape {
