@@ -83,7 +83,7 @@ var stages = []stage{
 const rulesIntro = `# The rules
 
 Every reason for refusing a token request is one rule with one stable id. The id is the same wherever
-the refusal shows: in the answer, in the log, in
+the refusal shows: in the answer, in the log, in the audit trail, in the label §rule§ of the [metrics](metrics.md), in
 §waybill explain§, in the test vectors and on this page.
 
 This page is generated from the catalogue in package [§rule§](../rule/catalogue.go).

@@ -30,7 +30,7 @@ type Metrics struct {
 	durations map[tokenendpoint.Outcome]prometheus.Observer
 	stages    map[string]prometheus.Observer
 	guarded   *prometheus.CounterVec
-	checked   *prometheus.CounterVec
+	checked   map[string]prometheus.Counter
 	upstreams *prometheus.CounterVec
 	issued    prometheus.Counter
 	revoked   *prometheus.CounterVec
@@ -53,7 +53,7 @@ func New(version, goVersion string) *Metrics {
 		durations: map[tokenendpoint.Outcome]prometheus.Observer{},
 		stages:    map[string]prometheus.Observer{},
 		guarded:   counters("guarded_requests_total", "Requests by the route that they came to and whether their access token let them in.", "route", "outcome"),
-		checked:   counters("access_tokens_checked_total", "Access tokens that were looked at, for a request or for introspection.", "result"),
+		checked:   map[string]prometheus.Counter{},
 		upstreams: counters("upstream_failures_total", "Requests that were let in and that the program behind the route did not answer.", "route"),
 		revoked:   counters("revocations_total", "Revocations of access tokens that were made here, by what they hit.", "what"),
 		reloads:   counters("reloads_total", "Reloads of the configuration, or of files that it names.", "result"),
@@ -71,8 +71,9 @@ func New(version, goVersion string) *Metrics {
 		Namespace: namespace, Name: "build_info", Help: "The version that runs. The value is always 1.",
 	}, []string{"version", "goversion"})
 	build.WithLabelValues(version, goVersion).Set(1)
+	checked := counters("access_tokens_checked_total", "Access tokens that were looked at, for a request or for introspection.", "result")
 	for _, result := range results() {
-		m.checked.WithLabelValues(result)
+		m.checked[result] = checked.WithLabelValues(result)
 	}
 	for _, what := range []string{"token", "party", "certificate"} {
 		m.revoked.WithLabelValues(what)
@@ -80,7 +81,7 @@ func New(version, goVersion string) *Metrics {
 	for _, result := range []string{"done", "failed"} {
 		m.reloads.WithLabelValues(result)
 	}
-	m.registry.MustRegister(m.guarded, m.checked, m.upstreams, m.revoked, m.reloads, m.reloaded, m.panics, build,
+	m.registry.MustRegister(m.guarded, checked, m.upstreams, m.revoked, m.reloads, m.reloaded, m.panics, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -156,7 +157,7 @@ func (m *Metrics) Events() provider.Events {
 			}
 		},
 		Guarded:        func(_ *http.Request, d guard.Decision) { m.guarded.WithLabelValues(d.Route, d.Outcome).Inc() },
-		Checked:        func(err error) { m.checked.WithLabelValues(result(err)).Inc() },
+		Checked:        func(err error) { m.checked[result(err)].Inc() },
 		UpstreamFailed: func(route string) { m.upstreams.WithLabelValues(route).Inc() },
 		Revoked: func(what accesstoken.TokenRevocation) {
 			switch {
