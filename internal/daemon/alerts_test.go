@@ -449,7 +449,7 @@ func TestOutagesFireTheirAlerts(t *testing.T) {
 			l.firing(t, "outage", "WaybillRegistryOutOfReach", "WaybillClientsTurnedAway")
 		}},
 		{"registry from the start", func(t *testing.T) {
-			s := start(t, daemon.Options{NoHistory: true}, withRegistry(t, newHome(t), nowhere, "revocation: off, trusted_list: true"))
+			s := start(t, daemon.Options{NoHistory: true}, withRegistry(t, newHome(t), nowhere, "trusted_list: true, revocation: off"))
 			l := &timeline{server: s, began: time.Now()}
 			l.minutes(t, 8, func() { ask(t, s, players().consumer, rule.UnavailableRegistry) })
 			l.firing(t, "outage", "WaybillRegistryOutOfReach", "WaybillTrustedListNotInForce", "WaybillClientsTurnedAway")

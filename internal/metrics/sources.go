@@ -31,7 +31,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
 }
 
-var ( //nolint:gochecknoglobals // descriptions that nothing changes
+var (
 	ready       = describe("ready", "1 when /readyz says yes.")
 	problem     = describe("problem", "1 for each part of the configuration about which /readyz names a problem.", "key")
 	partiesHeld = describe("parties", "Party records at hand.")
