@@ -462,6 +462,13 @@ func TestOutagesFireTheirAlerts(t *testing.T) {
 			l.minutes(t, 8, func() { ask(t, w.server, w.newcomer(), rule.UnavailableRevocation) })
 			l.firing(t, "outage", "WaybillOCSPFailing", "WaybillCRLFailing", "WaybillClientsTurnedAway")
 		}},
+		{"OCSP, and lists tell", func(t *testing.T) {
+			w := newAskingWorld(t, "cache: 1h", "revocation: require")
+			l := watch(t, w.server, func() { ask(t, w.server, w.known, nil) })
+			w.status.FailOCSP(isharetest.FaultError)
+			l.minutes(t, 8, func() { ask(t, w.server, w.newcomer(), nil) })
+			l.firing(t, "outage", "WaybillOCSPFailing")
+		}},
 		{"status services, which are not needed", func(t *testing.T) {
 			w := newAskingWorld(t, "cache: 1h", "revocation: prefer")
 			l := watch(t, w.server, func() { ask(t, w.server, w.known, nil) })
