@@ -104,6 +104,7 @@ func elsewhere() map[string][2]string {
 		"deploy/README.md: sudo systemd-run":          {pack, "page 6"},
 		"deploy/README.md: go install github.com/go":  {pack, "deploy/build"},
 		"docs/hsm.md: mkdir -m 700 softhsm softhsm/t": {"cmd/waybill/hsm_test.go", "docs/hsm.md"},
+		"docs/configuration.md: waybill audit verify": {"cmd/waybill/audit_test.go", `"waybill", "audit", "verify"`},
 	}
 }
 

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
@@ -31,35 +32,28 @@ type Events struct {
 
 // Join returns Events of which both are told, a first. What neither is told of stays unset.
 func Join(a, b Events) Events {
-	if a.Stage == nil {
-		a.Stage = b.Stage
-	} else if first := a.Stage; b.Stage != nil {
-		a.Stage = func(ctx context.Context, stage string, began time.Time, err error) {
-			first(ctx, stage, began, err)
+	return Events{
+		Stage: joined(a.Stage, b.Stage, func(ctx context.Context, stage string, began time.Time, err error) {
+			a.Stage(ctx, stage, began, err)
 			b.Stage(ctx, stage, began, err)
-		}
+		}),
+		Decided:        joined(a.Decided, b.Decided, func(ctx context.Context, d *tokenendpoint.Decision) { a.Decided(ctx, d); b.Decided(ctx, d) }),
+		Guarded:        joined(a.Guarded, b.Guarded, func(r *http.Request, d guard.Decision) { a.Guarded(r, d); b.Guarded(r, d) }),
+		Checked:        joined(a.Checked, b.Checked, func(err error) { a.Checked(err); b.Checked(err) }),
+		Revoked:        joined(a.Revoked, b.Revoked, func(what accesstoken.TokenRevocation) { a.Revoked(what); b.Revoked(what) }),
+		UpstreamFailed: joined(a.UpstreamFailed, b.UpstreamFailed, func(route string) { a.UpstreamFailed(route); b.UpstreamFailed(route) }),
 	}
-	if a.Decided == nil {
-		a.Decided = b.Decided
-	} else if first := a.Decided; b.Decided != nil {
-		a.Decided = func(ctx context.Context, d *tokenendpoint.Decision) { first(ctx, d); b.Decided(ctx, d) }
+}
+
+// joined is both where there are both, and else the one that there is, or neither.
+func joined[F any](a, b, both F) F {
+	switch {
+	case reflect.ValueOf(a).IsNil():
+		return b
+	case reflect.ValueOf(b).IsNil():
+		return a
 	}
-	if a.Guarded == nil {
-		a.Guarded = b.Guarded
-	} else if first := a.Guarded; b.Guarded != nil {
-		a.Guarded = func(r *http.Request, d guard.Decision) { first(r, d); b.Guarded(r, d) }
-	}
-	if a.Checked == nil {
-		a.Checked = b.Checked
-	} else if first := a.Checked; b.Checked != nil {
-		a.Checked = func(err error) { first(err); b.Checked(err) }
-	}
-	if a.UpstreamFailed == nil {
-		a.UpstreamFailed = b.UpstreamFailed
-	} else if first := a.UpstreamFailed; b.UpstreamFailed != nil {
-		a.UpstreamFailed = func(route string) { first(route); b.UpstreamFailed(route) }
-	}
-	return a
+	return both
 }
 
 // A Trail keeps what must not be lost of what was decided, and who did what. Its errors keep tokens back: see
@@ -90,6 +84,7 @@ type toldRevocations struct {
 	told func(accesstoken.TokenRevocation)
 }
 
+// Revoke implements [accesstoken.TokenRevocations].
 func (r toldRevocations) Revoke(ctx context.Context, what accesstoken.TokenRevocation) error {
 	err := r.TokenRevocations.Revoke(ctx, what)
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/guard"
 	"github.com/waybill-token/waybill/provider"
 	"github.com/waybill-token/waybill/tokenendpoint"
@@ -23,6 +24,7 @@ func TestJoin(t *testing.T) {
 			Decided:        func(context.Context, *tokenendpoint.Decision) { told = append(told, name+"Decided") },
 			Guarded:        func(*http.Request, guard.Decision) { told = append(told, name+"Guarded") },
 			Checked:        func(error) { told = append(told, name+"Checked") },
+			Revoked:        func(accesstoken.TokenRevocation) { told = append(told, name+"Revoked") },
 			UpstreamFailed: func(string) { told = append(told, name+"UpstreamFailed") },
 		}
 	}

@@ -204,7 +204,8 @@ func (h *Handler) issue(ctx context.Context, client *assertion.Client, scope ish
 		Scope:      scope,
 		Thumbprint: client.Thumbprint(),
 	})
-	if rejection, _ := rule.Classify(err); rejection != nil {
+	rejection, _ := rule.Classify(err)
+	if rejection != nil {
 		// The client has kept every rule. It is about what the issuer asked of somebody.
 		err = errors.New("issuing a token: " + err.Error())
 	}

@@ -49,8 +49,9 @@ type Config struct {
 // A Trail is written by one process. It is safe for concurrent use.
 type Trail struct {
 	config   Config
-	log      *logsum.Log // of failures
-	unproven *logsum.Log // decisions that anybody can cause, which become entries
+	log      *logsum.Log     // of failures
+	ctx      context.Context // of what is logged, which belongs to no request
+	unproven *logsum.Log     // decisions that anybody can cause, which become entries
 	lock     *flock.Flock
 	entries  chan *pending
 	reopen   chan chan error
@@ -85,8 +86,8 @@ var ErrInUse = errors.New("another process writes to this audit trail")
 // Open opens a trail, or begins one. The caller must close it.
 func Open(c Config) (*Trail, error) {
 	t := &Trail{
-		config: c, log: logsum.New(c.Log), entries: make(chan *pending, maxBatch), reopen: make(chan chan error),
-		stop: make(chan struct{}), stopped: make(chan struct{}), last: chain{0, noHash},
+		config: c, log: logsum.New(c.Log), ctx: context.Background(), entries: make(chan *pending, maxBatch), reopen: make(chan chan error),
+		stop: make(chan struct{}), stopped: make(chan struct{}), last: chain{hash: noHash()},
 	}
 	t.unproven = logsum.New(slog.New(sums{t}))
 	if c.Stdout == nil {
@@ -118,29 +119,27 @@ func (t *Trail) unlock() error {
 
 // open opens the file, and enters that it did: behind what was there, or as the beginning of a file.
 func (t *Trail) open() error {
-	entry := Entry{Event: Opened}
-	ended := true
 	if t.config.Stdout != nil {
 		t.file = t.config.Stdout
-	} else {
-		file, err := openFile(t.config.File)
-		if err != nil {
-			return err
-		}
-		found, err := readEnd(file)
-		if err != nil {
-			return errors.Join(err, file.Close())
-		}
-		if found.chain != (chain{}) {
-			t.last = found.chain
-		}
-		if len(found.torn) > 0 {
-			entry.Torn, entry.TornSHA256 = len(found.torn), sum(found.torn)
-		}
-		ended = found.ended
-		t.file = file
+		return t.write([]*pending{{Entry: Entry{Event: Opened}}}, true)
 	}
-	return t.write([]*pending{{Entry: entry}}, ended)
+	file, err := openFile(t.config.File)
+	if err != nil {
+		return err
+	}
+	found, err := readEnd(file)
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	t.file = file
+	if found.chain != (chain{}) {
+		t.last = found.chain
+	}
+	entry := Entry{Event: Opened}
+	if len(found.torn) > 0 {
+		entry.Torn, entry.TornSHA256 = len(found.torn), sum(found.torn)
+	}
+	return t.write([]*pending{{Entry: entry}}, found.ended)
 }
 
 // tell writes to the log where the trail stands, so that its hash is known elsewhere too.
@@ -254,7 +253,7 @@ func (t *Trail) note(entries int, err error) {
 		t.stats.Written = time.Now()
 	} else {
 		t.stats.Failures += uint64(entries)
-		t.log.Lasting(context.Background(), slog.LevelError, "the audit trail cannot be written", logsum.Reason(err),
+		t.log.Lasting(t.ctx, slog.LevelError, "the audit trail cannot be written", logsum.Reason(err),
 			func() []slog.Attr {
 				return []slog.Attr{slog.Any("error", err), slog.Bool("tokens", !t.config.Required)}
 			})

@@ -23,19 +23,19 @@ import (
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
-func open(t testing.TB, path string, required bool) *audit.Trail {
-	t.Helper()
+func open(tb testing.TB, path string, required bool) *audit.Trail {
+	tb.Helper()
 	trail, err := audit.Open(audit.Config{File: path, Required: required, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return trail
 }
 
-func closed(t testing.TB, trail *audit.Trail) {
-	t.Helper()
+func closed(tb testing.TB, trail *audit.Trail) {
+	tb.Helper()
 	if err := trail.Close(); err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 }
 

@@ -48,9 +48,14 @@ func (t *Trail) Act(event Event, detail string, problem error) {
 // sums makes entries of the sums of decisions that have no entry of their own.
 type sums struct{ trail *Trail }
 
+// Enabled implements [slog.Handler].
 func (sums) Enabled(context.Context, slog.Level) bool { return true }
-func (s sums) WithAttrs([]slog.Attr) slog.Handler     { return s }
-func (s sums) WithGroup(string) slog.Handler          { return s }
+
+// WithAttrs implements [slog.Handler].
+func (s sums) WithAttrs([]slog.Attr) slog.Handler { return s }
+
+// WithGroup implements [slog.Handler].
+func (s sums) WithGroup(string) slog.Handler { return s }
 
 // Handle enters how many there were. Nobody waits for it.
 func (s sums) Handle(_ context.Context, r slog.Record) error {

@@ -62,7 +62,7 @@ const maxText = 512
 const hashMember = `,"hash":"`
 
 // noHash is before the first entry of all.
-var noHash = hex.EncodeToString(make([]byte, sha256.Size))
+func noHash() string { return hex.EncodeToString(make([]byte, sha256.Size)) }
 
 // line is the entry as it is written, and its hash: the SHA-256 of the line up to the member that holds it. As the line holds the
 // hash of the one before, each vouches for all before it.

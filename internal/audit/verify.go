@@ -85,13 +85,13 @@ func (v *Verifier) follow(e Entry, hash string, torn bool) error {
 		return errors.New("it tells of a torn line that is not before it")
 	case v.Entries == 0:
 		v.First, v.From = e.Number, e.Time
-		if e.Previous != noHash {
+		if e.Previous != noHash() {
 			v.ContinuesFrom = e.Previous
 		}
 	case e.Previous != v.last.hash || e.Number != v.last.number+1:
 		return fmt.Errorf("it is entry %d and does not follow entry %d before it: entries were taken out, put in or exchanged", e.Number, v.last.number)
 	}
-	if (e.Previous == noHash) != (e.Number == 1) {
+	if (e.Previous == noHash()) != (e.Number == 1) {
 		return errors.New("only the first entry of all has none before it")
 	}
 	v.Entries++

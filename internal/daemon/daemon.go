@@ -91,7 +91,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Daemon, 
 	}
 	options.SetLog(cfg.Log)
 	d := &Daemon{options: options, panics: logsum.New(options.Log), cut: make(chan struct{}), changes: make(chan *Change)}
-	defer func() {
+	defer func() { //nolint:contextcheck // what is sent at the end has a bound of its own
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
@@ -253,7 +253,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	err := group.Wait()
 	d.act(audit.Stopped, "", errors.Join(err, closed))
-	return errors.Join(err, closed, d.close())
+	return errors.Join(err, closed, d.close()) //nolint:contextcheck // what is sent at the end has a bound of its own
 }
 
 // close gives back what Open took besides the provider, which does that at the end of its Run.
