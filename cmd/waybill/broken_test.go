@@ -639,6 +639,21 @@ func brokenFolders() []breakage {
 			do: func(i *installation) { i.edit("data: data", "data: root.pem") }, mend: restore("root.pem"),
 		},
 		{
+			name: "the folder of the audit trail is missing", at: `waybill\.yaml:15:9: audit\.file: `, says: "Make its folder",
+			do: func(i *installation) { i.edit("data: data\n", "data: data\naudit: {file: evidence/audit.jsonl}\n") },
+			mend: func(i *installation) {
+				if err := os.Mkdir(i.path("evidence"), 0o700); err != nil {
+					i.t.Fatal(err)
+				}
+			},
+		},
+		{
+			name: "the last line of the audit trail was changed", at: `waybill\.yaml:15:9: audit\.file: `, says: "move it away",
+			prepare: func(i *installation) { i.edit("data: data\n", "data: data\naudit: {file: audit.jsonl}\n") },
+			do:      func(i *installation) { i.write("audit.jsonl", `{"number":1,"event":"opened"}`+"\n") },
+			mend:    func(i *installation) { i.rename("audit.jsonl", "audit.jsonl.kept") },
+		},
+		{
 			name: "the data folder is on a file system that is read-only", at: `waybill\.yaml:14:1: data: `, says: "not mounted read-only",
 			do: func(i *installation) {
 				var mounted unix.Statfs_t

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // maxLine is more than any entry takes: each of its texts is bounded, and a byte takes six in JSON at the most.
@@ -39,7 +41,7 @@ func readEnd(f *os.File) (e end, err error) {
 	whole := bytes.LastIndexByte(b, '\n') + 1
 	e.torn, e.ended = b[whole:], whole == len(b)
 	if len(e.torn) > maxLine || whole == 0 && from > 0 {
-		return e, fmt.Errorf("%s is no audit trail; move it away", f.Name())
+		return e, fmt.Errorf("%s: %w", f.Name(), ErrDamaged)
 	}
 	if last, hash, err := parse(e.torn); err == nil { // all but the line feed
 		e.chain, e.torn = chain{last.Number, hash}, nil
@@ -51,10 +53,41 @@ func readEnd(f *os.File) (e end, err error) {
 	b = b[:whole-1]
 	last, hash, err := parse(b[bytes.LastIndexByte(b, '\n')+1:])
 	if err != nil {
-		return e, fmt.Errorf("%s: the last line: %w; keep the file, and move it away for the server to begin another", f.Name(), err)
+		return e, fmt.Errorf("%s: %w: the last line: %w", f.Name(), ErrDamaged, err)
 	}
 	e.chain = chain{last.Number, hash}
 	return e, nil
+}
+
+// ErrDamaged says that a file does not end as a trail does.
+var ErrDamaged = errors.New("it does not end as an audit trail does; the server begins another when it is moved away, and what it holds should be kept")
+
+// Check finds out whether a trail could be opened at a path, and leaves everything as it is.
+func Check(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return err
+		}
+		probe, err := os.CreateTemp(filepath.Dir(path), ".waybill-check-*")
+		if err != nil {
+			return err
+		}
+		return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // nothing was written
+	_, err = readEnd(file)
+	return err
 }
 
 // openFile opens a trail to be appended to, and makes the file if there is none.

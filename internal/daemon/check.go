@@ -19,11 +19,13 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/accesstoken"
+	"github.com/waybill-token/waybill/internal/audit"
 	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/durable"
 	"github.com/waybill-token/waybill/internal/keyfile"
 	"github.com/waybill-token/waybill/internal/keyforms"
 	"github.com/waybill-token/waybill/internal/listen"
+	"github.com/waybill-token/waybill/internal/permission"
 	"github.com/waybill-token/waybill/internal/regular"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/provider"
@@ -53,7 +55,7 @@ func Check(cfg *config.Config) *Preflight {
 	for _, check := range []func(){
 		c.keyFiles, c.names, c.anchors, c.participants, c.addresses, c.descriptors, c.exposure, c.data, c.state, c.clock, c.capabilities, c.secrets,
 		func() { c.Warnings = append(c.Warnings, risks(cfg)...) },
-		c.upstreams, c.revocation, c.others, c.traces,
+		c.upstreams, c.revocation, c.others, c.audit, c.traces,
 	} {
 		check()
 	}
@@ -309,6 +311,23 @@ func (c *Preflight) data() {
 	if c.Config.State.Memory() {
 		c.tokenRevocations()
 	}
+}
+
+// audit finds out whether the audit trail could be written.
+func (c *Preflight) audit() {
+	if c.Config.Audit == nil || c.Config.Audit.File == config.AuditStdout || c.Config.Audit.File == "" {
+		return
+	}
+	path := string(c.Config.Audit.File)
+	err := audit.Check(path)
+	hint := "Make the file and its folder writable for the user that runs the server, or name another file."
+	switch {
+	case errors.Is(err, audit.ErrDamaged):
+		hint = "Keep the file as evidence, and move it away: the server begins another. waybill audit verify tells which line it is."
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "Make its folder, for the user that runs the server: mkdir -m 700 " + permission.Quote(filepath.Dir(path)) + "."
+	}
+	c.add("audit.file", err, hint)
 }
 
 // state asks the shared store, if there is one, whether it can be used. With [Check] being called while servers run, it is left as it is.
