@@ -37,7 +37,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	all := refusals()
 	for _, n := range allNodes() {
-		groups := slices.Contains([]string{"", "keys", "profile", "completion"}, n.name())
+		groups := slices.Contains([]string{"", "keys", "audit", "profile", "completion"}, n.name())
 		if _, ok := all[n.name()]; ok == groups {
 			t.Errorf("waybill %s: says when its exit status is 1: %t", n.name(), ok)
 		}

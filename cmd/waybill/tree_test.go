@@ -139,7 +139,7 @@ func TestManual(t *testing.T) {
 // completions is what is offered at the end of each line.
 var completions = map[string][]string{
 	"waybill tok":                       {"token"},
-	"waybill ":                          {"assertion", "bench", "check", "completion", "explain", "health", "help", "init", "keys", "man", "probe", "profile", "request", "sandbox", "serve", "token", "version"},
+	"waybill ":                          {"assertion", "audit", "bench", "check", "completion", "explain", "health", "help", "init", "keys", "man", "probe", "profile", "request", "sandbox", "serve", "token", "version"},
 	"waybill --v":                       {"--version"},
 	"waybill keys ":                     {"add", "list", "retire"},
 	"waybill keys retire --f":           {"--force"},
