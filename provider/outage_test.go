@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,11 +27,10 @@ import (
 )
 
 // unreachable is a server to which no connection lasts, which is told in other words each time.
-type unreachable struct{ times int }
+type unreachable struct{ times atomic.Int64 }
 
 func (u *unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
-	u.times++
-	return nil, fmt.Errorf("read tcp 192.0.2.1:%d->%s: %w", 32768+u.times%28000, r.URL.Host, errReset)
+	return nil, fmt.Errorf("read tcp 192.0.2.1:%d->%s: %w", 32768+u.times.Add(1)%28000, r.URL.Host, errReset)
 }
 
 var errReset = errors.New("connection reset by peer")
