@@ -32,6 +32,7 @@ import (
 
 	"github.com/waybill-token/waybill/accesstoken"
 	"github.com/waybill-token/waybill/internal/redistest"
+	"github.com/waybill-token/waybill/internal/smalldisk"
 	"github.com/waybill-token/waybill/internal/testca"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
@@ -71,8 +72,9 @@ type installation struct {
 	environ  []string
 	registry *isharetest.Registry
 	store    *redistest.Server
-	bare     bool // checked by somebody without the capabilities of root
-	limit    int  // of open files; 0: as it is
+	bare     bool   // checked by somebody without the capabilities of root
+	limit    int    // of open files; 0: as it is
+	readOnly string // a folder that nobody can write
 }
 
 const installed = `party:
@@ -162,6 +164,15 @@ func (i *installation) edit(old, now string) {
 		i.t.Fatalf("the configuration does not hold %q once:\n%s", old, text)
 	}
 	i.write("waybill.yaml", strings.Replace(string(text), old, now, 1))
+}
+
+// lacks ends a test for which this machine is not made: it is skipped, or fails where nothing may be.
+func (i *installation) lacks(what string) {
+	i.t.Helper()
+	if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
+		i.t.Fatal("there is no " + what)
+	}
+	i.t.Skip("there is no " + what)
 }
 
 func (i *installation) chmod(name string, mode os.FileMode) {
@@ -396,7 +407,7 @@ func brokenSeals() []breakage {
 			name: "a group can read the key", at: `waybill\.yaml:3:3: party\.key: `, says: "run: chmod 600 '", warning: true,
 			do: func(i *installation) {
 				if err := errors.Join(os.Chown(i.path("key.pem"), 54321, 54000), os.Chmod(i.path("key.pem"), 0o640)); err != nil {
-					i.t.Skip(err) // only root can give files away
+					i.lacks("the right to give files away: " + err.Error())
 				}
 			},
 			mend: func(i *installation) { i.chmod("key.pem", 0o600) },
@@ -655,14 +666,9 @@ func brokenFolders() []breakage {
 		},
 		{
 			name: "the data folder is on a file system that is read-only", at: `waybill\.yaml:14:1: data: `, says: "not mounted read-only",
-			do: func(i *installation) {
-				var mounted unix.Statfs_t
-				if err := unix.Statfs("/sys", &mounted); err != nil || mounted.Flags&unix.ST_RDONLY == 0 {
-					i.t.Skip("/sys is not mounted read-only here")
-				}
-				i.edit("data: data", "data: /sys/waybill")
-			},
-			mend: restore("/sys/waybill"),
+			prepare: func(i *installation) { i.readOnly = smalldisk.ReadOnly(i.t) },
+			do:      func(i *installation) { i.edit("data: data", "data: "+i.readOnly) },
+			mend:    func(i *installation) { restore(i.readOnly)(i) },
 		},
 		{
 			name: "everybody can change the folder of the keys", at: `waybill\.yaml:1:1: tokens\.keys: `, says: "run: chmod go-w '",
@@ -741,7 +747,7 @@ func brokenListeners() []breakage {
 			prepare: func(i *installation) {
 				i.bare = true
 				if first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err != nil || strings.TrimSpace(string(first)) != "1024" {
-					i.t.Skip("this machine lets everybody have low ports")
+					i.lacks("low ports that are for root")
 				}
 			},
 			do: privileged, mend: unprivileged,

@@ -4,6 +4,6 @@ package smalldisk
 
 import "errors"
 
-func mount(string, string, bool) error { return errors.ErrUnsupported }
+func mount(string, string, way) error { return errors.ErrUnsupported }
 
 func unmount(string) error { return errors.ErrUnsupported }
