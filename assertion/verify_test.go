@@ -136,9 +136,10 @@ func breaches() []breach {
 		{rule.ClaimJTI, set("payload", "jti", "")},
 		{rule.ClaimIat, set("payload", "iat", "now")},
 		{rule.ClaimExp, func(_ *testing.T, _ *world, d *draft) {
-			d.payload["exp"] = time.Now().Unix() - 100
+			now := time.Now().Unix()
+			d.payload["exp"] = now - 100
 			if _, ok := d.payload["iat"].(int64); ok {
-				d.payload["iat"] = time.Now().Unix() - 130
+				d.payload["iat"] = now - 130
 			}
 		}},
 		{rule.ClaimLifetime, func(_ *testing.T, _ *world, d *draft) {

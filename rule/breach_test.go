@@ -148,7 +148,11 @@ func newTrial(t *testing.T, status *isharetest.StatusServices, put put, part str
 		}
 	})
 	w.url = server.URL
-	put(t, w, atPresent(part))
+	issued, ok := w.request.Assertion.Payload.Get("iat").(int64)
+	if !ok {
+		t.Fatal("the request has no iat")
+	}
+	put(t, w, atPresent(part, time.Unix(issued, 0)))
 	return w
 }
 
@@ -168,9 +172,10 @@ func (w *trial) send(t *testing.T) *isharetest.Answer {
 
 var instants = regexp.MustCompile(`\b1795\d{6}(000)?\b|\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\b`)
 
-// atPresent moves the times of an example from its moment to the present one.
-func atPresent(part string) string {
-	passed := time.Since(moment).Truncate(time.Second)
+// atPresent moves the times of an example from its moment to the present one, which is the one of the request that it is put into:
+// a second may begin between two looks at the clock.
+func atPresent(part string, present time.Time) string {
+	passed := present.Sub(moment)
 	return instants.ReplaceAllStringFunc(part, func(text string) string {
 		if at, err := time.Parse(time.RFC3339, text); err == nil {
 			return at.Add(passed).Format(time.RFC3339)

@@ -195,8 +195,9 @@ var spoilt = map[string]func(*isharetest.Request){
 	"claim.jti":      func(r *isharetest.Request) { r.Assertion.Payload.Delete("jti") },
 	"claim.lifetime": func(r *isharetest.Request) { r.Assertion.Payload.Set("exp", time.Now().Unix()+60) },
 	"claim.exp": func(r *isharetest.Request) {
-		r.Assertion.Payload.Set("iat", time.Now().Unix()-100)
-		r.Assertion.Payload.Set("exp", time.Now().Unix()-70)
+		now := time.Now().Unix()
+		r.Assertion.Payload.Set("iat", now-100)
+		r.Assertion.Payload.Set("exp", now-70)
 	},
 	"jwt.alg":       func(r *isharetest.Request) { r.Assertion.Header.Set("alg", "none") },
 	"jwt.signature": func(r *isharetest.Request) { r.Assertion.Sign = func(string) []byte { return make([]byte, 256) } },
