@@ -40,7 +40,8 @@ func (*told) Issue(context.Context, accesstoken.Claims) (string, accesstoken.Cla
 type transcript struct {
 	logtest.Buffer
 
-	handler *tokenendpoint.Handler
+	handler  *tokenendpoint.Handler
+	recorded string // the correlation id of the last decision
 	told
 }
 
@@ -48,7 +49,13 @@ func newTranscript(t *testing.T) *transcript {
 	t.Helper()
 	s := &transcript{}
 	var err error
-	s.handler, err = tokenendpoint.New(tokenendpoint.Config{Verifier: &s.told, Issuer: &s.told, Log: slog.New(slog.NewJSONHandler(&s.Buffer, nil))})
+	s.handler, err = tokenendpoint.New(tokenendpoint.Config{
+		Verifier: &s.told, Issuer: &s.told, Log: slog.New(slog.NewJSONHandler(&s.Buffer, nil)),
+		Record: func(_ context.Context, d *tokenendpoint.Decision) error {
+			s.recorded = d.Correlation
+			return nil
+		},
+	})
 	check(t, err)
 	return s
 }
@@ -178,8 +185,12 @@ func TestCorrelationIDsAreFound(t *testing.T) {
 		s := newTranscript(t)
 		var given []string
 		for range 300 {
-			_, id, _ := strings.Cut(decode(t, s.send(1, errors.New("broken"))).Description, "correlation id ")
+			answer := s.send(1, errors.New("broken"))
+			_, id, _ := strings.Cut(decode(t, answer).Description, "correlation id ")
 			given = append(given, id)
+			if id != s.recorded || id != answer.Header().Get("X-Request-Id") {
+				t.Fatalf("answered %q, recorded %q", id, s.recorded)
+			}
 		}
 		s.handler.Close()
 		log := s.String()

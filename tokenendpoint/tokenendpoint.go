@@ -120,17 +120,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d := Decision{Began: time.Now(), Remote: r.RemoteAddr, Correlation: rand.Text()}
 	answer, err := h.answer(r, &d)
 	d.conclude(ctx, err)
+	if d.Outcome == Failed { // the answer has an id for it
+		if id, full := h.log.Failure(slog.LevelError, message, d.labels()); !full {
+			d.Correlation, d.summed = id, true
+		}
+	}
 	if h.config.Record != nil {
 		began := time.Now()
 		err := h.config.Record(ctx, &d)
 		h.observe(ctx, StageRecord, began, err)
 		if err != nil && d.Outcome == Issued {
 			d.conclude(ctx, &rule.Outage{Rule: rule.UnavailableState, RetryAfter: recordRetry, Cause: err})
-		}
-	}
-	if d.Outcome == Failed { // the answer has an id for it
-		if id, full := h.log.Failure(slog.LevelError, message, d.labels()); !full {
-			d.Correlation, d.summed = id, true
 		}
 	}
 	w.Header()[respond.RequestID] = []string{d.Correlation}

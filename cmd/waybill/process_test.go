@@ -507,6 +507,10 @@ func TestHangup(t *testing.T) {
 		if id := asks("iSHARE orders"); id != "" {
 			t.Errorf("after a bad file: %q", id)
 		}
+		if _, metrics := get(t, s.internalURL(t)+"/metrics"); !strings.Contains(metrics, "\nwaybill_last_reload_successful 0\n") {
+			t.Errorf("%q: no metric says that the reload failed", content)
+		}
+		hangup(configuration+"scopes: {orders: read orders}\n", "reloaded")
 	}
 	hangup(configuration, "reloaded")
 	s.await(t, "the first configuration is in use", func() bool { return asks("iSHARE orders") == rule.RequestScope.ID })

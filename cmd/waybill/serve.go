@@ -137,10 +137,7 @@ func reloads(ctx context.Context, hangups <-chan os.Signal, s supervised, load f
 // reload exchanges the configuration. On an error, the old one stays in use.
 func reload(ctx context.Context, s supervised, load func() (*config.Config, error)) error {
 	s.manager.Reloading()
-	cfg, err := load()
-	if err == nil {
-		err = s.Reload(ctx, cfg)
-	}
+	err := s.ReloadFrom(ctx, load)
 	s.reloaded(err)
 	return err
 }

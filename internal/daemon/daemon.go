@@ -43,7 +43,7 @@ type Options struct {
 	NoHistory bool
 	// Sockets are taken instead of the addresses of the configuration: see [SocketPublic].
 	Sockets map[string]net.Listener
-	// Version is that of the program, for metrics.
+	// Version is that of the program, for metrics and traces.
 	Version string
 	// Dropped is how many lines of the log were dropped, for metrics. Optional.
 	Dropped func() uint64
@@ -280,7 +280,16 @@ func (d *Daemon) close() error {
 // Reload exchanges everything but the addresses, whether they speak TLS, the data
 // folder and the leeway, for which a restart is needed: see [provider.Provider.Reload]. Run must be running.
 func (d *Daemon) Reload(ctx context.Context, cfg *config.Config) error {
-	err := d.reload(ctx, cfg)
+	return d.ReloadFrom(ctx, func() (*config.Config, error) { return cfg, nil })
+}
+
+// ReloadFrom is [Daemon.Reload] with the configuration that load gives. One that cannot be loaded is a reload that failed, which
+// metrics and audit trail are told too.
+func (d *Daemon) ReloadFrom(ctx context.Context, load func() (*config.Config, error)) error {
+	cfg, err := load()
+	if err == nil {
+		err = d.reload(ctx, cfg)
+	}
 	if d.metrics != nil {
 		d.metrics.Reloaded(err)
 	}

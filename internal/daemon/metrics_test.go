@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/waybill-token/waybill/internal/config"
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/redistest"
 	"github.com/waybill-token/waybill/ishare"
@@ -222,8 +224,12 @@ func afterEveryOutcome(t *testing.T) scrape {
 	if err := s.Reload(t.Context(), parse(t, dir, append(environ, "WAYBILL_PARTICIPANTS_FILE=nowhere.json")...)); err == nil {
 		t.Error("a reload without participants")
 	}
+	unread := errors.New("the file cannot be read")
+	if err := s.ReloadFrom(t.Context(), func() (*config.Config, error) { return nil, unread }); !errors.Is(err, unread) {
+		t.Errorf("a reload from a file that cannot be read: %v", err)
+	}
 	maps.Copy(want, map[string]float64{
-		`waybill_reloads_total{result="done"}`: 1, `waybill_reloads_total{result="failed"}`: 1, "waybill_last_reload_successful{}": 0,
+		`waybill_reloads_total{result="done"}`: 1, `waybill_reloads_total{result="failed"}`: 2, "waybill_last_reload_successful{}": 0,
 	})
 	write(t, filepath.Join(dir, "parties.json"), []byte(`[{"id": "nobody"}]`))
 	s.eventually(t, "a problem", func() bool {

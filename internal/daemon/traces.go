@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 
 	"github.com/waybill-token/waybill/internal/config"
@@ -17,12 +16,8 @@ func (d *Daemon) openTracer(ctx context.Context, cfg *config.Config) (err error)
 	if cfg.Tracing == nil {
 		return nil
 	}
-	version := ""
-	if build, ok := debug.ReadBuildInfo(); ok {
-		version = build.Main.Version
-	}
 	d.tracer, err = tracing.New(ctx, tracing.Config{
-		Endpoint: cfg.Tracing.Endpoint.URL, Sample: float64(cfg.Tracing.Sample), Version: version, Log: d.options.Log,
+		Endpoint: cfg.Tracing.Endpoint.URL, Sample: float64(cfg.Tracing.Sample), Version: d.options.Version, Log: d.options.Log,
 		Trusted: func(a netip.Addr) bool {
 			trusted := d.current.Load().config.Limits.TrustedProxies
 			return slices.ContainsFunc(trusted, func(n config.Network) bool { return n.Contains(a) })
