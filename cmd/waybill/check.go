@@ -38,9 +38,10 @@ func (c *command) checkFile(path string, environ []string) error {
 		done()
 	}
 	// What stands for a refused value was not asked for.
-	found.Problems = slices.DeleteFunc(found.Problems, func(p config.Problem) bool {
+	refused := func(p config.Problem) bool {
 		return slices.ContainsFunc(problems, func(refused config.Problem) bool { return refused.Key == p.Key })
-	})
+	}
+	found.Problems, found.Warnings = slices.DeleteFunc(found.Problems, refused), slices.DeleteFunc(found.Warnings, refused)
 	inFileOrder := func(a, b config.Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key))
 	}
@@ -51,6 +52,9 @@ func (c *command) checkFile(path string, environ []string) error {
 		fmt.Fprintln(c.err, "warning:", w)
 	}
 	if len(problems)+len(found.Problems) > 0 {
+		if path == "" {
+			c.say("hint: %s", nameAFile)
+		}
 		return errNo
 	}
 	fmt.Fprintln(c.err, "state:", found.Guarantee)

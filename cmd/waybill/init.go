@@ -364,7 +364,7 @@ func (s *setup) configuration(sealed *settings) ([]byte, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# The server of %s, written by waybill init.\n", s.ids[0])
 	b.WriteString("# Relative paths are relative to this file. Find what is wrong with it: waybill check --config FILE\n")
-	b.WriteString("# Every key is told of in docs/configuration.md.\n")
+	b.WriteString("# Every key: https://github.com/waybill-token/waybill/blob/main/docs/configuration.md\n")
 	fmt.Fprintf(&b, "party:\n  id: %s # the seal %+q names it\n", config.Scalar(string(s.ids[0])), s.seal().Subject.CommonName)
 	if len(s.ids) > 1 {
 		fmt.Fprintf(&b, "  also_known_as: [%s]\n", join(s.ids[1:]))

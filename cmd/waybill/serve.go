@@ -17,6 +17,9 @@ import (
 	"github.com/waybill-token/waybill/internal/logbuffer"
 )
 
+// nameAFile is what to do about an environment that does not say everything.
+const nameAFile = "Name a file with --config."
+
 func configFlag() cli.Flag {
 	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`; without one, the environment must say everything"}
 }
@@ -91,7 +94,7 @@ func loader(path, protect string) func() (*config.Config, error) {
 	return func() (*config.Config, error) {
 		cfg, err := config.Load(path, os.Environ())
 		if err != nil && path == "" {
-			return nil, hintedError{err, "Name a file with --config."}
+			return nil, hintedError{err, nameAFile}
 		}
 		if err != nil || protect == "" {
 			return cfg, err
