@@ -219,7 +219,15 @@ func (s *sources) registryHint(err error) string {
 	var name *net.DNSError
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
+	var status registry.StatusError
 	switch {
+	case errors.As(err, &status):
+		hint := ""
+		if s.config.Revocation.Hint != nil {
+			hint = s.config.Revocation.Hint(status.Why)
+		}
+		return cmp.Or(hint, "The registry has answered, and nobody says whether its seal is revoked: have the network let us through to the addresses that are named, or name a proxy in "+
+			s.config.Name("Revocation.Proxy")+".")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "Nobody listens there: correct host and port in " + url + ", or have the network let us through."
 	case errors.As(err, &name):

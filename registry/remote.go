@@ -334,7 +334,7 @@ func (r *Remote) read(ctx context.Context, q question, names []string) (compact 
 		wrong = untrustedError{wrong}
 	}
 	if o, ok := errors.AsType[*rule.Outage](err); ok {
-		return "", nil, &outbound.UnreachableError{Cause: wrong, RetryAfter: o.RetryAfter}
+		return "", nil, &outbound.UnreachableError{Cause: StatusError{wrong, o.Cause}, RetryAfter: o.RetryAfter}
 	}
 	return "", nil, wrong
 }
@@ -347,6 +347,13 @@ type untrustedError struct{ error }
 
 // Is implements the interface of [errors.Is].
 func (untrustedError) Is(target error) bool { return target == ErrUntrusted }
+
+// A StatusError says that nobody tells whether the seal by which an answer of the registry is signed is revoked.
+type StatusError struct {
+	error
+
+	Why error // as package revocation tells it; not wrapped, as it is about other addresses than the registry's
+}
 
 // retryAfter is what a client is told to wait at least.
 const retryAfter = time.Second

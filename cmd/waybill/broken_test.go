@@ -75,6 +75,8 @@ type installation struct {
 	bare     bool   // checked by somebody without the capabilities of root
 	limit    int    // of open files; 0: as it is
 	readOnly string // a folder that nobody can write
+	full     string // a folder on a disk that is full
+	grow     func() // makes room there
 }
 
 const installed = `party:
@@ -173,6 +175,15 @@ func (i *installation) lacks(what string) {
 		i.t.Fatal("there is no " + what)
 	}
 	i.t.Skip("there is no " + what)
+}
+
+// disk makes a small one that is full.
+func (i *installation) disk() {
+	i.t.Helper()
+	i.full, i.grow = smalldisk.Mount(i.t)
+	if err := os.WriteFile(filepath.Join(i.full, "filling"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		i.t.Fatal(err)
+	}
 }
 
 func (i *installation) chmod(name string, mode os.FileMode) {
@@ -492,6 +503,11 @@ func brokenTrust() []breakage {
 			}, mend: restore,
 		},
 		{
+			name: "an anchor cannot be read", at: `waybill\.yaml:12:13: trust\.anchors\[0\]: `, says: "Let the account that Waybill runs under read the file",
+			prepare: func(i *installation) { i.bare = true },
+			do:      func(i *installation) { i.chmod("root.pem", 0) }, mend: func(i *installation) { i.chmod("root.pem", 0o444) },
+		},
+		{
 			name: "a trusted list without a registry", at: `waybill\.yaml:14:3: trust\.trusted_list: `, says: "Give participants.registry, or remove this",
 			do:   func(i *installation) { i.edit("revocation: off\n", "revocation: off\n  trusted_list: true\n") },
 			mend: func(i *installation) { i.edit("  trusted_list: true\n", "") },
@@ -588,6 +604,11 @@ func brokenRegistries() []breakage {
 			mend: back,
 		},
 		{
+			name: "nobody says whether the registry's seal is revoked", install: installAtRegistry, at: registry, says: "names an OCSP responder or a revocation list",
+			do:   func(i *installation) { i.edit("revocation: off", "revocation: require") },
+			mend: func(i *installation) { i.edit("revocation: require", "revocation: off") },
+		},
+		{
 			name: "the registry is another party", install: installAtRegistry, at: `waybill\.yaml:11:5: participants\.registry\.id: `, says: "Another party answers there: correct participants.registry.id",
 			do:   func(i *installation) { i.edit("id: "+isharetest.Registrar, "id: did:ishare:EU.NL.NTRNL-10000007") },
 			mend: func(i *installation) { i.edit("id: did:ishare:EU.NL.NTRNL-10000007", "id: "+isharetest.Registrar) },
@@ -669,6 +690,33 @@ func brokenFolders() []breakage {
 			prepare: func(i *installation) { i.readOnly = smalldisk.ReadOnly(i.t) },
 			do:      func(i *installation) { i.edit("data: data", "data: "+i.readOnly) },
 			mend:    func(i *installation) { restore(i.readOnly)(i) },
+		},
+		{
+			name: "the disk of the data folder is full", at: `waybill\.yaml:14:1: data: `, says: "Make room on the disk",
+			prepare: (*installation).disk,
+			do:      func(i *installation) { i.edit("data: data", "data: "+i.full+"/data") }, mend: func(i *installation) { i.grow() },
+		},
+		{
+			name: "the disk of the audit trail is full", at: `waybill\.yaml:15:9: audit\.file: `, says: "Make room on the disk",
+			prepare: (*installation).disk,
+			do: func(i *installation) {
+				i.edit("data: data\n", "data: data\naudit: {file: "+i.full+"/audit.jsonl}\n")
+				write(i.t, i.full+"/audit.jsonl", "")
+			},
+			mend: func(i *installation) { i.grow() },
+		},
+		{
+			name: "the data folder is a link to nothing", at: `waybill\.yaml:14:1: data: `, says: "make it for the user that runs the server", warning: true,
+			do: func(i *installation) {
+				if err := os.Symlink("elsewhere", i.path("data")); err != nil {
+					i.t.Fatal(err)
+				}
+			},
+			mend: func(i *installation) {
+				if err := os.Mkdir(i.path("elsewhere"), 0o700); err != nil {
+					i.t.Fatal(err)
+				}
+			},
 		},
 		{
 			name: "everybody can change the folder of the keys", at: `waybill\.yaml:1:1: tokens\.keys: `, says: "run: chmod go-w '",
@@ -774,7 +822,7 @@ func brokenListeners() []breakage {
 			prepare: secured, do: func(i *installation) { i.rename("tls-key.pem", "old.pem") }, mend: func(i *installation) { i.rename("old.pem", "tls-key.pem") },
 		},
 		{
-			name: "the certificate for TLS has expired", at: certificate, says: "Renew the certificate, put the new one in its place",
+			name: "the certificate for TLS has expired", at: certificate, says: "Renew the certificate, and put the new one in its place",
 			prepare: secured, do: func(i *installation) {
 				i.secure(func(c *x509.Certificate) {
 					c.NotBefore, c.NotAfter = time.Now().AddDate(0, -3, 0), time.Now().AddDate(0, 0, -1)
@@ -886,6 +934,11 @@ func brokenSettings() []breakage {
 		},
 		{name: "an unknown key", at: `waybill\.yaml:15:10: policy\.leway: `, says: "Did you mean leeway?", do: unknown, mend: known},
 		{name: "a value of another type", at: `waybill\.yaml:15:18: policy\.leeway: `, says: "want a duration such as 30s", do: duration, mend: right},
+		{
+			name: "a line that is indented less than its neighbours", at: `waybill\.yaml:13:3: `, says: "Compare the indentation of this line",
+			do:   func(i *installation) { i.edit("  anchors:", " anchors:") },
+			mend: func(i *installation) { i.edit(" anchors:", "  anchors:") },
+		},
 		{name: "a tab", at: `waybill\.yaml:16:\d+: `, says: "Indent this line with blanks", do: tab, mend: blanks},
 		{
 			name: "a variable is misspelt", at: `\$WAYBILL_PARTY_KYE: `, says: "Did you mean WAYBILL_PARTY_KEY?",

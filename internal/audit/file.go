@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"github.com/waybill-token/waybill/internal/durable"
 )
 
 // maxLine is more than any entry takes: each of its texts is bounded, and a byte takes six in JSON at the most.
@@ -69,11 +72,7 @@ func Check(path string) error {
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
 			return err
 		}
-		probe, err := os.CreateTemp(filepath.Dir(path), ".waybill-check-*")
-		if err != nil {
-			return err
-		}
-		return errors.Join(probe.Close(), os.Remove(probe.Name()))
+		return durable.CheckWritable(filepath.Dir(path))
 	}
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no regular file", path)
@@ -86,8 +85,14 @@ func Check(path string) error {
 		return err
 	}
 	defer file.Close() //nolint:errcheck // nothing was written
-	_, err = readEnd(file)
-	return err
+	if _, err := readEnd(file); err != nil {
+		return err
+	}
+	// A folder that takes no other file may be as it should.
+	if err := durable.CheckWritable(filepath.Dir(path)); errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	return nil
 }
 
 // openFile opens a trail to be appended to, and makes the file if there is none.

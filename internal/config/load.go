@@ -160,7 +160,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	}
 	if !errors.Is(err, io.EOF) {
 		p := syntax(err)
-		p.File = d.file
+		p.File, p.Hint = d.file, "Compare the indentation of this line and of those before it: keys of one section stand below each other."
 		if line := lineOf(data, p.Line); strings.Contains(line[:len(line)-len(strings.TrimLeft(line, " \t"))], "\t") {
 			p.Hint = "Indent this line with blanks: YAML takes no tabs there."
 		}

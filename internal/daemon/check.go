@@ -142,6 +142,8 @@ func (c *Preflight) anchors() {
 			Hint() string
 		}](err); ok {
 			hint = hinted.Hint()
+		} else if errors.Is(err, fs.ErrPermission) {
+			hint = "Let the account that Waybill runs under read the file."
 		}
 		c.add(key, err, hint)
 		if err == nil {
@@ -276,10 +278,18 @@ func (c *Preflight) descriptors() {
 	c.warn("limits.connections", message, hint)
 }
 
+// makeRoom is what to do about a full disk.
+const makeRoom = "Make room on the disk, or name another."
+
 // data: the folder, or the nearest one above it that exists, can be written, and
 // keys that are there can be used.
 func (c *Preflight) data() {
 	dir := string(c.Config.Data)
+	if target, err := os.Readlink(filepath.Clean(dir)); err == nil {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) { // as the packages have it before the first start
+			c.warn("data", fmt.Sprintf("%s is a link to %s, where nothing is", dir, target), "The service of the packages makes that folder at its start; without it, make it for the user that runs the server.")
+		}
+	}
 	for {
 		info, err := os.Stat(dir)
 		if err == nil && !info.IsDir() {
@@ -292,13 +302,13 @@ func (c *Preflight) data() {
 		}
 		dir = parent
 	}
-	probe, err := os.CreateTemp(dir, ".waybill-check-*")
-	if err == nil {
-		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
-	}
+	err := durable.CheckWritable(dir)
 	hint := "Make the folder writable for the user that runs the server."
-	if errors.Is(err, syscall.EROFS) {
+	switch {
+	case errors.Is(err, syscall.EROFS):
 		hint = "Name a folder on a file system that is not mounted read-only: with ProtectSystem= in a unit of systemd, one below its StateDirectory=; in a container, a volume."
+	case errors.Is(err, syscall.ENOSPC):
+		hint = makeRoom
 	}
 	c.add("data", err, hint)
 	if err == nil {
@@ -324,6 +334,8 @@ func (c *Preflight) audit() {
 	switch {
 	case errors.Is(err, audit.ErrDamaged):
 		hint = "Keep the file as evidence, and move it away: the server begins another. waybill audit verify tells which line it is."
+	case errors.Is(err, syscall.ENOSPC):
+		hint = makeRoom
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "Make its folder, for the user that runs the server: mkdir -m 700 " + permission.Quote(filepath.Dir(path)) + "."
 	}

@@ -164,7 +164,7 @@ func keyOf(field string) string {
 	}
 	keys := map[string]string{
 		"Party": "party.id", "Key": "party.key", "Certificates": "party.certificates",
-		"Anchors": "trust.anchors", "Revocation": "trust.revocation",
+		"Anchors": "trust.anchors", "Revocation": "trust.revocation", "Revocation.Proxy": "trust.revocation_proxy",
 		"Parties": "participants", "PartiesFile": "participants.file",
 		"Registry": "participants.registry", "Registry.ID": "participants.registry.id", "Registry.URL": "participants.registry.url",
 		"Registry.Fresh": "participants", "Registry.TrustedList": "trust.trusted_list",

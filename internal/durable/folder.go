@@ -212,6 +212,16 @@ func InUse(dir, name string) bool {
 	return err == nil && !free
 }
 
+// CheckWritable makes sure that a file can be made and written in a folder, which must be there. It leaves nothing behind.
+func CheckWritable(dir string) error {
+	file, err := os.CreateTemp(dir, TemporaryPrefix+"check-*")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(make([]byte, os.Getpagesize())) // a full disk takes an empty file
+	return errors.Join(err, file.Close(), os.Remove(file.Name()))
+}
+
 // CheckLocks makes sure that a lock keeps others out in the file system of a folder, which must be there. It leaves
 // nothing behind.
 func CheckLocks(dir string) error {

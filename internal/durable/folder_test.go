@@ -5,9 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/waybill-token/waybill/internal/durable"
+	"github.com/waybill-token/waybill/internal/smalldisk"
 )
 
 const lock = "a.lock"
@@ -146,4 +148,25 @@ func TestCheckLocks(t *testing.T) {
 	if err := durable.CheckLocks(filepath.Join(dir, "nowhere")); err == nil {
 		t.Error("no error where nothing is")
 	}
+}
+
+func TestCheckWritable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	do(t, durable.CheckWritable(dir))
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v behind: %v", left, err)
+	}
+	if err := durable.CheckWritable(filepath.Join(dir, "absent")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+	full, grow := smalldisk.Mount(t)
+	if err := os.WriteFile(filepath.Join(full, "filling"), make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk is not small")
+	}
+	if err := durable.CheckWritable(full); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a disk that is full: %v", err)
+	}
+	grow()
+	do(t, durable.CheckWritable(full))
 }

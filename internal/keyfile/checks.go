@@ -187,7 +187,7 @@ func (s *inspection) checkComplete() []Problem {
 // What to do when a certificate ends. Only seals are registered.
 const (
 	renewSeal = "Renew the certificate, and register the new one with the Participant Registry."
-	renewTLS  = "Renew the certificate, put the new one in its place, and reload the server (SIGHUP)."
+	renewTLS  = "Renew the certificate, and put the new one in its place: a server that runs takes it by itself."
 )
 
 // checkExpiry warns that the leaf ends soon. Renew is the hint.

@@ -113,7 +113,7 @@ func ReadSeal(files Files, at time.Time) (*Pair, Problems) {
 
 // ReadTLS reads the key and the certificates of a TLS server, which need not be RSA
 // and need not reach the root. It finds all problems at once. The pair is nil
-// unless they are all warnings.
+// unless they are all warnings. A password cannot be given.
 func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 	if IsURI(files.Key) {
 		return nil, Problems{{
@@ -121,7 +121,14 @@ func ReadTLS(files Files, at time.Time) (*Pair, Problems) {
 			Hint: "Give the file of a key for TLS.",
 		}}
 	}
-	return inspect(files, func(s *inspection) []Problem { return s.checkTLS(at) })
+	pair, problems := inspect(files, func(s *inspection) []Problem { return s.checkTLS(at) })
+	for i := range problems {
+		if errors.Is(problems[i], keyforms.ErrPassword) {
+			file := permission.Quote(problems[i].File)
+			problems[i].Hint = "Take the password off, as there is no way to give it: openssl pkey -in " + file + " -out tls-key.pem; of PKCS#12: openssl pkcs12 -nodes -in " + file + " -out tls-key.pem."
+		}
+	}
+	return pair, problems
 }
 
 // inspect reads the files and, when there are a key and certificates in them, checks

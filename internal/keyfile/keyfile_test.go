@@ -180,6 +180,8 @@ func TestReadSealFromOpenSSL(t *testing.T) {
 			wantProblem(t, problems, "the password does not open the private key", "Give the right password with it.", false)
 			_, problems = ReadSeal(Files{Key: path, Certificates: chain}, now)
 			wantProblem(t, problems, "the private key has a password, and none is given", "Give its password with it.", false)
+			_, problems = ReadTLS(Files{Key: path, Certificates: chain}, now)
+			wantProblem(t, problems, "the private key has a password, and none is given", "Take the password off", false)
 		}
 	})
 }
@@ -499,7 +501,7 @@ func TestReadTLS(t *testing.T) {
 	}
 	files.Key = place(t, "tls-key.pem", keyPEM(key))
 	_, problems = ReadTLS(files, leaf.NotAfter.Add(-time.Hour))
-	wantProblem(t, problems, `"www.example" expires on`, "Renew the certificate, put the new one in its place", true)
+	wantProblem(t, problems, `"www.example" expires on`, "Renew the certificate, and put the new one in its place", true)
 }
 
 // The key's old form, SEC 1, is what `openssl ecparam -genkey` writes.
