@@ -42,8 +42,8 @@ var (
 	open       = describe("dependency_open_circuits", "Addresses that are left alone for a moment because they failed.", "dependency")
 
 	cacheHits    = describe("cache_hits_total", "Questions that were answered from memory.", "cache")
-	cacheMisses  = describe("cache_misses_total", "Questions that were not.", "cache")
-	cacheEntries = describe("cache_entries", "Entries in memory, about.", "cache")
+	cacheMisses  = describe("cache_misses_total", "Questions that were not answered from memory.", "cache")
+	cacheEntries = describe("cache_entries", "Entries of a cache, about.", "cache")
 	staleUses    = describe("party_records_stale_uses_total", "Answers with a party record that was no longer fresh.")
 	shed         = describe("party_lookups_shed_total", "Lookups that were turned away because too many parties were asked for.")
 	softFailed   = describe("revocation_soft_failures_total", "Checks that passed although nobody told whether a certificate is revoked (revocation: prefer).")
