@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,7 +79,8 @@ func Described(description string) (*Rule, string) {
 // we depend on said about us, or which was a guess; whoever looks for one with errors.As or errors.Is would take it for
 // an answer about the caller. For the log and for an operator, Cause is there.
 type Outage struct {
-	Rule       *Rule // one of [Outages]
+	Rule       *Rule  // one of [Outages]
+	Sentence   string // in place of that of the rule. Optional
 	RetryAfter time.Duration
 	Cause      error // for the log only
 }
@@ -93,7 +95,7 @@ func (o *Outage) Error() string {
 
 // Description is the error_description of the OAuth error.
 func (o *Outage) Description() string {
-	return describe(o.Rule, o.Rule.Sentence)
+	return describe(o.Rule, cmp.Or(o.Sentence, o.Rule.Sentence))
 }
 
 // Classify says what an error means to the caller, wherever errors become answers: at most one of the two is not nil.

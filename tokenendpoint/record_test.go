@@ -88,7 +88,7 @@ func TestWhatCannotBeRecorded(t *testing.T) {
 	e := watch(t)
 	e.cannot = errors.New("the disk is full")
 	recorded, decided := e.ask(t, provider)
-	if got := decode(t, e.answer); e.answer.Code != http.StatusServiceUnavailable || !strings.HasPrefix(got.Description, "unavailable.state: ") ||
+	if got := decode(t, e.answer); e.answer.Code != http.StatusServiceUnavailable || !strings.HasPrefix(got.Description, "unavailable.state: the server cannot keep a record") ||
 		strings.Contains(e.answer.Body.String(), "disk") || strings.Contains(e.answer.Body.String(), "access_token") || e.answer.Header().Get("Retry-After") == "" {
 		t.Errorf("%d %s", e.answer.Code, e.answer.Body)
 	}

@@ -130,7 +130,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err := h.config.Record(ctx, &d)
 		h.observe(ctx, StageRecord, began, err)
 		if err != nil && d.Outcome == Issued {
-			d.conclude(ctx, &rule.Outage{Rule: rule.UnavailableState, RetryAfter: recordRetry, Cause: err})
+			d.conclude(ctx, &rule.Outage{Rule: rule.UnavailableState, Sentence: notRecorded, RetryAfter: recordRetry, Cause: err})
 		}
 	}
 	w.Header()[respond.RequestID] = []string{d.Correlation}
@@ -148,6 +148,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // recordRetry is when it is worth to come again after a decision could not be recorded: a disk has room again when somebody
 // has seen to it.
 const recordRetry = 5 * time.Second
+
+// notRecorded is what a client is told then.
+const notRecorded = "the server cannot keep a record of the token now, and gives none without"
 
 func (h *Handler) observe(ctx context.Context, stage string, began time.Time, err error) {
 	if h.config.Observe != nil {
