@@ -315,8 +315,8 @@ func unavailabilities() map[*rule.Rule]unavailability {
 			operator: "The log names the address. `trust.revocation_proxy` is for machines behind a proxy, `trust.revocation: prefer` lets the certificate pass.",
 		},
 		rule.UnavailableState: {
-			cause:    "The server was started for the first time or after a crash, seconds ago. With a shared `state`: the store is out of reach, was restarted, or its clock differs by more than a second.",
-			operator: "`/readyz` says from when tokens are given. [What each store guarantees](scaling.md#what-each-store-guarantees).",
+			cause:    "The server was started for the first time or after a crash, seconds ago. With a shared `state`: the store is out of reach, was restarted, or its clock differs by more than a second. With `audit.required`: the audit trail cannot be written, which has a sentence of its own.",
+			operator: "`/readyz` says from when tokens are given, and what is in the way. [What each store guarantees](scaling.md#what-each-store-guarantees).",
 		},
 		rule.UnavailableOverload: {
 			cause:    "More assertions at once than the processors can judge, above all of clients that are new.",
