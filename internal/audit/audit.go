@@ -6,7 +6,8 @@
 // trail that cannot be written is told in the log, and requests are answered.
 //
 // Every token, and every other decision about a certificate whose holder has signed, has an entry of its own. What anybody can
-// cause without one is bounded: of each rule a hundred entries in ten seconds, and one that says how many more there were.
+// cause without one is bounded, and so is what somebody asks too often: of each rule a hundred entries in ten seconds, and one
+// that says how many more there were.
 //
 // The hashes show that an entry was changed, taken out or put in, to whoever has a later hash from elsewhere; the server
 // writes its last one to the log when it opens and closes a file. They keep nobody who can write the file from making all of
@@ -123,7 +124,7 @@ func (t *Trail) open() error {
 		t.file = t.config.Stdout
 		return t.write([]*pending{{Entry: Entry{Event: Opened}}}, true)
 	}
-	file, err := openFile(t.config.File)
+	file, err := openFile(t.config.File, t.config.Required)
 	if err != nil {
 		return err
 	}
@@ -159,15 +160,25 @@ func (t *Trail) run() {
 		case answer := <-t.reopen:
 			answer <- t.exchange()
 		case <-ticker.C:
-			if t.file == nil {
-				t.append(nil)
-			}
+			t.look()
 		case <-t.stop:
 			for len(t.entries) > 0 {
 				t.append(t.batch(<-t.entries))
 			}
 			return
 		}
+	}
+}
+
+// look opens the file again if it was given up, or was removed.
+func (t *Trail) look() {
+	if t.file != nil && t.file != t.config.Stdout {
+		if err := removed(t.file); err != nil {
+			t.note(0, errors.Join(err, t.giveUp()))
+		}
+	}
+	if t.file == nil {
+		t.append(nil)
 	}
 }
 
@@ -235,10 +246,17 @@ func (t *Trail) write(batch []*pending, ended bool) error {
 	if _, err := t.file.Write(text); err != nil {
 		return err
 	}
-	if t.config.Required && t.config.Stdout == nil {
+	if t.config.Stdout != nil {
+		t.last = last
+		return nil
+	}
+	if t.config.Required {
 		if err := t.file.Sync(); err != nil {
 			return err
 		}
+	}
+	if err := removed(t.file); err != nil {
+		return err
 	}
 	t.last = last
 	return nil

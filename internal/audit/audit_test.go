@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -201,11 +202,56 @@ func TestTorn(t *testing.T) {
 	}
 }
 
+// A start after a crash can be cut short too, and so can the next one. What they leave is told of as one.
+func TestTornTwice(t *testing.T) {
+	_, text := small(t)
+	end := bytes.LastIndexByte(text[:len(text)-1], '\n') + 1
+	whole, last := text[:end], text[end:]
+	begin := `{"number":8,"time":"2026-11-30T10:00:00Z","ev`
+	for name, torn := range map[string]string{
+		"behind a torn line":      string(last[:len(last)/2]) + "\n" + begin,
+		"one byte of it":          string(last[:len(last)/2]) + "\n",
+		"and once more":           string(last[:20]) + "\n" + begin + "\n" + begin[:3],
+		"with zeros of the disk":  string(last[:20]) + "\x00\x00\x00\n" + begin,
+		"with nothing but zeros":  "\x00\x00\x00\n\x00\x00",
+		"of a line without an LF": string(last[:len(last)-1]) + "\n" + begin, // which is an entry
+	} {
+		for _, before := range [][]byte{whole, nil} {
+			if before == nil && name == "of a line without an LF" {
+				continue // whose number is no first one
+			}
+			path := filepath.Join(t.TempDir(), "audit.jsonl")
+			cut := append(bytes.Clone(before), torn...)
+			if err := os.WriteFile(path, cut, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := audit.Check(path); err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			trail := open(t, path, true)
+			put(t, trail, issued(2))
+			closed(t, trail)
+			now := read(t, path)
+			if report := wantWhole(t, now); report.Torn != 1 || !bytes.HasPrefix(now, cut) {
+				t.Errorf("%s: %+v", name, report)
+			}
+			now[len(before)+1] ^= 1
+			if _, err := verified(now); err == nil {
+				t.Errorf("%s: a change of what was torn is not found", name)
+			}
+		}
+	}
+}
+
 // A server does not go on behind what is no trail, and says what to do.
 func TestDamagedEnd(t *testing.T) {
 	path, text := small(t)
 	text[len(text)-10] ^= 1
-	for _, other := range [][]byte{text, []byte("hello\n"), bytes.Repeat([]byte("x"), 1<<20)} {
+	cut := append(bytes.Clone(text), `{"number":8,`...) // a start that was cut short hides nothing
+	for _, other := range [][]byte{
+		text, cut, []byte("hello\n"), []byte("hello"), []byte("\n"), append(bytes.Clone(wholePart(text)), '\n'), bytes.Repeat([]byte("x"), 1<<20),
+	} {
 		if err := os.WriteFile(path, other, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -222,6 +268,29 @@ func TestDamagedEnd(t *testing.T) {
 	}
 	if _, err := audit.Open(audit.Config{File: t.TempDir(), Log: slog.New(slog.DiscardHandler)}); err == nil {
 		t.Error("a folder was opened")
+	}
+}
+
+// wholePart is a trail without its last line.
+func wholePart(text []byte) []byte { return text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1] }
+
+// A file that somebody removes while it is in use takes no entries: nobody could read them. The chain goes on in another.
+func TestRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	trail := open(t, path, true)
+	put(t, trail, issued(1))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for n := 2; n < 5; n++ {
+		if err := trail.Token(t.Context(), issued(n)); err == nil && !bytes.Contains(read(t, path), fmt.Appendf(nil, `"token_id":"T%d",`, n)) {
+			t.Errorf("token %d has no line", n)
+		}
+	}
+	put(t, trail, issued(5))
+	closed(t, trail)
+	if report := wantWhole(t, read(t, path)); report.First != 3 || report.ContinuesFrom == "" {
+		t.Errorf("%+v", report)
 	}
 }
 
@@ -326,8 +395,10 @@ func TestJunkFillsNoTrail(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "audit.jsonl")
 		trail := open(t, path, false)
 		const junk = 5000
+		eager := refused(true)
+		eager.Outcome, eager.Rule = tokenendpoint.Unavailable, rule.Limited
 		for range junk {
-			put(t, trail, refused(false))
+			put(t, trail, refused(false), eager)
 		}
 		put(t, trail, refused(true), issued(1))
 		time.Sleep(2 * logsum.Interval)
@@ -336,11 +407,13 @@ func TestJunkFillsNoTrail(t *testing.T) {
 		text := read(t, path)
 		report := wantWhole(t, text)
 		const full = 100
-		if report.Entries != 1+full+2+1 {
+		if report.Entries != 1+2*full+2+2 {
 			t.Errorf("%+v", report)
 		}
-		if more := fmt.Sprintf(`"outcome":"refused","rule":"claim.aud","more":%d,`, junk-full); !bytes.Contains(text, []byte(more)) {
-			t.Errorf("%s is not there", more)
+		for _, what := range []string{`"outcome":"refused","rule":"claim.aud"`, `"outcome":"unavailable","rule":"` + rule.Limited.ID + `"`} {
+			if more := fmt.Sprintf(`%s,"more":%d,`, what, junk-full); !bytes.Contains(text, []byte(more)) {
+				t.Errorf("%s is not there", more)
+			}
 		}
 	})
 }
@@ -360,6 +433,20 @@ func TestOddTexts(t *testing.T) {
 	}
 }
 
+// What whoever made a file has written in the place of a hash is not shown to anybody.
+func TestPreviousIsAHash(t *testing.T) {
+	for previous, want := range map[string]bool{
+		strings.Repeat("a1", 32): true, strings.Repeat("A1", 32): false, "": false, "00": false, strings.Repeat("0", 63) + `\u001b`: false,
+		"00\\nlast hash: " + strings.Repeat("1", 32): false,
+	} {
+		body := `{"number":2,"time":"2026-11-30T10:00:00Z","event":"opened","previous":"` + previous + `"`
+		line := fmt.Sprintf("%s,\"hash\":\"%x\"}\n", body, sha256.Sum256([]byte(body)))
+		if report, err := verified([]byte(line)); (err == nil) != want {
+			t.Errorf("%q: %v, %+v", previous, err, report)
+		}
+	}
+}
+
 // After Close there is no entry, and with required no token.
 func TestClosed(t *testing.T) {
 	for _, required := range []bool{false, true} {
@@ -372,7 +459,7 @@ func TestClosed(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
-	f.Add([]byte(`{"number":1,"time":"2026-01-01T00:00:00Z","event":"opened","previous":"00","hash":"` + strings.Repeat("0", 64) + "\"}\n"))
+	f.Add([]byte(`{"number":1,"time":"2026-01-01T00:00:00Z","event":"opened","previous":"` + strings.Repeat("0", 64) + `","hash":"` + strings.Repeat("0", 64) + "\"}\n"))
 	f.Add([]byte("\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		report, err := verified(text)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/waybill-token/waybill/guard/tokenadmin"
+	"github.com/waybill-token/waybill/rule"
 	"github.com/waybill-token/waybill/tokenendpoint"
 )
 
@@ -20,7 +21,7 @@ func (t *Trail) Token(_ context.Context, d *tokenendpoint.Decision) error {
 	if d.Granted != nil {
 		e.Party, e.TokenID, e.Scope = string(d.Granted.Party), d.Granted.ID, d.Granted.Scope.String()
 	}
-	if !d.Seen.Signed && d.Outcome != tokenendpoint.Issued {
+	if d.Outcome != tokenendpoint.Issued && (!d.Seen.Signed || d.Rule == rule.Limited) { // or whoever asks too often could fill the disk
 		if _, full := t.unproven.Failure(slog.LevelInfo, string(Token), []slog.Attr{slog.String("outcome", e.Outcome), slog.String("rule", e.Rule)}); !full {
 			return nil
 		}
@@ -73,7 +74,8 @@ func (s sums) Handle(_ context.Context, r slog.Record) error {
 	})
 	select {
 	case s.trail.entries <- &pending{Entry: e, done: make(chan error, 1)}:
-	default: // the disk takes nothing; that is told elsewhere
+	default:
+		s.trail.note(1, errSlow)
 	}
 	return nil
 }

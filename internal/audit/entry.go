@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -79,6 +80,12 @@ func (e *Entry) line() (line []byte, hash string, err error) {
 	return append(append(append(line, hashMember...), hash...), "\"}\n"...), hash, nil
 }
 
+// isHash reports whether a text is a hash, and nothing that whoever made the file would have a terminal show.
+func isHash(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == sha256.Size && strings.ToLower(text) == text
+}
+
 func sum(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
@@ -101,7 +108,7 @@ func parse(line []byte) (e Entry, hash string, err error) {
 	if hash = sum(body); hash != string(stated) {
 		return e, "", errors.New("it was changed: its hash is another")
 	}
-	if err := json.Unmarshal(append(bytes.Clone(body), '}'), &e, json.RejectUnknownMembers(false)); err != nil {
+	if err := json.Unmarshal(append(bytes.Clone(body), '}'), &e, json.RejectUnknownMembers(false)); err != nil || !isHash(e.Previous) {
 		return e, "", errNoEntry
 	}
 	return e, hash, nil

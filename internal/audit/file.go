@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/waybill-token/waybill/internal/durable"
@@ -25,11 +26,12 @@ type chain struct {
 // An end is what a file ends with.
 type end struct {
 	chain
-	torn  []byte // behind the last whole line; empty: nothing
+	torn  []byte // behind the last entry, up to a line feed at its end; empty: nothing
 	ended bool   // with a line feed, or with nothing at all
 }
 
-// readEnd finds the end of a trail. An empty file has none: the zero chain.
+// readEnd finds the end of a trail. An empty file has none: the zero chain. Behind the last entry there can be what was torn of
+// more than one, when the start after a crash was cut short too.
 func readEnd(f *os.File) (e end, err error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -41,25 +43,41 @@ func readEnd(f *os.File) (e end, err error) {
 	if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
 		return e, err
 	}
-	whole := bytes.LastIndexByte(b, '\n') + 1
-	e.torn, e.ended = b[whole:], whole == len(b)
-	if len(e.torn) > maxLine || whole == 0 && from > 0 {
+	if len(b) == 0 {
+		return end{ended: true}, nil
+	}
+	b, e.ended = bytes.CutSuffix(b, []byte("\n"))
+	for rest, until := b, len(b); ; until = len(rest) {
+		at := bytes.LastIndexByte(rest, '\n') + 1
+		line := rest[at:]
+		last, hash, err := parse(line)
+		if err == nil {
+			e.chain, e.torn = chain{last.Number, hash}, b[min(until+1, len(b)):]
+			break
+		}
+		open := until == len(b) && !e.ended // a crash may have left anything there, if there are entries before
+		if len(b)-at > maxLine || !isCut(line) && (!open || at == 0) {
+			return e, fmt.Errorf("%s: %w: the last line: %w", f.Name(), ErrDamaged, err)
+		}
+		if at == 0 {
+			e.torn = b
+			break
+		}
+		rest = rest[:at-1]
+	}
+	if from > 0 && e.chain == (chain{}) {
 		return e, fmt.Errorf("%s: %w", f.Name(), ErrDamaged)
 	}
-	if last, hash, err := parse(e.torn); err == nil { // all but the line feed
-		e.chain, e.torn = chain{last.Number, hash}, nil
-		return e, nil
-	}
-	if whole == 0 {
-		return e, nil
-	}
-	b = b[:whole-1]
-	last, hash, err := parse(b[bytes.LastIndexByte(b, '\n')+1:])
-	if err != nil {
-		return e, fmt.Errorf("%s: %w: the last line: %w", f.Name(), ErrDamaged, err)
-	}
-	e.chain = chain{last.Number, hash}
 	return e, nil
+}
+
+// isCut reports whether a line is the beginning of an entry, behind which a file system may have left zeros, and not a whole one
+// that was changed.
+func isCut(line []byte) bool {
+	const begin = `{"number":`
+	written := bytes.TrimRight(line, "\x00")
+	n := min(len(written), len(begin))
+	return len(line) > 0 && string(written[:n]) == begin[:n] && !bytes.HasSuffix(written, []byte(`"}`))
 }
 
 // ErrDamaged says that a file does not end as a trail does.
@@ -95,10 +113,48 @@ func Check(path string) error {
 	return nil
 }
 
-// openFile opens a trail to be appended to, and makes the file if there is none.
-func openFile(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+// openFile opens a trail to be appended to, and makes the file if there is none. A new one that must last has its name on the disk.
+func openFile(path string, lasting bool) (*os.File, error) {
+	info, missing := os.Stat(path)
+	if missing == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file", path)
 	}
-	return os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil || missing == nil || !lasting {
+		return file, err
+	}
+	if err := syncFolder(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// syncFolder makes new names last. Windows cannot do it, and writes them through by itself.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// errRemoved says that nobody can read what is written any more.
+var errRemoved = errors.New("the file was removed while it was in use, with the entries in it")
+
+// removed is an error when a file has no name any more. One that was moved away, to be followed by another, has one.
+func removed(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !isUnlinked(info) {
+		return nil
+	}
+	if found, err := os.Stat(file.Name()); err == nil && os.SameFile(info, found) { // a file system that counts no names
+		return nil
+	}
+	return fmt.Errorf("%s: %w", file.Name(), errRemoved)
 }

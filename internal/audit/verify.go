@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ type Report struct {
 	ContinuesFrom string    `json:"continues_from,omitzero"` // the hash of an entry that is elsewhere; empty: it begins here
 	Hash          string    `json:"hash"`                    // of the last entry
 	Tokens        uint64    `json:"tokens"`                  // that were issued
-	Torn          uint64    `json:"torn"`                    // lines that a crash or a full disk cut short; the entry behind each says so
+	Torn          uint64    `json:"torn"`                    // places where a crash or a full disk cut lines short; the entry behind each says so
 }
 
 // A Verifier reads a trail in its files, the earliest first.
@@ -44,38 +45,61 @@ func (e *BrokenError) Unwrap() error { return e.Err }
 // Read goes on with the next file. The error is a [*BrokenError], or that of the reader.
 func (v *Verifier) Read(r io.Reader) error {
 	lines := bufio.NewReaderSize(r, 2*maxLine)
-	var torn []byte // a line that is none, until the entry behind it has said why
-	var why error
+	var torn tornLines
 	for n := 1; ; n++ {
 		line, err := lines.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF) && len(line) == 0:
-			if why != nil {
-				return &BrokenError{n - 1, why}
-			}
-			return nil
+			return torn.broken()
 		case errors.Is(err, io.EOF):
-			return &BrokenError{n, errors.New("it has no end: it was cut off, or a server was killed while it wrote and has not been started since")}
+			return cmp.Or(torn.broken(), error(&BrokenError{n, errors.New("it has no end: it was cut off, or a server was killed while it wrote and has not been started since")}))
 		case errors.Is(err, bufio.ErrBufferFull):
-			return &BrokenError{n, errNoEntry}
+			return cmp.Or(torn.broken(), error(&BrokenError{n, errNoEntry}))
 		case err != nil:
 			return err
 		}
 		line = line[:len(line)-1]
 		entry, hash, flaw := parse(line)
 		switch {
-		case flaw == nil && why == nil || flaw == nil && entry.Event == Opened && entry.Torn == len(torn) && entry.TornSHA256 == sum(torn):
-		case why == nil:
-			torn, why = bytes.Clone(line), flaw
+		case flaw != nil && torn.add(line, n, flaw):
 			continue
-		default:
-			return &BrokenError{n - 1, why}
+		case flaw != nil || torn.why != nil && !torn.explainedBy(&entry):
+			return torn.broken()
 		}
-		if flaw := v.follow(entry, hash, why != nil); flaw != nil {
+		if flaw := v.follow(entry, hash, torn.why != nil); flaw != nil {
 			return &BrokenError{n, flaw}
 		}
-		why = nil
+		torn = tornLines{}
 	}
+}
+
+// Torn lines are none, until the entry behind them has said why.
+type tornLines struct {
+	text []byte
+	line int   // the number of the first
+	why  error // it is none; nil: there are no such lines
+}
+
+// add reports whether a crash can have left so much.
+func (t *tornLines) add(line []byte, number int, why error) bool {
+	if t.why == nil {
+		t.text, t.line, t.why = bytes.Clone(line), number, why
+		return true
+	}
+	t.text = append(append(t.text, '\n'), line...)
+	return len(t.text) <= maxLine
+}
+
+func (t *tornLines) explainedBy(e *Entry) bool {
+	return e.Event == Opened && e.Torn == len(t.text) && e.TornSHA256 == sum(t.text)
+}
+
+// broken is an error when there are such lines.
+func (t *tornLines) broken() error {
+	if t.why == nil {
+		return nil
+	}
+	return &BrokenError{t.line, t.why}
 }
 
 // follow takes an entry that holds by itself.
