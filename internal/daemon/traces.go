@@ -46,6 +46,10 @@ func (c *Preflight) traces() {
 	if c.Config.Tracing == nil || c.Config.Tracing.Endpoint.Host == "" {
 		return
 	}
+	if err := tracing.CheckEnvironment(); err != nil {
+		c.add("tracing", err, "")
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), collectorTimeout)
 	defer cancel()
 	if err := tracing.Probe(ctx, c.Config.Tracing.Endpoint.URL); err != nil {

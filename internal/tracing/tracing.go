@@ -74,6 +74,9 @@ func propagator() propagation.TextMapPropagator { return propagation.TraceContex
 // New asks nobody yet. Of the variables of OpenTelemetry, those of the exporter for headers (OTEL_EXPORTER_OTLP_HEADERS,
 // which may hold a secret) and of the resource (OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME) count.
 func New(ctx context.Context, c Config) (*Tracer, error) {
+	if err := CheckEnvironment(); err != nil {
+		return nil, err
+	}
 	client := newClient()
 	sender, err := otlptracehttp.New(ctx,
 		otlptracehttp.WithEndpointURL(target(c.Endpoint)), otlptracehttp.WithHTTPClient(client), otlptracehttp.WithTimeout(exportTimeout),
