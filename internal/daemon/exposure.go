@@ -13,7 +13,7 @@ import (
 	"github.com/waybill-token/waybill/internal/permission"
 )
 
-// A reliance is a file by which a server decides or proves who it is, or a folder of its own.
+// A reliance is a file by which a server decides, or proves who it is or what it did, or a folder of its own.
 type reliance struct {
 	key, path string
 	secret    string // what it holds that nobody else should read; empty: nothing
@@ -38,6 +38,9 @@ func reliances(cfg *config.Config) []reliance {
 	if tls := cfg.Listen.TLS; tls != nil {
 		items = append(items, reliance{key: "listen.tls.key", path: string(tls.Key), secret: "private key"},
 			reliance{key: "listen.tls.certificate", path: string(tls.Certificate)})
+	}
+	if a := cfg.Audit; a != nil && a.File != config.AuditStdout {
+		items = append(items, reliance{key: "audit.file", path: string(a.File)})
 	}
 	for i, anchor := range cfg.Trust.Anchors {
 		items = append(items, reliance{key: fmt.Sprintf("trust.anchors[%d]", i), path: string(anchor.File)})

@@ -28,7 +28,7 @@ func fullHome(t *testing.T) (cfg *config.Config, dir string, keys map[string]str
 	write(t, filepath.Join(dir, "waybill.yaml"), []byte(yaml))
 	environ := append([]string{
 		"WAYBILL_LISTEN_URL=https://provider.example", "WAYBILL_LISTEN_INTERNAL_CALLERS={apisix: caller}",
-		"WAYBILL_PARTY_KEY_PASSWORD_FILE=password", "WAYBILL_LISTEN_INTERNAL_SECRET_FILE=secret",
+		"WAYBILL_PARTY_KEY_PASSWORD_FILE=password", "WAYBILL_LISTEN_INTERNAL_SECRET_FILE=secret", "WAYBILL_AUDIT_FILE=audit.jsonl",
 	}, withTLS...)
 	cfg, err := config.Load(filepath.Join(dir, "waybill.yaml"), environ)
 	if err != nil {
@@ -40,7 +40,7 @@ func fullHome(t *testing.T) (cfg *config.Config, dir string, keys map[string]str
 	return cfg, dir, map[string]string{
 		"waybill.yaml": "", "key.pem": "party.key", "password": "party.key", "chain.pem": "party.certificates",
 		"tls.pem": "listen.tls.certificate", "tls-key.pem": "listen.tls.key", "parties.json": "participants.file", "root.pem": "trust.anchors[0]",
-		"caller": "listen.internal_callers.apisix", "secret": "listen.internal",
+		"caller": "listen.internal_callers.apisix", "secret": "listen.internal", "audit.jsonl": "audit.file",
 		"data": "data", "data/keys": "tokens.keys", "data/keys/enc-000001.jwk": "tokens.keys",
 		"data/replay": "data", "data/replay/replay.life": "data", "data/replay/replay.hand-over": "data", "data/replay/replay.lock": "data",
 		"data/revocations": "data", "data/revocations/revocations": "data", "data/revocations/revocations.end": "data",

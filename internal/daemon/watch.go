@@ -36,7 +36,7 @@ func watchedFiles(cfg *config.Config) map[string]string {
 	keys := make(map[string]string)
 	for _, r := range reliances(cfg) {
 		switch r.key {
-		case "", "data", "tokens.keys", "participants.file":
+		case "", "data", "tokens.keys", "participants.file", "audit.file":
 		default:
 			keys[r.path] = r.key
 		}
