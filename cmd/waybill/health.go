@@ -131,7 +131,7 @@ func askHealth(ctx context.Context, address string) (problems []string, err erro
 	}
 	switch unread := json.Unmarshal(body, &said); {
 	case unread != nil || answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusServiceUnavailable:
-		return nil, fmt.Errorf("the server at %s answers %s, and not as the internal listener does", address, answer.Status)
+		return nil, fmt.Errorf("the server at %s answers %s, and not as the internal listener does", address, printable(answer.Status))
 	case answer.StatusCode != http.StatusOK:
 		return said.Problems, errNotReady
 	}

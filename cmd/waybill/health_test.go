@@ -68,3 +68,23 @@ func TestHealthOfStrangers(t *testing.T) {
 		})
 	}
 }
+
+// The words behind a status are those of whoever answers, too.
+func TestHealthOfAStrangersStatus(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "HTTP/1.1 500 \x1b[2Jgone\r\nContent-Length: 0\r\n\r\n")
+	}))
+	defer server.Close()
+	var out, said bytes.Buffer
+	status := run(t.Context(), []string{"waybill", "health", "--url", server.URL}, os.Getenv, streams{nil, &out, &said})
+	if status != statusNo || !strings.Contains(said.String(), "answers 500 ") || strings.ContainsRune(said.String(), 0x1b) {
+		t.Errorf("status %d, %q", status, said.String())
+	}
+}
