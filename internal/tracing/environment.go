@@ -38,7 +38,9 @@ func isHeader(field string) bool {
 // isToken is about the name of a header (RFC 9110 section 5.6.2).
 func isToken(name string) bool {
 	const others = "!#$%&'*+-.^_`|~"
-	return name != "" && strings.IndexFunc(name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(others, r))
-	}) < 0
+	isOther := func(r rune) bool {
+		alphanumeric := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !alphanumeric && !strings.ContainsRune(others, r)
+	}
+	return name != "" && !strings.ContainsFunc(name, isOther)
 }
