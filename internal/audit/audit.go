@@ -133,8 +133,13 @@ func (t *Trail) open() error {
 		return errors.Join(err, file.Close())
 	}
 	t.file = file
-	if found.chain != (chain{}) {
+	switch {
+	case found.chain == (chain{}):
+	case t.last.number == 0 || found.holds(t.last):
 		t.last = found.chain
+	default: // and the chain goes on behind what was written, so that Verify tells
+		t.config.Log.Error("the audit trail lacks what was written to it: entries were taken out of its file, or it is another one",
+			slog.String("file", t.config.File), slog.Uint64("number", t.last.number), slog.String("hash", t.last.hash))
 	}
 	entry := Entry{Event: Opened}
 	if len(found.torn) > 0 {

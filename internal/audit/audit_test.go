@@ -323,6 +323,35 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// Nobody can cut a trail off behind the back of a server that runs, and have it go on there.
+func TestCutOffWhileItRuns(t *testing.T) {
+	for name, change := range map[string]func(lines [][]byte) [][]byte{
+		"as it was":    func(lines [][]byte) [][]byte { return lines },
+		"cut off":      func(lines [][]byte) [][]byte { return lines[:3] },
+		"another one":  func([][]byte) [][]byte { _, text := small(t); return [][]byte{text, text[:0]} },
+		"begun anew":   func(lines [][]byte) [][]byte { return lines[:0] },
+		"its last one": func(lines [][]byte) [][]byte { return lines[len(lines)-2:] },
+	} {
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		trail := open(t, path, true)
+		put(t, trail, issued(1), issued(2), issued(3), issued(4))
+		before := read(t, path)
+		if err := errors.Join(os.Rename(path, path+".1"), os.WriteFile(path, bytes.Join(change(bytes.SplitAfter(before, []byte("\n"))), nil), 0o600), trail.Reopen()); err != nil {
+			t.Fatal(err)
+		}
+		put(t, trail, issued(5))
+		closed(t, trail)
+		now := read(t, path)
+		report, err := verified(now)
+		if bad := name == "cut off" || name == "another one"; (err != nil) != bad {
+			t.Errorf("%s: %v, %+v", name, err, report)
+		}
+		if name == "begun anew" {
+			wantWhole(t, before, now)
+		}
+	}
+}
+
 // When there is nothing at the path that can be written, the file before stays in use.
 func TestRotationFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")

@@ -26,9 +26,18 @@ type chain struct {
 // An end is what a file ends with.
 type end struct {
 	chain
+	text  []byte // of which it was found
 	torn  []byte // behind the last entry, up to a line feed at its end; empty: nothing
 	ended bool   // with a line feed, or with nothing at all
 }
+
+// holds reports whether the file still has an entry that was written to it not long ago.
+func (e *end) holds(c chain) bool {
+	return bytes.Contains(e.text, []byte(hashMember+c.hash+`"}`))
+}
+
+// maxEnd bounds what is read of a file to find its end: more than what is written at once and was not told of to those who wait.
+const maxEnd = 1 << 20
 
 // readEnd finds the end of a trail. An empty file has none: the zero chain. Behind the last entry there can be what was torn of
 // more than one, when the start after a crash was cut short too.
@@ -38,7 +47,7 @@ func readEnd(f *os.File) (e end, err error) {
 		return e, err
 	}
 	size := info.Size()
-	from := max(0, size-2*maxLine)
+	from := max(0, size-maxEnd)
 	b := make([]byte, size-from)
 	if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
 		return e, err
@@ -46,6 +55,7 @@ func readEnd(f *os.File) (e end, err error) {
 	if len(b) == 0 {
 		return end{ended: true}, nil
 	}
+	e.text = b
 	b, e.ended = bytes.CutSuffix(b, []byte("\n"))
 	for rest, until := b, len(b); ; until = len(rest) {
 		at := bytes.LastIndexByte(rest, '\n') + 1
