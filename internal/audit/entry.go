@@ -69,7 +69,9 @@ func noHash() string { return hex.EncodeToString(make([]byte, sha256.Size)) }
 // hash of the one before, each vouches for all before it.
 func (e *Entry) line() (line []byte, hash string, err error) {
 	for _, text := range []*string{&e.Party, &e.ClientID, &e.Certificate, &e.TokenID, &e.Scope, &e.Remote, &e.Caller, &e.Detail} {
-		*text = (*text)[:min(len(*text), maxText)]
+		if len(*text) > maxText {
+			*text = (*text)[:maxText] + "…" // so that nobody takes it for all there was
+		}
 	}
 	line, err = json.Marshal(e, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
