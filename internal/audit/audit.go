@@ -92,7 +92,7 @@ func Open(c Config) (*Trail, error) {
 	}
 	t.unproven = logsum.New(slog.New(sums{t}))
 	if c.Stdout == nil {
-		t.lock = flock.New(c.File + ".lock")
+		t.lock = flock.New(lockPath(c.File))
 		if locked, err := t.lock.TryLock(); err != nil {
 			return nil, err
 		} else if !locked {

@@ -375,8 +375,14 @@ func TestRotationFails(t *testing.T) {
 func TestOneWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	trail := open(t, path, false)
-	if _, err := audit.Open(audit.Config{File: path, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, audit.ErrInUse) {
-		t.Error(err)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, same := range []string{path, link} {
+		if _, err := audit.Open(audit.Config{File: same, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, audit.ErrInUse) {
+			t.Errorf("%s: %v", same, err)
+		}
 	}
 	closed(t, trail)
 	closed(t, open(t, path, false))
@@ -457,8 +463,12 @@ func TestOddTexts(t *testing.T) {
 		put(t, trail, d)
 	}
 	closed(t, trail)
-	if report := wantWhole(t, read(t, path)); report.Tokens != 5 {
+	text := read(t, path)
+	if report := wantWhole(t, text); report.Tokens != 5 {
 		t.Errorf("%+v", report)
+	}
+	if n := bytes.Count(text, []byte(`…"`)); n != 2*3 { // of two that are too long
+		t.Errorf("%d texts are told to be cut", n)
 	}
 }
 
@@ -495,6 +505,44 @@ func FuzzVerify(f *testing.F) {
 		if err == nil && report.Entries > 0 {
 			if again, err := verified(text); err != nil || again != report {
 				t.Errorf("%+v, then %+v, %v", report, again, err)
+			}
+		}
+	})
+}
+
+// Whatever a file holds, a server goes on behind it or leaves it as it is, as Check says before.
+func FuzzEnd(f *testing.F) {
+	line := func(body string) string {
+		return fmt.Sprintf("%s,\"hash\":\"%x\"}\n", body, sha256.Sum256([]byte(body)))
+	}
+	whole := line(`{"number":1,"time":"2026-01-01T00:00:00Z","event":"opened","previous":"` + strings.Repeat("0", 64) + `"`)
+	for _, torn := range []string{"", whole[:100], whole[:100] + "\n", whole[:100] + "\n" + whole[:20], "\x00\x00", "\n", "hello\n"} {
+		f.Add([]byte(torn))
+		f.Add([]byte(whole + torn))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		checked := audit.Check(path)
+		trail, err := audit.Open(audit.Config{File: path, Log: slog.New(slog.DiscardHandler)})
+		if (err == nil) != (checked == nil) {
+			t.Errorf("Check: %v, Open: %v", checked, err)
+		}
+		if err != nil {
+			if !bytes.Equal(read(t, path), text) {
+				t.Error("it was changed")
+			}
+			return
+		}
+		closed(t, trail)
+		if !bytes.HasPrefix(read(t, path), text) {
+			t.Error("what was there is not there any more")
+		}
+		if before, err := verified(text); err == nil {
+			if report := wantWhole(t, read(t, path)); report.Entries != before.Entries+1 {
+				t.Errorf("%+v, then %+v", before, report)
 			}
 		}
 	})

@@ -151,6 +151,14 @@ func syncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
+// lockPath is where the lock of a file is: beside the file itself, whatever link leads there.
+func lockPath(path string) string {
+	if at, err := filepath.EvalSymlinks(path); err == nil {
+		path = at
+	}
+	return path + ".lock"
+}
+
 // errRemoved says that nobody can read what is written any more.
 var errRemoved = errors.New("the file was removed while it was in use, with the entries in it")
 
