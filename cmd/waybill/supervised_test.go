@@ -63,6 +63,9 @@ func TestServiceManagerIsTold(t *testing.T) {
 	defer cmd.Process.Kill()
 
 	ready := heard("READY=1")
+	if !await(func() bool { return log.line("serving") != nil }) { // lines of the log are not written at once
+		t.Fatalf("it does not say that it is serving:\n%s", log)
+	}
 	_, internal, err := addresses(log.line("serving"))
 	if err != nil {
 		t.Fatal(err)
