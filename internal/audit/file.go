@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 
 	"github.com/waybill-token/waybill/internal/durable"
@@ -133,22 +132,10 @@ func openFile(path string, lasting bool) (*os.File, error) {
 	if err != nil || missing == nil || !lasting {
 		return file, err
 	}
-	if err := syncFolder(filepath.Dir(path)); err != nil {
+	if err := durable.SyncFolder(filepath.Dir(path)); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
-}
-
-// syncFolder makes new names last. Windows cannot do it, and writes them through by itself.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // lockPath is where the lock of a file is: beside the file itself, whatever link leads there.

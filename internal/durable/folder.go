@@ -212,6 +212,15 @@ func InUse(dir, name string) bool {
 	return err == nil && !free
 }
 
+// SyncFolder makes names last that are new in a folder, other or gone.
+func SyncFolder(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncFolder(root), root.Close())
+}
+
 // CheckWritable makes sure that a file can be made and written in a folder, which must be there. It leaves nothing behind.
 func CheckWritable(dir string) error {
 	file, err := os.CreateTemp(dir, TemporaryPrefix+"check-*")
