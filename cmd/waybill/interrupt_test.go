@@ -56,14 +56,17 @@ func TestInterrupted(t *testing.T) {
 		t.Skip("no signals on Windows")
 	}
 	dir, _ := newHome(t)
-	arrived := make(chan struct{}, 10)
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		arrived <- struct{}{}
-		<-r.Context().Done()
-	}))
-	t.Cleanup(server.Close)
-	asked := func(*testing.T, io.Writer) { <-arrived }
+	// Each command has a server of its own: one that ends may have asked again meanwhile.
+	ask := func(sig os.Signal, command func(url string) []string) {
+		arrived := make(chan struct{}, 10)
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			arrived <- struct{}{}
+			<-r.Context().Done()
+		}))
+		defer server.Close()
+		interrupted(t, dir, sig, func(*testing.T, io.Writer) { <-arrived }, command(server.URL)...)
+	}
 	// More than a pipe holds, so that it was read when it is written.
 	read := func(t *testing.T, stdin io.Writer) {
 		t.Helper()
@@ -72,11 +75,17 @@ func TestInterrupted(t *testing.T) {
 		}
 	}
 	seal := []string{"--audience", providerID, "--client-id", consumerID, "--key", "consumer-key.pem", "--certificates", "consumer.pem"}
-	interrupted(t, dir, os.Interrupt, asked, append([]string{"token", "--server", server.URL}, seal...)...)
-	interrupted(t, dir, syscall.SIGTERM, asked, append([]string{"token", "--token-endpoint", server.URL + "/token"}, seal...)...)
-	interrupted(t, dir, os.Interrupt, asked, append([]string{"request", "GET", server.URL, "--token-endpoint", server.URL + "/token"}, seal...)...)
-	interrupted(t, dir, os.Interrupt, asked, "init", "--registry", server.URL, "--out", "new.yaml", "--key", "consumer-key.pem", "--certificates", "consumer.pem")
-	interrupted(t, dir, os.Interrupt, read, append([]string{"request", "POST", server.URL, "--data", "@-", "--token-endpoint", server.URL + "/token"}, seal...)...)
+	ask(os.Interrupt, func(url string) []string { return append([]string{"token", "--server", url}, seal...) })
+	ask(syscall.SIGTERM, func(url string) []string {
+		return append([]string{"token", "--token-endpoint", url + "/token"}, seal...)
+	})
+	ask(os.Interrupt, func(url string) []string {
+		return append([]string{"request", "GET", url, "--token-endpoint", url + "/token"}, seal...)
+	})
+	ask(os.Interrupt, func(url string) []string {
+		return []string{"init", "--registry", url, "--out", "new.yaml", "--key", "consumer-key.pem", "--certificates", "consumer.pem"}
+	})
+	interrupted(t, dir, os.Interrupt, read, append([]string{"request", "POST", "http://127.0.0.1:1", "--data", "@-", "--token-endpoint", "http://127.0.0.1:1/token"}, seal...)...)
 }
 
 // Who waits for a slow server is told what for. This one answers once that was said.
