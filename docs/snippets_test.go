@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/shipped"
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // A block is a fenced block of a page.
@@ -131,12 +132,7 @@ func notRun() map[string]string {
 // TestSnippets does what the pages say, as a reader who pastes one block after the other: beside a sandbox, with a server of
 // its own from the README's configuration. Only addresses are others, since ports may be taken.
 func TestSnippets(t *testing.T) {
-	if _, err := exec.LookPath("sh"); err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatal(err)
-		}
-		t.Skipf("no POSIX shell: %v", err)
-	}
+	testservice.Program(t, "sh")
 	r := newReader(t)
 	r.sandbox(t)
 	r.tokens(t)
@@ -462,7 +458,7 @@ func (r *reader) keys(t *testing.T) {
 	r.paste(t, 0, r.block(t, page, "waybill keys add --keys keys.json\nwaybill keys retire"), "STOLEN-ID", ids[0][1])
 	jq := r.block(t, page, "jq ")
 	if _, err := exec.LookPath("jq"); err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
+		if testservice.Required() {
 			t.Error(err)
 		}
 		return

@@ -4,27 +4,21 @@ import (
 	"bufio"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"github.com/waybill-token/waybill/internal/testservice"
 	"github.com/waybill-token/waybill/probe"
 )
 
 // startForeign starts npm's oidc-provider, which knows the consumer's key, and returns its base URL.
 func startForeign(t *testing.T) string {
 	t.Helper()
-	lacks := func(what string, err error, said []byte) {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatalf("WAYBILL_TEST_SERVICES=require: %s: %v\n%s", what, err, said)
-		}
-		t.Skipf("%s: %v", what, err)
-	}
 	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			lacks(program+" is not here", err, nil)
-		}
+		testservice.Program(t, program)
 	}
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("testdata/foreign")); err != nil {
@@ -33,7 +27,7 @@ func startForeign(t *testing.T) string {
 	install := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
 	install.Dir = dir
 	if said, err := install.CombinedOutput(); err != nil {
-		lacks("oidc-provider cannot be installed", err, said)
+		testservice.Need(t, fmt.Errorf("oidc-provider cannot be installed: %w\n%s", err, said))
 	}
 	key := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(players().consumer.Key.Public()))})
 	server := exec.CommandContext(t.Context(), "node", "server.js")

@@ -92,9 +92,13 @@ func (s *service) metadata(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// Paths of [Provider.Internal] by which the process says how it is.
 const (
-	livePath          = "/livez"
-	readyPath         = "/readyz"
+	LivePath  = "/livez"
+	ReadyPath = "/readyz"
+)
+
+const (
 	authPath          = "/auth"
 	verbatimPath      = "/envoy/" // and below, where the rest of the path is the client's
 	introspectionPath = "/introspect"
@@ -110,12 +114,12 @@ func IsForwardAuth(r *http.Request) bool {
 // forward-auth, /introspect and /revoke. It must not be reachable for others.
 func (p *Provider) Internal() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+livePath, func(w http.ResponseWriter, _ *http.Request) { // the process answers
+	mux.HandleFunc("GET "+LivePath, func(w http.ResponseWriter, _ *http.Request) { // the process answers
 		respond.JSON(w, http.StatusOK, struct {
 			Live bool `json:"live"`
 		}{true})
 	})
-	mux.HandleFunc("GET "+readyPath, func(w http.ResponseWriter, _ *http.Request) { p.Readiness().Answer(w) }) // it may be sent requests
+	mux.HandleFunc("GET "+ReadyPath, func(w http.ResponseWriter, _ *http.Request) { p.Readiness().Answer(w) }) // it may be sent requests
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.current.Load().internal.ServeHTTP(w, r) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {

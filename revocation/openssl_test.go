@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // An opensslCA answers for the issuing CA of a PKI with OpenSSL's own responder and
@@ -26,12 +27,7 @@ type opensslCA struct {
 
 func newOpenSSL(t *testing.T, p *pki, responder ...string) *opensslCA {
 	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	testservice.Program(t, "openssl")
 	o := &opensslCA{p: p, dir: t.TempDir(), responder: responder}
 	o.identity("ca", p.ca.Authority(testca.Issuing))
 	o.identity("responder", p.signed(testca.Issuing, p.ca.ResponderTemplate()))

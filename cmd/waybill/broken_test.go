@@ -34,6 +34,7 @@ import (
 	"github.com/waybill-token/waybill/internal/redistest"
 	"github.com/waybill-token/waybill/internal/smalldisk"
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/internal/testservice"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 )
@@ -171,10 +172,7 @@ func (i *installation) edit(old, now string) {
 // lacks ends a test for which this machine is not made: it is skipped, or fails where nothing may be.
 func (i *installation) lacks(what string) {
 	i.t.Helper()
-	if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-		i.t.Fatal("there is no " + what)
-	}
-	i.t.Skip("there is no " + what)
+	testservice.Need(i.t, errors.New("there is no "+what))
 }
 
 // disk makes a small one that is full.

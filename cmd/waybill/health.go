@@ -16,12 +16,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/waybill-token/waybill/internal/config"
-)
-
-// Paths of the internal listener by which it says how it is.
-const (
-	livePath  = "/livez"
-	readyPath = "/readyz"
+	"github.com/waybill-token/waybill/provider"
 )
 
 func (c *command) health() *cli.Command {
@@ -43,9 +38,9 @@ func (c *command) health() *cli.Command {
 			if err != nil {
 				return err
 			}
-			path, fine := readyPath, "ready"
+			path, fine := provider.ReadyPath, "ready"
 			if cmd.Bool("live") {
-				path, fine = livePath, "alive"
+				path, fine = provider.LivePath, "alive"
 			}
 			ctx, cancel := context.WithTimeout(ctx, cmd.Duration("timeout"))
 			defer cancel()

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // readsHardware: this is the build that does.
@@ -65,13 +67,7 @@ func TestHardwarePage(t *testing.T) {
 func requireSoftHSM(t *testing.T) string {
 	t.Helper()
 	module, err := softHSM()
-	switch {
-	case err == nil:
-	case os.Getenv("WAYBILL_TEST_SERVICES") == "require":
-		t.Fatalf("SoftHSM is not there, and WAYBILL_TEST_SERVICES=require demands it: %v", err)
-	default:
-		t.Skipf("SoftHSM is not there (%v); WAYBILL_TEST_SERVICES=require would make this a failure", err)
-	}
+	testservice.Need(t, err)
 	return module
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/waybill-token/waybill/assertion"
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // longEnough is a time limit for what must happen at all, however busy the machine.
@@ -94,7 +95,7 @@ func condition(name string) (bool, error) {
 		return false, fmt.Errorf("there is no condition %s", name)
 	}
 	_, err := exec.LookPath(program)
-	if err != nil && os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
+	if err != nil && testservice.Required() {
 		return false, fmt.Errorf("WAYBILL_TEST_SERVICES=require: %w", err)
 	}
 	return err == nil, nil

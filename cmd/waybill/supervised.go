@@ -7,6 +7,7 @@ import (
 
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/notify"
+	"github.com/waybill-token/waybill/provider"
 )
 
 // A supervised server tells its service manager, if there is one, how it is.
@@ -46,7 +47,7 @@ func (s supervised) tellLife(ctx context.Context) {
 func (s supervised) live(ctx context.Context) error {
 	address, err := listenerURL(s.InternalAddr().String())
 	if err == nil {
-		_, err = askHealth(ctx, address+livePath)
+		_, err = askHealth(ctx, address+provider.LivePath)
 	}
 	return err
 }

@@ -12,18 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// service skips the test when a program is not there, unless it must be.
-func service(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	} else if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-		t.Fatalf("WAYBILL_TEST_SERVICES=require: %v", err)
-	}
-	t.Skipf("there is no %s", name)
-}
+	"github.com/waybill-token/waybill/internal/testservice"
+)
 
 func allNodes() []node { return nodes(new(command).root()) }
 
@@ -98,7 +89,7 @@ func checkExample(t *testing.T, path, line string) {
 // The manual page tells of every command and every flag, and groff has nothing to say against it.
 func TestManual(t *testing.T) {
 	t.Parallel()
-	service(t, "groff")
+	testservice.Program(t, "groff")
 	page := manual(allNodes())
 	groff := exec.Command("groff", "-ww", "-man", "-Tascii", "-P-cbou")
 	groff.Stdin = strings.NewReader(page)
@@ -197,7 +188,7 @@ func checkCompletions(t *testing.T, besides map[string][]string, complete func(l
 // completionFile writes the script of a shell.
 func completionFile(t *testing.T, shell string) string {
 	t.Helper()
-	service(t, shell)
+	testservice.Program(t, shell)
 	status, script, said := commandLine(t, "completion", shell)
 	if status != statusDone || said != "" {
 		t.Fatalf("status %d, %s", status, said)

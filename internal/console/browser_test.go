@@ -20,21 +20,10 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/waybill-token/waybill/internal/testservice"
 	"github.com/waybill-token/waybill/internal/workbench"
 	"github.com/waybill-token/waybill/rule"
 )
-
-// need skips a test for want of something, or fails it where everything is demanded.
-func need(t *testing.T, what string, err error) {
-	t.Helper()
-	switch {
-	case err == nil:
-	case os.Getenv("WAYBILL_TEST_SERVICES") == "require":
-		t.Fatalf("%s is not there, and WAYBILL_TEST_SERVICES=require demands it: %v", what, err)
-	default:
-		t.Skipf("%s is not there (%v); WAYBILL_TEST_SERVICES=require would make this a failure", what, err)
-	}
-}
 
 // A browser is a tab of Chromium on the console of a world.
 type browser struct {
@@ -50,8 +39,7 @@ type browser struct {
 // browse starts Chromium. What it complains of fails the test in the end.
 func (w *world) browse(t *testing.T) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	need(t, "Chromium", err)
+	path := testservice.Program(t, "chromium")
 	b := &browser{world: w, axe: axe(t)}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
 	if os.Getuid() == 0 {
@@ -103,8 +91,7 @@ func (b *browser) hear(event any) {
 
 func axe(t *testing.T) string {
 	t.Helper()
-	npm, err := exec.LookPath("npm")
-	need(t, "npm", err)
+	npm := testservice.Program(t, "npm")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "axe"))); err != nil {
 		t.Fatal(err)
@@ -112,7 +99,7 @@ func axe(t *testing.T) string {
 	install := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
 	install.Dir = dir
 	if said, err := install.CombinedOutput(); err != nil {
-		need(t, "axe-core", fmt.Errorf("%w: %s", err, said))
+		testservice.Need(t, fmt.Errorf("axe-core is not there: %w: %s", err, said))
 	}
 	script, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/waybill-token/waybill/internal/daemon"
 	"github.com/waybill-token/waybill/internal/redistest"
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/internal/testservice"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 	"github.com/waybill-token/waybill/rule"
@@ -39,12 +40,7 @@ const (
 // promtool runs the tool of Prometheus, without which the test is skipped, and returns what it says.
 func promtool(t *testing.T, stdin string, args ...string) (said string, err error) {
 	t.Helper()
-	if _, err := exec.LookPath("promtool"); err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatalf("%v, and WAYBILL_TEST_SERVICES=require demands it", err)
-		}
-		t.Skipf("%v; WAYBILL_TEST_SERVICES=require would make this a failure", err)
-	}
+	testservice.Program(t, "promtool")
 	c := exec.CommandContext(t.Context(), "promtool", args...)
 	c.Stdin = strings.NewReader(stdin)
 	out, err := c.CombinedOutput()

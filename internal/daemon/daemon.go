@@ -406,7 +406,7 @@ func (d *Daemon) internalHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch path := r.URL.Path; {
-		case path == readyPath && reads:
+		case path == provider.ReadyPath && reads:
 			d.readiness().Answer(w)
 		case path == metricsPath && reads && shown != nil:
 			shown.ServeHTTP(w, r)

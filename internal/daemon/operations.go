@@ -21,7 +21,6 @@ import (
 
 // Paths of the internal listener besides those of the provider.
 const (
-	readyPath     = "/readyz"
 	metricsPath   = "/metrics"
 	profilingPath = "/debug/pprof/"
 )

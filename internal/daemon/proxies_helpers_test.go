@@ -23,6 +23,7 @@ import (
 
 	"github.com/waybill-token/waybill/guard/proxy"
 	"github.com/waybill-token/waybill/internal/daemon"
+	"github.com/waybill-token/waybill/internal/testservice"
 	"github.com/waybill-token/waybill/ishare"
 	"github.com/waybill-token/waybill/isharetest"
 )
@@ -97,12 +98,7 @@ func (f front) find(t *testing.T) string {
 	if err != nil { // Debian's users do not look where it puts servers
 		path, err = exec.LookPath("/usr/sbin/" + f.program)
 	}
-	if err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatalf("%v, and WAYBILL_TEST_SERVICES=require demands it", err)
-		}
-		t.Skipf("%v; WAYBILL_TEST_SERVICES=require would make this a failure", err)
-	}
+	testservice.Need(t, err)
 	return path
 }
 

@@ -26,6 +26,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/waybill-token/waybill/internal/keyforms"
+	"github.com/waybill-token/waybill/internal/testservice"
 	"github.com/waybill-token/waybill/jws"
 )
 
@@ -131,13 +132,7 @@ func TestPKCS12WithSeparateChain(t *testing.T) {
 
 func TestReadSealFromOpenSSL(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatal("openssl is not there, and WAYBILL_TEST_SERVICES=require demands it")
-		}
-		t.Skip("openssl is not there; WAYBILL_TEST_SERVICES=require would make this a failure")
-	}
+	openssl := testservice.Program(t, "openssl")
 	key := place(t, "key.pem", keyPEM(sealKey()))
 	leaf := place(t, "leaf.pem", certPEM(testPKI().seal))
 	issuers := place(t, "issuers.pem", certPEM(testPKI().chain()[1:]...))

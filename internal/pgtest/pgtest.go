@@ -28,6 +28,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
+
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // patience is for what a server does in well under a second; only a broken one takes as long.
@@ -79,10 +81,7 @@ func newServer(tb testing.TB, settings []string) *Server {
 	tb.Helper()
 	programs := installed()
 	if programs == "" {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			tb.Fatal("PostgreSQL is not there, and WAYBILL_TEST_SERVICES=require demands it")
-		}
-		tb.Skip("PostgreSQL is not there; WAYBILL_TEST_SERVICES=require would make this a failure")
+		testservice.Need(tb, errors.New("PostgreSQL is not there"))
 	}
 	// Not below the test's own folder: its name may be too long for a socket.
 	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // see above

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // A Server is a process of redis-server with a folder and a port of its own, which it keeps when it is started again.
@@ -55,12 +57,7 @@ func StartSentinel(tb testing.TB, name string, primary *Server) *Server {
 
 func newServer(tb testing.TB) *Server {
 	tb.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			tb.Fatalf("%v, and WAYBILL_TEST_SERVICES=require demands it", err)
-		}
-		tb.Skipf("%v; WAYBILL_TEST_SERVICES=require would make this a failure", err)
-	}
+	testservice.Program(tb, "redis-server")
 	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)

@@ -3,8 +3,10 @@
 package smalldisk
 
 import (
-	"os"
+	"fmt"
 	"testing"
+
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // Mount mounts one of a few pages, for as long as the test runs. Grow makes room on it.
@@ -38,10 +40,7 @@ func mounted(t *testing.T, options string, how way) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	if err := mount(dir, options, how); err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatal(err)
-		}
-		t.Skipf("no file system can be mounted: %v", err)
+		testservice.Need(t, fmt.Errorf("no file system can be mounted: %w", err))
 	}
 	t.Cleanup(func() {
 		if err := unmount(dir); err != nil {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/waybill-token/waybill/internal/testca"
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // servedCA is a CA whose status service answers where its certificates say.
@@ -166,12 +167,7 @@ func TestStatusServiceRefuses(t *testing.T) {
 
 // OpenSSL reads our answers as it reads anybody's.
 func TestOpenSSLAgrees(t *testing.T) {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("WAYBILL_TEST_SERVICES") == "require" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	testservice.Program(t, "openssl")
 	ca, service := servedCA(t)
 	chain := seal(t, ca, testca.SealRequest{Organization: "Consumer"}).Chain
 	dir := t.TempDir()

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/waybill-token/waybill/internal/testservice"
 )
 
 // PIN is that of every token.
@@ -55,15 +57,10 @@ func Tokens(tokens []string, keys func() []Key) func(t *testing.T) string {
 	return func(t *testing.T) string {
 		t.Helper()
 		module, err := ready()
-		switch {
-		case err == nil:
-		case !errors.Is(err, exec.ErrNotFound):
+		if err != nil && !errors.Is(err, exec.ErrNotFound) {
 			t.Fatal(err)
-		case os.Getenv("WAYBILL_TEST_SERVICES") == "require":
-			t.Fatal("SoftHSM is not there, and WAYBILL_TEST_SERVICES=require demands it")
-		default:
-			t.Skip("SoftHSM is not there; WAYBILL_TEST_SERVICES=require would make this a failure")
 		}
+		testservice.Need(t, err)
 		return module
 	}
 }
