@@ -18,22 +18,30 @@ type supervised struct {
 }
 
 // supervise tells the manager that the server answers, as soon as it does, gives signs of life until end is called, and tells
-// at the end of ctx that the server stops.
+// at the end of ctx that the server stops, for which end waits.
 func supervise(ctx context.Context, d *daemon.Daemon, log *slog.Logger) (_ supervised, end func()) {
 	manager, err := notify.FromEnvironment()
 	if err != nil {
 		log.WarnContext(ctx, "the service manager cannot be told how the server is", slog.Any("error", err))
 	}
 	s := supervised{d, manager}
-	living, end := context.WithCancel(context.WithoutCancel(ctx)) // the stop is a part of it
-	if manager != nil {
-		go s.tellLife(living)
-		go func() {
-			<-ctx.Done()
-			manager.Stopping("the requests under way are answered")
-		}()
+	living, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the stop is a part of it
+	if manager == nil {
+		return s, cancel
 	}
-	return s, end
+	go s.tellLife(living)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		<-ctx.Done()
+		manager.Stopping("the requests under way are answered")
+	}()
+	return s, func() {
+		cancel()
+		if ctx.Err() != nil { // a server without requests may have stopped before that was told
+			<-told
+		}
+	}
 }
 
 func (s supervised) tellLife(ctx context.Context) {
